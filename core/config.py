@@ -1,0 +1,237 @@
+"""Settings (design section 11): environment, `.env`, or a YAML file named by STT_CONFIG, in that order.
+
+`.env.example` tells each name's unit, default and meaning; a test holds the two together.
+"""
+
+from __future__ import annotations
+
+import os
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import AliasChoices, Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    YamlConfigSettingsSource,
+)
+
+from core.errors import SettingsError
+
+MAX_CHUNK_DEADLINE = 900.0
+"""Seconds: no chunk's claim may outlive this (design section 4)."""
+DEMO_MODELS = Path(__file__).resolve().parent.parent / "assets" / "model"
+"""The demo model the repository carries; MODELS_DIR is searched before it."""
+
+
+class BrokerKind(StrEnum):
+    MEMORY = "memory"
+    RABBITMQ = "rabbitmq"
+
+
+class StorageKind(StrEnum):
+    LOCAL = "local"
+    MINIO = "minio"
+
+
+class QueueType(StrEnum):
+    CLASSIC = "classic"
+    QUORUM = "quorum"
+
+
+class ChunkStrategy(StrEnum):
+    SILENCE_BASED = "silence_based"
+    FIXED_SIZE = "fixed_size"
+    HYBRID = "hybrid"
+
+
+class MergeMethod(StrEnum):
+    SMART = "smart"
+    SIMPLE = "simple"
+    NONE = "none"
+
+
+class LogFormat(StrEnum):
+    AUTO = "auto"
+    JSON = "json"
+    CONSOLE = "console"
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0))
+
+
+class Settings(BaseSettings):
+    model_config = SettingsConfigDict(env_file=".env", extra="forbid", validate_default=True, env_ignore_empty=True)
+
+    # API
+    api_host: str = "127.0.0.1"
+    api_port: int = Field(8000, ge=0, le=65535)
+    api_workers: int = Field(4, ge=1, le=64)
+
+    # stores
+    data_dir: Path = Path("~/.local/share/async-stt")
+    temp_dir: Path = Path("/tmp/stt_processing")
+    models_dir: Path = Path()
+    database_url: str = ""
+    broker: BrokerKind = BrokerKind.MEMORY
+    rabbitmq_url: str = "amqp://localhost/"
+    queue_type: QueueType = QueueType.CLASSIC
+    storage: StorageKind = StorageKind.LOCAL
+    minio_endpoint: str = "localhost:9000"
+    minio_public_endpoint: str = ""
+    minio_access_key: str = ""
+    minio_secret_key: str = ""
+    minio_bucket: str = "stt-audio-files"
+    minio_use_ssl: bool = False
+
+    # what a submit gets
+    default_model: str | None = None
+    default_language: str = "vi"
+    languages: Annotated[tuple[str, ...], NoDecode] = ("en", "vi")
+    max_upload_size_mb: int = Field(500, ge=1)
+    max_audio_duration: float = Field(21_600, gt=0)
+    max_concurrent_uploads: int = Field(8, ge=1, le=256)
+
+    # chunks
+    chunk_strategy: ChunkStrategy = ChunkStrategy.SILENCE_BASED
+    chunk_duration: float = Field(29, ge=10, le=60)
+    min_chunk_duration: float = Field(5, ge=0)
+    max_chunks_per_job: int = Field(2000, ge=1)
+    chunk_overlap: float | None = Field(None, ge=0)
+    silence_threshold: float = Field(-40, ge=-90, lt=0)
+    min_silence_duration: float = Field(1.0, ge=0.3, le=3)
+    max_pause: float = Field(0.6, ge=0, le=3)
+    merge_method: MergeMethod = MergeMethod.SMART
+
+    # engine
+    engine: str = "whisper_cpp"
+    worker_concurrency: int = Field(
+        default_factory=_cores, ge=1, validation_alias=AliasChoices("worker_concurrency", "max_concurrent_jobs")
+    )
+    engine_threads: int = Field(1, ge=1)
+    prepare_concurrency: int = Field(2, ge=1)
+
+    # errors and time
+    max_retries: int = Field(3, ge=0, le=10)
+    retry_delay: float = Field(2, gt=0)
+    retry_backoff_multiplier: float = Field(3, ge=1)
+    retry_max_delay: float = Field(300, gt=0)
+    retry_jitter: bool = True
+    chunk_timeout: float = Field(300, gt=0, le=MAX_CHUNK_DEADLINE)
+    job_timeout: float = Field(3600, gt=0)
+    dead_letter_ttl: int = Field(604_800, ge=1)
+    failure_ttl: int = Field(604_800, ge=0)
+    result_ttl: int = Field(0, ge=0)
+    job_ttl_seconds: int = Field(3600, ge=0)
+    starvation_seconds: float = Field(300, gt=0)
+
+    # logs
+    log_level: str = "INFO"
+    log_format: LogFormat = LogFormat.AUTO
+    log_file: Path | None = None
+    debug: bool = False
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        sources = (init_settings, env_settings, dotenv_settings)
+        config = os.environ.get("STT_CONFIG")
+        return (*sources, YamlConfigSettingsSource(settings_cls, config)) if config else sources
+
+    @field_validator("languages", mode="before")
+    @classmethod
+    def _split(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    @field_validator("log_level")
+    @classmethod
+    def _known_level(cls, value: str) -> str:
+        if value.upper() not in ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"):
+            raise ValueError("one of DEBUG, INFO, WARNING, ERROR, CRITICAL")
+        return value.upper()
+
+    @field_validator("data_dir", "temp_dir", "log_file")
+    @classmethod
+    def _absolute(cls, value: Path | None) -> Path | None:
+        return value.expanduser().absolute() if value else None
+
+    @field_validator("models_dir")
+    @classmethod
+    def _under_data_dir(cls, value: Path, info: ValidationInfo) -> Path:
+        if value == Path() and "data_dir" in info.data:
+            return Path(info.data["data_dir"]) / "models"
+        return value.expanduser().absolute()
+
+    @field_validator("database_url")
+    @classmethod
+    def _async_driver(cls, value: str, info: ValidationInfo) -> str:
+        if not value:
+            return f"sqlite+aiosqlite:///{info.data['data_dir']}/stt.db" if "data_dir" in info.data else value
+        scheme, _, rest = value.partition("://")
+        match scheme:
+            case "postgresql" | "postgres" | "postgresql+asyncpg":
+                return f"postgresql+asyncpg://{rest}"
+            case "sqlite" | "sqlite+aiosqlite":
+                return f"sqlite+aiosqlite://{rest}"
+            case _:
+                raise ValueError("starts with postgresql:// or sqlite://")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Settings:
+        _check(self.default_language in (*self.languages, "auto"), "DEFAULT_LANGUAGE", "is one of LANGUAGES or auto")
+        _check(bool(self.languages), "LANGUAGES", "names at least one language")
+        _check(self.min_chunk_duration < self.chunk_duration, "MIN_CHUNK_DURATION", "is less than CHUNK_DURATION")
+        overlap = self.chunk_overlap or 0
+        _check(overlap < self.chunk_duration / 2, "CHUNK_OVERLAP", "is less than half of CHUNK_DURATION")
+        if self.storage is StorageKind.MINIO:
+            _check(bool(self.minio_access_key), "MINIO_ACCESS_KEY", "is set when STORAGE=minio")
+            _check(bool(self.minio_secret_key), "MINIO_SECRET_KEY", "is set when STORAGE=minio")
+        return self
+
+    @property
+    def max_upload_bytes(self) -> int:
+        return self.max_upload_size_mb * 1024 * 1024
+
+    @property
+    def retry_delays(self) -> tuple[float, ...]:
+        """Seconds before retry 1, 2, …: 2, 6, 18 by default."""
+        steps = (self.retry_delay * self.retry_backoff_multiplier**n for n in range(self.max_retries))
+        return tuple(min(step, self.retry_max_delay) for step in steps)
+
+    @property
+    def model_dirs(self) -> tuple[Path, ...]:
+        return (self.models_dir, DEMO_MODELS)
+
+
+def _check(good: bool, name: str, rule: str) -> None:
+    if not good:
+        raise ValueError(f"{name}: {rule}")
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """Read the settings. Raises SettingsError naming each unknown or impossible one."""
+    try:
+        return Settings(**overrides)
+    except ValidationError as error:
+        lines = [_explain(item["loc"], item["msg"]) for item in error.errors()]
+        raise SettingsError("\n".join(lines)) from None
+
+
+def _explain(location: tuple[int | str, ...], message: str) -> str:
+    name = str(location[0]).upper() if location else ""
+    if "Extra inputs" in message:
+        return f"{name}: no setting of this name; .env.example lists them all"
+    text = message.removeprefix("Value error, ")
+    return f"{name}: {text}" if name else text

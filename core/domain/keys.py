@@ -1,0 +1,37 @@
+"""Where objects live. One place, so that every room agrees."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+MAX_NAME = 100
+_UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
+
+
+def safe_name(filename: str) -> str:
+    """A file name fit for an object key: the last path part, ASCII letters, digits, `._-`, at most 100 characters.
+
+    The ending is kept, and a name with nothing left becomes `audio`.
+    """
+    last = re.split(r"[/\\]", filename)[-1]
+    plain = unicodedata.normalize("NFKD", last.replace("đ", "d").replace("Đ", "D"))
+    ascii_only = plain.encode("ascii", "ignore").decode()
+    name = _UNSAFE.sub("_", ascii_only).lstrip(".")
+    return name[-MAX_NAME:].lstrip("._-") or "audio"
+
+
+def upload_key(job_id: str, filename: str) -> str:
+    return f"uploads/{job_id}/{safe_name(filename)}"
+
+
+def working_key(job_id: str, claim: int) -> str:
+    return f"work/{job_id}/{claim}.pcm"
+
+
+def result_key(job_id: str, extension: str = "json") -> str:
+    return f"results/{job_id}/transcription.{extension}"
+
+
+def job_prefixes(job_id: str) -> tuple[str, ...]:
+    return (f"uploads/{job_id}/", f"work/{job_id}/", f"results/{job_id}/")

@@ -1,0 +1,226 @@
+"""Every error we name, and the one table of what becomes of it (design section 5).
+
+`kind` says what a consumer does with it; `http_status` what the API answers; `en` and `vi` what the sender reads.
+The exception's own text is the detail for this case; the class's text is the general message.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import ClassVar
+
+
+class Kind(StrEnum):
+    PERMANENT = "permanent"  # the job fails at once
+    WORK = "work"  # counted in `failures`, retried, then the job fails
+    INFRASTRUCTURE = "infrastructure"  # counted nowhere, waited out in place
+    REQUEST = "request"  # refused by the API, never reaches a consumer
+
+
+class SttError(Exception):
+    """Base of all. `detail` is for the sender: one sentence that says what to do."""
+
+    code: ClassVar[str] = "INTERNAL"
+    kind: ClassVar[Kind] = Kind.PERMANENT
+    http_status: ClassVar[int] = 500
+    en: ClassVar[str] = "Something went wrong. Please try again later."
+    vi: ClassVar[str] = "Đã xảy ra lỗi. Vui lòng thử lại sau."
+    max_retries: ClassVar[int | None] = None  # None: MAX_RETRIES
+
+    def __init__(self, detail: str | None = None) -> None:
+        super().__init__(detail or self.en)
+        self.detail = detail
+
+    def message(self, language: str = "en") -> str:
+        """The text for the sender: this case's own detail (English only), else the class's."""
+        if language == "vi":
+            return self.vi
+        return self.detail or self.en
+
+
+class InternalError(SttError):
+    """An exception nobody foresaw; its traceback is in the log, never in the answer."""
+
+
+# -- permanent: about the recording ---------------------------------------------------------------------------------
+class InvalidAudioFormatError(SttError):
+    code, http_status = "INVALID_AUDIO", 422
+    en = "The file holds no audio that can be read. Try .mp3, .wav or .m4a."
+    vi = "Định dạng tệp không được hỗ trợ. Hãy thử .mp3, .wav hoặc .m4a."
+
+
+class CorruptedFileError(SttError):
+    code, http_status = "CORRUPTED_FILE", 422
+    en = "The file is damaged or incomplete. Export or upload it again."
+    vi = "Tệp bị hỏng hoặc không đầy đủ. Hãy xuất hoặc tải lại tệp."
+
+
+class UnsupportedLanguageError(SttError):
+    code, http_status = "UNSUPPORTED_LANGUAGE", 422
+    en = "The language is not supported. Only English (en) and Vietnamese (vi), or auto."
+    vi = "Ngôn ngữ không được hỗ trợ. Chỉ hỗ trợ tiếng Anh và tiếng Việt."
+
+
+class FileTooLargeError(SttError):
+    code, http_status = "FILE_TOO_LARGE", 413
+    en = "The file is too large. Use one under the size limit, or a more compressed format."
+    vi = "Tệp quá lớn. Hãy dùng tệp nhỏ hơn giới hạn cho phép."
+
+
+class AudioTooLongError(SttError):
+    code, http_status = "AUDIO_TOO_LONG", 422
+    en = "The recording is longer than the limit. Cut it into shorter recordings."
+    vi = "Bản ghi âm dài hơn giới hạn. Hãy cắt thành các bản ngắn hơn."
+
+
+class SourceNotFoundError(SttError):
+    code, http_status = "SOURCE_NOT_FOUND", 422
+    en = "The recording is not where it should be. Upload it again."
+    vi = "Không tìm thấy bản ghi âm. Hãy tải lên lại."
+
+
+class ModelMissingError(SttError):
+    code, http_status = "MODEL_MISSING", 422
+    en = "No worker has the model file for this job. Choose a model that GET /health lists."
+    vi = "Không có mô hình cho công việc này. Hãy chọn mô hình khác."
+
+
+# -- work: tried again ----------------------------------------------------------------------------------------------
+class WorkError(SttError):
+    kind = Kind.WORK
+
+
+class ChunkTimeoutError(WorkError):
+    code = "TIMEOUT"
+    en = "Processing took too long. Try again, or contact support."
+    vi = "Xử lý mất quá nhiều thời gian. Hãy thử lại hoặc liên hệ hỗ trợ."
+
+
+class WhisperCrashError(WorkError):
+    code = "WORKER_CRASH"
+    en = "The speech engine stopped on this recording. Try again, or contact support."
+    vi = "Bộ nhận dạng giọng nói đã dừng. Hãy thử lại hoặc liên hệ hỗ trợ."
+
+
+class OutOfMemoryError(WorkError):
+    code = "OUT_OF_MEMORY"
+    en = "The machine ran out of memory on this recording. Try a smaller model."
+    vi = "Máy chủ hết bộ nhớ khi xử lý. Hãy thử mô hình nhỏ hơn."
+
+
+class NetworkError(WorkError):
+    code = "NETWORK"
+    en = "The recording could not be fetched. Check that its address answers, and try again."
+    vi = "Không tải được bản ghi âm. Hãy kiểm tra địa chỉ và thử lại."
+
+
+class DiskFullError(WorkError):
+    code, max_retries = "DISK_FULL", 1
+    en = "The server has no disk space left. Try again later."
+    vi = "Máy chủ hết dung lượng đĩa. Vui lòng thử lại sau."
+
+
+# -- infrastructure: waited out -------------------------------------------------------------------------------------
+class InfrastructureError(SttError):
+    kind, http_status = Kind.INFRASTRUCTURE, 503
+    code = "UNAVAILABLE"
+    en = "A part of the service is down. Nothing is lost; try again in a few seconds."
+    vi = "Một phần của dịch vụ đang tạm ngừng. Vui lòng thử lại sau vài giây."
+
+
+class DatabaseUnavailable(InfrastructureError):
+    code = "DATABASE_UNAVAILABLE"
+
+
+class StorageUnavailable(InfrastructureError):
+    code = "STORAGE_UNAVAILABLE"
+
+
+class BrokerUnavailable(InfrastructureError):
+    code = "BROKER_UNAVAILABLE"
+
+
+# -- request: refused at the door -----------------------------------------------------------------------------------
+class RequestError(SttError):
+    kind, http_status = Kind.REQUEST, 422
+    code = "INVALID_REQUEST"
+    en = "The request is not valid."
+    vi = "Yêu cầu không hợp lệ."
+
+
+class UnsupportedFormatError(RequestError):
+    code, http_status = "UNSUPPORTED_FORMAT", 400
+    en = "The format is not supported. Try .mp3, .wav or .m4a."
+    vi = "Định dạng không được hỗ trợ. Hãy thử .mp3, .wav hoặc .m4a."
+
+
+class EmptyFileError(RequestError):
+    code, http_status = "EMPTY_FILE", 400
+    en = "The file is empty. Choose a recording with sound in it."
+    vi = "Tệp trống. Hãy chọn một bản ghi âm có âm thanh."
+
+
+class FileMissingError(RequestError):
+    code, http_status = "FILE_MISSING", 400
+    en = "There is no file in the request. Send it as the multipart form field `file`."
+    vi = "Yêu cầu không có tệp. Hãy gửi tệp trong trường `file`."
+
+
+class MalformedUploadError(RequestError):
+    code, http_status = "MALFORMED_UPLOAD", 400
+    en = "The request body is not valid multipart/form-data. Send the file as the form field `file`."
+    vi = "Nội dung yêu cầu không phải multipart/form-data hợp lệ."
+
+
+class UploadTimeoutError(RequestError):
+    code, http_status = "UPLOAD_TIMEOUT", 408
+    en = "No bytes arrived for 60 seconds. Upload the file again."
+    vi = "Không nhận được dữ liệu trong 60 giây. Hãy tải lại tệp."
+
+
+class InvalidFieldError(RequestError):
+    code = "INVALID_FIELD"
+    en = "A field of the request is not valid."
+    vi = "Một trường của yêu cầu không hợp lệ."
+
+
+class UnknownModelError(RequestError):
+    code = "UNKNOWN_MODEL"
+    en = "No worker has this model."
+    vi = "Không có mô hình này."
+
+
+class JobNotFoundError(RequestError):
+    code, http_status = "JOB_NOT_FOUND", 404
+    en = "Job not found."
+    vi = "Không tìm thấy công việc."
+
+
+class JobNotCompletedError(RequestError):
+    code, http_status = "JOB_NOT_COMPLETED", 400
+    en = "Job not completed."
+    vi = "Công việc chưa hoàn thành."
+
+
+class ConflictError(RequestError):
+    code, http_status = "CONFLICT", 409
+    en = "The job's present state does not allow this."
+    vi = "Trạng thái hiện tại của công việc không cho phép thao tác này."
+
+
+class TooManyUploads(RequestError):
+    code, http_status = "TOO_MANY_UPLOADS", 503
+    en = "Too many uploads at once. Try again in a few seconds."
+    vi = "Có quá nhiều lượt tải lên. Vui lòng thử lại sau vài giây."
+
+
+class ObjectNotFound(SttError):
+    """An object is not in storage: the caller says what that means for the sender."""
+
+    code, http_status = "OBJECT_NOT_FOUND", 404
+    en = "The object is not in storage."
+    vi = "Không tìm thấy đối tượng trong kho lưu trữ."
+
+
+class SettingsError(Exception):
+    """A setting is unknown or impossible; the text names it. Stops the start."""
