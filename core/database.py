@@ -1,0 +1,161 @@
+"""One database, two dialects: PostgreSQL (asyncpg) and SQLite (aiosqlite). Sessions, the clock, and the error edge.
+
+Transactions are short: none is open while audio is processed. In SQLite every write begins IMMEDIATE behind one
+writer lock, so a write never fails half-way for want of the lock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import BigInteger, DateTime, Float, bindparam, event, text
+from sqlalchemy.engine import Dialect
+from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.elements import ColumnElement
+from sqlalchemy.sql.functions import FunctionElement
+from sqlalchemy.types import TypeDecorator, TypeEngine
+
+from core.errors import DatabaseUnavailable
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+_IMMEDIATE = "stt_immediate"
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """Timezone-aware UTC. SQLite stores integer microseconds since 1970, so that comparing and adding are exact."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        return dialect.type_descriptor(BigInteger() if dialect.name == "sqlite" else DateTime(timezone=True))
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> Any:
+        if value is None or dialect.name != "sqlite":
+            return value
+        return (value.astimezone(UTC) - _EPOCH) // _MICROSECOND
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        if dialect.name == "sqlite":
+            return _EPOCH + int(value) * _MICROSECOND
+        instant: datetime = value
+        return instant.astimezone(UTC)
+
+
+class after(FunctionElement[datetime]):
+    """SQL for "`seconds` from now": the database's clock in PostgreSQL, this process's in SQLite.
+
+    `seconds` is a number or a column expression.
+    """
+
+    type = UtcDateTime()
+    inherit_cache = True
+    name = "after"
+
+    def __init__(self, seconds: float | ColumnElement[Any] = 0.0) -> None:
+        plus = seconds if isinstance(seconds, ColumnElement) else bindparam(None, float(seconds), type_=Float())
+        here = bindparam(None, (datetime.now(UTC) - _EPOCH) // _MICROSECOND, type_=BigInteger())
+        super().__init__(plus, here)
+
+
+@compiles(after, "postgresql")
+def _after_postgresql(element: after, compiler: Any, **kw: Any) -> str:
+    # statement_timestamp(): now() would be as old as the transaction, clock_timestamp() could use no index
+    seconds = compiler.process(next(iter(element.clauses)), **kw)
+    return f"(statement_timestamp() + make_interval(secs => CAST({seconds} AS double precision)))"
+
+
+@compiles(after, "sqlite")
+def _after_sqlite(element: after, compiler: Any, **kw: Any) -> str:
+    seconds, here = (compiler.process(clause, **kw) for clause in element.clauses)
+    return f"({here} + CAST(({seconds}) * 1000000 AS INTEGER))"
+
+
+class Database:
+    """An engine and its sessions. `read()` and `write()` are transactions; vendor errors leave as DatabaseUnavailable.
+
+    IntegrityError passes through: it is an answer, not an outage.
+    """
+
+    def __init__(self, url: str, *, pool_size: int = 10) -> None:
+        self.url = url
+        self.sqlite = url.startswith("sqlite")
+        self.engine = _sqlite_engine(url) if self.sqlite else _postgresql_engine(url, pool_size)
+        self._sessions = async_sessionmaker(self.engine, expire_on_commit=False)
+        self._writer = asyncio.Lock()
+
+    @contextlib.asynccontextmanager
+    async def read(self) -> AsyncIterator[AsyncSession]:
+        async with _translated(), self._sessions() as session:
+            yield session
+
+    @contextlib.asynccontextmanager
+    async def write(self) -> AsyncIterator[AsyncSession]:
+        """Commits at the end; an exception rolls back."""
+        lock = self._writer if self.sqlite else contextlib.nullcontext()
+        async with lock, _translated(), self._sessions() as session:
+            await session.connection(execution_options={_IMMEDIATE: True})
+            yield session
+            await session.commit()
+
+    async def ping(self) -> None:
+        """Raises DatabaseUnavailable unless the database answers within 2 s."""
+        async with self.read() as session, asyncio.timeout(2):
+            await session.execute(text("SELECT 1"))
+
+    async def stop(self) -> None:
+        await self.engine.dispose()
+
+
+@contextlib.asynccontextmanager
+async def _translated() -> AsyncIterator[None]:
+    try:
+        yield
+    except IntegrityError:
+        raise
+    except (DBAPIError, PoolTimeout, OSError, TimeoutError) as error:
+        raise DatabaseUnavailable from error
+
+
+def _postgresql_engine(url: str, pool_size: int) -> AsyncEngine:
+    return create_async_engine(
+        url,
+        pool_size=pool_size,
+        max_overflow=pool_size,
+        pool_timeout=10,
+        pool_pre_ping=True,
+        connect_args={"timeout": 5, "command_timeout": 30},
+    )
+
+
+def _sqlite_engine(url: str) -> AsyncEngine:
+    path = url.partition(":///")[2]
+    if path and path != ":memory:":
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+    engine = create_async_engine(url)
+
+    @event.listens_for(engine.sync_engine, "connect")
+    def _on_connect(connection: Any, _record: Any) -> None:
+        connection.isolation_level = None  # the driver's own BEGIN would come too late to be IMMEDIATE
+        cursor = connection.cursor()
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=10000"):
+            cursor.execute(f"PRAGMA {pragma}")
+        cursor.close()
+
+    @event.listens_for(engine.sync_engine, "begin")
+    def _on_begin(connection: Any) -> None:
+        immediate = connection.get_execution_options().get(_IMMEDIATE)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
+
+    return engine

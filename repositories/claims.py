@@ -1,0 +1,391 @@
+"""Claims, commits and hand-backs: the heart (design section 3). Every statement is one that several machines may race.
+
+Success needs no fence: the first commit wins. Failure and hand-back apply only to the claim they belong to.
+Lock order is job, then chunks, everywhere.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import ColumnElement, and_, case, exists, func, insert, or_, select, true, update
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from core.database import after
+from core.domain.job import OPEN, JobStatus
+from core.domain.spans import PlannedChunk, Span
+from repositories.models import Chunk, Job, Metric
+
+CLAIM_MARGIN = 30.0
+"""Seconds past a claim's deadline before anybody may publish the row again."""
+RELEASE_DELAY = 10.0
+"""Seconds a released row waits for its publish to be confirmed before the scheduler publishes it."""
+RETRY_MARGIN = 60.0
+"""Seconds past a retry's delay before the scheduler publishes it again."""
+FIRST_RELEASE = 64
+"""Chunks that Prepare releases; each completion releases one more."""
+MAX_LOST = 5
+"""Runs that may end without a word before the row fails with WORKER_CRASH."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """Names one run of one row: what its failure or hand-back is fenced with."""
+
+    job_id: str
+    worker: str
+    number: int
+    failures: int
+    lost: int
+    chunk_index: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimedChunk:
+    claim: Claim
+    plan: int
+    spans: tuple[Span, ...]
+    job: Job
+
+
+@dataclass(frozen=True, slots=True)
+class Released:
+    """A row that may be published now."""
+
+    job_id: str
+    chunk_index: int | None
+    failures: int
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """What a chunk's commit released: more chunks, or (`finalise`) the job's last step."""
+
+    event_seq: int
+    chunks_completed: int
+    chunks_total: int
+    finalise: bool
+    released: tuple[Released, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkOutcome:
+    """What a finished chunk writes: segments as JSON in recording time, seconds it took, the language heard."""
+
+    segments: list[dict[str, Any]]
+    seconds: float
+    language: str
+    metrics: dict[str, float]
+
+
+def _takeable(row: type[Job] | type[Chunk], redelivered: bool) -> ColumnElement[bool]:
+    """Nobody holds it, or its claim has run out, or the broker says that its holder is gone."""
+    if redelivered:
+        return true()
+    return or_(row.holder.is_(None), row.due_at <= after())
+
+
+def _claimed(row: type[Job] | type[Chunk], worker: str, deadline: float) -> dict[str, Any]:
+    return {
+        "holder": worker,
+        "worker_id": worker,
+        "claim": row.claim + 1,
+        "due_at": after(deadline + CLAIM_MARGIN),
+        "lost": row.lost + case((row.holder.is_(None), 0), else_=1),
+        "updated_at": after(),
+    }
+
+
+async def claim_chunk(
+    session: AsyncSession,
+    job_id: str,
+    chunk_index: int,
+    failures: int,
+    *,
+    worker: str,
+    deadline: float,
+    redelivered: bool,
+) -> ClaimedChunk | None:
+    """Take the chunk for `deadline` seconds; None: somebody else has it, or there is nothing to do."""
+    alive = exists().where(Job.job_id == job_id, Job.status == JobStatus.PROCESSING, Job.deleted_at.is_(None))
+    statement = (
+        update(Chunk)
+        .where(
+            Chunk.job_id == job_id,
+            Chunk.chunk_index == chunk_index,
+            Chunk.failures == failures,
+            Chunk.status.in_(OPEN),
+            alive,
+            _takeable(Chunk, redelivered),
+        )
+        .values(status=JobStatus.PROCESSING, attempts=Chunk.attempts + 1, **_claimed(Chunk, worker, deadline))
+        .returning(Chunk.claim, Chunk.failures, Chunk.lost, Chunk.plan, Chunk.spans)
+        .execution_options(synchronize_session=False)
+    )
+    row = (await session.execute(statement)).first()
+    if row is None:
+        return None
+    job = (await session.execute(select(Job).where(Job.job_id == job_id))).scalar_one()
+    claim = Claim(job_id, worker, row.claim, row.failures, row.lost, chunk_index)
+    return ClaimedChunk(claim, row.plan, tuple(Span(*pair) for pair in row.spans), job)
+
+
+async def claim_prepare(session: AsyncSession, job_id: str, failures: int, **how: Any) -> tuple[Claim, Job] | None:
+    """Take a job that has no plan yet. `how`: worker, deadline (seconds), redelivered."""
+    return await _claim_job(session, job_id, failures, Job.chunks_total.is_(None), **how)
+
+
+async def claim_finalise(session: AsyncSession, job_id: str, failures: int, **how: Any) -> tuple[Claim, Job] | None:
+    """Take a job whose chunks are all done. `how` as in `claim_prepare`."""
+    done = and_(Job.chunks_completed == Job.chunks_total, Job.status == JobStatus.PROCESSING)
+    return await _claim_job(session, job_id, failures, done, **how)
+
+
+async def _claim_job(
+    session: AsyncSession,
+    job_id: str,
+    failures: int,
+    step: ColumnElement[bool],
+    *,
+    worker: str,
+    deadline: float,
+    redelivered: bool,
+) -> tuple[Claim, Job] | None:
+    statement = (
+        update(Job)
+        .where(
+            Job.job_id == job_id,
+            Job.failures == failures,
+            Job.status.in_(OPEN),
+            Job.deleted_at.is_(None),
+            step,
+            _takeable(Job, redelivered),
+        )
+        .values(started_at=func.coalesce(Job.started_at, after()), **_claimed(Job, worker, deadline))
+        .returning(Job.claim, Job.failures, Job.lost)
+        .execution_options(synchronize_session=False)
+    )
+    row = (await session.execute(statement)).first()
+    if row is None:
+        return None
+    job = (await session.execute(select(Job).where(Job.job_id == job_id))).scalar_one()
+    return Claim(job_id, worker, row.claim, row.failures, row.lost), job
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What Prepare found out. number: the claim that made it; duration in seconds; key of the working audio."""
+
+    number: int
+    key: str
+    duration: float
+    chunks: tuple[PlannedChunk, ...]
+    model: str
+    options: dict[str, Any]
+    download_seconds: float
+    decode_seconds: float
+    first_release: int = FIRST_RELEASE
+
+
+async def store_plan(session: AsyncSession, job_id: str, plan: Plan) -> list[Released] | None:
+    """Insert the chunk rows, once per job; None: another Prepare was first, or the job has ended meanwhile.
+
+    Returns what may be published: the first chunks, or the job itself (its Finalise) where there are none.
+    """
+    none = not plan.chunks
+    row = (
+        await session.execute(
+            update(Job)
+            .where(Job.job_id == job_id, Job.chunks_total.is_(None), Job.status.in_(OPEN), Job.deleted_at.is_(None))
+            .values(
+                status=JobStatus.PROCESSING,
+                chunks_total=len(plan.chunks),
+                plan=plan.number,
+                working_audio_path=plan.key,
+                audio_duration_seconds=plan.duration,
+                model=plan.model,
+                options=plan.options,
+                download_seconds=plan.download_seconds,
+                decode_seconds=plan.decode_seconds,
+                holder=None,
+                failures=0,
+                lost=0,
+                publishes=1 if none else 0,
+                due_at=after(RELEASE_DELAY) if none else None,
+                event_seq=Job.event_seq + 1,
+                progressed_at=after(),
+                updated_at=after(),
+            )
+            .returning(Job.job_id)
+            .execution_options(synchronize_session=False)
+        )
+    ).first()
+    if row is None:
+        return None
+    if none:
+        return [Released(job_id, None, 0)]
+    rows = [_chunk_row(job_id, plan.number, index, chunk) for index, chunk in enumerate(plan.chunks)]
+    await session.execute(insert(Chunk).values(updated_at=after()), rows)
+    return await release_chunks(session, job_id, plan.first_release)
+
+
+def _chunk_row(job_id: str, plan: int, index: int, chunk: PlannedChunk) -> dict[str, Any]:
+    return {
+        "job_id": job_id,
+        "chunk_index": index,
+        "plan": plan,
+        "spans": [[span.first, span.last] for span in chunk.spans],
+        "overlap": chunk.overlap,
+        "start_time": chunk.start_time,
+        "end_time": chunk.end_time,
+        "status": JobStatus.PENDING,
+    }
+
+
+async def release_chunks(session: AsyncSession, job_id: str, count: int) -> list[Released]:
+    """Make the next `count` unreleased chunks due; the caller publishes them after the commit."""
+    mine = (Chunk.job_id == job_id, Chunk.status == JobStatus.PENDING, Chunk.publishes == 0, Chunk.due_at.is_(None))
+    next_ones = select(Chunk.chunk_index).where(*mine).order_by(Chunk.chunk_index).limit(count)
+    statement = (
+        update(Chunk)
+        .where(Chunk.job_id == job_id, Chunk.chunk_index.in_(next_ones.scalar_subquery()))
+        .values(due_at=after(RELEASE_DELAY), publishes=1, updated_at=after())
+        .returning(Chunk.chunk_index, Chunk.failures)
+        .execution_options(synchronize_session=False)
+    )
+    rows = (await session.execute(statement)).all()
+    return [Released(job_id, row.chunk_index, row.failures) for row in sorted(rows)]
+
+
+async def commit_chunk(
+    session: AsyncSession, claimed: ClaimedChunk, outcome: ChunkOutcome, *, pin_language: bool
+) -> Committed | None:
+    """Record a finished chunk, once; None: it was recorded before (the session is rolled back), acknowledge.
+
+    Counting is an increment under the job's row lock, never a recount: `count(*)` under READ COMMITTED loses updates.
+    `pin_language`: this chunk decided the language of a job submitted as `auto`.
+    """
+    job_id, index = claimed.claim.job_id, claimed.claim.chunk_index
+    job = (
+        await session.execute(
+            update(Job)
+            .where(Job.job_id == job_id)
+            .values(
+                chunks_completed=Job.chunks_completed + 1,
+                event_seq=Job.event_seq + 1,
+                detected_language=func.coalesce(Job.detected_language, outcome.language),
+                progressed_at=after(),
+                updated_at=after(),
+            )
+            .returning(Job.event_seq, Job.chunks_completed, Job.chunks_total, Job.status)
+            .execution_options(synchronize_session=False)
+        )
+    ).first()
+    if job is None:
+        return None
+    if not await _complete_row(session, claimed, outcome, job.event_seq):
+        await session.rollback()
+        return None
+    await add_metrics(session, job_id, outcome.metrics)
+    running = job.status == JobStatus.PROCESSING
+    last = running and job.chunks_completed == job.chunks_total
+    released: list[Released] = []
+    if last:
+        released = [await _release_finalise(session, job_id)]
+    elif running:
+        released = await release_chunks(session, job_id, FIRST_RELEASE if pin_language else 1)
+    assert index is not None
+    return Committed(job.event_seq, job.chunks_completed, job.chunks_total, last, tuple(released))
+
+
+async def _complete_row(session: AsyncSession, claimed: ClaimedChunk, outcome: ChunkOutcome, seq: int) -> bool:
+    statement = (
+        update(Chunk)
+        .where(
+            Chunk.job_id == claimed.claim.job_id,
+            Chunk.chunk_index == claimed.claim.chunk_index,
+            Chunk.plan == claimed.plan,
+            Chunk.status != JobStatus.COMPLETED,
+        )
+        .values(
+            status=JobStatus.COMPLETED,
+            transcription=outcome.segments,
+            seconds=outcome.seconds,
+            event_seq=seq,
+            holder=None,
+            due_at=None,
+            error_code=None,
+            error_message=None,
+            worker_id=claimed.claim.worker,
+            processed_at=after(),
+            updated_at=after(),
+        )
+        .returning(Chunk.chunk_index)
+        .execution_options(synchronize_session=False)
+    )
+    return (await session.execute(statement)).first() is not None
+
+
+async def _release_finalise(session: AsyncSession, job_id: str) -> Released:
+    statement = (
+        update(Job)
+        .where(Job.job_id == job_id)
+        .values(due_at=after(RELEASE_DELAY), publishes=1, holder=None, updated_at=after())
+        .returning(Job.failures)
+        .execution_options(synchronize_session=False)
+    )
+    return Released(job_id, None, (await session.execute(statement)).scalar_one())
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """What Finalise writes onto the job's row."""
+
+    result_path: str
+    text: str
+    confidence: float
+    processing_seconds: float
+    result_ttl: int
+    metrics: dict[str, float]
+
+
+async def complete_job(session: AsyncSession, job_id: str, done: Finished) -> bool:
+    """Mark the job COMPLETED, once; False: it was, or it has ended otherwise."""
+    statement = (
+        update(Job)
+        .where(
+            Job.job_id == job_id,
+            Job.status == JobStatus.PROCESSING,
+            Job.chunks_completed == Job.chunks_total,
+            Job.deleted_at.is_(None),
+        )
+        .values(
+            status=JobStatus.COMPLETED,
+            minio_result_path=done.result_path,
+            transcription_text=done.text,
+            confidence=done.confidence,
+            processing_seconds=done.processing_seconds,
+            completed_at=after(),
+            progressed_at=after(),
+            expires_at=after(done.result_ttl) if done.result_ttl else None,
+            event_seq=Job.event_seq + 1,
+            **_ended(),
+        )
+        .returning(Job.job_id)
+        .execution_options(synchronize_session=False)
+    )
+    if (await session.execute(statement)).first() is None:
+        return False
+    await add_metrics(session, job_id, done.metrics)
+    return True
+
+
+def _ended() -> dict[str, Any]:
+    return {"holder": None, "due_at": None, "updated_at": after()}
+
+
+async def add_metrics(session: AsyncSession, job_id: str, metrics: dict[str, float]) -> None:
+    rows = [{"job_id": job_id, "metric_name": name, "metric_value": value} for name, value in metrics.items()]
+    if rows:
+        await session.execute(insert(Metric).values(recorded_at=after()), rows)

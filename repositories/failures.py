@@ -1,0 +1,232 @@
+"""How a run ends badly, and how a job is taken up again: failed attempts, hand-backs, failed jobs, cancel, reopen."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import ColumnElement, select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from core.database import after
+from core.domain.job import OPEN, JobStatus
+from core.errors import SttError
+from repositories.claims import FIRST_RELEASE, RELEASE_DELAY, RETRY_MARGIN, Claim, Released, release_chunks
+from repositories.models import Chunk, Job
+
+
+def _fence(row: type[Job] | type[Chunk], claim: Claim) -> tuple[ColumnElement[bool], ...]:
+    mine: tuple[ColumnElement[bool], ...] = (
+        row.job_id == claim.job_id,
+        row.claim == claim.number,
+        row.holder == claim.worker,
+        row.status.in_(OPEN),
+    )
+    if row is Chunk:
+        mine = (*mine, Chunk.chunk_index == claim.chunk_index)
+    return mine
+
+
+def _row_of(claim: Claim) -> type[Job] | type[Chunk]:
+    return Job if claim.chunk_index is None else Chunk
+
+
+def _waiting(row: type[Job] | type[Chunk], delay: float) -> dict[str, Any]:
+    values: dict[str, Any] = {"holder": None, "due_at": after(delay), "publishes": 1, "updated_at": after()}
+    return {**values, "status": JobStatus.PENDING} if row is Chunk else values
+
+
+async def retry_later(session: AsyncSession, claim: Claim, error: SttError, delay: float) -> int | None:
+    """Count a failed attempt; the caller publishes the retry after `delay` seconds.
+
+    Returns the row's new `failures`, or None: the claim is no longer ours, somebody else looks after the row.
+    """
+    await session.execute(
+        update(Job)
+        .where(Job.job_id == claim.job_id)
+        .values(retry_count=Job.retry_count + 1, updated_at=after())
+        .execution_options(synchronize_session=False)
+    )
+    row = _row_of(claim)
+    statement = (
+        update(row)
+        .where(*_fence(row, claim))
+        .values(
+            failures=row.failures + 1,
+            error_code=error.code,
+            error_message=error.message(),
+            **_waiting(row, delay + RETRY_MARGIN),
+        )
+        .returning(row.failures)
+        .execution_options(synchronize_session=False)
+    )
+    failures = (await session.execute(statement)).scalar_one_or_none()
+    if failures is None:
+        await session.rollback()
+    return failures
+
+
+async def hand_back(session: AsyncSession, claim: Claim) -> bool:
+    """Give the row back as if it had not been taken: no failure is counted, none is lost."""
+    row = _row_of(claim)
+    statement = (
+        update(row)
+        .where(*_fence(row, claim))
+        .values(**_waiting(row, RELEASE_DELAY))
+        .returning(row.job_id)
+        .execution_options(synchronize_session=False)
+    )
+    return (await session.execute(statement)).first() is not None
+
+
+async def fail_job(
+    session: AsyncSession, job_id: str, error: SttError, token: str, *, claim: Claim | None = None, ttl: int = 0
+) -> bool:
+    """End the job as FAILED with a dead letter to publish (`token`); False: it had ended, or the claim is not ours.
+
+    The row stays due until the dead letter's publish is confirmed. Finished chunks stay readable.
+    """
+    if claim is not None and not await _mark_exhausted(session, claim, error):
+        return False
+    statement = (
+        update(Job)
+        .where(Job.job_id == job_id, Job.status.in_(OPEN))
+        .values(
+            status=JobStatus.FAILED,
+            error_code=error.code,
+            error_message=error.message(),
+            replay_token=token,
+            due_at=after(RELEASE_DELAY),
+            publishes=1,
+            completed_at=after(),
+            progressed_at=after(),
+            expires_at=after(ttl) if ttl else None,
+            holder=None,
+            event_seq=Job.event_seq + 1,
+            updated_at=after(),
+        )
+        .returning(Job.job_id)
+        .execution_options(synchronize_session=False)
+    )
+    if (await session.execute(statement)).first() is None:
+        await session.rollback()
+        return False
+    await _park_chunks(session, job_id)
+    return True
+
+
+async def _mark_exhausted(session: AsyncSession, claim: Claim, error: SttError) -> bool:
+    """Note the last error on the failing row itself; lock the job first (lock order)."""
+    await session.execute(select(Job.job_id).where(Job.job_id == claim.job_id).with_for_update())
+    row = _row_of(claim)
+    values: dict[str, Any] = {"error_code": error.code, "error_message": error.message(), "updated_at": after()}
+    if row is Chunk:
+        values |= {"failures": Chunk.failures + 1, "status": JobStatus.FAILED, "holder": None, "due_at": None}
+    statement = update(row).where(*_fence(row, claim)).values(**values).returning(row.job_id)
+    return (await session.execute(statement.execution_options(synchronize_session=False))).first() is not None
+
+
+async def _park_chunks(session: AsyncSession, job_id: str) -> None:
+    """No further chunk of an ended job is published or started; those running may still commit."""
+    await session.execute(
+        update(Chunk)
+        .where(Chunk.job_id == job_id, Chunk.due_at.is_not(None))
+        .values(due_at=None, updated_at=after())
+        .execution_options(synchronize_session=False)
+    )
+
+
+async def cancel_job(session: AsyncSession, job_id: str, owner: str, ttl: int = 0) -> bool:
+    """End an unfinished job as CANCELLED; False: there is none of this owner, or it had ended."""
+    statement = (
+        update(Job)
+        .where(Job.job_id == job_id, Job.owner == owner, Job.status.in_(OPEN), Job.deleted_at.is_(None))
+        .values(
+            status=JobStatus.CANCELLED,
+            cancel_requested_at=after(),
+            completed_at=after(),
+            progressed_at=after(),
+            expires_at=after(ttl) if ttl else None,
+            holder=None,
+            due_at=None,
+            event_seq=Job.event_seq + 1,
+            updated_at=after(),
+        )
+        .returning(Job.job_id)
+        .execution_options(synchronize_session=False)
+    )
+    if (await session.execute(statement)).first() is None:
+        return False
+    await _park_chunks(session, job_id)
+    return True
+
+
+async def replay(session: AsyncSession, job_id: str, token: str) -> list[Released] | None:
+    """Reopen a FAILED job by its dead letter's token, once; None: a stale copy of the letter."""
+    return await _reopen(session, Job.job_id == job_id, Job.status == JobStatus.FAILED, Job.replay_token == token)
+
+
+async def retry_job(session: AsyncSession, job_id: str, owner: str) -> list[Released] | None:
+    """Reopen an owner's FAILED or CANCELLED job for what is missing; None: it is in another state."""
+    ended = Job.status.in_((JobStatus.FAILED, JobStatus.CANCELLED))
+    return await _reopen(session, Job.job_id == job_id, Job.owner == owner, ended)
+
+
+async def _reopen(session: AsyncSession, *conditions: ColumnElement[bool]) -> list[Released] | None:
+    statement = (
+        update(Job)
+        .where(*conditions, Job.deleted_at.is_(None))
+        .values(
+            status=JobStatus.PENDING,
+            replay_token=None,
+            error_code=None,
+            error_message=None,
+            cancel_requested_at=None,
+            completed_at=None,
+            expires_at=None,
+            failures=0,
+            lost=0,
+            holder=None,
+            publishes=1,
+            due_at=after(RELEASE_DELAY),
+            progressed_at=after(),
+            event_seq=Job.event_seq + 1,
+            updated_at=after(),
+        )
+        .returning(Job.job_id, Job.chunks_total, Job.chunks_completed)
+        .execution_options(synchronize_session=False)
+    )
+    job = (await session.execute(statement)).first()
+    if job is None:
+        return None
+    if job.chunks_total is None:
+        return [Released(job.job_id, None, 0)]
+    return await _reopen_chunks(session, job.job_id, missing=job.chunks_completed < job.chunks_total)
+
+
+async def _reopen_chunks(session: AsyncSession, job_id: str, *, missing: bool) -> list[Released]:
+    """Chunks without a result start anew; where none is missing, the job's Finalise is due."""
+    await session.execute(
+        update(Job)
+        .where(Job.job_id == job_id)
+        .values(status=JobStatus.PROCESSING, **({"due_at": None, "publishes": 0} if missing else {}))
+        .execution_options(synchronize_session=False)
+    )
+    if not missing:
+        return [Released(job_id, None, 0)]
+    await session.execute(
+        update(Chunk)
+        .where(Chunk.job_id == job_id, Chunk.status != JobStatus.COMPLETED)
+        .values(
+            status=JobStatus.PENDING,
+            failures=0,
+            lost=0,
+            holder=None,
+            publishes=0,
+            due_at=None,
+            error_code=None,
+            error_message=None,
+            updated_at=after(),
+        )
+        .execution_options(synchronize_session=False)
+    )
+    return await release_chunks(session, job_id, FIRST_RELEASE)

@@ -1,0 +1,224 @@
+"""The tables (design section 10). Migrations own the schema; a test compares them with this page."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Text,
+    UniqueConstraint,
+    Uuid,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from core.database import UtcDateTime
+from core.domain.job import JobStatus
+
+Json = JSON().with_variant(JSONB(), "postgresql")
+JobId = Uuid(as_uuid=False)
+_CONVENTION = {
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_name)s",
+    "pk": "pk_%(table_name)s",
+}
+
+
+def _due_index(table: str) -> Index:
+    some = text("due_at IS NOT NULL")
+    return Index(f"ix_{table}_due_at", "due_at", postgresql_where=some, sqlite_where=some)
+
+
+class Base(DeclarativeBase):
+    metadata = MetaData(naming_convention=_CONVENTION)
+
+
+class Claimable:
+    """What jobs, chunks and webhook deliveries share: who holds the row, and when anybody may publish it again."""
+
+    failures: Mapped[int] = mapped_column(Integer, default=0, server_default="0")
+    lost: Mapped[int] = mapped_column(Integer, default=0, server_default="0")
+    holder: Mapped[str | None] = mapped_column(String(100))
+    claim: Mapped[int] = mapped_column(Integer, default=0, server_default="0")
+    publishes: Mapped[int] = mapped_column(Integer, default=0, server_default="0")
+    due_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    event_seq: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
+    error_code: Mapped[str | None] = mapped_column(String(40))
+    error_message: Mapped[str | None] = mapped_column(Text)
+    worker_id: Mapped[str | None] = mapped_column(String(100))
+    updated_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
+class Job(Claimable, Base):
+    __tablename__ = "jobs"
+
+    job_id: Mapped[str] = mapped_column(JobId, primary_key=True)
+    request_id: Mapped[str | None] = mapped_column(String(255))
+    owner: Mapped[str] = mapped_column(String(100))
+    status: Mapped[str] = mapped_column(String(16), default=JobStatus.PENDING)
+    language: Mapped[str] = mapped_column(String(16))
+    detected_language: Mapped[str | None] = mapped_column(String(16))
+    model: Mapped[str | None] = mapped_column(String(100))
+    priority: Mapped[str] = mapped_column(String(16))
+    band: Mapped[int] = mapped_column(Integer, default=2, server_default="2")
+    options: Mapped[dict[str, Any]] = mapped_column(Json, default=dict)
+    original_filename: Mapped[str | None] = mapped_column(Text)
+    media_url: Mapped[str | None] = mapped_column(Text)
+    callback_url: Mapped[str | None] = mapped_column(Text)
+    client_metadata: Mapped[dict[str, Any] | None] = mapped_column("metadata", Json)
+    minio_audio_path: Mapped[str | None] = mapped_column(Text)
+    minio_result_path: Mapped[str | None] = mapped_column(Text)
+    working_audio_path: Mapped[str | None] = mapped_column(Text)
+    plan: Mapped[int | None] = mapped_column(Integer)
+    file_size_mb: Mapped[float | None] = mapped_column(Float)
+    audio_duration_seconds: Mapped[float | None] = mapped_column(Float)
+    retry_count: Mapped[int] = mapped_column(Integer, default=0, server_default="0")
+    chunks_total: Mapped[int | None] = mapped_column(Integer)
+    chunks_completed: Mapped[int] = mapped_column(Integer, default=0, server_default="0")
+    transcription_text: Mapped[str | None] = mapped_column(Text, deferred=True, deferred_raiseload=True)
+    confidence: Mapped[float | None] = mapped_column(Float)
+    processing_seconds: Mapped[float | None] = mapped_column(Float)
+    download_seconds: Mapped[float | None] = mapped_column(Float)
+    decode_seconds: Mapped[float | None] = mapped_column(Float)
+    replay_token: Mapped[str | None] = mapped_column(String(64))
+    cancel_requested_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    queued_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    started_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    completed_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    progressed_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    boosted_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    expires_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    deleted_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+
+    __table_args__ = (
+        Index(
+            "uq_jobs_owner_request_id",
+            "owner",
+            "request_id",
+            unique=True,
+            postgresql_where=text("request_id IS NOT NULL"),
+            sqlite_where=text("request_id IS NOT NULL"),
+        ),
+        Index("ix_jobs_owner_created_at", "owner", text("created_at DESC"), "job_id"),
+        Index("ix_jobs_status", "status"),
+        Index("ix_jobs_expires_at", "expires_at"),
+        _due_index("jobs"),
+    )
+
+
+class Chunk(Claimable, Base):
+    __tablename__ = "chunks"
+
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.job_id", ondelete="CASCADE"), primary_key=True)
+    chunk_index: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    plan: Mapped[int] = mapped_column(Integer)
+    spans: Mapped[list[list[int]]] = mapped_column(Json)
+    overlap: Mapped[float] = mapped_column(Float, default=0.0, server_default="0")
+    start_time: Mapped[float] = mapped_column(Float)
+    end_time: Mapped[float] = mapped_column(Float)
+    transcription: Mapped[list[dict[str, Any]] | None] = mapped_column(Json, deferred=True, deferred_raiseload=True)
+    status: Mapped[str] = mapped_column(String(16), default=JobStatus.PENDING)
+    attempts: Mapped[int] = mapped_column(Integer, default=0, server_default="0")
+    seconds: Mapped[float | None] = mapped_column(Float)
+    processed_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+
+    __table_args__ = (_due_index("chunks"),)
+
+
+class Metric(Base):
+    __tablename__ = "metrics"
+
+    id: Mapped[int] = mapped_column(BigInteger().with_variant(Integer(), "sqlite"), primary_key=True)
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.job_id", ondelete="CASCADE"))
+    metric_name: Mapped[str] = mapped_column(String(64))
+    metric_value: Mapped[float] = mapped_column(Float)
+    recorded_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+    __table_args__ = (
+        Index("ix_metrics_job_id", "job_id"),
+        Index("ix_metrics_metric_name_recorded_at", "metric_name", text("recorded_at DESC")),
+    )
+
+
+class Worker(Base):
+    __tablename__ = "workers"
+
+    worker_id: Mapped[str] = mapped_column(String(100), primary_key=True)
+    kind: Mapped[str] = mapped_column(String(16))
+    host: Mapped[str] = mapped_column(String(255))
+    pid: Mapped[int] = mapped_column(Integer)
+    version: Mapped[str] = mapped_column(String(32))
+    slots: Mapped[int] = mapped_column(Integer)
+    models: Mapped[list[str]] = mapped_column(Json)
+    started_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    heartbeat_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
+class Idempotency(Base):
+    __tablename__ = "idempotency"
+
+    owner: Mapped[str] = mapped_column(String(100), primary_key=True)
+    key: Mapped[str] = mapped_column(String(255), primary_key=True)
+    request_hash: Mapped[str] = mapped_column(String(64))
+    answer: Mapped[dict[str, Any]] = mapped_column(Json)
+    job_id: Mapped[str] = mapped_column(JobId)
+    expires_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+    __table_args__ = (Index("ix_idempotency_expires_at", "expires_at"),)
+
+
+class UploadIntent(Base):
+    __tablename__ = "upload_intents"
+
+    key: Mapped[str] = mapped_column(Text, primary_key=True)
+    job_id: Mapped[str] = mapped_column(JobId)
+    expires_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+    __table_args__ = (Index("ix_upload_intents_expires_at", "expires_at"),)
+
+
+class ApiKey(Base):
+    __tablename__ = "api_keys"
+
+    key_id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    secret_hash: Mapped[str] = mapped_column(String(64))
+    owner: Mapped[str] = mapped_column(String(100))
+    name: Mapped[str | None] = mapped_column(String(255))
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    expires_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    revoked_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    last_used_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+
+    __table_args__ = (UniqueConstraint("secret_hash"),)
+
+
+class WebhookDelivery(Claimable, Base):
+    __tablename__ = "webhook_deliveries"
+
+    webhook_id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.job_id", ondelete="CASCADE"))
+    url: Mapped[str] = mapped_column(Text)
+    host: Mapped[str] = mapped_column(String(255))
+    event_type: Mapped[str] = mapped_column(String(64))
+    payload: Mapped[dict[str, Any]] = mapped_column(Json)
+    status: Mapped[str] = mapped_column(String(16), default=JobStatus.PENDING)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    delivered_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+
+    __table_args__ = (
+        Index("ix_webhook_deliveries_job_id", "job_id"),
+        _due_index("webhook_deliveries"),
+    )
