@@ -112,7 +112,7 @@ class Job(Claimable, Base):
             postgresql_where=text("request_id IS NOT NULL"),
             sqlite_where=text("request_id IS NOT NULL"),
         ),
-        Index("ix_jobs_owner_created_at", "owner", text("created_at DESC"), "job_id"),
+        Index("ix_jobs_owner_created_at", "owner", "created_at", "job_id"),
         Index("ix_jobs_status", "status"),
         Index("ix_jobs_expires_at", "expires_at"),
         _due_index("jobs"),
@@ -149,7 +149,7 @@ class Metric(Base):
 
     __table_args__ = (
         Index("ix_metrics_job_id", "job_id"),
-        Index("ix_metrics_metric_name_recorded_at", "metric_name", text("recorded_at DESC")),
+        Index("ix_metrics_metric_name_recorded_at", "metric_name", "recorded_at"),
     )
 
 

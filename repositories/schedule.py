@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Float, and_, case, cast, func, or_, select, tuple_, update
+from sqlalchemy import ColumnElement, Float, and_, case, cast, literal, or_, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from core.database import after
@@ -87,7 +87,7 @@ async def take_due_chunks(session: AsyncSession, limit: int = BATCH) -> list[Rel
 
 
 def _confirmed(row: type[Job] | type[Chunk]) -> dict[str, Any]:
-    doubled = FIRST_WAIT * func.power(2.0, cast(row.publishes - 1, Float))
+    doubled = FIRST_WAIT * cast(literal(1).bitwise_lshift(row.publishes - 1), Float)
     wait = case((row.publishes > 7, LONGEST_WAIT), else_=doubled)
     return {"due_at": after(wait), "updated_at": after()}
 

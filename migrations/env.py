@@ -1,0 +1,23 @@
+"""Alembic's environment: the same migrations for PostgreSQL and SQLite, on a connection the caller opened."""
+
+from __future__ import annotations
+
+from alembic import context
+from sqlalchemy import Connection
+
+from repositories.models import Base
+
+
+def run(connection: Connection) -> None:
+    context.configure(
+        connection=connection,
+        target_metadata=Base.metadata,
+        render_as_batch=connection.dialect.name == "sqlite",
+        compare_type=True,
+        compare_server_default=False,
+    )
+    with context.begin_transaction():
+        context.run_migrations()
+
+
+run(context.config.attributes["connection"])

@@ -1,0 +1,25 @@
+"""Upload intents: a note of every object that may be written before its job exists, so that none is orphaned."""
+
+from __future__ import annotations
+
+from sqlalchemy import delete, insert, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from core.database import after
+from repositories.models import UploadIntent
+
+LIFETIME = 86_400.0
+"""Seconds an upload may take before what it left is collected."""
+
+
+async def note(session: AsyncSession, key: str, job_id: str, lifetime: float = LIFETIME) -> None:
+    await session.execute(insert(UploadIntent).values(key=key, job_id=job_id, expires_at=after(lifetime)))
+
+
+async def expired(session: AsyncSession, limit: int = 100) -> list[UploadIntent]:
+    statement = select(UploadIntent).where(UploadIntent.expires_at <= after()).limit(limit)
+    return list((await session.execute(statement)).scalars())
+
+
+async def drop(session: AsyncSession, key: str) -> None:
+    await session.execute(delete(UploadIntent).where(UploadIntent.key == key))

@@ -1,0 +1,164 @@
+"""Jobs as people ask for them: create, look up, list, count. Every query of a request is scoped by its owner."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import delete, func, insert, select
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import undefer
+
+from core.database import after
+from core.domain.job import OPEN, JobStatus, Priority, job_band
+from core.domain.transcript import ChunkTranscript, Segment
+from repositories.claims import RELEASE_DELAY
+from repositories.models import Chunk, Job, Metric, UploadIntent
+
+
+@dataclass(frozen=True, slots=True)
+class NewJob:
+    """What a submit knows. audio_key: where the upload lies; file_size in bytes."""
+
+    job_id: str
+    owner: str
+    language: str
+    model: str | None
+    priority: Priority
+    options: dict[str, Any]
+    original_filename: str | None
+    audio_key: str | None
+    file_size: int
+    request_id: str | None = None
+    media_url: str | None = None
+    callback_url: str | None = None
+    client_metadata: dict[str, Any] | None = None
+
+
+async def create(session: AsyncSession, new: NewJob) -> Job:
+    """Insert the job, due for its first publish, and drop its upload intent in the same transaction.
+
+    Raises IntegrityError when the owner has used the request_id.
+    """
+    band = job_band(await unfinished(session, new.owner))
+    await session.execute(
+        insert(Job).values(
+            job_id=new.job_id,
+            owner=new.owner,
+            request_id=new.request_id,
+            status=JobStatus.PENDING,
+            language=new.language,
+            model=new.model,
+            priority=new.priority,
+            band=band,
+            options=new.options,
+            original_filename=new.original_filename,
+            media_url=new.media_url,
+            callback_url=new.callback_url,
+            client_metadata=new.client_metadata,
+            minio_audio_path=new.audio_key,
+            file_size_mb=new.file_size / 1024 / 1024,
+            publishes=1,
+            due_at=after(RELEASE_DELAY),
+            created_at=after(),
+            queued_at=after(),
+            progressed_at=after(),
+            updated_at=after(),
+        )
+    )
+    await session.execute(delete(UploadIntent).where(UploadIntent.job_id == new.job_id))
+    return (await session.execute(select(Job).where(Job.job_id == new.job_id))).scalar_one()
+
+
+async def unfinished(session: AsyncSession, owner: str) -> int:
+    """How many jobs of the owner are still open."""
+    statement = select(func.count()).select_from(Job).where(Job.owner == owner, Job.status.in_(OPEN))
+    return (await session.execute(statement)).scalar_one()
+
+
+async def get(session: AsyncSession, job_id: str, owner: str | None = None, *, with_text: bool = False) -> Job | None:
+    """The job, or None where it is unknown, deleted, or somebody else's. `owner` None: any (inside the service)."""
+    statement = select(Job).where(Job.job_id == job_id, Job.deleted_at.is_(None))
+    if owner is not None:
+        statement = statement.where(Job.owner == owner)
+    if with_text:
+        statement = statement.options(undefer(Job.transcription_text))
+    return (await session.execute(statement)).scalar_one_or_none()
+
+
+async def transcripts(session: AsyncSession, job_id: str) -> list[ChunkTranscript]:
+    """Every finished chunk's segments, in order of the recording."""
+    columns = (Chunk.chunk_index, Chunk.start_time, Chunk.end_time, Chunk.transcription, Chunk.overlap)
+    statement = (
+        select(*columns, Chunk.attempts, Chunk.seconds)
+        .where(Chunk.job_id == job_id, Chunk.status == JobStatus.COMPLETED)
+        .order_by(Chunk.chunk_index)
+    )
+    return [
+        ChunkTranscript(
+            row.chunk_index,
+            row.start_time,
+            row.end_time,
+            tuple(Segment.from_json(segment) for segment in row.transcription or ()),
+            row.overlap,
+            row.attempts,
+            row.seconds or 0.0,
+        )
+        for row in (await session.execute(statement)).all()
+    ]
+
+
+async def last_commit(session: AsyncSession, job_id: str) -> datetime | None:
+    """When the last chunk was committed: the result's timestamp, the same however often it is made."""
+    statement = select(func.max(Chunk.processed_at)).where(Chunk.job_id == job_id)
+    return (await session.execute(statement)).scalar_one()
+
+
+async def counts(session: AsyncSession) -> dict[str, int]:
+    """Jobs by status; every status is there, also with 0."""
+    statement = select(Job.status, func.count()).where(Job.deleted_at.is_(None)).group_by(Job.status)
+    found: dict[str, int] = {row[0]: row[1] for row in (await session.execute(statement)).all()}
+    return {status.value: found.get(status.value, 0) for status in JobStatus}
+
+
+async def average_retries(session: AsyncSession) -> float:
+    """Chunk retries per job, over the jobs there are."""
+    value = (await session.execute(select(func.avg(Job.retry_count)).where(Job.deleted_at.is_(None)))).scalar_one()
+    return float(value or 0.0)
+
+
+async def recent_mean(session: AsyncSession, metric: str, model: str | None = None, last: int = 50) -> float | None:
+    """Mean of a metric's last values, of jobs run with `model` if given; None before the first measurement."""
+    recent = select(Metric.metric_value).where(Metric.metric_name == metric)
+    if model is not None:
+        recent = recent.join(Job, Job.job_id == Metric.job_id).where(Job.model == model)
+    values = recent.order_by(Metric.recorded_at.desc()).limit(last).subquery()
+    mean = (await session.execute(select(func.avg(values.c.metric_value)))).scalar_one()
+    return None if mean is None else float(mean)
+
+
+async def seconds_per_megabyte(session: AsyncSession, extension: str, last: int = 20) -> float | None:
+    """Measured audio seconds per MiB of recent files of this ending; None before the first."""
+    ratio = Job.audio_duration_seconds / Job.file_size_mb
+    recent = (
+        select(ratio.label("ratio"))
+        .where(
+            Job.file_size_mb > 0,
+            Job.audio_duration_seconds > 0,
+            func.lower(Job.original_filename).like(f"%.{extension}"),
+        )
+        .order_by(Job.created_at.desc())
+        .limit(last)
+        .subquery()
+    )
+    mean = (await session.execute(select(func.avg(recent.c.ratio)))).scalar_one()
+    return None if mean is None else float(mean)
+
+
+async def waiting_audio(session: AsyncSession, created_before: datetime) -> float:
+    """Audio seconds that older unfinished jobs still have to transcribe, as far as their lengths are known."""
+    share = 1.0 - Job.chunks_completed * 1.0 / func.nullif(Job.chunks_total, 0)
+    left = func.sum(Job.audio_duration_seconds * func.coalesce(share, 1.0))
+    statement = select(left).where(Job.status.in_(OPEN), Job.created_at < created_before, Job.deleted_at.is_(None))
+    return float((await session.execute(statement)).scalar_one() or 0.0)

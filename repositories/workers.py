@@ -1,0 +1,73 @@
+"""Who is alive, what models they have: that is how the API knows which models exist and how many work."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy import delete, insert, select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from core.database import after
+from repositories.models import Worker
+
+HEARTBEAT = 10.0
+"""Seconds between two signs of life."""
+ALIVE = 35.0
+"""Seconds after its last sign of life that a worker counts as gone: three missed and a little."""
+FORGET = 86_400.0
+CONSUMER = "consumer"
+
+
+@dataclass(frozen=True, slots=True)
+class Presence:
+    """One process, as it announces itself; slots: how many chunks it transcribes at once."""
+
+    worker_id: str
+    kind: str
+    host: str
+    pid: int
+    version: str
+    slots: int
+    models: tuple[str, ...]
+
+
+async def announce(session: AsyncSession, who: Presence) -> None:
+    """A sign of life: insert or renew."""
+    values = {"slots": who.slots, "models": list(who.models), "heartbeat_at": after()}
+    renewed = await session.execute(
+        update(Worker)
+        .where(Worker.worker_id == who.worker_id)
+        .values(**values)
+        .returning(Worker.worker_id)
+        .execution_options(synchronize_session=False)
+    )
+    if renewed.first() is None:
+        await session.execute(
+            insert(Worker).values(
+                worker_id=who.worker_id,
+                kind=who.kind,
+                host=who.host,
+                pid=who.pid,
+                version=who.version,
+                started_at=after(),
+                **values,
+            )
+        )
+
+
+async def leave(session: AsyncSession, worker_id: str) -> None:
+    await session.execute(delete(Worker).where(Worker.worker_id == worker_id))
+
+
+async def forget_gone(session: AsyncSession, older_than: float = FORGET) -> None:
+    await session.execute(delete(Worker).where(Worker.heartbeat_at < after(-older_than)))
+
+
+async def alive(session: AsyncSession, kind: str = CONSUMER) -> list[Worker]:
+    statement = select(Worker).where(Worker.kind == kind, Worker.heartbeat_at >= after(-ALIVE))
+    return list((await session.execute(statement.order_by(Worker.worker_id))).scalars())
+
+
+async def models(session: AsyncSession) -> list[str]:
+    """Every model that a live consumer has, sorted."""
+    return sorted({model for worker in await alive(session) for model in worker.models})

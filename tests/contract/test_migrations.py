@@ -1,0 +1,36 @@
+"""Alembic owns the schema in both databases: what it makes is what the models say."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import Connection, inspect
+
+from core.database import Database
+from migrations.run import config, upgrade
+from repositories.models import Base
+
+
+def _differences(connection: Connection) -> list[Any]:
+    return list(compare_metadata(MigrationContext.configure(connection), Base.metadata))
+
+
+async def test_migrations_equal_the_models(database: Database) -> None:
+    async with database.read() as session:
+        found = await (await session.connection()).run_sync(_differences)
+    assert found == []
+
+
+async def test_upgrading_twice_changes_nothing(database: Database) -> None:
+    await upgrade(database)
+
+
+async def test_downgrade_leaves_nothing_behind(database: Database) -> None:
+    async with database.write() as session:
+        connection = await session.connection()
+        await connection.run_sync(lambda sync: command.downgrade(config(sync), "base"))
+        left = await connection.run_sync(lambda sync: inspect(sync).get_table_names())
+    assert left == ["alembic_version"]
