@@ -1,0 +1,66 @@
+"""The composition root: settings in, adapters out. The three mode settings are read here and nowhere else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from core.config import BrokerKind, Settings, StorageKind
+from core.database import Database
+from core.messaging.memory import MemoryBroker
+from core.messaging.port import Broker
+from core.messaging.rabbitmq import RabbitMQBroker
+from core.storage.local import LocalStorage
+from core.storage.minio import MinioStorage
+from core.storage.port import Storage
+from internal.services.publishing import Publisher
+
+VERSION = "0.1.0"
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """Everything a process is made of. `start` what you need; `stop` is harmless twice and before start."""
+
+    settings: Settings
+    database: Database
+    broker: Broker
+    storage: Storage
+    publisher: Publisher
+
+    async def stop(self) -> None:
+        await self.broker.stop()
+        await self.storage.stop()
+        await self.database.stop()
+
+
+def build(settings: Settings) -> Parts:
+    """Make the adapters; nothing is connected yet."""
+    database = Database(settings.database_url)
+    broker = make_broker(settings)
+    return Parts(settings, database, broker, make_storage(settings), Publisher(database, broker))
+
+
+def make_broker(settings: Settings) -> Broker:
+    if settings.broker is BrokerKind.MEMORY:
+        return MemoryBroker(retry_delays=settings.retry_delays, dead_letter_ttl=settings.dead_letter_ttl)
+    return RabbitMQBroker(
+        settings.rabbitmq_url,
+        retry_delays=settings.retry_delays,
+        queue_type=settings.queue_type,
+        dead_letter_ttl=settings.dead_letter_ttl,
+    )
+
+
+def make_storage(settings: Settings) -> Storage:
+    if settings.storage is StorageKind.LOCAL:
+        return LocalStorage(Path(settings.data_dir) / "objects", max_uploads=settings.max_concurrent_uploads)
+    return MinioStorage(
+        settings.minio_endpoint,
+        settings.minio_access_key,
+        settings.minio_secret_key,
+        settings.minio_bucket,
+        secure=settings.minio_use_ssl,
+        max_uploads=settings.max_concurrent_uploads,
+        public_endpoint=settings.minio_public_endpoint or None,
+    )

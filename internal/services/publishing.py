@@ -1,0 +1,105 @@
+"""Publish after commit, then tell the database. A broker that is down loses nothing: the scheduler publishes later."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+
+from core.database import Database
+from core.domain.job import TOP_LEVEL, Priority, chunk_level
+from core.errors import BrokerUnavailable, DatabaseUnavailable
+from core.messaging.port import Broker, Message, MessageType
+from repositories import schedule
+from repositories.claims import Released
+from repositories.models import Job
+
+log = structlog.get_logger(__name__)
+MAX_TEXT = 1024
+"""Bytes of an error message in a dead letter's header."""
+
+
+def prepare(job: Job, released: Released, level: int | None = None) -> Message:
+    own = 3 * Priority(job.priority).level + job.band
+    return _message(MessageType.PREPARE, job, released, own if level is None else level)
+
+
+def finalise(job: Job, released: Released) -> Message:
+    return _message(MessageType.FINALISE, job, released, TOP_LEVEL)
+
+
+def transcribe(job: Job, released: Released, level: int | None = None) -> Message:
+    own = chunk_level(Priority(job.priority), released.chunk_index or 0, job.band)
+    return _message(MessageType.TRANSCRIBE, job, released, own if level is None else level)
+
+
+def replay(job: Job) -> Message:
+    """The dead letter of a failed job: moved back to either queue, it reopens the job once."""
+    letter = _message(MessageType.REPLAY, job, Released(job.job_id, None, job.failures), 0)
+    return Message(**{**_fields(letter), "token": job.replay_token})
+
+
+def dead_letter_headers(job: Job, chunk_index: int | None, attempts: int, first_failure: str) -> dict[str, Any]:
+    """What an operator sees in the broker's own page."""
+    return {
+        "job": job.job_id,
+        "chunk": chunk_index if chunk_index is not None else "",
+        "attempts": attempts,
+        "code": job.error_code or "",
+        "message": (job.error_message or "").encode()[:MAX_TEXT].decode(errors="ignore"),
+        "first_failure": first_failure,
+        "last_failure": job.completed_at.isoformat() if job.completed_at else "",
+    }
+
+
+def _fields(message: Message) -> dict[str, Any]:
+    return {name: getattr(message, name) for name in Message.__dataclass_fields__}
+
+
+def _message(kind: MessageType, job: Job, released: Released, level: int) -> Message:
+    return Message(
+        type=kind,
+        job_id=job.job_id,
+        chunk_index=released.chunk_index,
+        failures=released.failures,
+        level=level,
+        minio_path=job.minio_audio_path,
+        language=job.language,
+        model=job.model,
+        priority=job.priority,
+        original_filename=job.original_filename,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Publisher:
+    """The one place that publishes wake-ups."""
+
+    database: Database
+    broker: Broker
+
+    async def publish(self, messages: Sequence[Message]) -> bool:
+        """Publish, then push the rows' `due_at` away. Returns whether all went out; raises nothing.
+
+        What did not go out keeps its early `due_at`, so the scheduler publishes it.
+        """
+        sent: list[Released] = []
+        try:
+            for message in messages:
+                await self.broker.publish(message)
+                sent.append(Released(message.job_id, message.chunk_index, message.failures))
+        except BrokerUnavailable as error:
+            log.warning("publish failed, left to the scheduler", action="publish_failed", reason=str(error))
+        await self._confirm(sent)
+        return len(sent) == len(messages)
+
+    async def _confirm(self, sent: Sequence[Released]) -> None:
+        if not sent:
+            return
+        try:
+            async with self.database.write() as session:
+                await schedule.mark_published(session, sent)
+        except DatabaseUnavailable as error:
+            log.warning("publish not noted, it will be repeated", action="confirm_failed", reason=str(error.__cause__))
