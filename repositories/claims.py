@@ -46,6 +46,7 @@ class ClaimedChunk:
     claim: Claim
     plan: int
     spans: tuple[Span, ...]
+    last_error: str | None
     job: Job
 
 
@@ -120,7 +121,7 @@ async def claim_chunk(
             _takeable(Chunk, redelivered),
         )
         .values(status=JobStatus.PROCESSING, attempts=Chunk.attempts + 1, **_claimed(Chunk, worker, deadline))
-        .returning(Chunk.claim, Chunk.failures, Chunk.lost, Chunk.plan, Chunk.spans)
+        .returning(Chunk.claim, Chunk.failures, Chunk.lost, Chunk.plan, Chunk.spans, Chunk.error_code)
         .execution_options(synchronize_session=False)
     )
     row = (await session.execute(statement)).first()
@@ -128,7 +129,7 @@ async def claim_chunk(
         return None
     job = (await session.execute(select(Job).where(Job.job_id == job_id))).scalar_one()
     claim = Claim(job_id, worker, row.claim, row.failures, row.lost, chunk_index)
-    return ClaimedChunk(claim, row.plan, tuple(Span(*pair) for pair in row.spans), job)
+    return ClaimedChunk(claim, row.plan, tuple(Span(*pair) for pair in row.spans), row.error_code, job)
 
 
 async def claim_prepare(session: AsyncSession, job_id: str, failures: int, **how: Any) -> tuple[Claim, Job] | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import ColumnElement, select, update
+from sqlalchemy import ColumnElement, func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from core.database import after
@@ -52,6 +52,7 @@ async def retry_later(session: AsyncSession, claim: Claim, error: SttError, dela
         .where(*_fence(row, claim))
         .values(
             failures=row.failures + 1,
+            first_failed_at=func.coalesce(row.first_failed_at, after()),
             error_code=error.code,
             error_message=error.message(),
             **_waiting(row, delay + RETRY_MARGIN),
@@ -118,7 +119,12 @@ async def _mark_exhausted(session: AsyncSession, claim: Claim, error: SttError) 
     """Note the last error on the failing row itself; lock the job first (lock order)."""
     await session.execute(select(Job.job_id).where(Job.job_id == claim.job_id).with_for_update())
     row = _row_of(claim)
-    values: dict[str, Any] = {"error_code": error.code, "error_message": error.message(), "updated_at": after()}
+    values: dict[str, Any] = {
+        "error_code": error.code,
+        "error_message": error.message(),
+        "first_failed_at": func.coalesce(row.first_failed_at, after()),
+        "updated_at": after(),
+    }
     if row is Chunk:
         values |= {"failures": Chunk.failures + 1, "status": JobStatus.FAILED, "holder": None, "due_at": None}
     statement = update(row).where(*_fence(row, claim)).values(**values).returning(row.job_id)
@@ -179,6 +185,7 @@ async def _reopen(session: AsyncSession, *conditions: ColumnElement[bool]) -> li
             status=JobStatus.PENDING,
             replay_token=None,
             error_code=None,
+            first_failed_at=None,
             error_message=None,
             cancel_requested_at=None,
             completed_at=None,
@@ -224,6 +231,7 @@ async def _reopen_chunks(session: AsyncSession, job_id: str, *, missing: bool) -
             publishes=0,
             due_at=None,
             error_code=None,
+            first_failed_at=None,
             error_message=None,
             updated_at=after(),
         )

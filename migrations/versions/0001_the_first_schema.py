@@ -96,6 +96,7 @@ def upgrade() -> None:
         sa.Column("event_seq", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("error_code", sa.String(length=40), nullable=True),
         sa.Column("error_message", sa.Text(), nullable=True),
+        sa.Column("first_failed_at", Time, nullable=True),
         sa.Column("worker_id", sa.String(length=100), nullable=True),
         sa.Column("updated_at", Time, nullable=False),
         sa.PrimaryKeyConstraint("job_id", name=op.f("pk_jobs")),
@@ -165,6 +166,7 @@ def upgrade() -> None:
         sa.Column("event_seq", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("error_code", sa.String(length=40), nullable=True),
         sa.Column("error_message", sa.Text(), nullable=True),
+        sa.Column("first_failed_at", Time, nullable=True),
         sa.Column("worker_id", sa.String(length=100), nullable=True),
         sa.Column("updated_at", Time, nullable=False),
         sa.ForeignKeyConstraint(["job_id"], ["jobs.job_id"], name=op.f("fk_chunks_job_id"), ondelete="CASCADE"),
@@ -211,6 +213,7 @@ def upgrade() -> None:
         sa.Column("event_seq", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("error_code", sa.String(length=40), nullable=True),
         sa.Column("error_message", sa.Text(), nullable=True),
+        sa.Column("first_failed_at", Time, nullable=True),
         sa.Column("worker_id", sa.String(length=100), nullable=True),
         sa.Column("updated_at", Time, nullable=False),
         sa.ForeignKeyConstraint(
