@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -87,6 +88,12 @@ async def get(session: AsyncSession, job_id: str, owner: str | None = None, *, w
     return (await session.execute(statement)).scalar_one_or_none()
 
 
+async def by_ids(session: AsyncSession, job_ids: Collection[str]) -> dict[str, Job]:
+    """The jobs of these ids that are not deleted."""
+    statement = select(Job).where(Job.job_id.in_(job_ids), Job.deleted_at.is_(None))
+    return {job.job_id: job for job in (await session.execute(statement)).scalars()}
+
+
 async def transcripts(session: AsyncSession, job_id: str) -> list[ChunkTranscript]:
     """Every finished chunk's segments, in order of the recording."""
     columns = (Chunk.chunk_index, Chunk.start_time, Chunk.end_time, Chunk.transcription, Chunk.overlap)
@@ -107,6 +114,25 @@ async def transcripts(session: AsyncSession, job_id: str) -> list[ChunkTranscrip
         )
         for row in (await session.execute(statement)).all()
     ]
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """The row that failed a job: a chunk, or (None) the job's own step; attempts made; when the first one failed."""
+
+    chunk_index: int | None
+    attempts: int
+    first: datetime | None
+
+
+async def failure(session: AsyncSession, job_id: str) -> Failure:
+    columns = (Chunk.chunk_index, Chunk.failures, Chunk.first_failed_at)
+    statement = select(*columns).where(Chunk.job_id == job_id, Chunk.status == JobStatus.FAILED)
+    chunk = (await session.execute(statement.order_by(Chunk.chunk_index).limit(1))).first()
+    if chunk is not None:
+        return Failure(*chunk)
+    job = (await session.execute(select(Job.failures, Job.first_failed_at).where(Job.job_id == job_id))).first()
+    return Failure(None, job.failures + 1, job.first_failed_at) if job else Failure(None, 0, None)
 
 
 async def last_commit(session: AsyncSession, job_id: str) -> datetime | None:

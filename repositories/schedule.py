@@ -136,13 +136,16 @@ async def mark_dead_letter_published(session: AsyncSession, job_id: str, token: 
     )
 
 
-async def republish_unclaimed(session: AsyncSession, older_than: float = 30.0) -> int:
-    """A queue was seen empty twice: rows published over `older_than` seconds ago that nobody ever claimed are due.
+async def republish_unclaimed(
+    session: AsyncSession, *, jobs: bool = True, chunks: bool = True, older_than: float = 30.0
+) -> int:
+    """A queue was seen empty twice: its rows published over `older_than` seconds ago, never claimed, are due.
 
     Returns how many.
     """
     count = 0
-    for row in (Job, Chunk):
+    tables: list[type[Job] | type[Chunk]] = [Job] * jobs + [Chunk] * chunks
+    for row in tables:
         result = await session.execute(
             update(row)
             .where(

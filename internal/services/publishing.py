@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import structlog
@@ -14,6 +14,7 @@ from core.errors import BrokerUnavailable, DatabaseUnavailable
 from core.messaging.port import Broker, Message, MessageType
 from repositories import schedule
 from repositories.claims import Released
+from repositories.jobs import Failure
 from repositories.models import Job
 
 log = structlog.get_logger(__name__)
@@ -38,24 +39,27 @@ def transcribe(job: Job, released: Released, level: int | None = None) -> Messag
 def replay(job: Job) -> Message:
     """The dead letter of a failed job: moved back to either queue, it reopens the job once."""
     letter = _message(MessageType.REPLAY, job, Released(job.job_id, None, job.failures), 0)
-    return Message(**{**_fields(letter), "token": job.replay_token})
+    return replace(letter, token=job.replay_token)
 
 
-def dead_letter_headers(job: Job, chunk_index: int | None, attempts: int, first_failure: str) -> dict[str, Any]:
+def dead_letter_headers(job: Job, failure: Failure) -> dict[str, Any]:
     """What an operator sees in the broker's own page."""
     return {
         "job": job.job_id,
-        "chunk": chunk_index if chunk_index is not None else "",
-        "attempts": attempts,
+        "chunk": "" if failure.chunk_index is None else failure.chunk_index,
+        "attempts": failure.attempts,
         "code": job.error_code or "",
         "message": (job.error_message or "").encode()[:MAX_TEXT].decode(errors="ignore"),
-        "first_failure": first_failure,
+        "first_failure": failure.first.isoformat() if failure.first else "",
         "last_failure": job.completed_at.isoformat() if job.completed_at else "",
     }
 
 
-def _fields(message: Message) -> dict[str, Any]:
-    return {name: getattr(message, name) for name in Message.__dataclass_fields__}
+def message_for(job: Job, released: Released, level: int | None = None) -> Message:
+    """The wake-up that a released row stands for: a chunk's, or the job's own next step."""
+    if released.chunk_index is not None:
+        return transcribe(job, released, level)
+    return prepare(job, released, level) if job.chunks_total is None else finalise(job, released)
 
 
 def _message(kind: MessageType, job: Job, released: Released, level: int) -> Message:

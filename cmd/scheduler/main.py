@@ -1,0 +1,11 @@
+"""The scheduler service: `python cmd/scheduler/main.py`, settings in the environment."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from internal.cli.processes import scheduler
+
+if __name__ == "__main__":
+    scheduler()

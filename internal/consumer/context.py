@@ -1,0 +1,114 @@
+"""What every handler works with, and how a run that ended badly is settled (the error table's verdicts)."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+import structlog
+from sqlalchemy.ext.asyncio import AsyncSession
+from worker.models import ModelCatalogue
+from worker.pool import Pool
+
+from core.errors import DiskFullError, InfrastructureError, InternalError, Kind, SttError, WhisperCrashError
+from core.messaging.port import Ack, Delivery, Message, Retry, Verdict
+from internal.bootstrap import Parts
+from internal.consumer.patience import Patience
+from internal.consumer.workspace import Workspace
+from internal.services import dead_letters
+from repositories import failures
+from repositories.claims import MAX_LOST, Claim
+
+log = structlog.get_logger(__name__)
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """One consumer's own things."""
+
+    parts: Parts
+    worker_id: str
+    workspace: Workspace
+    pool: Pool
+    catalogue: ModelCatalogue
+    patience: Patience
+
+    async def transaction(self, work: Callable[[AsyncSession, int], Awaitable[T]]) -> T:
+        """Run `work(session, attempt)` in one write transaction, again while the database is away."""
+
+        async def once(attempt: int) -> T:
+            async with self.parts.database.write() as session:
+                return await work(session, attempt)
+
+        return await self.patience.run(once)
+
+    def retry_delay(self, failures_so_far: int) -> float:
+        """Seconds before the next attempt; the last configured delay where there are fewer."""
+        delays = self.parts.settings.retry_delays
+        return delays[min(failures_so_far, len(delays) - 1)] if delays else self.parts.settings.retry_delay
+
+    async def settled(self, claim: Claim, message: Message, run: Callable[[], Awaitable[None]]) -> Verdict:
+        """Do the claimed work and turn however it ends into a verdict.
+
+        Cancelled (shutdown): the row is handed back and the broker redelivers. Anything unforeseen is permanent.
+        """
+        try:
+            if claim.lost > MAX_LOST:
+                raise WhisperCrashError("The recording stopped the worker that read it, several times over.")
+            await run()
+            return Ack()
+        except asyncio.CancelledError:
+            await asyncio.shield(self._hand_back(claim))
+            raise
+        except SttError as error:
+            return await self._settle(claim, message, error)
+        except Exception:
+            log.exception("unforeseen error", action="internal_error")
+            return await self._settle(claim, message, InternalError())
+
+    async def _settle(self, claim: Claim, message: Message, error: SttError) -> Verdict:
+        log.warning("run failed", action="run_failed", code=error.code, kind=error.kind, reason=str(error))
+        if isinstance(error, DiskFullError):
+            log.critical("no space left for temporary files", action="disk_full", folder=str(self.workspace.root))
+        if error.kind is Kind.INFRASTRUCTURE:
+            await self._hand_back(claim)
+            return Retry(self.retry_delay(0), replace(message, failures=claim.failures))
+        limit = error.max_retries if error.max_retries is not None else self.parts.settings.max_retries
+        if error.kind is Kind.WORK and claim.failures < limit and claim.lost <= MAX_LOST:
+            return await self._again(claim, message, error)
+        await self._give_up(claim, error)
+        return Ack()
+
+    async def _again(self, claim: Claim, message: Message, error: SttError) -> Verdict:
+        delay = self.retry_delay(claim.failures)
+        count = await self.transaction(lambda session, _: failures.retry_later(session, claim, error, delay))
+        return Ack() if count is None else Retry(delay, replace(message, failures=count))
+
+    async def _give_up(self, claim: Claim, error: SttError) -> None:
+        ttl = self.parts.settings.failure_ttl
+        token = dead_letters.new_token()
+        failed = await self.transaction(
+            lambda session, _: failures.fail_job(session, claim.job_id, error, token, claim=claim, ttl=ttl)
+        )
+        if failed:
+            log.error("job failed", action="job_failed", code=error.code)
+            await dead_letters.publish(self.parts, claim.job_id)
+
+    async def _hand_back(self, claim: Claim) -> None:
+        """Best effort: where the database is away the claim simply expires."""
+        with contextlib.suppress(InfrastructureError):
+            async with self.parts.database.write() as session:
+                await failures.hand_back(session, claim)
+
+
+@contextlib.asynccontextmanager
+async def bound(delivery: Delivery) -> AsyncIterator[None]:
+    """Every log line inside carries `job_id` and `chunk_index`."""
+    message = delivery.message
+    extra = {} if message.chunk_index is None else {"chunk_index": message.chunk_index}
+    with structlog.contextvars.bound_contextvars(job_id=message.job_id, **extra):
+        yield

@@ -1,0 +1,111 @@
+"""Finalise: merge the chunks, write the result files, mark the job COMPLETED once, delete the working audio."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from datetime import datetime
+
+import structlog
+from core.domain.result import Result
+from worker.result import JobFacts, build_result
+
+from core.config import MergeMethod
+from core.domain import keys
+from core.domain.job import AUTO
+from core.domain.transcript import ChunkTranscript
+from core.messaging.port import Ack, Delivery, Verdict
+from internal.consumer.context import Context
+from repositories import claims, jobs
+from repositories.claims import Claim, Finished
+from repositories.models import Job
+from worker.engine import engine_version
+from worker.exporters import formats
+
+log = structlog.get_logger(__name__)
+DEADLINE = 600.0
+
+
+@dataclass(slots=True)
+class FinaliseHandler:
+    context: Context
+
+    async def __call__(self, delivery: Delivery) -> Verdict:
+        message = delivery.message
+        taken = await self.context.transaction(
+            lambda session, attempt: claims.claim_finalise(
+                session,
+                message.job_id,
+                message.failures,
+                worker=self.context.worker_id,
+                deadline=DEADLINE,
+                redelivered=delivery.redelivered or attempt > 0,
+            )
+        )
+        if taken is None:
+            return Ack()
+        claim, job = taken
+        return await self.context.settled(claim, message, lambda: self._run(claim, job))
+
+    async def _run(self, claim: Claim, job: Job) -> None:
+        chunks, ended = await self.context.patience.run(lambda _: self._read(job))
+        method = MergeMethod(job.options.get("merge_method", MergeMethod.SMART))
+        result = await asyncio.to_thread(build_result, facts(job, ended), chunks, method)
+        await self._write(job.job_id, result)
+        done = Finished(
+            result_path=keys.result_key(job.job_id),
+            text=result.text,
+            confidence=result.confidence,
+            processing_seconds=result.timings.total,
+            result_ttl=self.context.parts.settings.result_ttl,
+            metrics=_metrics(result),
+        )
+        completed = await self.context.transaction(lambda session, _: claims.complete_job(session, job.job_id, done))
+        log.info("job finished", action="job_completed" if completed else "job_duplicate", **_metrics(result))
+        if completed and job.working_audio_path:
+            await self.context.parts.storage.delete(job.working_audio_path)
+
+    async def _read(self, job: Job) -> tuple[list[ChunkTranscript], datetime]:
+        async with self.context.parts.database.read() as session:
+            chunks = await jobs.transcripts(session, job.job_id)
+            ended = await jobs.last_commit(session, job.job_id)
+        return chunks, ended or job.progressed_at or job.created_at
+
+    async def _write(self, job_id: str, result: Result) -> None:
+        storage = self.context.parts.storage
+        for name in ("json", "txt"):
+            kind = formats()[name]
+            data = await asyncio.to_thread(kind.export, result)
+            key = keys.result_key(job_id, name)
+            await self.context.patience.run(
+                lambda _, key=key, data=data, kind=kind: storage.put_bytes(key, data, kind.media_type)
+            )
+
+
+def facts(job: Job, ended: datetime) -> JobFacts:
+    """What of the result only the job's row knows. All of it is committed, so every Finalise writes the same bytes."""
+    options = dict(job.options)
+    return JobFacts(
+        job_id=job.job_id,
+        timestamp=ended,
+        language=job.language,
+        detected_language=(job.detected_language or "") if job.language == AUTO else job.language,
+        model=job.model or "",
+        file_sha256=options.pop("file_sha256", ""),
+        engine_version=engine_version(),
+        options=options,
+        duration_seconds=job.audio_duration_seconds or 0.0,
+        download_seconds=job.download_seconds or 0.0,
+        decode_seconds=job.decode_seconds or 0.0,
+        total_seconds=max((ended - (job.started_at or ended)).total_seconds(), 0.0),
+    )
+
+
+def _metrics(result: Result) -> dict[str, float]:
+    timings = result.timings
+    return {
+        "download_seconds": timings.download,
+        "decode_seconds": timings.decode,
+        "total_seconds": timings.total,
+        "real_time_factor": timings.real_time_factor,
+    }

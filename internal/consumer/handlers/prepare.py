@@ -1,0 +1,138 @@
+"""Prepare: download, decode to 16 kHz mono, find the silences, plan the chunks, store working audio and plan."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import structlog
+from worker.preparer import Prepared, prepare
+
+from core.domain import keys
+from core.domain.job import AUTO
+from core.errors import ObjectNotFound, SourceNotFoundError
+from core.messaging.port import Ack, Delivery, Retry, Verdict
+from internal.consumer.context import Context
+from internal.consumer.model_choice import choose
+from internal.services import publishing
+from repositories import claims
+from repositories.claims import Claim, Plan
+from repositories.models import Job
+from worker.chunking import ChunkLimits
+
+log = structlog.get_logger(__name__)
+DEADLINE = 1500.0
+"""Seconds one Prepare may take: 25 min."""
+
+
+@dataclass(slots=True)
+class PrepareHandler:
+    """At most PREPARE_CONCURRENCY decode at once, beside the transcribing pool."""
+
+    context: Context
+    _slots: asyncio.Semaphore = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._slots = asyncio.Semaphore(self.context.parts.settings.prepare_concurrency)
+
+    async def __call__(self, delivery: Delivery) -> Verdict:
+        message = delivery.message
+        async with self._slots:
+            model = await choose(self.context, message.model, message.language)
+            if model is None:
+                return Retry(self.context.retry_delay(99))
+            taken = await self.context.transaction(
+                lambda session, attempt: claims.claim_prepare(
+                    session,
+                    message.job_id,
+                    message.failures,
+                    worker=self.context.worker_id,
+                    deadline=DEADLINE,
+                    redelivered=delivery.redelivered or attempt > 0,
+                )
+            )
+            if taken is None:
+                return Ack()
+            claim, job = taken
+            return await self.context.settled(claim, message, lambda: self._run(claim, job, model))
+
+    async def _run(self, claim: Claim, job: Job, model: str) -> None:
+        with self.context.workspace.folder(f"{claim.job_id}-{claim.number}") as folder:
+            started = time.monotonic()
+            source = await self._download(job, folder / "source")
+            downloaded = time.monotonic() - started
+            prepared = await self._decode(source, folder / "working.pcm")
+            source.unlink()
+            key = keys.working_key(job.job_id, claim.number)
+            storage = self.context.parts.storage
+            if prepared.chunks:
+                await self.context.patience.run(lambda _: storage.put_file(key, folder / "working.pcm"))
+        plan = await self._plan(claim, job, prepared, key, model, downloaded)
+        await self._store(job, plan)
+
+    async def _download(self, job: Job, target: Path) -> Path:
+        key = job.minio_audio_path
+        if key is None:
+            raise SourceNotFoundError
+        try:
+            await self.context.patience.run(lambda _: self.context.parts.storage.download(key, target))
+        except ObjectNotFound as error:
+            raise SourceNotFoundError from error
+        return target
+
+    async def _decode(self, source: Path, pcm: Path) -> Prepared:
+        settings = self.context.parts.settings
+        prepared = await prepare(
+            source,
+            pcm,
+            ChunkLimits.from_settings(settings),
+            strategy=settings.chunk_strategy,
+            threshold_dbfs=settings.silence_threshold,
+            min_silence=settings.min_silence_duration,
+            max_duration=settings.max_audio_duration,
+            deadline=DEADLINE,
+        )
+        log.info(
+            "recording prepared",
+            action="prepared",
+            audio_seconds=round(prepared.duration, 2),
+            chunks=len(prepared.chunks),
+            decode_seconds=round(prepared.decode_seconds, 3),
+        )
+        return prepared
+
+    async def _plan(self, claim: Claim, job: Job, prepared: Prepared, key: str, model: str, downloaded: float) -> Plan:
+        return Plan(
+            number=claim.number,
+            key=key,
+            duration=prepared.duration,
+            chunks=tuple(prepared.chunks),
+            model=model,
+            options=await self._options(job, model),
+            download_seconds=downloaded,
+            decode_seconds=prepared.decode_seconds,
+            first_release=1 if job.language == AUTO else claims.FIRST_RELEASE,
+        )
+
+    async def _options(self, job: Job, model: str) -> dict[str, Any]:
+        """What the result file says of the engine is fixed here, so that a second Finalise writes the same bytes."""
+        settings = self.context.parts.settings
+        checksum = await asyncio.to_thread(self.context.catalogue.sha256, model)
+        return {
+            **job.options,
+            "file_sha256": checksum,
+            "chunk_strategy": settings.chunk_strategy.value,
+            "merge_method": settings.merge_method.value,
+        }
+
+    async def _store(self, job: Job, plan: Plan) -> None:
+        released = await self.context.transaction(lambda session, _: claims.store_plan(session, job.job_id, plan))
+        if released is None:
+            log.info("another plan was first", action="plan_lost", plan=plan.number)
+            await self.context.parts.storage.delete(plan.key)
+            return
+        job.chunks_total, job.model = len(plan.chunks), plan.model
+        await self.context.parts.publisher.publish([publishing.message_for(job, row) for row in released])

@@ -1,0 +1,183 @@
+"""Transcribe: read one chunk's bytes of the working audio, hear it in a pool slot, commit it once, release the next."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass, field, replace
+
+import structlog
+from worker.halves import transcribe_in_halves
+from worker.pool import Slot
+
+from core.config import MAX_CHUNK_DEADLINE
+from core.domain.job import AUTO
+from core.domain.spans import BYTES_PER_SAMPLE, SAMPLE_RATE, Span, to_recording_time
+from core.domain.transcript import Segment, Word
+from core.errors import ChunkTimeoutError, ModelMissingError, ObjectNotFound, OutOfMemoryError, SourceNotFoundError
+from core.messaging.port import Ack, Delivery, Message, Retry, Verdict
+from internal.consumer.context import Context
+from internal.consumer.model_choice import choose
+from internal.services import publishing
+from repositories import claims
+from repositories.claims import ChunkOutcome, ClaimedChunk
+from worker.transcriber import Heard, Options
+
+log = structlog.get_logger(__name__)
+FEWER_SLOTS = 600.0
+"""Seconds the pool works with one slot fewer after it ran out of memory."""
+JOIN_GAP = 5 * SAMPLE_RATE
+"""Spans closer than this are fetched in one range: a few dropped bytes cost less than a round trip."""
+
+
+@dataclass(slots=True)
+class TranscribeHandler:
+    """Takes a pool slot first, then claims. A second delivery of a running chunk waits for that same run."""
+
+    context: Context
+    _running: dict[tuple[str, int], asyncio.Task[Verdict]] = field(default_factory=dict)
+
+    async def __call__(self, delivery: Delivery) -> Verdict:
+        message = delivery.message
+        key = (message.job_id, message.chunk_index or 0)
+        running = self._running.get(key)
+        if running is not None:
+            await asyncio.wait([running])
+            return Ack()
+        task = asyncio.create_task(self._take(delivery), name=f"transcribe {key[0]}/{key[1]}")
+        self._running[key] = task
+        try:
+            return await task
+        finally:
+            del self._running[key]
+
+    async def _take(self, delivery: Delivery) -> Verdict:
+        message = delivery.message
+        model = await choose(self.context, message.model, message.language)
+        if model is None:
+            return Retry(self.context.retry_delay(99))
+        async with self.context.pool.slot() as slot:
+            claimed = await self._claim(delivery)
+            if claimed is None:
+                return Ack()
+            return await self.context.settled(claimed.claim, message, lambda: self._run(slot, claimed, message))
+
+    async def _claim(self, delivery: Delivery) -> ClaimedChunk | None:
+        message = delivery.message
+        return await self.context.transaction(
+            lambda session, attempt: claims.claim_chunk(
+                session,
+                message.job_id,
+                message.chunk_index or 0,
+                message.failures,
+                worker=self.context.worker_id,
+                deadline=self._deadline(message.failures),
+                redelivered=delivery.redelivered or attempt > 0,
+            )
+        )
+
+    def _deadline(self, failures: int) -> float:
+        """Seconds: a retry gets twice the time of the attempt before it, up to 15 min."""
+        return min(self.context.parts.settings.chunk_timeout * float(2**failures), MAX_CHUNK_DEADLINE)
+
+    async def _run(self, slot: Slot, claimed: ClaimedChunk, message: Message) -> None:
+        started = time.monotonic()
+        pcm = await self._fetch(claimed)
+        heard = await self._hear(slot, claimed, pcm)
+        outcome = ChunkOutcome(
+            segments=[segment.to_json() for segment in map_times(heard, claimed.spans)],
+            seconds=time.monotonic() - started,
+            language=heard.language,
+            metrics={
+                "chunk_seconds": time.monotonic() - started,
+                "chunk_cpu_seconds": heard.cpu_seconds,
+                "chunk_encodes": float(heard.encodes),
+                "chunk_audio_seconds": len(pcm) / BYTES_PER_SAMPLE / SAMPLE_RATE,
+            },
+        )
+        await self._commit(claimed, outcome)
+
+    async def _fetch(self, claimed: ClaimedChunk) -> bytes:
+        key = claimed.job.working_audio_path
+        if key is None:
+            raise SourceNotFoundError("The working audio is gone. Upload the recording again.")
+        storage = self.context.parts.storage
+        pieces: list[bytes] = []
+        try:
+            for group in joined(claimed.spans):
+                first, last = group[0].first * BYTES_PER_SAMPLE, group[-1].last * BYTES_PER_SAMPLE
+                data = await self.context.patience.run(lambda _, a=first, b=last: storage.get_bytes(key, a, b - a))
+                pieces += [
+                    data[span.first * BYTES_PER_SAMPLE - first : span.last * BYTES_PER_SAMPLE - first] for span in group
+                ]
+        except ObjectNotFound as error:
+            raise SourceNotFoundError("The working audio is gone. Upload the recording again.") from error
+        return b"".join(pieces)
+
+    async def _hear(self, slot: Slot, claimed: ClaimedChunk, pcm: bytes) -> Heard:
+        job, settings = claimed.job, self.context.parts.settings
+        if job.model is None:
+            raise ModelMissingError
+        path = self.context.catalogue.path(job.model)
+        options = Options(
+            language=(job.detected_language or AUTO) if job.language == AUTO else job.language,
+            languages=settings.languages,
+            prompt=job.options.get("prompt"),
+            words=bool(job.options.get("words")),
+            temperature=float(job.options.get("temperature") or 0.0),
+        )
+        deadline = self._deadline(claimed.claim.failures)
+        try:
+            if claimed.last_error == OutOfMemoryError.code:
+                return await transcribe_in_halves(slot, path, pcm, options, deadline)
+            return await slot.transcribe(path, pcm, options, deadline)
+        except OutOfMemoryError:
+            self.context.pool.shrink(FEWER_SLOTS)
+            raise
+        except ChunkTimeoutError:
+            log.warning("chunk took too long", action="chunk_timeout", deadline=deadline)
+            raise
+
+    async def _commit(self, claimed: ClaimedChunk, outcome: ChunkOutcome) -> None:
+        job = claimed.job
+        pin = job.language == AUTO and job.detected_language is None
+        done = await self.context.transaction(
+            lambda session, _: claims.commit_chunk(session, claimed, outcome, pin_language=pin)
+        )
+        if done is None:
+            log.info("chunk was finished by somebody else", action="chunk_duplicate")
+            return
+        log.info(
+            "chunk finished",
+            action="chunk_completed",
+            seconds=round(outcome.seconds, 3),
+            done=done.chunks_completed,
+            of=done.chunks_total,
+        )
+        await self.context.parts.publisher.publish([publishing.message_for(job, row) for row in done.released])
+
+
+def joined(spans: tuple[Span, ...]) -> list[list[Span]]:
+    """Group spans that are near enough to fetch together."""
+    groups: list[list[Span]] = []
+    for span in spans:
+        if groups and span.first - groups[-1][-1].last <= JOIN_GAP:
+            groups[-1].append(span)
+        else:
+            groups.append([span])
+    return groups
+
+
+def map_times(heard: Heard, spans: tuple[Span, ...]) -> list[Segment]:
+    """The chunk's segments in recording time."""
+
+    def at(seconds: float) -> float:
+        return round(to_recording_time(spans, seconds), 3)
+
+    def word(one: Word) -> Word:
+        return replace(one, start=at(one.start), end=at(one.end))
+
+    return [
+        replace(segment, start=at(segment.start), end=at(segment.end), words=tuple(word(one) for one in segment.words))
+        for segment in heard.segments
+    ]

@@ -1,0 +1,58 @@
+"""Outages of our own parts are waited out in place: nothing is counted, nothing new is taken meanwhile (design §5)."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import structlog
+
+from core.errors import InfrastructureError
+
+log = structlog.get_logger(__name__)
+T = TypeVar("T")
+LONGEST = 600.0
+"""Seconds a handler waits for a part before it hands its message back."""
+FIRST_PAUSE, LONGEST_PAUSE = 0.5, 10.0
+
+
+class Patience:
+    """Repeats an idempotent operation while a part is down. `ready()` holds new work back until the part answers."""
+
+    def __init__(self, longest: float = LONGEST) -> None:
+        self._longest = longest
+        self._waiting = 0
+        self._open = asyncio.Event()
+        self._open.set()
+
+    async def ready(self) -> None:
+        await self._open.wait()
+
+    async def run(self, operation: Callable[[int], Awaitable[T]]) -> T:
+        """Call `operation(attempt)` until it answers. Raises the last InfrastructureError after `longest` seconds."""
+        try:
+            return await operation(0)
+        except InfrastructureError as error:
+            log.warning("waiting for a part", action="waiting", code=error.code, reason=repr(error.__cause__))
+        self._waiting += 1
+        self._open.clear()
+        try:
+            return await self._repeat(operation)
+        finally:
+            self._waiting -= 1
+            if not self._waiting:
+                self._open.set()
+
+    async def _repeat(self, operation: Callable[[int], Awaitable[T]]) -> T:
+        end = asyncio.get_running_loop().time() + self._longest
+        attempt, pause = 1, FIRST_PAUSE
+        while True:
+            await asyncio.sleep(pause * random.uniform(0.8, 1.2))
+            try:
+                return await operation(attempt)
+            except InfrastructureError:
+                if asyncio.get_running_loop().time() > end:
+                    raise
+            attempt, pause = attempt + 1, min(pause * 2, LONGEST_PAUSE)

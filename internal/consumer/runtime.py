@@ -1,0 +1,120 @@
+"""The consumer process: its parts started in order, its subscriptions, its signs of life, its orderly end."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+from pathlib import Path
+
+import structlog
+from worker.models import ModelCatalogue
+from worker.pool import Pool
+
+from core.errors import InfrastructureError
+from core.messaging.port import Delivery, MessageType, QueueName, Retry, Subscription, Verdict
+from internal.bootstrap import VERSION, Parts
+from internal.consumer.context import Context, bound
+from internal.consumer.handlers.finalise import FinaliseHandler
+from internal.consumer.handlers.prepare import PrepareHandler
+from internal.consumer.handlers.replay import ReplayHandler
+from internal.consumer.handlers.transcribe import TranscribeHandler
+from internal.consumer.patience import Patience
+from internal.consumer.workspace import Workspace
+from internal.side_tasks import SideTasks
+from repositories import workers
+
+log = structlog.get_logger(__name__)
+JOBS_PREFETCH = 8
+GRACE = 25.0
+"""Seconds that running work gets at shutdown before it is handed back."""
+
+
+class Consumer:
+    """`start`, then `stop`; both are harmless when repeated."""
+
+    def __init__(self, parts: Parts, worker_id: str | None = None) -> None:
+        settings = parts.settings
+        self.parts = parts
+        self.worker_id = worker_id or f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
+        self.context = Context(
+            parts=parts,
+            worker_id=self.worker_id,
+            workspace=Workspace(Path(settings.temp_dir), self.worker_id),
+            pool=Pool(settings.worker_concurrency, settings.engine, settings.engine_threads),
+            catalogue=ModelCatalogue(settings.model_dirs),
+            patience=Patience(),
+        )
+        self._handlers = {
+            MessageType.PREPARE: PrepareHandler(self.context),
+            MessageType.TRANSCRIBE: TranscribeHandler(self.context),
+            MessageType.FINALISE: FinaliseHandler(self.context),
+            MessageType.REPLAY: ReplayHandler(self.context),
+        }
+        self._side_tasks = SideTasks()
+        self._subscriptions: list[Subscription] = []
+
+    async def start(self) -> None:
+        """Returns once deliveries are being taken. Waits for parts that are not up yet."""
+        self.context.workspace.open()
+        await self.context.pool.start()
+        patience = Patience(longest=float("inf"))
+        for part in (self.parts.storage, self.parts.broker):
+            await patience.run(lambda _, part=part: part.start())
+        await patience.run(lambda _: self._announce())
+        self._side_tasks.start(workers.HEARTBEAT, self._announce, "heartbeat")
+        await patience.run(lambda _: self._subscribe())
+        log.info(
+            "consumer is ready",
+            action="consumer_started",
+            worker_id=self.worker_id,
+            slots=self.context.pool.slots,
+            models=self.context.catalogue.names(),
+        )
+
+    async def _subscribe(self) -> None:
+        wanted = ((QueueName.JOBS, JOBS_PREFETCH), (QueueName.CHUNKS, self.context.pool.slots))
+        for queue, prefetch in wanted[len(self._subscriptions) :]:
+            self._subscriptions.append(await self.parts.broker.consume(queue, self.handle, prefetch))
+
+    async def stop(self, grace: float = GRACE) -> None:
+        """Take no more messages, let what runs finish within `grace` seconds, hand back the rest."""
+        subscriptions, self._subscriptions = self._subscriptions, []
+        for subscription in subscriptions:
+            await subscription.cancel()
+        for subscription in subscriptions:
+            await subscription.drain(grace)
+        await self._side_tasks.stop()
+        await self.context.pool.stop()
+        self.context.workspace.close()
+        await self._leave()
+
+    async def handle(self, delivery: Delivery) -> Verdict:
+        """Dispatch by type, not by queue. An outage outlasting our patience hands the message back."""
+        await self.context.patience.ready()
+        async with bound(delivery):
+            try:
+                return await self._handlers[delivery.message.type](delivery)
+            except InfrastructureError as error:
+                log.error("part still down, message handed back", action="handed_back", code=error.code)  # noqa: TRY400
+                return Retry(self.context.retry_delay(99))
+
+    async def _announce(self) -> None:
+        who = workers.Presence(
+            worker_id=self.worker_id,
+            kind=workers.CONSUMER,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            version=VERSION,
+            slots=self.context.pool.slots,
+            models=tuple(self.context.catalogue.names()),
+        )
+        async with self.parts.database.write() as session:
+            await workers.announce(session, who)
+
+    async def _leave(self) -> None:
+        try:
+            async with self.parts.database.write() as session:
+                await workers.leave(session, self.worker_id)
+        except InfrastructureError:
+            log.warning("could not sign off, the heartbeat will lapse", action="leave_failed")

@@ -1,0 +1,91 @@
+"""The scheduler's rounds: publish what is due, collect what expired. Any number of schedulers may run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import structlog
+
+from core.domain.job import TOP_LEVEL
+from core.errors import ChunkTimeoutError
+from core.messaging.port import QueueName
+from internal.bootstrap import Parts
+from internal.services import dead_letters, reopening
+from repositories import failures, intents, schedule, starvation, workers
+
+log = structlog.get_logger(__name__)
+ROUND = 5.0
+QUEUE_ROUND = 10.0
+HOUSEKEEPING_ROUND = 60.0
+
+
+@dataclass(slots=True)
+class Rounds:
+    parts: Parts
+    _seen_empty: dict[str, bool] = field(default_factory=dict)
+
+    async def publish_due(self) -> None:
+        """Publish rows whose `due_at` has passed: lost wake-ups, run-out claims, retries, dead letters."""
+        while True:
+            async with self.parts.database.write() as session:
+                jobs = await schedule.take_due_jobs(session)
+                chunks = await schedule.take_due_chunks(session)
+            if jobs or chunks:
+                log.info("publishing what is due", action="due_published", jobs=len(jobs), chunks=len(chunks))
+            await reopening.publish(self.parts, [*(job.released for job in jobs if job.token is None), *chunks])
+            for job in jobs:
+                if job.token is not None:
+                    await dead_letters.publish(self.parts, job.released.job_id)
+            if len(jobs) < schedule.BATCH and len(chunks) < schedule.BATCH:
+                return
+
+    async def notice_purged_queues(self) -> None:
+        """A queue seen empty twice in a row has lost what was published and never claimed."""
+        empty = {stats.name: stats.ready == 0 for stats in await self.parts.broker.stats()}
+        names = (QueueName.JOBS, QueueName.CHUNKS)
+        lost = [name for name in names if empty.get(name) and self._seen_empty.get(name)]
+        self._seen_empty = empty
+        if not lost:
+            return
+        async with self.parts.database.write() as session:
+            count = await schedule.republish_unclaimed(
+                session, jobs=QueueName.JOBS in lost, chunks=QueueName.CHUNKS in lost
+            )
+        if count:
+            log.warning("queue was emptied, publishing again", action="purge_noticed", rows=count)
+
+    async def boost_starving(self) -> None:
+        """Whatever made no progress for STARVATION_SECONDS gets one of its waiting items published at the top level."""
+        async with self.parts.database.write() as session:
+            rows = await starvation.take_starving(session, self.parts.settings.starvation_seconds)
+        if rows:
+            log.info("boosting jobs that wait too long", action="boosted", jobs=len(rows))
+            await reopening.publish(self.parts, rows, TOP_LEVEL)
+
+    async def fail_stuck(self) -> None:
+        """Something runs and nothing progressed for JOB_TIMEOUT: the job fails, with a dead letter."""
+        settings = self.parts.settings
+        async with self.parts.database.read() as session:
+            stuck = await starvation.stuck(session, settings.job_timeout)
+        for job_id in stuck:
+            token = dead_letters.new_token()
+            async with self.parts.database.write() as session:
+                await failures.fail_job(session, job_id, ChunkTimeoutError(), token, ttl=settings.failure_ttl)
+            log.error("job made no progress, failed", action="job_stuck", job_id=job_id)
+            await dead_letters.publish(self.parts, job_id)
+
+    async def collect_intents(self) -> None:
+        """Remove what uploads that never became jobs left behind."""
+        async with self.parts.database.read() as session:
+            expired = await intents.expired(session)
+        for intent in expired:
+            await self.parts.storage.delete_prefix(intent.key)
+            async with self.parts.database.write() as session:
+                await intents.drop(session, intent.key)
+            log.info("abandoned upload removed", action="intent_collected", job_id=intent.job_id)
+
+    async def housekeep(self) -> None:
+        await self.collect_intents()
+        await self.fail_stuck()
+        async with self.parts.database.write() as session:
+            await workers.forget_gone(session)

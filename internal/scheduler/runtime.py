@@ -1,0 +1,35 @@
+"""The scheduler process."""
+
+from __future__ import annotations
+
+import structlog
+
+from internal.bootstrap import Parts
+from internal.consumer.patience import Patience
+from internal.scheduler.rounds import HOUSEKEEPING_ROUND, QUEUE_ROUND, ROUND, Rounds
+from internal.side_tasks import SideTasks
+
+log = structlog.get_logger(__name__)
+
+
+class Scheduler:
+    """`start`, then `stop`; both are harmless when repeated. Every round is safe to run in several processes."""
+
+    def __init__(self, parts: Parts) -> None:
+        self.parts = parts
+        self.rounds = Rounds(parts)
+        self._side_tasks = SideTasks()
+
+    async def start(self) -> None:
+        patience = Patience(longest=float("inf"))
+        for part in (self.parts.storage, self.parts.broker):
+            await patience.run(lambda _, part=part: part.start())
+        rounds = self.rounds
+        self._side_tasks.start(ROUND, rounds.publish_due, "publish due rows")
+        self._side_tasks.start(ROUND, rounds.boost_starving, "boost starving jobs")
+        self._side_tasks.start(QUEUE_ROUND, rounds.notice_purged_queues, "notice purged queues")
+        self._side_tasks.start(HOUSEKEEPING_ROUND, rounds.housekeep, "housekeeping")
+        log.info("scheduler is ready", action="scheduler_started")
+
+    async def stop(self) -> None:
+        await self._side_tasks.stop()
