@@ -42,12 +42,6 @@ class QueueType(StrEnum):
     QUORUM = "quorum"
 
 
-class ChunkStrategy(StrEnum):
-    SILENCE_BASED = "silence_based"
-    FIXED_SIZE = "fixed_size"
-    HYBRID = "hybrid"
-
-
 class MergeMethod(StrEnum):
     SMART = "smart"
     SIMPLE = "simple"
@@ -97,7 +91,7 @@ class Settings(BaseSettings):
     max_concurrent_uploads: int = Field(8, ge=1, le=256)
 
     # chunks
-    chunk_strategy: ChunkStrategy = ChunkStrategy.SILENCE_BASED
+    chunk_strategy: str = "silence_based"
     chunk_duration: float = Field(29, ge=10, le=60)
     min_chunk_duration: float = Field(5, ge=0)
     max_chunks_per_job: int = Field(2000, ge=1)

@@ -124,7 +124,7 @@ class PrepareHandler:
         return {
             **job.options,
             "file_sha256": checksum,
-            "chunk_strategy": settings.chunk_strategy.value,
+            "chunk_strategy": settings.chunk_strategy,
             "merge_method": settings.merge_method.value,
         }
 

@@ -1,0 +1,218 @@
+"""whisper.cpp through pywhispercpp's low-level module.
+
+whisper.cpp starts a second full encode when its last timestamp lies more than a second before the chunk's end.
+`single_segment` avoids it: one encode, all tokens in one segment, which is split here at the timestamp tokens.
+"""
+
+from __future__ import annotations
+
+import struct
+import time
+import unicodedata
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import _pywhispercpp as pw
+import numpy as np
+
+from core.domain.job import AUTO
+from core.domain.spans import SAMPLE_RATE
+from core.domain.transcript import Segment, Word
+from core.errors import ModelMissingError, OutOfMemoryError, UnsupportedLanguageError, WhisperCrashError
+from worker.quiet import quietest
+from worker.transcriber import EngineSpec, Heard, Options, Samples
+
+TICK = 0.02
+"""Seconds a timestamp token stands for."""
+SHORTEST = SAMPLE_RATE * 11 // 10
+"""whisper.cpp refuses audio under a second; shorter pieces are padded with silence to this many samples."""
+WINDOW = 30 * SAMPLE_RATE
+MAGIC = 0x67676D6C
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A text token's bytes, probability, and start and end in seconds where the engine estimated them."""
+
+    data: bytes
+    probability: float
+    start: float
+    end: float
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """The tokens between two timestamps, in seconds."""
+
+    start: float
+    end: float
+    tokens: tuple[Token, ...]
+
+    def moved(self, offset: float, longest: float) -> Piece:
+        """The same piece `offset` seconds later, not past `longest`."""
+
+        def at(seconds: float) -> float:
+            return min(seconds + offset, longest)
+
+        tokens = tuple(replace(token, start=at(token.start), end=at(token.end)) for token in self.tokens)
+        return Piece(at(self.start), at(self.end), tokens)
+
+
+def load(spec: EngineSpec) -> WhisperCpp:
+    """Raises ModelMissingError for a file that is missing or no ggml model: whisper.cpp itself would crash later."""
+    check_file(spec.model_path)
+    context = pw.whisper_init_from_file_with_params(str(spec.model_path), pw.whisper_context_default_params())
+    if context is None:
+        raise OutOfMemoryError(f"The model {spec.model_path.name} could not be loaded.")
+    return WhisperCpp(context, spec.threads)
+
+
+def check_file(path: Path) -> None:
+    try:
+        with path.open("rb") as file:
+            head = file.read(4)
+    except OSError as error:
+        raise ModelMissingError(f"The model file {path.name} cannot be read.") from error
+    if len(head) < 4 or struct.unpack("<I", head)[0] != MAGIC:
+        raise ModelMissingError(f"{path.name} is not a ggml model file.")
+
+
+class WhisperCpp:
+    def __init__(self, context: Any, threads: int) -> None:
+        self._context = context
+        self._threads = threads
+        self._first_timestamp: int = pw.whisper_token_beg(context)
+        self._end_of_text: int = pw.whisper_token_eot(context)
+
+    def transcribe(self, samples: Samples, options: Options) -> Heard:
+        started = time.process_time()
+        language, encodes = self._language(samples, options)
+        segments: list[Segment] = []
+        for first, last in windows(samples):
+            encodes += self._run(padded(samples[first:last]), language, options)
+            segments += self._segments(options, first / SAMPLE_RATE, last / SAMPLE_RATE)
+        return Heard(tuple(segments), language, encodes, time.process_time() - started)
+
+    def _language(self, samples: Samples, options: Options) -> tuple[str, int]:
+        """The language to use, and how many encodes finding it took."""
+        if options.language != AUTO:
+            if pw.whisper_lang_id(options.language) < 0:
+                raise UnsupportedLanguageError
+            return options.language, 0
+        sound = padded(samples[:WINDOW])
+        if pw.whisper_pcm_to_mel(self._context, sound, len(sound), self._threads) != 0:
+            raise WhisperCrashError("The engine could not read the sound.")
+        probabilities = np.zeros(pw.whisper_lang_max_id() + 1, dtype=np.float32)
+        pw.whisper_lang_auto_detect(self._context, 0, self._threads, probabilities)
+        return max(options.languages, key=lambda name: float(probabilities[pw.whisper_lang_id(name)])), 1
+
+    def _run(self, samples: Samples, language: str, options: Options) -> int:
+        """One `whisper_full`; returns how often the encoder ran."""
+        encodes = 0
+
+        def on_encode(*_: Any) -> bool:
+            nonlocal encodes
+            encodes += 1
+            return True
+
+        parameters = self._parameters(language, options)
+        pw.assign_encoder_begin_callback(parameters, on_encode)
+        status = pw.whisper_full(self._context, parameters, samples, len(samples))
+        if status != 0:
+            raise WhisperCrashError(f"The engine gave up on this recording (status {status}).")
+        return encodes
+
+    def _parameters(self, language: str, options: Options) -> Any:
+        parameters = pw.whisper_full_default_params(pw.whisper_sampling_strategy.WHISPER_SAMPLING_GREEDY)
+        parameters.n_threads = self._threads
+        parameters.language = language
+        parameters.no_context = True
+        parameters.single_segment = True
+        parameters.token_timestamps = options.words
+        parameters.temperature = options.temperature
+        parameters.print_progress = parameters.print_realtime = parameters.print_timestamps = False
+        if options.prompt:
+            parameters.initial_prompt = options.prompt
+        if options.decoders:
+            parameters.greedy = {"best_of": options.decoders}
+        return parameters
+
+    def _segments(self, options: Options, offset: float, longest: float) -> Iterator[Segment]:
+        """The segments of the last run, whose sound lies `offset` to `longest` seconds into the chunk."""
+        for index in range(pw.whisper_full_n_segments(self._context)):
+            for piece in self._pieces(index):
+                text = decode(piece.tokens)
+                if text:
+                    moved = piece.moved(offset, longest)
+                    yield Segment(
+                        round(moved.start, 3),
+                        round(moved.end, 3),
+                        text,
+                        round(sum(token.probability for token in piece.tokens) / len(piece.tokens), 4),
+                        tuple(words_of(moved)) if options.words else (),
+                    )
+
+    def _pieces(self, segment: int) -> Iterator[Piece]:
+        """Split one engine segment at its timestamp tokens."""
+        start, tokens = 0.0, list[Token]()
+        for token in self._tokens(segment):
+            if isinstance(token, Token):
+                tokens.append(token)
+                continue
+            if tokens:
+                yield Piece(start, max(token, start), tuple(tokens))
+                tokens = []
+            start = max(token, start)
+        if tokens:
+            yield Piece(start, max(pw.whisper_full_get_segment_t1(self._context, segment) / 100, start), tuple(tokens))
+
+    def _tokens(self, segment: int) -> Iterator[Token | float]:
+        """Text tokens, and timestamp tokens as seconds."""
+        for index in range(pw.whisper_full_n_tokens(self._context, segment)):
+            token = pw.whisper_full_get_token_data(self._context, segment, index)
+            if token.id >= self._first_timestamp:
+                yield (token.id - self._first_timestamp) * TICK
+            elif token.id < self._end_of_text:
+                data = pw.whisper_token_to_bytes(self._context, token.id)
+                yield Token(data, float(token.p), token.t0 / 100, token.t1 / 100)
+
+
+def decode(tokens: Sequence[Token]) -> str:
+    """Join the bytes first: Vietnamese letters are split across tokens."""
+    text = b"".join(token.data for token in tokens).decode("utf-8", errors="ignore")
+    return unicodedata.normalize("NFC", text).strip()
+
+
+def words_of(piece: Piece) -> Iterator[Word]:
+    """Group tokens into words: a leading space starts one. Times are the engine's, kept inside the segment."""
+    groups: list[list[Token]] = []
+    for token in piece.tokens:
+        if token.data.startswith(b" ") or not groups:
+            groups.append([])
+        groups[-1].append(token)
+    before = piece.start
+    for group in groups:
+        text = decode(group)
+        if text:
+            first = min(max(group[0].start, before), piece.end)
+            before = min(max(group[-1].end, first), piece.end)
+            probability = sum(token.probability for token in group) / len(group)
+            yield Word(text, round(first, 3), round(before, 3), round(probability, 4))
+
+
+def padded(samples: Samples) -> Samples:
+    """At least `SHORTEST` samples, contiguous."""
+    missing = max(SHORTEST - len(samples), 0)
+    return np.ascontiguousarray(np.pad(samples, (0, missing)) if missing else samples, dtype=np.float32)
+
+
+def windows(samples: Samples) -> Iterator[tuple[int, int]]:
+    """Stretches of at most 30 s, cut at the quietest moment of each one's last 5 s."""
+    first = 0
+    while len(samples) - first > WINDOW:
+        last = quietest(samples, first + WINDOW - 5 * SAMPLE_RATE, first + WINDOW)
+        yield first, last
+        first = last
+    yield first, len(samples)
