@@ -1,0 +1,93 @@
+"""The result file: what a finished job says, with the keys that clients read."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from core.domain.transcript import Word
+
+
+@dataclass(frozen=True, slots=True)
+class ResultModel:
+    name: str
+    file_sha256: str
+    engine_version: str
+    options: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class ResultSegment:
+    """id: place in the recording, from 0; chunk: which chunk heard it; times in seconds, confidence 0..1."""
+
+    id: int
+    chunk: int
+    start: float
+    end: float
+    text: str
+    confidence: float
+    words: tuple[Word, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ResultChunk:
+    """start, end: seconds of the recording; seconds: what transcribing it took."""
+
+    index: int
+    start: float
+    end: float
+    attempts: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """Seconds; chunks: the sum over all of them; real_time_factor: seconds of work per second of sound."""
+
+    download: float
+    decode: float
+    chunks: float
+    total: float
+    real_time_factor: float
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    job_id: str
+    timestamp: str
+    status: str
+    language: str
+    detected_language: str
+    model: ResultModel
+    duration_seconds: float
+    text: str
+    word_count: int
+    character_count: int
+    confidence: float
+    segments: tuple[ResultSegment, ...]
+    chunks: tuple[ResultChunk, ...]
+    timings: Timings
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data; a segment has `words` only where there are some."""
+        data = asdict(self)
+        for segment in data["segments"]:
+            if not segment["words"]:
+                del segment["words"]
+        return data
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Result:
+        return cls(
+            **{
+                **data,
+                "model": ResultModel(**data["model"]),
+                "segments": tuple(_segment(segment) for segment in data["segments"]),
+                "chunks": tuple(ResultChunk(**chunk) for chunk in data["chunks"]),
+                "timings": Timings(**data["timings"]),
+            }
+        )
+
+
+def _segment(data: dict[str, Any]) -> ResultSegment:
+    return ResultSegment(**{**data, "words": tuple(Word(**word) for word in data.get("words", ()))})

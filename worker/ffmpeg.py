@@ -1,0 +1,83 @@
+"""Which ffmpeg there is, how it is called, and what its complaints mean for the sender.
+
+Only the demuxers and decoders of the accepted formats may run: a playlist named .mp3 can open nothing.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+import imageio_ffmpeg
+
+from core.domain.spans import SAMPLE_RATE
+from core.errors import CorruptedFileError, InvalidAudioFormatError, SttError
+
+DEMUXERS = "mp3,wav,w64,mov,mp4,m4a,aac,ogg,flac,asf,matroska,webm,avi,aiff,amr"
+DECODERS = ",".join(
+    (
+        "mp3,mp3float,mp2,mp2float,mp1,mp1float,aac,aac_fixed,aac_latm,vorbis,opus,libopus,flac,alac",
+        "wmav1,wmav2,wmapro,wmalossless,wmavoice,amrnb,amrwb,libopencore_amrnb,libopencore_amrwb,ac3,ac3_fixed,eac3",
+        "pcm_s16le,pcm_s16be,pcm_u16le,pcm_u16be,pcm_s8,pcm_u8,pcm_s24le,pcm_s24be,pcm_u24le,pcm_u24be,pcm_s32le",
+        "pcm_s32be,pcm_f32le,pcm_f32be,pcm_f64le,pcm_f64be,pcm_alaw,pcm_mulaw,adpcm_ms,adpcm_ima_wav,adpcm_ima_qt",
+        "adpcm_g726,gsm,gsm_ms,speex,libspeex,g723_1,g729",
+    )
+)
+ADDRESS_SPACE = 2 * 1024**3
+EXACT_DURATION = ("mov", "matroska", "wav", "flac", "asf", "avi", "aiff")
+"""Containers whose header states the true length; elsewhere it is an estimate or read from the file's end."""
+_DURATION = re.compile(r"Duration: (\d+):(\d\d):(\d\d\.\d+)")
+_INPUT = re.compile(r"Input #0, ([^,\s]+)")
+_TRUNCATED = ("moov atom not found", "partial file", "truncated", "error reading header")
+
+
+def program() -> str:
+    """The system's ffmpeg, else the one that a wheel carries."""
+    return shutil.which("ffmpeg") or str(imageio_ffmpeg.get_ffmpeg_exe())
+
+
+def command(source: Path, *, limit: float, cpu_seconds: float) -> list[str]:
+    """Decode the first audio stream of `source` to 16 kHz mono s16le on standard output, at most `limit` seconds."""
+    call = [
+        *(program(), "-nostdin", "-hide_banner", "-nostats", "-loglevel", "info"),
+        *("-protocol_whitelist", "file,pipe", "-format_whitelist", DEMUXERS, "-codec_whitelist", DECODERS),
+        *("-threads", "1", "-i", f"file:{source}"),
+        *("-map", "0:a:0", "-vn", "-sn", "-dn", "-t", f"{limit:.3f}"),
+        *("-threads", "1", "-ac", "1", "-ar", str(SAMPLE_RATE), "-c:a", "pcm_s16le", "-f", "s16le", "pipe:1"),
+    ]
+    return [*_limits(cpu_seconds), *call]
+
+
+def _limits(cpu_seconds: float) -> list[str]:
+    """Run under prlimit and nice where the machine has them."""
+    words: list[str] = []
+    if prlimit := shutil.which("prlimit"):
+        words += [prlimit, f"--as={ADDRESS_SPACE}", f"--cpu={int(cpu_seconds) + 1}", "--core=0"]
+    if nice := shutil.which("nice"):
+        words += [nice, "-n", "5"]
+    return words
+
+
+def complaint(status: int, log: str, samples: int) -> SttError | None:
+    """What a finished run's exit status and log mean, or None: the sound is whole."""
+    lower = log.lower()
+    if any(phrase in lower for phrase in _TRUNCATED):
+        return CorruptedFileError()
+    if "matches no streams" in lower:
+        return InvalidAudioFormatError("The file holds no sound. Choose a recording or a video with a sound track.")
+    if status != 0 and samples == 0:
+        return InvalidAudioFormatError()
+    if samples == 0:
+        return InvalidAudioFormatError("The file holds no sound at all. Record it again.")
+    if status != 0 or _shorter_than_stated(log, samples):
+        return CorruptedFileError()
+    return None
+
+
+def _shorter_than_stated(log: str, samples: int) -> bool:
+    found, container = _DURATION.search(log), _INPUT.search(log)
+    if not found or not container or container[1] not in EXACT_DURATION:
+        return False
+    stated = int(found[1]) * 3600 + int(found[2]) * 60 + float(found[3])
+    return samples / SAMPLE_RATE < stated * 0.95 - 1.0

@@ -1,0 +1,83 @@
+"""The result of a job: a pure function of committed rows, so that making it twice gives the same bytes."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from core.config import MergeMethod
+from core.domain.job import JobStatus
+from core.domain.result import Result, ResultChunk, ResultModel, ResultSegment, Timings
+from core.domain.transcript import ChunkTranscript
+from worker.merger import MergedSegment, merge
+
+
+@dataclass(frozen=True, slots=True)
+class JobFacts:
+    """What only the job's row knows. timestamp: of the last commit (UTC); durations in seconds."""
+
+    job_id: str
+    timestamp: datetime
+    language: str
+    detected_language: str
+    model: str
+    file_sha256: str
+    engine_version: str
+    options: dict[str, Any]
+    duration_seconds: float
+    download_seconds: float
+    decode_seconds: float
+    total_seconds: float
+
+
+def build_result(facts: JobFacts, chunks: Sequence[ChunkTranscript], method: MergeMethod) -> Result:
+    """Merge and count. A recording in which nobody speaks has empty text and confidence 0."""
+    segments = [_segment(number, merged) for number, merged in enumerate(merge(chunks, method))]
+    text = " ".join(segment.text for segment in segments)
+    return Result(
+        job_id=facts.job_id,
+        timestamp=facts.timestamp.isoformat(),
+        status=JobStatus.COMPLETED.value,
+        language=facts.language,
+        detected_language=facts.detected_language,
+        model=ResultModel(facts.model, facts.file_sha256, facts.engine_version, facts.options),
+        duration_seconds=round(facts.duration_seconds, 3),
+        text=text,
+        word_count=len(text.split()),
+        character_count=len(text),
+        confidence=confidence(segments),
+        segments=tuple(segments),
+        chunks=tuple(ResultChunk(c.index, c.start, c.end, c.attempts, round(c.seconds, 3)) for c in chunks),
+        timings=_timings(facts, chunks),
+    )
+
+
+def _segment(number: int, merged: MergedSegment) -> ResultSegment:
+    segment = merged.segment
+    text = unicodedata.normalize("NFC", segment.text).strip()
+    start, end = round(segment.start, 3), round(segment.end, 3)
+    return ResultSegment(number, merged.chunk, start, end, text, round(segment.confidence, 4), segment.words)
+
+
+def confidence(segments: Sequence[ResultSegment]) -> float:
+    """Mean over the segments, each weighted by its words; 0 without any."""
+    weights = [len(segment.text.split()) for segment in segments]
+    if not sum(weights):
+        return 0.0
+    weighted = sum(segment.confidence * weight for segment, weight in zip(segments, weights, strict=True))
+    return round(weighted / sum(weights), 4)
+
+
+def _timings(facts: JobFacts, chunks: Sequence[ChunkTranscript]) -> Timings:
+    spent = sum(chunk.seconds for chunk in chunks)
+    factor = spent / facts.duration_seconds if facts.duration_seconds else 0.0
+    return Timings(
+        download=round(facts.download_seconds, 3),
+        decode=round(facts.decode_seconds, 3),
+        chunks=round(spent, 3),
+        total=round(facts.total_seconds, 3),
+        real_time_factor=round(factor, 4),
+    )
