@@ -1,4 +1,4 @@
-"""structlog for everything: our lines and the libraries' in one format, with `job_id`, `chunk_index`, `request_id` bound.
+"""structlog for everything: our lines and the libraries' in one format, with `job_id` and the like bound.
 
 LOG_FILE rotates at 100 MB or a day, is compressed, and kept 7 days. Each process writes its own file
 (`stt.log` → `stt.consumer-1234.log`), so that no rotation loses another process's lines.

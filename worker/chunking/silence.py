@@ -1,6 +1,7 @@
 """Where nobody speaks: a streaming, vectorised silence detector.
 
-`SilenceDetector` finds what `pydub.silence.detect_silence` finds with `seek_step=10` (a test holds them together): windows of `min_silence` whose integer RMS is at most the threshold, every 10 ms.
+`SilenceDetector` finds what `pydub.silence.detect_silence` finds with `seek_step=10` (a test holds them together):
+windows of `min_silence` whose integer RMS is at most the threshold, every 10 ms.
 It keeps 8 bytes per 10 ms and the last window's samples.
 """
 

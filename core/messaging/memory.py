@@ -1,0 +1,211 @@
+"""The broker in memory: the embedded mode's own. Bytes in, priorities, prefetch, delays, redelivery, dead letters.
+
+Its messages die with the process; the database rebuilds them at the next start.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import heapq
+import itertools
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from core.errors import BrokerUnavailable
+from core.messaging.dispatch import known_delays, pick_delay, verdict_of
+from core.messaging.port import (
+    Ack,
+    DeadLetter,
+    Handler,
+    Message,
+    QueueName,
+    QueueStats,
+    Retry,
+    Subscription,
+    Verdict,
+)
+
+
+@dataclass(slots=True)
+class _Envelope:
+    body: bytes
+    level: int
+    headers: Mapping[str, Any]
+    redelivered: bool = False
+    arrived: float = field(default_factory=time.monotonic)
+
+
+class _Queue:
+    """Highest level first, first in first out within one; what is put back goes to its level's front."""
+
+    def __init__(self) -> None:
+        self._heap: list[tuple[int, int, _Envelope]] = []
+        self._after, self._before = itertools.count(), itertools.count(-1, -1)
+        self.changed = asyncio.Condition()
+
+    def __len__(self) -> int:
+        return len(self._heap)
+
+    async def put(self, envelope: _Envelope, *, front: bool = False) -> None:
+        async with self.changed:
+            number = next(self._before if front else self._after)
+            heapq.heappush(self._heap, (-envelope.level, number, envelope))
+            self.changed.notify()
+
+    async def get(self) -> _Envelope:
+        async with self.changed:
+            await self.changed.wait_for(lambda: self._heap)
+            return heapq.heappop(self._heap)[2]
+
+    def peek(self) -> list[_Envelope]:
+        return [envelope for _, _, envelope in sorted(self._heap, key=lambda item: item[:2])]
+
+    def drop_older(self, seconds: float) -> None:
+        limit = time.monotonic() - seconds
+        self._heap = [item for item in self._heap if item[2].arrived > limit]
+        heapq.heapify(self._heap)
+
+
+class MemoryBroker:
+    def __init__(self, *, retry_delays: Sequence[float], dead_letter_ttl: float = 604_800) -> None:
+        self._delays = known_delays(tuple(retry_delays))
+        self._ttl = dead_letter_ttl
+        self._queues = {name: _Queue() for name in QueueName}
+        self._subscriptions: list[_Subscription] = []
+        self._timers: set[asyncio.Task[None]] = set()
+        self._running = False
+
+    async def start(self) -> None:
+        self._running = True
+
+    async def stop(self) -> None:
+        self._running = False
+        subscriptions, self._subscriptions = self._subscriptions, []
+        for subscription in subscriptions:
+            await subscription.drain(0)
+        for timer in tuple(self._timers):
+            timer.cancel()
+
+    async def ping(self) -> None:
+        if not self._running:
+            raise BrokerUnavailable("The broker is stopped.")
+
+    async def publish(self, message: Message, *, delay: float = 0.0, headers: Mapping[str, Any] | None = None) -> None:
+        envelope = _Envelope(message.encode(), message.level, dict(headers or {}))
+        await self.publish_raw(message.queue, envelope.body, level=message.level, delay=delay, headers=headers)
+
+    async def publish_raw(
+        self,
+        queue: QueueName,
+        body: bytes,
+        *,
+        level: int = 0,
+        delay: float = 0.0,
+        headers: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Any bytes to any queue: what an operator does by hand."""
+        await self.ping()
+        await self.put(queue, _Envelope(body, level, dict(headers or {})), delay)
+
+    async def put(self, queue: QueueName, envelope: _Envelope, delay: float) -> None:
+        if delay <= 0:
+            await self._queues[queue].put(envelope)
+            return
+        timer = asyncio.create_task(self._later(queue, envelope, pick_delay(self._delays, delay)), name="delay")
+        self._timers.add(timer)
+        timer.add_done_callback(self._timers.discard)
+
+    async def _later(self, queue: QueueName, envelope: _Envelope, delay: float) -> None:
+        await asyncio.sleep(delay)
+        await self._queues[queue].put(envelope)
+
+    async def dead_letter(self, envelope: _Envelope, reason: str) -> None:
+        await self._queues[QueueName.DEAD].put(_Envelope(envelope.body, 0, {**envelope.headers, "reason": reason}))
+
+    async def consume(self, queue: QueueName, handler: Handler, prefetch: int) -> Subscription:
+        await self.ping()
+        subscription = _Subscription(self, queue, self._queues[queue], handler, prefetch)
+        self._subscriptions.append(subscription)
+        return subscription
+
+    async def stats(self) -> list[QueueStats]:
+        await self.ping()
+        self._queues[QueueName.DEAD].drop_older(self._ttl)
+        return [self._stats(name) for name in QueueName]
+
+    def _stats(self, name: QueueName) -> QueueStats:
+        mine = [subscription for subscription in self._subscriptions if subscription.name is name]
+        unacked = sum(len(subscription.running) for subscription in mine)
+        return QueueStats(name.value, len(self._queues[name]), unacked, sum(1 for one in mine if one.active))
+
+    def waiting(self, name: QueueName) -> list[tuple[bytes, Mapping[str, Any]]]:
+        """Bodies and headers of what waits, next first."""
+        return [(envelope.body, envelope.headers) for envelope in self._queues[name].peek()]
+
+
+class _Subscription:
+    def __init__(self, broker: MemoryBroker, name: QueueName, queue: _Queue, handler: Handler, prefetch: int) -> None:
+        self.name = name
+        self.running: set[asyncio.Task[None]] = set()
+        self._broker, self._queue, self._handler = broker, queue, handler
+        self._places = asyncio.Semaphore(prefetch)
+        self._pump = asyncio.create_task(self._deliver(), name=f"deliver {name}")
+
+    @property
+    def active(self) -> bool:
+        return not self._pump.done()
+
+    async def cancel(self) -> None:
+        self._pump.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._pump
+
+    async def drain(self, grace: float) -> None:
+        await self.cancel()
+        if self.running and grace > 0:
+            await asyncio.wait(self.running, timeout=grace)
+        left = tuple(self.running)
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
+
+    async def _deliver(self) -> None:
+        while True:
+            await self._places.acquire()
+            try:
+                envelope = await self._queue.get()
+            except asyncio.CancelledError:
+                self._places.release()
+                raise
+            task = asyncio.create_task(self._handle(envelope), name=f"handle {self.name}")
+            self.running.add(task)
+            task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self.running.discard(task)
+        self._places.release()
+
+    async def _handle(self, envelope: _Envelope) -> None:
+        try:
+            verdict = await verdict_of(envelope.body, envelope.redelivered, envelope.headers, self._handler)
+        except asyncio.CancelledError:
+            envelope.redelivered = True
+            await self._queue.put(envelope, front=True)
+            raise
+        await self._execute(envelope, verdict)
+
+    async def _execute(self, envelope: _Envelope, verdict: Verdict) -> None:
+        match verdict:
+            case Ack():
+                return
+            case DeadLetter(reason):
+                await self._broker.dead_letter(envelope, reason)
+            case Retry(delay, None):
+                again = _Envelope(envelope.body, envelope.level, envelope.headers)
+                await self._broker.put(self.name, again, max(delay, 0.001))
+            case Retry(delay, Message() as message):
+                again = _Envelope(message.encode(), message.level, {})
+                await self._broker.put(message.queue, again, max(delay, 0.001))
