@@ -1,11 +1,11 @@
 """The embedded service: `python cmd/embedded/main.py`, settings in the environment."""
 
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-
-from internal.cli.processes import embedded
-
 if __name__ == "__main__":
+    # imported here and not above: the pool's child processes load this file too, and need none of it
+    import sys
+    from pathlib import Path
+
+    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+    from internal.cli.processes import embedded
+
     embedded()

@@ -1,11 +1,9 @@
-"""One function per process; `cmd/*/main.py` and the `stt` command call the same ones."""
+"""One function per process; `cmd/*/main.py` and the `stt` command call the same ones.
+
+Each imports what it needs only when it runs, so that no process loads another's libraries.
+"""
 
 from __future__ import annotations
-
-from internal import process
-from internal.consumer.runtime import Consumer
-from internal.embedded import Embedded
-from internal.scheduler.runtime import Scheduler
 
 
 def api() -> None:
@@ -15,12 +13,21 @@ def api() -> None:
 
 
 def consumer() -> None:
+    from internal import process
+    from internal.consumer.runtime import Consumer
+
     process.run("consumer", Consumer)
 
 
 def scheduler() -> None:
+    from internal import process
+    from internal.scheduler.runtime import Scheduler
+
     process.run("scheduler", Scheduler)
 
 
 def embedded() -> None:
+    from internal import process
+    from internal.embedded import Embedded
+
     process.run("embedded", Embedded)

@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
-from worker.models import ModelCatalogue
-from worker.pool import Pool
 
 from core.errors import DiskFullError, InfrastructureError, InternalError, Kind, SttError, WhisperCrashError
 from core.messaging.port import Ack, Delivery, Message, Retry, Verdict
 from internal.bootstrap import Parts
-from internal.consumer.patience import Patience
 from internal.consumer.workspace import Workspace
+from internal.patience import Patience
 from internal.services import dead_letters
 from repositories import failures
 from repositories.claims import MAX_LOST, Claim
+from worker.models import ModelCatalogue
+from worker.pool import Pool
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
@@ -40,9 +41,11 @@ class Context:
     async def transaction(self, work: Callable[[AsyncSession, int], Awaitable[T]]) -> T:
         """Run `work(session, attempt)` in one write transaction, again while the database is away."""
 
-        async def once(attempt: int) -> T:
+        attempts = itertools.count()
+
+        async def once() -> T:
             async with self.parts.database.write() as session:
-                return await work(session, attempt)
+                return await work(session, next(attempts))
 
         return await self.patience.run(once)
 

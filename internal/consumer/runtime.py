@@ -8,21 +8,21 @@ import socket
 from pathlib import Path
 
 import structlog
-from worker.models import ModelCatalogue
-from worker.pool import Pool
 
 from core.errors import InfrastructureError
-from core.messaging.port import Delivery, MessageType, QueueName, Retry, Subscription, Verdict
+from core.messaging.port import Delivery, Handler, MessageType, QueueName, Retry, Subscription, Verdict
 from internal.bootstrap import VERSION, Parts
 from internal.consumer.context import Context, bound
 from internal.consumer.handlers.finalise import FinaliseHandler
 from internal.consumer.handlers.prepare import PrepareHandler
 from internal.consumer.handlers.replay import ReplayHandler
 from internal.consumer.handlers.transcribe import TranscribeHandler
-from internal.consumer.patience import Patience
 from internal.consumer.workspace import Workspace
+from internal.patience import Patience
 from internal.side_tasks import SideTasks
 from repositories import workers
+from worker.models import ModelCatalogue
+from worker.pool import Pool
 
 log = structlog.get_logger(__name__)
 JOBS_PREFETCH = 8
@@ -45,7 +45,7 @@ class Consumer:
             catalogue=ModelCatalogue(settings.model_dirs),
             patience=Patience(),
         )
-        self._handlers = {
+        self._handlers: dict[MessageType, Handler] = {
             MessageType.PREPARE: PrepareHandler(self.context),
             MessageType.TRANSCRIBE: TranscribeHandler(self.context),
             MessageType.FINALISE: FinaliseHandler(self.context),
@@ -59,11 +59,11 @@ class Consumer:
         self.context.workspace.open()
         await self.context.pool.start()
         patience = Patience(longest=float("inf"))
-        for part in (self.parts.storage, self.parts.broker):
-            await patience.run(lambda _, part=part: part.start())
-        await patience.run(lambda _: self._announce())
+        await patience.run(self.parts.storage.start)
+        await patience.run(self.parts.broker.start)
+        await patience.run(self._announce)
         self._side_tasks.start(workers.HEARTBEAT, self._announce, "heartbeat")
-        await patience.run(lambda _: self._subscribe())
+        await patience.run(self._subscribe)
         log.info(
             "consumer is ready",
             action="consumer_started",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import structlog
 
 from internal.bootstrap import Parts
-from internal.consumer.patience import Patience
+from internal.patience import Patience
 from internal.scheduler.rounds import HOUSEKEEPING_ROUND, QUEUE_ROUND, ROUND, Rounds
 from internal.side_tasks import SideTasks
 
@@ -22,8 +22,8 @@ class Scheduler:
 
     async def start(self) -> None:
         patience = Patience(longest=float("inf"))
-        for part in (self.parts.storage, self.parts.broker):
-            await patience.run(lambda _, part=part: part.start())
+        await patience.run(self.parts.storage.start)
+        await patience.run(self.parts.broker.start)
         rounds = self.rounds
         self._side_tasks.start(ROUND, rounds.publish_due, "publish due rows")
         self._side_tasks.start(ROUND, rounds.boost_starving, "boost starving jobs")

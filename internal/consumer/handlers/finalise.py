@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 
 import structlog
-from core.domain.result import Result
-from worker.result import JobFacts, build_result
 
 from core.config import MergeMethod
 from core.domain import keys
 from core.domain.job import AUTO
+from core.domain.result import Result
 from core.domain.transcript import ChunkTranscript
 from core.messaging.port import Ack, Delivery, Verdict
 from internal.consumer.context import Context
@@ -21,6 +21,7 @@ from repositories.claims import Claim, Finished
 from repositories.models import Job
 from worker.engine import engine_version
 from worker.exporters import formats
+from worker.result import JobFacts, build_result
 
 log = structlog.get_logger(__name__)
 DEADLINE = 600.0
@@ -48,7 +49,7 @@ class FinaliseHandler:
         return await self.context.settled(claim, message, lambda: self._run(claim, job))
 
     async def _run(self, claim: Claim, job: Job) -> None:
-        chunks, ended = await self.context.patience.run(lambda _: self._read(job))
+        chunks, ended = await self.context.patience.run(partial(self._read, job))
         method = MergeMethod(job.options.get("merge_method", MergeMethod.SMART))
         result = await asyncio.to_thread(build_result, facts(job, ended), chunks, method)
         await self._write(job.job_id, result)
@@ -77,9 +78,7 @@ class FinaliseHandler:
             kind = formats()[name]
             data = await asyncio.to_thread(kind.export, result)
             key = keys.result_key(job_id, name)
-            await self.context.patience.run(
-                lambda _, key=key, data=data, kind=kind: storage.put_bytes(key, data, kind.media_type)
-            )
+            await self.context.patience.run(partial(storage.put_bytes, key, data, kind.media_type))
 
 
 def facts(job: Job, ended: datetime) -> JobFacts:

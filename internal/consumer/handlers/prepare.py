@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import structlog
-from worker.preparer import Prepared, prepare
 
 from core.domain import keys
 from core.domain.job import AUTO
@@ -22,6 +22,7 @@ from repositories import claims
 from repositories.claims import Claim, Plan
 from repositories.models import Job
 from worker.chunking import ChunkLimits
+from worker.preparer import Prepared, prepare
 
 log = structlog.get_logger(__name__)
 DEADLINE = 1500.0
@@ -69,7 +70,7 @@ class PrepareHandler:
             key = keys.working_key(job.job_id, claim.number)
             storage = self.context.parts.storage
             if prepared.chunks:
-                await self.context.patience.run(lambda _: storage.put_file(key, folder / "working.pcm"))
+                await self.context.patience.run(partial(storage.put_file, key, folder / "working.pcm"))
         plan = await self._plan(claim, job, prepared, key, model, downloaded)
         await self._store(job, plan)
 
@@ -78,7 +79,7 @@ class PrepareHandler:
         if key is None:
             raise SourceNotFoundError
         try:
-            await self.context.patience.run(lambda _: self.context.parts.storage.download(key, target))
+            await self.context.patience.run(partial(self.context.parts.storage.download, key, target))
         except ObjectNotFound as error:
             raise SourceNotFoundError from error
         return target

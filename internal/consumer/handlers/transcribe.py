@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import structlog
-from worker.halves import transcribe_in_halves
-from worker.pool import Slot
 
 from core.config import MAX_CHUNK_DEADLINE
 from core.domain.job import AUTO
@@ -21,6 +20,8 @@ from internal.consumer.model_choice import choose
 from internal.services import publishing
 from repositories import claims
 from repositories.claims import ChunkOutcome, ClaimedChunk
+from worker.halves import transcribe_in_halves
+from worker.pool import Slot
 from worker.transcriber import Heard, Options
 
 log = structlog.get_logger(__name__)
@@ -106,7 +107,7 @@ class TranscribeHandler:
         try:
             for group in joined(claimed.spans):
                 first, last = group[0].first * BYTES_PER_SAMPLE, group[-1].last * BYTES_PER_SAMPLE
-                data = await self.context.patience.run(lambda _, a=first, b=last: storage.get_bytes(key, a, b - a))
+                data = await self.context.patience.run(partial(storage.get_bytes, key, first, last - first))
                 pieces += [
                     data[span.first * BYTES_PER_SAMPLE - first : span.last * BYTES_PER_SAMPLE - first] for span in group
                 ]

@@ -30,10 +30,10 @@ class Patience:
     async def ready(self) -> None:
         await self._open.wait()
 
-    async def run(self, operation: Callable[[int], Awaitable[T]]) -> T:
-        """Call `operation(attempt)` until it answers. Raises the last InfrastructureError after `longest` seconds."""
+    async def run(self, operation: Callable[[], Awaitable[T]]) -> T:
+        """Call `operation` until it answers. Raises the last InfrastructureError after `longest` seconds."""
         try:
-            return await operation(0)
+            return await operation()
         except InfrastructureError as error:
             log.warning("waiting for a part", action="waiting", code=error.code, reason=repr(error.__cause__))
         self._waiting += 1
@@ -45,14 +45,14 @@ class Patience:
             if not self._waiting:
                 self._open.set()
 
-    async def _repeat(self, operation: Callable[[int], Awaitable[T]]) -> T:
+    async def _repeat(self, operation: Callable[[], Awaitable[T]]) -> T:
         end = asyncio.get_running_loop().time() + self._longest
-        attempt, pause = 1, FIRST_PAUSE
+        pause = FIRST_PAUSE
         while True:
             await asyncio.sleep(pause * random.uniform(0.8, 1.2))
             try:
-                return await operation(attempt)
+                return await operation()
             except InfrastructureError:
                 if asyncio.get_running_loop().time() > end:
                     raise
-            attempt, pause = attempt + 1, min(pause * 2, LONGEST_PAUSE)
+            pause = min(pause * 2, LONGEST_PAUSE)

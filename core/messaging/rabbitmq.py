@@ -1,0 +1,306 @@
+"""RabbitMQ through aio-pika: two connections per process, because a memory alarm blocks the publishing one.
+
+Connections are made when needed and dropped at the first error, so that an outage costs one refused publish and no
+hidden state survives it. The topology is declared at each connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import uuid
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import aio_pika
+import structlog
+from aio_pika.abc import AbstractConnection, AbstractIncomingMessage
+from aio_pika.channel import Channel
+from aio_pika.exceptions import CONNECTION_EXCEPTIONS, AMQPError
+from aiormq.exceptions import AMQPError as WireError
+
+from core.config import QueueType
+from core.errors import BrokerUnavailable
+from core.messaging.dispatch import known_delays, pick_delay, verdict_of
+from core.messaging.port import Ack, DeadLetter, Handler, Message, QueueName, QueueStats, Retry, Subscription, Verdict
+from core.messaging.topology import DEAD_EXCHANGE, EXCHANGE, Topology, check_quorum
+
+log = structlog.get_logger(__name__)
+HEARTBEAT = 10
+TIMEOUT = 2.0
+"""Seconds for a publish; the scheduler publishes what did not make it."""
+CONNECT_TIMEOUT = 5.0
+RECONNECT_PAUSE = 1.0
+_ERRORS = (*CONNECTION_EXCEPTIONS, AMQPError, WireError, TimeoutError, OSError, RuntimeError)
+
+
+class _Link:
+    """One connection and one channel with the topology declared; `drop` forgets both."""
+
+    def __init__(self, url: str, topology: Topology, name: str) -> None:
+        self._url, self._topology, self._name = url, topology, name
+        self._lock = asyncio.Lock()
+        self.connection: AbstractConnection | None = None
+        self._channel: Channel | None = None
+
+    async def channel(self) -> Channel:
+        """The open channel, connecting when there is none. Raises BrokerUnavailable."""
+        if self._channel is not None and not self._channel.is_closed:
+            return self._channel
+        async with self._lock:
+            if self._channel is None or self._channel.is_closed:
+                self._channel = await self.fresh_channel()
+            return self._channel
+
+    async def fresh_channel(self) -> Channel:
+        try:
+            async with asyncio.timeout(CONNECT_TIMEOUT):
+                connection = await self._connected()
+                channel = connection.channel(publisher_confirms=True, on_return_raises=True)
+                await channel.initialize()
+                await self._topology.declare(channel)
+        except _ERRORS as error:
+            await self.drop()
+            raise BrokerUnavailable(f"RabbitMQ does not answer: {error}"[:300]) from error
+        assert isinstance(channel, Channel)
+        return channel
+
+    async def _connected(self) -> AbstractConnection:
+        if self.connection is None or self.connection.is_closed:
+            names: dict[str, Any] = {"connection_name": f"async-stt {self._name}"}
+            self.connection = await aio_pika.connect(self._url, heartbeat=HEARTBEAT, client_properties=names)
+            if self._topology.queue_type is QueueType.QUORUM:
+                check_quorum(_version(self.connection))
+        return self.connection
+
+    async def drop(self) -> None:
+        connection, self.connection, self._channel = self.connection, None, None
+        if connection is not None:
+            with contextlib.suppress(*_ERRORS, asyncio.CancelledError):
+                async with asyncio.timeout(TIMEOUT):
+                    await connection.close()
+
+
+def _version(connection: AbstractConnection) -> str:
+    transport = connection.transport
+    properties: Any = getattr(transport.connection, "server_properties", {}) if transport else {}
+    return str(properties.get("version", "0"))
+
+
+class RabbitMQBroker:
+    def __init__(
+        self,
+        url: str,
+        *,
+        retry_delays: Sequence[float],
+        queue_type: QueueType = QueueType.CLASSIC,
+        dead_letter_ttl: int = 604_800,
+    ) -> None:
+        self.topology = Topology(known_delays(tuple(retry_delays)), queue_type, dead_letter_ttl)
+        self._publishing = _Link(url, self.topology, "publisher")
+        self._consuming = _Link(url, self.topology, "consumer")
+        self._subscriptions: list[_Subscription] = []
+        self._stopped = True
+
+    async def start(self) -> None:
+        self._stopped = False
+        await self._publishing.channel()
+
+    async def stop(self) -> None:
+        self._stopped = True
+        subscriptions, self._subscriptions = self._subscriptions, []
+        for subscription in subscriptions:
+            await subscription.drain(0)
+        await self._publishing.drop()
+        await self._consuming.drop()
+
+    async def ping(self) -> None:
+        channel = await self._open_channel()
+        await self._guarded(channel.declare_exchange(EXCHANGE, durable=True, passive=True))
+        connection = self._publishing.connection
+        if connection is not None and _blocked(connection):
+            raise BrokerUnavailable("RabbitMQ blocks publishing (memory or disk alarm).")
+
+    async def publish(self, message: Message, *, delay: float = 0.0, headers: Mapping[str, Any] | None = None) -> None:
+        own = {"job_id": message.job_id, "attempts": message.failures}
+        if message.chunk_index is not None:
+            own["chunk_index"] = message.chunk_index
+        own |= headers or {}
+        await self.publish_raw(message.queue, message.encode(), level=message.level, delay=delay, headers=own)
+
+    async def publish_raw(
+        self,
+        queue: QueueName,
+        body: bytes,
+        *,
+        level: int = 0,
+        delay: float = 0.0,
+        headers: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Any bytes to any queue, durable and confirmed. Raises BrokerUnavailable."""
+        channel = await self._open_channel()
+        exchange = self._exchange(queue, delay)
+        message = aio_pika.Message(
+            body,
+            headers=dict(headers or {}),
+            content_type="application/json",
+            delivery_mode=aio_pika.DeliveryMode.PERSISTENT,
+            priority=level,
+            message_id=uuid.uuid4().hex,
+            app_id="async-stt",
+        )
+        target = await channel.get_exchange(exchange, ensure=False)
+        await self._guarded(target.publish(message, queue.value, mandatory=True, timeout=TIMEOUT))
+
+    def _exchange(self, queue: QueueName, delay: float) -> str:
+        if queue is QueueName.DEAD:
+            return DEAD_EXCHANGE
+        return EXCHANGE if delay <= 0 else self.topology.retry_name(pick_delay(self.topology.delays, delay))
+
+    async def _open_channel(self) -> Channel:
+        if self._stopped:
+            raise BrokerUnavailable("The broker's client is stopped.")
+        return await self._publishing.channel()
+
+    async def _guarded(self, call: Any) -> Any:
+        """Await with our timeout. On an error the connection is made anew, topology and all, at the next call."""
+        try:
+            async with asyncio.timeout(TIMEOUT):
+                return await call
+        except _ERRORS as error:
+            await self._publishing.drop()
+            raise BrokerUnavailable(f"RabbitMQ refused or did not answer: {error!r}"[:300]) from error
+
+    async def consume(self, queue: QueueName, handler: Handler, prefetch: int) -> Subscription:
+        subscription = _Subscription(self, self._consuming, queue, handler, prefetch)
+        await subscription.connect()
+        self._subscriptions.append(subscription)
+        return subscription
+
+    async def stats(self) -> list[QueueStats]:
+        """`unacked` counts this process's own: the protocol tells no other."""
+        channel = await self._open_channel()
+        rows = []
+        for name in QueueName:
+            queue = await self._guarded(channel.declare_queue(name.value, durable=True, passive=True))
+            result = queue.declaration_result
+            unacked = sum(len(one.running) for one in self._subscriptions if one.name is name)
+            rows.append(QueueStats(name.value, result.message_count or 0, unacked, result.consumer_count or 0))
+        return rows
+
+
+def _blocked(connection: AbstractConnection) -> bool:
+    transport = connection.transport
+    unblocked = getattr(transport.connection, "_Connection__connection_unblocked", None) if transport else None
+    return unblocked is not None and not unblocked.is_set()
+
+
+class _Subscription:
+    """Keeps one consumer alive: a lost connection, a closed channel or a deleted queue leads to a fresh one."""
+
+    def __init__(self, broker: RabbitMQBroker, link: _Link, name: QueueName, handler: Handler, prefetch: int) -> None:
+        self.name = name
+        self.running: set[asyncio.Task[None]] = set()
+        self._broker, self._link, self._handler, self._prefetch = broker, link, handler, prefetch
+        self._lost = asyncio.Event()
+        self._channel: Channel | None = None
+        self._tag: str | None = None
+        self._keeper: asyncio.Task[None] | None = None
+
+    async def connect(self) -> None:
+        """Raises BrokerUnavailable."""
+        await self._subscribe()
+        self._keeper = asyncio.create_task(self._keep(), name=f"keep consuming {self.name}")
+
+    async def _subscribe(self) -> None:
+        lost = self._lost = asyncio.Event()
+        channel = await self._link.fresh_channel()
+        try:
+            await channel.set_qos(self._prefetch)
+            channel.close_callbacks.add(lambda *_: lost.set())
+            underlay = await channel.get_underlay_channel()
+            underlay.on_consumer_cancel_callbacks.add(lambda *_: lost.set())
+            queue = await channel.get_queue(self.name.value, ensure=False)
+            self._tag = await queue.consume(self._deliver, timeout=CONNECT_TIMEOUT)
+        except _ERRORS as error:
+            await self._close(channel)
+            raise BrokerUnavailable(f"Cannot consume: {error}"[:300]) from error
+        self._channel = channel
+
+    async def _keep(self) -> None:
+        while True:
+            await self._lost.wait()
+            log.warning("consumer lost its channel, connecting again", action="reconnecting", queue=self.name.value)
+            if self._channel is not None:
+                await self._close(self._channel)
+            try:
+                await self._subscribe()
+                log.info("consuming again", action="reconnected", queue=self.name.value)
+            except BrokerUnavailable:
+                self._lost.set()
+                await asyncio.sleep(RECONNECT_PAUSE)
+
+    async def _close(self, channel: Channel) -> None:
+        with contextlib.suppress(*_ERRORS):
+            async with asyncio.timeout(TIMEOUT):
+                await channel.close()
+
+    async def cancel(self) -> None:
+        if self._keeper is not None:
+            self._keeper.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._keeper
+        tag, self._tag = self._tag, None
+        if tag is not None and self._channel is not None and not self._channel.is_closed:
+            with contextlib.suppress(*_ERRORS):
+                underlay = await self._channel.get_underlay_channel()
+                await underlay.basic_cancel(tag, timeout=TIMEOUT)
+
+    async def drain(self, grace: float) -> None:
+        await self.cancel()
+        if self.running and grace > 0:
+            await asyncio.wait(self.running, timeout=grace)
+        left = tuple(self.running)
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
+        if self._channel is not None:
+            await self._close(self._channel)
+
+    async def _deliver(self, message: AbstractIncomingMessage) -> None:
+        """A task of our own: the client cancels its own tasks when a channel closes."""
+        task = asyncio.create_task(self._handle(message), name=f"handle {self.name}")
+        self.running.add(task)
+        task.add_done_callback(self.running.discard)
+
+    async def _handle(self, message: AbstractIncomingMessage) -> None:
+        try:
+            verdict = await verdict_of(message.body, bool(message.redelivered), message.headers, self._handler)
+        except asyncio.CancelledError:
+            await self._answer(message.nack(requeue=True))
+            raise
+        try:
+            await self._execute(message, verdict)
+        except BrokerUnavailable as error:
+            log.warning("verdict not published, message goes back", action="verdict_failed", reason=str(error))
+            await asyncio.sleep(RECONNECT_PAUSE)
+            await self._answer(message.nack(requeue=True))
+            return
+        await self._answer(message.ack())
+
+    async def _execute(self, message: AbstractIncomingMessage, verdict: Verdict) -> None:
+        match verdict:
+            case Ack():
+                return
+            case DeadLetter(reason):
+                await self._broker.publish_raw(QueueName.DEAD, message.body, headers={"reason": reason})
+            case Retry(delay, None):
+                level = message.priority or 0
+                await self._broker.publish_raw(self.name, message.body, level=level, delay=max(delay, 0.001))
+            case Retry(delay, Message() as again):
+                await self._broker.publish(again, delay=max(delay, 0.001))
+
+    async def _answer(self, call: Any) -> None:
+        """An answer on a channel that is gone does not matter: the broker delivers the message again."""
+        with contextlib.suppress(*_ERRORS):
+            await call

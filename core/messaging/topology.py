@@ -1,0 +1,78 @@
+"""What the program declares on RabbitMQ, the same on 3.10 to 4.x (design section 4)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from aio_pika import ExchangeType
+from aio_pika.abc import AbstractChannel
+from aio_pika.exceptions import ChannelPreconditionFailed
+
+from core.config import QueueType
+from core.errors import SettingsError
+from core.messaging.port import QueueName
+
+EXCHANGE = "stt"
+DEAD_EXCHANGE = "stt_dlx"
+QUORUM_FROM = (4, 3)
+
+
+class TopologyMismatch(SettingsError):
+    """A queue exists with other arguments: the text names it and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Topology:
+    """delays and dead_letter_ttl in seconds."""
+
+    delays: tuple[float, ...]
+    queue_type: QueueType
+    dead_letter_ttl: int
+
+    def retry_name(self, delay: float) -> str:
+        return f"stt_retry_{delay:g}s"
+
+    def queues(self) -> dict[str, dict[str, Any]]:
+        """Every durable queue with its arguments."""
+        work: dict[str, Any] = {"x-dead-letter-exchange": DEAD_EXCHANGE, "x-max-priority": 10}
+        if self.queue_type is QueueType.QUORUM:
+            work = {"x-dead-letter-exchange": DEAD_EXCHANGE, "x-queue-type": "quorum", "x-delivery-limit": -1}
+        retries = {
+            self.retry_name(delay): {"x-message-ttl": round(delay * 1000), "x-dead-letter-exchange": EXCHANGE}
+            for delay in self.delays
+        }
+        dead = {QueueName.DEAD.value: {"x-message-ttl": self.dead_letter_ttl * 1000}}
+        return {QueueName.JOBS.value: work, QueueName.CHUNKS.value: work, **dead, **retries}
+
+    async def declare(self, channel: AbstractChannel) -> None:
+        """Raises TopologyMismatch; connection errors pass through."""
+        work = await channel.declare_exchange(EXCHANGE, ExchangeType.DIRECT, durable=True)
+        dead = await channel.declare_exchange(DEAD_EXCHANGE, ExchangeType.FANOUT, durable=True)
+        for name, arguments in self.queues().items():
+            try:
+                queue = await channel.declare_queue(name, durable=True, arguments=arguments)
+            except ChannelPreconditionFailed as error:
+                raise TopologyMismatch(explain(name, str(error))) from error
+            if name in (QueueName.JOBS, QueueName.CHUNKS):
+                await queue.bind(work, name)
+            elif name == QueueName.DEAD:
+                await queue.bind(dead)
+            else:
+                # a fanout exchange per delay: the routing key is kept, so the message returns to its own queue
+                delay = await channel.declare_exchange(name, ExchangeType.FANOUT, durable=True)
+                await queue.bind(delay)
+
+
+def explain(queue: str, reason: str) -> str:
+    return (
+        f"RabbitMQ: the queue {queue!r} exists with other arguments ({reason}). "
+        "Let it run empty, delete it in the management page, and start again; or restore the setting it was made with."
+    )
+
+
+def check_quorum(version: str) -> None:
+    """Priorities on quorum queues exist from 4.3 on. Raises SettingsError."""
+    numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
+    if numbers < QUORUM_FROM:
+        raise SettingsError(f"QUEUE_TYPE: quorum needs RabbitMQ 4.3, this server is {version}; use classic")

@@ -1,0 +1,87 @@
+"""Every error as `application/problem+json` (RFC 9457), with a string `detail` that a person can read."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Any
+
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from core.errors import InfrastructureError, InternalError, JobNotFoundError, SttError, TooManyUploads
+
+log = structlog.get_logger(__name__)
+RETRY_AFTER = "5"
+_FIELD_OF = {"UNSUPPORTED_LANGUAGE": "language", "UNKNOWN_MODEL": "model"}
+
+
+def prefers_vietnamese(request: Request) -> bool:
+    """The first language of Accept-Language that we speak is Vietnamese."""
+    wanted = [part.split(";")[0].strip().lower()[:2] for part in request.headers.get("accept-language", "").split(",")]
+    return next((language for language in wanted if language in ("en", "vi")), "en") == "vi"
+
+
+def problem(
+    request: Request,
+    status: int,
+    code: str,
+    detail: str,
+    *,
+    errors: list[dict[str, Any]] | None = None,
+    headers: dict[str, str] | None = None,
+    **extra: Any,
+) -> JSONResponse:
+    body: dict[str, Any] = {
+        "type": "about:blank",
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "detail": detail,
+        "instance": request.url.path,
+        "code": code,
+        **extra,
+    }
+    if errors:
+        body["errors"] = errors
+    return JSONResponse(body, status, headers=headers, media_type="application/problem+json")
+
+
+async def on_stt_error(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, SttError)
+    vietnamese = prefers_vietnamese(request)
+    detail = error.message("vi" if vietnamese else "en")
+    headers = {"Retry-After": RETRY_AFTER} if isinstance(error, InfrastructureError | TooManyUploads) else None
+    field = _FIELD_OF.get(error.code)
+    errors = [{"field": field, "message": detail}] if field else None
+    job_id = request.path_params.get("job_id") if not isinstance(error, JobNotFoundError) else None
+    extra = {"job_id": job_id} if job_id else {}
+    return problem(request, error.http_status, error.code, detail, errors=errors, headers=headers, **extra)
+
+
+async def on_http_error(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)
+    code = HTTPStatus(error.status_code).name
+    headers = dict(error.headers or {})
+    return problem(request, error.status_code, code, str(error.detail), headers=headers)
+
+
+async def on_invalid(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)
+    errors = [{"field": ".".join(str(p) for p in item["loc"][1:]), "message": item["msg"]} for item in error.errors()]
+    detail = "; ".join(f"`{item['field']}`: {item['message']}" for item in errors)
+    return problem(request, 422, "INVALID_FIELD", detail, errors=errors)
+
+
+async def on_unforeseen(request: Request, error: Exception) -> JSONResponse:
+    log.error("unforeseen error", action="internal_error", path=request.url.path, exc_info=error)
+    wrong = InternalError()
+    return problem(request, 500, wrong.code, wrong.message("vi" if prefers_vietnamese(request) else "en"))
+
+
+def install(app: FastAPI) -> None:
+    app.add_exception_handler(SttError, on_stt_error)
+    app.add_exception_handler(HTTPException, on_http_error)
+    app.add_exception_handler(RequestValidationError, on_invalid)
+    app.add_exception_handler(Exception, on_unforeseen)

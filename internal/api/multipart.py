@@ -1,0 +1,155 @@
+"""A multipart form read as it arrives: file bytes go on at once, fields are collected. Fields may follow the file."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import MultipartParser, parse_options_header
+
+from core.errors import FileMissingError, InvalidFieldError, MalformedUploadError, UploadTimeoutError
+
+IDLE_SECONDS = 60.0
+MAX_PARTS = 32
+MAX_FIELD_BYTES = 8 * 1024
+
+
+class FileSink(Protocol):
+    """Takes the one file of a form."""
+
+    async def begin(self, filename: str) -> None: ...
+    async def write(self, data: bytes) -> None: ...
+
+
+@dataclass(slots=True)
+class _Part:
+    headers: dict[str, bytes] = field(default_factory=dict)
+    name: str = ""
+    filename: str | None = None
+
+
+_Event = tuple[str, _Part, bytes]
+
+
+class _Events:
+    """The parser's callbacks, as a list of what happened since it was last emptied."""
+
+    def __init__(self, boundary: bytes) -> None:
+        self.happened: list[_Event] = []
+        self.ended = False
+        self.parts = 0
+        self._part, self._header, self._value = _Part(), b"", b""
+        self.parser = MultipartParser(
+            boundary,
+            {
+                "on_part_begin": self._begin,
+                "on_header_field": self._header_field,
+                "on_header_value": self._header_value,
+                "on_header_end": self._header_end,
+                "on_headers_finished": self._headers_finished,
+                "on_part_data": self._data,
+                "on_end": self._end,
+            },
+        )
+
+    def _begin(self) -> None:
+        self._part, self._header, self._value = _Part(), b"", b""
+        self.parts += 1
+        if self.parts > MAX_PARTS:
+            raise MalformedUploadError(f"The form has more than {MAX_PARTS} parts. Send `file` and its fields only.")
+
+    def _header_field(self, data: bytes, start: int, end: int) -> None:
+        self._header += data[start:end]
+
+    def _header_value(self, data: bytes, start: int, end: int) -> None:
+        self._value += data[start:end]
+
+    def _header_end(self) -> None:
+        self._part.headers[self._header.decode("latin-1").lower()] = self._value
+        self._header, self._value = b"", b""
+
+    def _headers_finished(self) -> None:
+        kind, options = parse_options_header(self._part.headers.get("content-disposition"))
+        if kind != b"form-data" or b"name" not in options:
+            raise MalformedUploadError("A part of the form has no `Content-Disposition: form-data; name=…`.")
+        self._part.name = options[b"name"].decode("utf-8", errors="replace")
+        if b"filename" in options:
+            self._part.filename = options[b"filename"].decode("utf-8", errors="replace")
+        self.happened.append(("begin", self._part, b""))
+
+    def _data(self, data: bytes, start: int, end: int) -> None:
+        self.happened.append(("data", self._part, data[start:end]))
+
+    def _end(self) -> None:
+        self.ended = True
+
+
+async def read_form(content_type: str, chunks: AsyncIterator[bytes], sink: FileSink) -> dict[str, str]:
+    """Feed the file to `sink`, return the other fields.
+
+    Raises MalformedUploadError, FileMissingError, UploadTimeoutError, InvalidFieldError, and what the sink raises.
+    """
+    events = _Events(_boundary(content_type))
+    fields: dict[str, bytes] = {}
+    files = 0
+    async for data in _patiently(chunks):
+        try:
+            events.parser.write(data)
+        except FormParserError as error:
+            raise MalformedUploadError from error
+        for kind, part, piece in events.happened:
+            if part.name == "file":
+                files += await _file_event(kind, part, piece, sink, files)
+            else:
+                _collect(fields, part.name, piece)
+        events.happened.clear()
+    if not events.ended:
+        raise MalformedUploadError("The upload ended before its last boundary. Send it again.")
+    if not files:
+        raise FileMissingError
+    return {name: value.decode("utf-8", errors="replace") for name, value in fields.items()}
+
+
+def _boundary(content_type: str) -> bytes:
+    kind, options = parse_options_header(content_type)
+    boundary = options.get(b"boundary", b"")
+    if kind != b"multipart/form-data" or not boundary or len(boundary) > 256:
+        raise MalformedUploadError
+    return boundary
+
+
+async def _patiently(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    iterator = aiter(chunks)
+    while True:
+        try:
+            async with asyncio.timeout(IDLE_SECONDS):
+                data = await anext(iterator)
+        except StopAsyncIteration:
+            return
+        except TimeoutError as error:
+            raise UploadTimeoutError from error
+        if data:
+            yield data
+
+
+async def _file_event(kind: str, part: _Part, piece: bytes, sink: FileSink, files: int) -> int:
+    """Returns 1 when a file begins."""
+    if kind == "data":
+        await sink.write(piece)
+        return 0
+    if files:
+        raise InvalidFieldError("`file` stands twice in the form. Send one recording per request.")
+    if part.filename is None:
+        raise FileMissingError("`file` is a plain field. Send it as a file, with a file name.")
+    await sink.begin(part.filename)
+    return 1
+
+
+def _collect(fields: dict[str, bytes], name: str, piece: bytes) -> None:
+    value = fields.get(name, b"") + piece
+    if len(value) > MAX_FIELD_BYTES:
+        raise InvalidFieldError(f"The field `{name[:50]}` is longer than {MAX_FIELD_BYTES} bytes.")
+    fields[name] = value

@@ -1,0 +1,72 @@
+"""What a client gets back: the stored result, the text so far, a download in any format."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+from core.config import MergeMethod
+from core.domain import keys
+from core.domain.job import JobStatus
+from core.domain.result import Result, ResultSegment
+from core.errors import InvalidFieldError, JobNotCompletedError, JobNotFoundError, ObjectNotFound
+from internal.bootstrap import Parts
+from repositories import jobs
+from repositories.models import Job
+from worker.exporters import Exporter, formats
+from worker.merger import merge
+
+
+async def find(parts: Parts, job_id: str, owner: str) -> Job:
+    """The owner's job. Raises JobNotFoundError for an unknown, malformed or somebody else's id."""
+    if is_job_id(job_id):
+        async with parts.database.read() as session:
+            job = await jobs.get(session, job_id, owner)
+        if job is not None:
+            return job
+    raise JobNotFoundError(f"Job not found: {job_id[:100]}")
+
+
+def is_job_id(text: str) -> bool:
+    """The canonical form of a UUID, as we hand it out."""
+    return len(text) == 36 and all(
+        letter == "-" if place in (8, 13, 18, 23) else letter in "0123456789abcdefABCDEF"
+        for place, letter in enumerate(text)
+    )
+
+
+async def stored(parts: Parts, job: Job) -> Result:
+    """The finished job's result. Raises JobNotCompletedError, ObjectNotFound, StorageUnavailable."""
+    return await asyncio.to_thread(lambda data: Result.from_json(json.loads(data)), await _bytes(parts, job))
+
+
+async def _bytes(parts: Parts, job: Job) -> bytes:
+    if job.status != JobStatus.COMPLETED:
+        raise JobNotCompletedError(f"Job not completed. Current status: {job.status}")
+    try:
+        return await parts.storage.get_bytes(job.minio_result_path or keys.result_key(job.job_id))
+    except ObjectNotFound as error:
+        raise ObjectNotFound("The result file is gone from storage.") from error
+
+
+async def exported(parts: Parts, job: Job, name: str) -> tuple[Exporter, bytes]:
+    """The result in a format. Raises InvalidFieldError naming the formats there are."""
+    kind = formats().get(name)
+    if kind is None:
+        raise InvalidFieldError(f"`format` {name[:20]!r} is unknown. Use {', '.join(formats())}.")
+    if name == "json":
+        return kind, await _bytes(parts, job)
+    result = await stored(parts, job)
+    return kind, await asyncio.to_thread(kind.export, result)
+
+
+async def so_far(parts: Parts, job: Job) -> list[ResultSegment]:
+    """Segments of the chunks that are finished, in order."""
+    async with parts.database.read() as session:
+        chunks = await jobs.transcripts(session, job.job_id)
+    merged = await asyncio.to_thread(merge, chunks, MergeMethod.SMART)
+    return [
+        ResultSegment(number, item.chunk, s.start, s.end, s.text, s.confidence, s.words)
+        for number, item in enumerate(merged)
+        for s in (item.segment,)
+    ]
