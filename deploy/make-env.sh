@@ -1,0 +1,14 @@
+#!/usr/bin/env bash
+# Passwords for the containers, made once, readable by their owner alone.
+set -euo pipefail
+file="$(dirname "$0")/.env"
+[ ! -e "$file" ] || exit 0
+secret() { head -c 24 /dev/urandom | od -An -tx1 | tr -d ' \n'; }
+umask 077
+cat >"$file" <<EOF
+POSTGRES_PASSWORD=$(secret)
+RABBITMQ_PASSWORD=$(secret)
+MINIO_ACCESS_KEY=stt
+MINIO_SECRET_KEY=$(secret)
+EOF
+echo "Passwords are in deploy/.env"

@@ -1,0 +1,66 @@
+"""The fixture layer itself: each server can be killed, paused and restarted, and keeps what it had."""
+
+from __future__ import annotations
+
+import httpx
+import pytest
+
+from tests.servers import minio, postgres, rabbitmq
+from tests.servers.base import Server, wait_until
+
+pytestmark = pytest.mark.servers
+
+
+@pytest.fixture(params=["postgresql", "rabbitmq", "minio"])
+def server(request: pytest.FixtureRequest) -> Server:
+    names = {"postgresql": "postgres_server", "rabbitmq": "rabbitmq_server", "minio": "minio_server"}
+    found = request.getfixturevalue(names[request.param])
+    if not isinstance(found, Server):
+        pytest.skip("a server given by its address is not ours to stop")
+    return found
+
+
+def test_killed_and_started_again(server: Server) -> None:
+    server.kill()
+    with pytest.raises((OSError, httpx.TransportError)):
+        server.is_ready()
+    server.start()
+    assert server.is_ready()
+
+
+def test_stopped_twice_and_started_twice(server: Server) -> None:
+    server.stop()
+    server.stop()
+    server.start()
+    server.start()
+    assert server.is_ready()
+
+
+def test_paused_and_resumed(server: Server) -> None:
+    server.pause()
+    try:
+        with pytest.raises((TimeoutError, httpx.TimeoutException)):
+            server.is_ready()
+    finally:
+        server.resume()
+    wait_until(server.is_ready, "answers again", 20)
+
+
+def test_a_database_survives_a_kill(postgres_server: postgres.Postgres, postgres_url: str) -> None:
+    postgres.run(postgres_url, "CREATE TABLE kept (n int)")
+    if not isinstance(postgres_server, Server):
+        pytest.skip("not ours to stop")
+    postgres_server.kill()
+    postgres_server.start()
+    postgres.run(postgres_url, "INSERT INTO kept VALUES (1)")
+
+
+def test_virtual_hosts_are_separate(rabbitmq_server: rabbitmq.RabbitMQ, rabbitmq_url: str) -> None:
+    other = rabbitmq.create_vhost(rabbitmq_server)
+    assert rabbitmq.vhost_of(other) != rabbitmq.vhost_of(rabbitmq_url)
+    rabbitmq.delete_vhost(rabbitmq_server, other)
+
+
+def test_buckets_are_separate(minio_bucket: minio.Bucket) -> None:
+    assert minio_bucket.bucket.startswith("t")
+    assert minio_bucket.endpoint.startswith(("127.0.0.1", "localhost"))

@@ -1,0 +1,47 @@
+"""`make services`: PostgreSQL, RabbitMQ and MinIO in the foreground, their data under .run/."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+
+from tests.servers import minio, postgres, rabbitmq
+
+FOLDER = Path(__file__).resolve().parents[2] / ".run" / "services"
+
+
+def main() -> None:
+    programs, program = postgres.programs_folder(), minio.program_path()
+    if programs is None or program is None or not rabbitmq.DEBIAN_PROGRAM.exists():
+        raise SystemExit("PostgreSQL, RabbitMQ or MinIO is missing; the lines above say how to get it.")
+    database = postgres.LocalPostgres(programs, FOLDER / "postgres")
+    broker = rabbitmq.LocalRabbitMQ(rabbitmq.DEBIAN_PROGRAM, FOLDER / "rabbitmq")
+    storage = minio.LocalMinio(program, FOLDER / "minio")
+    servers = (database, broker, storage)
+    try:
+        for server in servers:
+            server.start()
+        show(database, broker, storage)
+        signal.sigwait({signal.SIGINT, signal.SIGTERM})
+    finally:
+        for server in servers:
+            server.stop()
+
+
+def show(database: postgres.LocalPostgres, broker: rabbitmq.LocalRabbitMQ, storage: minio.LocalMinio) -> None:
+    lines = {
+        "DATABASE_URL": database.url,
+        "BROKER": "rabbitmq",
+        "RABBITMQ_URL": broker.url,
+        "STORAGE": "minio",
+        "MINIO_ENDPOINT": storage.endpoint,
+        "MINIO_ACCESS_KEY": storage.access_key,
+        "MINIO_SECRET_KEY": storage.secret_key,
+    }
+    print("\n".join(f"export {name}={value}" for name, value in lines.items()))  # noqa: T201
+    print(f"\nRabbitMQ's page  {broker.management}\nMinIO's console  http://{storage.console}\nCtrl-C ends all three")  # noqa: T201
+
+
+if __name__ == "__main__":
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    main()

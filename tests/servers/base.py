@@ -1,0 +1,162 @@
+"""A server as a child process of the test run, on a free loopback port: killed, paused and restarted at will."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+
+START_SECONDS = 60.0
+
+
+class Unavailable(Exception):
+    """This machine has no such server; the text says how to get one."""
+
+
+def free_port() -> int:
+    """A free loopback port below the range that outgoing connections use."""
+    for _ in range(200):
+        port = random.randint(20_000, 32_000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise RuntimeError("no free port between 20000 and 32000")
+
+
+def wait_until(ready: Callable[[], bool], what: str, seconds: float = START_SECONDS) -> None:
+    """Poll `ready` every 50 ms; exceptions count as not ready."""
+    end = time.monotonic() + seconds
+    last: Exception | None = None
+    while time.monotonic() < end:
+        try:
+            if ready():
+                return
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is not ready
+            last = error
+        time.sleep(0.05)
+    raise TimeoutError(f"{what} within {seconds} s ({last!r})")
+
+
+class Server:
+    """Subclasses give the command, what makes it ready, and its addresses."""
+
+    name = "server"
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self._own_folder = folder is None
+        self.folder = folder or Path(tempfile.mkdtemp(prefix=f"stt-{self.name}-"))
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.log = self.folder / "log"
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def command(self) -> list[str]:
+        raise NotImplementedError
+
+    def environment(self) -> dict[str, str]:
+        return dict(os.environ)
+
+    def is_ready(self) -> bool:
+        raise NotImplementedError
+
+    def user(self) -> str | None:
+        """Another user to run as, for servers that refuse root."""
+        return None
+
+    def start(self) -> None:
+        if self.process is not None:
+            return
+        # setpriv: the server dies with the test run, however that ends
+        command = ["setpriv", "--pdeathsig", "KILL", *self.command()]
+        with self.log.open("ab") as output:
+            self.process = subprocess.Popen(
+                command,
+                env=self.environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+                user=self.user(),
+                cwd=self.folder,
+            )
+        try:
+            wait_until(self.is_ready, f"{self.name} answers")
+        except TimeoutError as error:
+            tail = self.log.read_text(errors="replace")[-3000:]
+            self.kill()
+            raise RuntimeError(f"{self.name} did not start:\n{tail}") from error
+
+    def _tree(self) -> list[psutil.Process]:
+        if self.process is None:
+            return []
+        try:
+            parent = psutil.Process(self.process.pid)
+            return [parent, *parent.children(recursive=True)]
+        except psutil.NoSuchProcess:
+            return []
+
+    def _signal(self, number: signal.Signals) -> None:
+        for process in self._tree():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.send_signal(number)
+
+    def stop(self) -> None:
+        """An orderly end; harmless when it does not run."""
+        process, tree = self.process, self._tree()
+        if process is None:
+            return
+        self.resume()
+        process.terminate()
+        try:
+            process.wait(30)
+        except subprocess.TimeoutExpired:
+            self._signal(signal.SIGKILL)
+            process.wait()
+        psutil.wait_procs(tree, timeout=10)
+        self.process = None
+
+    def kill(self) -> None:
+        """As if the power had gone."""
+        process, tree = self.process, self._tree()
+        if process is None:
+            return
+        self._signal(signal.SIGKILL)
+        process.wait()
+        psutil.wait_procs(tree, timeout=10)
+        self.process = None
+
+    def pause(self) -> None:
+        self._signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        self._signal(signal.SIGCONT)
+
+    def restart(self) -> None:
+        self.stop()
+        self.start()
+
+    def remove(self) -> None:
+        self.stop()
+        if self._own_folder:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+
+class Given:
+    """A server somebody else runs, named by its address: it cannot be stopped from here."""
+
+    def _refuse(self) -> None:
+        raise RuntimeError("this server was given by its address and is not ours to stop")
+
+    start = stop = kill = pause = resume = restart = _refuse
+
+    def remove(self) -> None:
+        return

@@ -1,0 +1,109 @@
+"""MinIO: TEST_MINIO_URL, else the program that was built on this machine, else a container."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+from urllib.parse import urlsplit
+
+import httpx
+
+from tests.servers.base import Given, Server, Unavailable, free_port, wait_until
+
+IMAGE = os.environ.get("TEST_MINIO_IMAGE", "async-stt-minio:local")
+"""Built by `make up` from deploy/minio.Dockerfile: the community's public image is gone."""
+ACCESS, SECRET = "stt-test", "stt-test-secret"
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """Where one test keeps its objects; the bucket is not made yet. endpoint: host:port."""
+
+    endpoint: str
+    access_key: str
+    secret_key: str
+    bucket: str
+
+
+class Minio(Protocol):
+    endpoint: str
+    access_key: str
+    secret_key: str
+
+    def start(self) -> None: ...
+    def stop(self) -> None: ...
+    def kill(self) -> None: ...
+    def pause(self) -> None: ...
+    def resume(self) -> None: ...
+    def restart(self) -> None: ...
+    def remove(self) -> None: ...
+
+
+class GivenMinio(Given):
+    def __init__(self, url: str) -> None:
+        parts = urlsplit(url)
+        self.endpoint = f"{parts.hostname}:{parts.port or 9000}"
+        self.access_key, self.secret_key = parts.username or "", parts.password or ""
+
+
+class LocalMinio(Server):
+    name = "minio"
+
+    def __init__(self, program: Path, folder: Path | None = None) -> None:
+        super().__init__(folder)
+        self.program = program
+        self.endpoint = f"127.0.0.1:{free_port()}"
+        self.console = f"127.0.0.1:{free_port()}"
+        self.access_key, self.secret_key = ACCESS, SECRET
+
+    def command(self) -> list[str]:
+        where = ("--address", self.endpoint, "--console-address", self.console)
+        return [str(self.program), "server", str(self.folder / "data"), *where]
+
+    def environment(self) -> dict[str, str]:
+        own = {"MINIO_ROOT_USER": ACCESS, "MINIO_ROOT_PASSWORD": SECRET, "HOME": str(self.folder)}
+        return {**os.environ, **own, "MINIO_UPDATE": "off", "MINIO_CALLHOME_ENABLE": "off"}
+
+    def is_ready(self) -> bool:
+        return httpx.get(f"http://{self.endpoint}/minio/health/ready", timeout=2).status_code == 200
+
+
+class ContainerMinio(Given):
+    def __init__(self) -> None:
+        from testcontainers.core.container import DockerContainer
+
+        container: Any = DockerContainer(IMAGE).with_exposed_ports(9000)
+        container.with_env("MINIO_ROOT_USER", ACCESS).with_env("MINIO_ROOT_PASSWORD", SECRET).start()
+        self._container = container
+        self.endpoint = f"{container.get_container_host_ip()}:{container.get_exposed_port(9000)}"
+        self.access_key, self.secret_key = ACCESS, SECRET
+        wait_until(lambda: httpx.get(f"http://{self.endpoint}/minio/health/ready").status_code == 200, "minio")
+
+    def remove(self) -> None:
+        self._container.stop()
+
+
+def find() -> Minio:
+    """The first of the three sources that gives a server, started. Raises Unavailable."""
+    if url := os.environ.get("TEST_MINIO_URL"):
+        return GivenMinio(url)
+    if program := program_path():
+        server = LocalMinio(program)
+        server.start()
+        return server
+    inspect = ["docker", "image", "inspect", IMAGE]
+    if not shutil.which("docker") or subprocess.run(inspect, capture_output=True, check=False).returncode:
+        raise Unavailable("no MinIO: set TEST_MINIO_URL, or run `make test` with Go and a network, or `make up` once")
+    return ContainerMinio()
+
+
+def program_path() -> Path | None:
+    built = Path.home() / ".cache" / "async-stt" / "bin" / "minio"
+    if built.exists():
+        return built
+    found = shutil.which("minio")
+    return Path(found) if found else None

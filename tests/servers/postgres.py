@@ -1,0 +1,140 @@
+"""PostgreSQL: TEST_DATABASE_URL, else the machine's own programs, else a container."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import pwd
+import shutil
+import subprocess
+import uuid
+from pathlib import Path
+from typing import Any, Protocol
+
+import asyncpg
+
+from tests.servers.base import Given, Server, Unavailable, free_port
+
+IMAGE = "postgres:16-bookworm"
+
+
+class Postgres(Protocol):
+    """`url` names a superuser's database, `postgresql://…/postgres`."""
+
+    url: str
+
+    def start(self) -> None: ...
+    def stop(self) -> None: ...
+    def kill(self) -> None: ...
+    def pause(self) -> None: ...
+    def resume(self) -> None: ...
+    def restart(self) -> None: ...
+    def remove(self) -> None: ...
+
+
+class GivenPostgres(Given):
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+
+class LocalPostgres(Server):
+    name = "postgresql"
+
+    def __init__(self, programs: Path, folder: Path | None = None, port: int | None = None) -> None:
+        super().__init__(folder)
+        self.programs = programs
+        self.port = port or free_port()
+        self.data = self.folder / "data"
+        self.url = f"postgresql://stt@127.0.0.1:{self.port}/postgres"
+        if not self.data.exists():
+            self._initialise()
+
+    def user(self) -> str | None:
+        """PostgreSQL refuses to run as root."""
+        if os.geteuid() != 0:
+            return None
+        names = {entry.pw_name for entry in pwd.getpwall()}
+        return "postgres" if "postgres" in names else "nobody"
+
+    def _initialise(self) -> None:
+        user = self.user()
+        if user:
+            shutil.chown(self.folder, user)
+            self.folder.chmod(0o755)
+        call = [str(self.programs / "initdb"), "-D", str(self.data), "-U", "stt", "-A", "trust", "-E", "UTF8"]
+        subprocess.run([*call, "--no-locale", "--no-instructions"], check=True, capture_output=True, user=user, cwd="/")
+
+    def command(self) -> list[str]:
+        options = {
+            "listen_addresses": "127.0.0.1",
+            "port": str(self.port),
+            "unix_socket_directories": "",
+            "max_connections": "200",
+        }
+        words = [word for name, value in options.items() for word in ("-c", f"{name}={value}")]
+        return [str(self.programs / "postgres"), "-D", str(self.data), *words]
+
+    def is_ready(self) -> bool:
+        run(self.url, "SELECT 1")
+        return True
+
+
+class ContainerPostgres(Given):
+    def __init__(self) -> None:
+        from testcontainers.postgres import PostgresContainer
+
+        self._container: Any = PostgresContainer(IMAGE, username="stt", dbname="postgres", driver=None)
+        self._container.start()
+        self.url = self._container.get_connection_url()
+
+    def remove(self) -> None:
+        self._container.stop()
+
+
+def find() -> Postgres:
+    """The first of the three sources that gives a server, started. Raises Unavailable."""
+    if url := os.environ.get("TEST_DATABASE_URL"):
+        return GivenPostgres(url)
+    if programs := programs_folder():
+        server = LocalPostgres(programs)
+        server.start()
+        return server
+    return _container()
+
+
+def _container() -> Postgres:
+    if not shutil.which("docker") or subprocess.run(["docker", "info"], capture_output=True, check=False).returncode:
+        raise Unavailable("no PostgreSQL: set TEST_DATABASE_URL, or apt-get install postgresql, or start Docker")
+    return ContainerPostgres()
+
+
+def programs_folder() -> Path | None:
+    """Where initdb lies; Debian keeps it off the PATH."""
+    if found := shutil.which("initdb"):
+        return Path(found).resolve().parent
+    versions = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), reverse=True)
+    return versions[0].parent if versions else None
+
+
+def run(url: str, statement: str) -> None:
+    """One statement, outside a transaction."""
+
+    async def work() -> None:
+        connection = await asyncpg.connect(url, timeout=5)
+        try:
+            await connection.execute(statement)
+        finally:
+            await connection.close()
+
+    asyncio.run(work())
+
+
+def create_database(url: str) -> str:
+    """A new empty database; returns its address."""
+    name = f"t{uuid.uuid4().hex[:16]}"
+    run(url, f'CREATE DATABASE "{name}"')
+    return url.rsplit("/", 1)[0] + f"/{name}"
+
+
+def drop_database(url: str, database: str) -> None:
+    run(url, f'DROP DATABASE IF EXISTS "{database.rsplit("/", 1)[1]}" WITH (FORCE)')

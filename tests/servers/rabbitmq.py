@@ -1,0 +1,154 @@
+"""RabbitMQ: TEST_RABBITMQ_URL with TEST_RABBITMQ_MANAGEMENT_URL, else the machine's own program, else a container."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import subprocess
+import uuid
+from pathlib import Path
+from typing import Any, Protocol
+from urllib.parse import quote, urlsplit
+
+import httpx
+import psutil
+
+from tests.servers.base import Given, Server, Unavailable, free_port, wait_until
+
+IMAGE = "rabbitmq:4-management"
+PLUGINS = "[rabbitmq_management,rabbitmq_shovel,rabbitmq_shovel_management]."
+DEBIAN_PROGRAM = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
+
+
+class RabbitMQ(Protocol):
+    """`url` is an AMQP address with user and password; `management` the management API's, `http://user:pass@host:port`."""
+
+    url: str
+    management: str
+
+    def start(self) -> None: ...
+    def stop(self) -> None: ...
+    def kill(self) -> None: ...
+    def pause(self) -> None: ...
+    def resume(self) -> None: ...
+    def restart(self) -> None: ...
+    def remove(self) -> None: ...
+
+
+class GivenRabbitMQ(Given):
+    def __init__(self, url: str, management: str) -> None:
+        self.url, self.management = url, management
+
+
+class LocalRabbitMQ(Server):
+    name = "rabbitmq"
+
+    def __init__(self, program: Path, folder: Path | None = None) -> None:
+        super().__init__(folder)
+        self.program = program
+        self.node = f"stt{uuid.uuid4().hex[:8]}@localhost"
+        self.ports = [free_port() for _ in range(4)]
+        amqp, web, self.dist, self.epmd = self.ports
+        self.url = f"amqp://guest:guest@127.0.0.1:{amqp}/"
+        self.management = f"http://guest:guest@127.0.0.1:{web}"
+        (self.folder / "plugins").write_text(PLUGINS)
+        (self.folder / "rabbit.conf").write_text(
+            f"listeners.tcp.1 = 127.0.0.1:{amqp}\nmanagement.tcp.ip = 127.0.0.1\nmanagement.tcp.port = {web}\n"
+            "disk_free_limit.absolute = 50MB\nlog.console = true\nlog.console.level = warning\n"
+            "management.rates_mode = none\n"
+        )
+
+    def command(self) -> list[str]:
+        return [str(self.program)]
+
+    def environment(self) -> dict[str, str]:
+        folder = str(self.folder)
+        return {
+            "PATH": os.environ["PATH"],
+            "HOME": folder,
+            "LANG": "C.UTF-8",
+            "RABBITMQ_NODENAME": self.node,
+            "RABBITMQ_MNESIA_BASE": f"{folder}/mnesia",
+            "RABBITMQ_LOG_BASE": f"{folder}/logs",
+            "RABBITMQ_PID_FILE": f"{folder}/pid",
+            "RABBITMQ_ENABLED_PLUGINS_FILE": f"{folder}/plugins",
+            "RABBITMQ_CONFIG_FILE": f"{folder}/rabbit.conf",
+            "RABBITMQ_CONF_ENV_FILE": f"{folder}/none",
+            "RABBITMQ_DIST_PORT": str(self.dist),
+            "ERL_EPMD_ADDRESS": "127.0.0.1",
+            "ERL_EPMD_PORT": str(self.epmd),
+            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "+sbwt none +sbwtdcpu none +sbwtdio none",
+        }
+
+    def is_ready(self) -> bool:
+        answer = httpx.get(f"{self.management}/api/health/checks/port-listener/{self.ports[0]}", timeout=2)
+        return answer.status_code == 200
+
+    def stop(self) -> None:
+        super().stop()
+        self._end_epmd()
+
+    def kill(self) -> None:
+        super().kill()
+        self._end_epmd()
+
+    def _end_epmd(self) -> None:
+        """The port mapper that the node started outlives it; it is ours, by its port."""
+        for process in psutil.process_iter(["name"]):
+            with contextlib.suppress(psutil.Error):
+                if process.info["name"] == "epmd" and process.environ().get("ERL_EPMD_PORT") == str(self.epmd):
+                    process.kill()
+
+
+class ContainerRabbitMQ(Given):
+    def __init__(self) -> None:
+        from testcontainers.core.container import DockerContainer
+
+        container: Any = DockerContainer(IMAGE).with_exposed_ports(5672, 15672)
+        container.start()
+        host = container.get_container_host_ip()
+        self._container = container
+        self.url = f"amqp://guest:guest@{host}:{container.get_exposed_port(5672)}/"
+        self.management = f"http://guest:guest@{host}:{container.get_exposed_port(15672)}"
+        wait_until(lambda: httpx.get(f"{self.management}/api/overview", timeout=2).status_code == 200, "rabbitmq")
+
+    def remove(self) -> None:
+        self._container.stop()
+
+
+def find() -> RabbitMQ:
+    """The first of the three sources that gives a server, started. Raises Unavailable."""
+    url, management = os.environ.get("TEST_RABBITMQ_URL"), os.environ.get("TEST_RABBITMQ_MANAGEMENT_URL")
+    if url and management:
+        return GivenRabbitMQ(url, management)
+    found = shutil.which("rabbitmq-server")
+    # Debian's own wrapper insists on the user rabbitmq
+    program = DEBIAN_PROGRAM if DEBIAN_PROGRAM.exists() else Path(found) if found else None
+    if program:
+        server = LocalRabbitMQ(program)
+        server.start()
+        return server
+    if not shutil.which("docker") or subprocess.run(["docker", "info"], capture_output=True, check=False).returncode:
+        raise Unavailable("no RabbitMQ: set TEST_RABBITMQ_URL, or apt-get install rabbitmq-server, or start Docker")
+    return ContainerRabbitMQ()
+
+
+def create_vhost(server: RabbitMQ) -> str:
+    """A new virtual host; returns its AMQP address."""
+    name = f"t{uuid.uuid4().hex[:16]}"
+    user = urlsplit(server.url).username or "guest"
+    with httpx.Client(base_url=server.management, timeout=10) as client:
+        client.put(f"/api/vhosts/{name}").raise_for_status()
+        rights = {"configure": ".*", "write": ".*", "read": ".*"}
+        client.put(f"/api/permissions/{name}/{user}", json=rights).raise_for_status()
+    return server.url.rstrip("/") + f"/{name}"
+
+
+def delete_vhost(server: RabbitMQ, url: str) -> None:
+    with contextlib.suppress(httpx.TransportError):
+        httpx.delete(f"{server.management}/api/vhosts/{vhost_of(url)}", timeout=10)
+
+
+def vhost_of(url: str) -> str:
+    return quote(urlsplit(url).path.lstrip("/"), safe="")
