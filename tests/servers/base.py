@@ -12,11 +12,14 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
 
 START_SECONDS = 60.0
+_LAUNCHER = ThreadPoolExecutor(1, thread_name_prefix="launcher")
+"""The kernel ends a child when the *thread* that made it ends, so one thread that stays makes them all."""
 
 
 class Unavailable(Exception):
@@ -75,10 +78,19 @@ class Server:
     def start(self) -> None:
         if self.process is not None:
             return
+        self.process = _LAUNCHER.submit(self._launch).result()
+        try:
+            wait_until(self.is_ready, f"{self.name} answers")
+        except TimeoutError as error:
+            tail = self.log.read_text(errors="replace")[-3000:]
+            self.kill()
+            raise RuntimeError(f"{self.name} did not start:\n{tail}") from error
+
+    def _launch(self) -> subprocess.Popen[bytes]:
         # setpriv: the server dies with the test run, however that ends
         command = ["setpriv", "--pdeathsig", "KILL", *self.command()]
         with self.log.open("ab") as output:
-            self.process = subprocess.Popen(
+            return subprocess.Popen(
                 command,
                 env=self.environment(),
                 stdin=subprocess.DEVNULL,
@@ -88,12 +100,6 @@ class Server:
                 user=self.user(),
                 cwd=self.folder,
             )
-        try:
-            wait_until(self.is_ready, f"{self.name} answers")
-        except TimeoutError as error:
-            tail = self.log.read_text(errors="replace")[-3000:]
-            self.kill()
-            raise RuntimeError(f"{self.name} did not start:\n{tail}") from error
 
     def _tree(self) -> list[psutil.Process]:
         if self.process is None:

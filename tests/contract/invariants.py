@@ -1,0 +1,33 @@
+"""What must hold after every step, whatever died."""
+
+from __future__ import annotations
+
+from sqlalchemy import func, select
+
+from core.database import Database
+from core.domain.job import OPEN, JobStatus
+from repositories.models import Chunk, Job
+
+
+async def check(database: Database) -> None:
+    """An unfinished job has a row, its own or a chunk's, with `due_at` set; counters equal the rows."""
+    async with database.read() as session:
+        for job in (await session.execute(select(Job))).scalars().all():
+            chunks = (await session.execute(select(Chunk).where(Chunk.job_id == job.job_id))).scalars().all()
+            completed = sum(chunk.status == JobStatus.COMPLETED for chunk in chunks)
+            assert job.chunks_completed == completed, f"{job.chunks_completed} counted, {completed} there"
+            if job.chunks_total is not None:
+                assert len(chunks) == job.chunks_total
+            dues = [row.due_at for row in (job, *chunks) if row.due_at is not None]
+            if job.status in OPEN and job.deleted_at is None:
+                assert dues, f"{job.status} job with nothing due: {job.chunks_completed}/{job.chunks_total}"
+            else:
+                assert job.holder is None
+            numbers = sorted(chunk.event_seq for chunk in chunks if chunk.status == JobStatus.COMPLETED)
+            assert len(set(numbers)) == len(numbers), "an event number was given twice"
+
+
+async def count(database: Database, job_id: str, status: JobStatus) -> int:
+    async with database.read() as session:
+        statement = select(func.count()).where(Chunk.job_id == job_id, Chunk.status == status)
+        return (await session.execute(statement)).scalar_one()

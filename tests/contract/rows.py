@@ -1,0 +1,105 @@
+"""Small builders of rows for the suites on claims and queries."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+from sqlalchemy import select, update
+
+from core.database import Database, after
+from core.domain.job import Priority
+from core.domain.spans import SAMPLE_RATE, PlannedChunk, Span
+from repositories import claims, jobs
+from repositories.claims import ChunkOutcome, ClaimedChunk, Committed, Plan, Released
+from repositories.models import Chunk, Job
+
+WORKER = "worker-1"
+DEADLINE = 60.0
+
+
+async def new_job(database: Database, owner: str = "local", **changes: Any) -> str:
+    values: dict[str, Any] = {
+        "job_id": str(uuid.uuid4()),
+        "owner": owner,
+        "language": "en",
+        "model": "demo-q5_0",
+        "priority": Priority.NORMAL,
+        "options": {},
+        "original_filename": "a.wav",
+        "audio_key": "uploads/x/a.wav",
+        "file_size": 1024 * 1024,
+        **changes,
+    }
+    async with database.write() as session:
+        return (await jobs.create(session, jobs.NewJob(**values))).job_id
+
+
+def plan(chunks: int, number: int = 1, first_release: int = claims.FIRST_RELEASE) -> Plan:
+    second = SAMPLE_RATE
+    planned = tuple(PlannedChunk((Span(i * second, (i + 1) * second),)) for i in range(chunks))
+    return Plan(number, f"work/x/{number}.pcm", float(chunks), planned, "demo-q5_0", {}, 0.1, 0.2, first_release)
+
+
+async def planned_job(database: Database, chunks: int, *, first_release: int = 64, **changes: Any) -> str:
+    job_id = await new_job(database, **changes)
+    async with database.write() as session:
+        assert await claims.claim_prepare(session, job_id, 0, worker=WORKER, deadline=DEADLINE, redelivered=False)
+    async with database.write() as session:
+        assert await claims.store_plan(session, job_id, plan(chunks, first_release=first_release)) is not None
+    return job_id
+
+
+async def claim(
+    database: Database, job_id: str, index: int = 0, failures: int = 0, worker: str = WORKER, redelivered: bool = False
+) -> ClaimedChunk | None:
+    async with database.write() as session:
+        return await claims.claim_chunk(
+            session, job_id, index, failures, worker=worker, deadline=DEADLINE, redelivered=redelivered
+        )
+
+
+OUTCOME = ChunkOutcome([{"start": 0.0, "end": 1.0, "text": "hello", "confidence": 0.9}], 0.5, "en", {})
+
+
+async def commit(database: Database, claimed: ClaimedChunk, pin: bool = False) -> Committed | None:
+    async with database.write() as session:
+        return await claims.commit_chunk(session, claimed, OUTCOME, pin_language=pin)
+
+
+async def run_chunk(database: Database, job_id: str, index: int) -> Committed:
+    claimed = await claim(database, job_id, index)
+    assert claimed is not None
+    done = await commit(database, claimed)
+    assert done is not None
+    return done
+
+
+async def job(database: Database, job_id: str) -> Job:
+    async with database.read() as session:
+        return (await session.execute(select(Job).where(Job.job_id == job_id))).scalar_one()
+
+
+async def chunk(database: Database, job_id: str, index: int) -> Chunk:
+    async with database.read() as session:
+        statement = select(Chunk).where(Chunk.job_id == job_id, Chunk.chunk_index == index)
+        return (await session.execute(statement)).scalar_one()
+
+
+async def expire(database: Database, job_id: str) -> None:
+    """Let every due date of the job pass."""
+    async with database.write() as session:
+        for row in (Job, Chunk):
+            await session.execute(
+                update(row).where(row.job_id == job_id, row.due_at.is_not(None)).values(due_at=after(-1))
+            )
+
+
+async def finalise(database: Database, job_id: str) -> bool:
+    done = claims.Finished("results/x/transcription.json", "hello", 0.9, 1.0, 0, {})
+    async with database.write() as session:
+        return await claims.complete_job(session, job_id, done)
+
+
+def indexes(released: list[Released] | tuple[Released, ...]) -> list[int | None]:
+    return [row.chunk_index for row in released]

@@ -1,0 +1,158 @@
+"""Queries, the clock and the edge of the database; on both databases."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from sqlalchemy import select, update
+from sqlalchemy.exc import IntegrityError
+
+from core.database import Database, after
+from core.domain.job import JobStatus
+from core.errors import DatabaseUnavailable
+from repositories import intents, jobs, workers
+from repositories.models import Job
+from tests.contract.rows import job, new_job, planned_job, run_chunk
+from tests.servers.base import Server
+from tests.servers.postgres import Postgres
+
+
+async def test_somebody_elses_job_is_not_found(database: Database) -> None:
+    job_id = await new_job(database, owner="anna")
+    async with database.read() as session:
+        assert await jobs.get(session, job_id, "anna") is not None
+        assert await jobs.get(session, job_id, "peter") is None
+        assert await jobs.get(session, job_id) is not None
+
+
+async def test_a_request_id_is_free_for_another_owner(database: Database) -> None:
+    await new_job(database, owner="anna", request_id="r1")
+    await new_job(database, owner="peter", request_id="r1")
+    with pytest.raises(IntegrityError):
+        await new_job(database, owner="anna", request_id="r1")
+
+
+async def test_counts_name_every_status(database: Database) -> None:
+    await new_job(database)
+    await planned_job(database, 1)
+    async with database.read() as session:
+        counts = await jobs.counts(session)
+    assert counts == {"PENDING": 1, "PROCESSING": 1, "COMPLETED": 0, "FAILED": 0, "CANCELLED": 0}
+
+
+async def test_transcripts_come_in_order(database: Database) -> None:
+    job_id = await planned_job(database, 3)
+    for index in (2, 0, 1):
+        await run_chunk(database, job_id, index)
+    async with database.read() as session:
+        found = await jobs.transcripts(session, job_id)
+        assert await jobs.last_commit(session, job_id) is not None
+    assert [chunk.index for chunk in found] == [0, 1, 2]
+    assert found[0].segments[0].text == "hello"
+
+
+async def test_waiting_audio_counts_what_is_left_of_older_jobs(database: Database) -> None:
+    job_id = await planned_job(database, 10)
+    await run_chunk(database, job_id, 0)
+    younger = await job(database, await new_job(database))
+    async with database.read() as session:
+        assert await jobs.waiting_audio(session, younger.created_at) == pytest.approx(9.0)
+
+
+async def test_length_is_guessed_from_measured_files_only(database: Database) -> None:
+    async with database.read() as session:
+        assert await jobs.seconds_per_megabyte(session, "wav") is None
+    await planned_job(database, 30)
+    async with database.read() as session:
+        assert await jobs.seconds_per_megabyte(session, "wav") == pytest.approx(30.0)
+        assert await jobs.seconds_per_megabyte(session, "mp3") is None
+
+
+async def test_the_owners_band_falls_with_unfinished_jobs(database: Database) -> None:
+    bands = [(await job(database, await new_job(database))).band for _ in range(12)]
+    assert bands == [2] * 10 + [1] * 2
+
+
+async def test_workers_live_while_they_announce_themselves(database: Database) -> None:
+    who = workers.Presence("w1", workers.CONSUMER, "host", 1, "0", 2, ("demo", "base"))
+    async with database.write() as session:
+        await workers.announce(session, who)
+        await workers.announce(session, who)
+    async with database.read() as session:
+        assert await workers.models(session) == ["base", "demo"]
+    async with database.write() as session:
+        from repositories.models import Worker
+
+        await session.execute(update(Worker).values(heartbeat_at=after(-60)))
+    async with database.read() as session:
+        assert await workers.alive(session) == []
+
+
+async def test_intents_expire_and_are_dropped_with_the_job(database: Database) -> None:
+    job_id = "00000000-0000-4000-8000-000000000001"
+    async with database.write() as session:
+        await intents.note(session, "uploads/1/a.wav", job_id, lifetime=-1)
+    async with database.read() as session:
+        assert [intent.key for intent in await intents.expired(session)] == ["uploads/1/a.wav"]
+    await new_job(database, job_id=job_id)
+    async with database.read() as session:
+        assert await intents.expired(session) == []
+
+
+async def test_the_clock_counts_from_now(database: Database) -> None:
+    job_id = await new_job(database)
+    async with database.write() as session:
+        await session.execute(update(Job).values(expires_at=after(3600)))
+    expires = (await job(database, job_id)).expires_at
+    assert expires is not None
+    assert expires.tzinfo is not None
+    assert abs(expires - datetime.now(UTC) - timedelta(hours=1)) < timedelta(seconds=20)
+
+
+async def test_times_keep_their_microseconds(database: Database) -> None:
+    instant = datetime(2026, 2, 28, 23, 59, 59, 123_457, tzinfo=UTC)
+    job_id = await new_job(database)
+    async with database.write() as session:
+        await session.execute(update(Job).values(expires_at=instant))
+    assert (await job(database, job_id)).expires_at == instant
+
+
+async def test_an_exception_rolls_back(database: Database) -> None:
+    job_id = await new_job(database)
+    with pytest.raises(RuntimeError):
+        async with database.write() as session:
+            await session.execute(update(Job).values(status=JobStatus.FAILED))
+            raise RuntimeError
+    assert (await job(database, job_id)).status == JobStatus.PENDING
+
+
+async def test_fifty_writers_at_once(database: Database) -> None:
+    job_id = await new_job(database)
+
+    async def add() -> None:
+        async with database.write() as session:
+            await session.execute(update(Job).values(event_seq=Job.event_seq + 1))
+
+    await asyncio.gather(*(add() for _ in range(50)))
+    assert (await job(database, job_id)).event_seq == 50
+
+
+@pytest.mark.servers
+async def test_a_stopped_server_is_unavailable(postgres_server: Postgres, postgres_url: str) -> None:
+    if not isinstance(postgres_server, Server):
+        pytest.skip("not ours to stop")
+    database = Database(postgres_url.replace("postgresql://", "postgresql+asyncpg://"))
+    await database.ping()
+    await asyncio.to_thread(postgres_server.kill)
+    try:
+        with pytest.raises(DatabaseUnavailable):
+            await database.ping()
+        with pytest.raises(DatabaseUnavailable):
+            async with database.write() as session:
+                await session.execute(select(Job))
+    finally:
+        await asyncio.to_thread(postgres_server.start)
+    await database.ping()
+    await database.stop()
