@@ -1,0 +1,354 @@
+"""One suite for both brokers: bytes in, priorities, delays, redelivery, dead letters."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import time
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
+from typing import Protocol
+
+import httpx
+import pytest
+
+from core.errors import BrokerUnavailable
+from core.messaging.memory import MemoryBroker
+from core.messaging.port import (
+    Ack,
+    Broker,
+    DeadLetter,
+    Delivery,
+    Message,
+    MessageType,
+    QueueName,
+    Retry,
+    Verdict,
+)
+from core.messaging.rabbitmq import RabbitMQBroker
+from core.messaging.topology import TopologyMismatch
+from tests.servers.base import Server
+from tests.servers.rabbitmq import RabbitMQ, vhost_of
+
+DELAYS = (0.3, 0.9)
+PATIENCE = 20.0
+
+
+class RawBroker(Broker, Protocol):
+    async def publish_raw(self, queue: QueueName, body: bytes, *, level: int = 0, delay: float = 0.0) -> None: ...
+
+
+@pytest.fixture(params=["memory", pytest.param("rabbitmq", marks=pytest.mark.servers)])
+async def broker(request: pytest.FixtureRequest) -> AsyncIterator[RawBroker]:
+    made: MemoryBroker | RabbitMQBroker
+    if request.param == "memory":
+        made = MemoryBroker(retry_delays=DELAYS)
+    else:
+        made = RabbitMQBroker(request.getfixturevalue("rabbitmq_url"), retry_delays=DELAYS)
+    await made.start()
+    yield made
+    await made.stop()
+
+
+def prepare(level: int = 0, **changes: object) -> Message:
+    return replace(Message(MessageType.PREPARE, str(uuid.uuid4()), level=level), **changes)  # type: ignore[arg-type]
+
+
+class Inbox:
+    """A handler that records, answers what it is told, and wakes the test."""
+
+    def __init__(self, answer: Callable[[Delivery], Awaitable[Verdict]] | None = None) -> None:
+        self.got: list[Delivery] = []
+        self._changed = asyncio.Condition()
+        self._answer = answer
+
+    async def __call__(self, delivery: Delivery) -> Verdict:
+        async with self._changed:
+            self.got.append(delivery)
+            self._changed.notify_all()
+        return await self._answer(delivery) if self._answer else Ack()
+
+    async def wait(self, count: int) -> list[Delivery]:
+        async with asyncio.timeout(PATIENCE), self._changed:
+            await self._changed.wait_for(lambda: len(self.got) >= count)
+        return self.got
+
+
+async def ready(broker: Broker, name: QueueName, count: int) -> None:
+    """Wait until a queue holds `count` waiting messages."""
+    async with asyncio.timeout(PATIENCE):
+        while {row.name: row.ready for row in await broker.stats()}[name.value] != count:
+            await asyncio.sleep(0.02)
+
+
+async def test_a_message_arrives_as_it_was_sent(broker: RawBroker) -> None:
+    sent = [
+        prepare(level=3, language="vi", original_filename="tệp ghi âm.mp3"),
+        Message(MessageType.TRANSCRIBE, "j", 7, failures=2, level=5),
+        Message(MessageType.FINALISE, "j", level=9),
+    ]
+    inbox = Inbox()
+    for message in sent:
+        await broker.publish(message)
+    for queue in (QueueName.JOBS, QueueName.CHUNKS):
+        await broker.consume(queue, inbox, 8)
+    got = await inbox.wait(3)
+    assert sorted((d.message for d in got), key=str) == sorted(sent, key=str)
+    assert not any(delivery.redelivered for delivery in got)
+
+
+async def test_the_highest_level_comes_first(broker: RawBroker) -> None:
+    for level in (0, 3, 9, 6, 3):
+        await broker.publish(prepare(level))
+    await ready(broker, QueueName.JOBS, 5)
+    inbox = Inbox()
+    await broker.consume(QueueName.JOBS, inbox, 1)
+    assert [d.message.level for d in await inbox.wait(5)] == [9, 6, 3, 3, 0]
+
+
+async def test_prefetch_limits_what_runs_at_once(broker: RawBroker) -> None:
+    release, running, most = asyncio.Event(), 0, 0
+
+    async def answer(_: Delivery) -> Verdict:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        await release.wait()
+        running -= 1
+        return Ack()
+
+    inbox = Inbox(answer)
+    await broker.consume(QueueName.CHUNKS, inbox, 2)
+    for index in range(6):
+        await broker.publish(Message(MessageType.TRANSCRIBE, "j", index))
+    await inbox.wait(2)
+    await ready(broker, QueueName.CHUNKS, 4)
+    release.set()
+    await inbox.wait(6)
+    assert most == 2
+
+
+async def test_a_retry_comes_back_changed_after_its_delay_with_its_level(broker: RawBroker) -> None:
+    async def answer(delivery: Delivery) -> Verdict:
+        message = delivery.message
+        return Retry(0.3, replace(message, failures=message.failures + 1)) if message.failures < 2 else Ack()
+
+    inbox = Inbox(answer)
+    started = time.monotonic()
+    await broker.consume(QueueName.CHUNKS, inbox, 4)
+    await broker.publish(Message(MessageType.TRANSCRIBE, "j", 1, level=5))
+    got = await inbox.wait(3)
+    assert [d.message.failures for d in got] == [0, 1, 2]
+    assert {d.message.level for d in got} == {5}
+    assert time.monotonic() - started >= 0.6
+
+
+async def test_a_retry_without_a_message_is_the_same_one(broker: RawBroker) -> None:
+    answers = iter((Retry(0.3), Ack()))
+
+    async def answer(_: Delivery) -> Verdict:
+        return next(answers)
+
+    inbox = Inbox(answer)
+    await broker.consume(QueueName.JOBS, inbox, 4)
+    await broker.publish(prepare(4))
+    first, second = await inbox.wait(2)
+    assert first.message == second.message
+
+
+async def test_priority_is_kept_through_the_delay(broker: RawBroker) -> None:
+    for level in (0, 8, 4):
+        await broker.publish(prepare(level), delay=0.3)
+    await ready(broker, QueueName.JOBS, 3)
+    inbox = Inbox()
+    await broker.consume(QueueName.JOBS, inbox, 1)
+    assert [d.message.level for d in await inbox.wait(3)] == [8, 4, 0]
+
+
+async def test_a_longer_wish_takes_the_longer_delay(broker: RawBroker) -> None:
+    started = time.monotonic()
+    inbox = Inbox()
+    await broker.consume(QueueName.JOBS, inbox, 1)
+    await broker.publish(prepare(), delay=0.5)
+    await inbox.wait(1)
+    assert time.monotonic() - started >= 0.9
+
+
+async def test_what_cannot_be_decoded_is_dead_lettered(broker: RawBroker) -> None:
+    inbox = Inbox()
+    await broker.consume(QueueName.JOBS, inbox, 1)
+    for body in (b"\xff\x00", b"[]", b'{"v":1}', b'{"v":1,"type":"Prepare","job_id":5}'):
+        await broker.publish_raw(QueueName.JOBS, body)
+    await ready(broker, QueueName.DEAD, 4)
+    assert inbox.got == []
+
+
+async def test_a_newer_version_is_handed_back(broker: RawBroker) -> None:
+    inbox = Inbox()
+    await broker.consume(QueueName.JOBS, inbox, 1)
+    body = json.dumps({"v": 2, "type": "Prepare", "job_id": "j", "future": True}).encode()
+    await broker.publish_raw(QueueName.JOBS, body, level=7)
+    await broker.publish(prepare())
+    await inbox.wait(1)
+    await ready(broker, QueueName.DEAD, 0)
+    assert len(inbox.got) == 1
+
+
+async def test_a_handlers_dead_letter(broker: RawBroker) -> None:
+    async def answer(_: Delivery) -> Verdict:
+        return DeadLetter("no use")
+
+    await broker.consume(QueueName.CHUNKS, Inbox(answer), 1)
+    await broker.publish(Message(MessageType.TRANSCRIBE, "j", 0))
+    await ready(broker, QueueName.DEAD, 1)
+
+
+async def test_a_handler_that_raises_loses_nothing(broker: RawBroker) -> None:
+    async def answer(delivery: Delivery) -> Verdict:
+        if len(inbox.got) == 1:
+            raise RuntimeError("a bug")
+        return Ack()
+
+    inbox = Inbox(answer)
+    await broker.consume(QueueName.JOBS, inbox, 1)
+    await broker.publish(prepare())
+    assert len(await inbox.wait(2)) == 2
+
+
+async def test_what_was_not_answered_comes_again_redelivered(broker: RawBroker) -> None:
+    never = asyncio.Event()
+
+    async def hang(_: Delivery) -> Verdict:
+        await never.wait()
+        return Ack()
+
+    hanging = Inbox(hang)
+    subscription = await broker.consume(QueueName.CHUNKS, hanging, 1)
+    await broker.publish(Message(MessageType.TRANSCRIBE, "j", 0))
+    await hanging.wait(1)
+    await subscription.drain(0)
+    inbox = Inbox()
+    await broker.consume(QueueName.CHUNKS, inbox, 1)
+    assert (await inbox.wait(1))[0].redelivered
+
+
+async def test_drain_lets_running_handlers_finish(broker: RawBroker) -> None:
+    release = asyncio.Event()
+
+    async def answer(_: Delivery) -> Verdict:
+        await release.wait()
+        return Ack()
+
+    inbox = Inbox(answer)
+    subscription = await broker.consume(QueueName.JOBS, inbox, 1)
+    await broker.publish(prepare())
+    await broker.publish(prepare())
+    await inbox.wait(1)
+    await subscription.cancel()
+    await subscription.cancel()
+    asyncio.get_running_loop().call_later(0.2, release.set)
+    await subscription.drain(10)
+    await ready(broker, QueueName.JOBS, 1)
+    assert len(inbox.got) == 1
+
+
+async def test_dead_letters_wait_in_their_queue_with_their_headers(broker: RawBroker) -> None:
+    await broker.publish(Message(MessageType.REPLAY, "j", token="t"), headers={"code": "TIMEOUT"})
+    await ready(broker, QueueName.DEAD, 1)
+    inbox = Inbox()
+    await broker.consume(QueueName.DEAD, inbox, 1)
+    delivery = (await inbox.wait(1))[0]
+    assert delivery.message.token == "t"
+    assert delivery.headers["code"] == "TIMEOUT"
+
+
+async def test_a_stopped_broker_refuses(broker: RawBroker) -> None:
+    await broker.ping()
+    await broker.stop()
+    await broker.stop()
+    with pytest.raises(BrokerUnavailable):
+        await broker.publish(prepare())
+    with pytest.raises(BrokerUnavailable):
+        await broker.ping()
+
+
+async def test_a_thousand_messages(broker: RawBroker) -> None:
+    inbox = Inbox()
+    await broker.consume(QueueName.CHUNKS, inbox, 16)
+    for index in range(1000):
+        await broker.publish(Message(MessageType.TRANSCRIBE, "j", index))
+    got = await inbox.wait(1000)
+    assert {d.message.chunk_index for d in got} == set(range(1000))
+
+
+# -- what only a real broker can do ------------------------------------------------------------------------------------
+@pytest.fixture
+async def rabbit(rabbitmq_url: str) -> AsyncIterator[RabbitMQBroker]:
+    broker = RabbitMQBroker(rabbitmq_url, retry_delays=DELAYS)
+    await broker.start()
+    yield broker
+    await broker.stop()
+
+
+async def publish_patiently(broker: Broker, message: Message) -> None:
+    async with asyncio.timeout(PATIENCE):
+        while True:
+            with contextlib.suppress(BrokerUnavailable):
+                await broker.publish(message)
+                return
+            await asyncio.sleep(0.2)
+
+
+@pytest.mark.servers
+async def test_survives_a_killed_broker(rabbit: RabbitMQBroker, rabbitmq_server: RabbitMQ) -> None:
+    if not isinstance(rabbitmq_server, Server):
+        pytest.skip("not ours to stop")
+    inbox = Inbox()
+    await rabbit.consume(QueueName.JOBS, inbox, 1)
+    await asyncio.to_thread(rabbitmq_server.kill)
+    with pytest.raises(BrokerUnavailable):
+        await rabbit.publish(prepare())
+    await asyncio.to_thread(rabbitmq_server.start)
+    await publish_patiently(rabbit, prepare())
+    await inbox.wait(1)
+
+
+@pytest.mark.servers
+async def test_declares_again_what_was_deleted(
+    rabbit: RabbitMQBroker, rabbitmq_server: RabbitMQ, rabbitmq_url: str
+) -> None:
+    inbox = Inbox()
+    await rabbit.consume(QueueName.JOBS, inbox, 1)
+    async with httpx.AsyncClient(base_url=rabbitmq_server.management) as client:
+        for path in (f"queues/{vhost_of(rabbitmq_url)}/stt_jobs", f"exchanges/{vhost_of(rabbitmq_url)}/stt"):
+            (await client.delete(f"/api/{path}")).raise_for_status()
+    await publish_patiently(rabbit, prepare())
+    await inbox.wait(1)
+
+
+@pytest.mark.servers
+async def test_a_closed_connection_is_made_again(
+    rabbit: RabbitMQBroker, rabbitmq_server: RabbitMQ, rabbitmq_url: str
+) -> None:
+    inbox = Inbox()
+    await rabbit.consume(QueueName.JOBS, inbox, 1)
+    async with httpx.AsyncClient(base_url=rabbitmq_server.management) as client, asyncio.timeout(PATIENCE):
+        mine: list[str] = []
+        while len(mine) < 2:
+            rows = (await client.get("/api/connections")).json()
+            mine = [row["name"] for row in rows if row.get("vhost") == vhost_of(rabbitmq_url)]
+            await asyncio.sleep(0.1)
+        for name in mine:
+            await client.delete(f"/api/connections/{name}")
+    await publish_patiently(rabbit, prepare())
+    await inbox.wait(1)
+
+
+@pytest.mark.servers
+async def test_a_queue_with_other_arguments_is_named(rabbit: RabbitMQBroker, rabbitmq_url: str) -> None:
+    other = RabbitMQBroker(rabbitmq_url, retry_delays=DELAYS, dead_letter_ttl=5)
+    with pytest.raises(TopologyMismatch, match="stt_jobs_dlq"):
+        await other.start()
+    await other.stop()
