@@ -1,0 +1,149 @@
+"""The whole service as a person runs it: real processes, settings in the environment."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+
+from tests.servers.base import free_port, wait_until
+
+ROOT = Path(__file__).resolve().parents[2]
+DONE_SECONDS = 90.0
+
+
+@dataclass
+class Service:
+    """client: talks to the API; processes: by name; folder: data, logs, temporary files."""
+
+    url: str
+    folder: Path
+    environment: dict[str, str]
+    processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.client = httpx.Client(base_url=self.url, timeout=30)
+
+    def start(self, name: str, kind: str | None = None) -> None:
+        """Start `cmd/{kind}/main.py` as `name`."""
+        log = (self.folder / f"{name}.log").open("ab")
+        command = [sys.executable, str(ROOT / "cmd" / (kind or name) / "main.py")]
+        self.processes[name] = subprocess.Popen(
+            command, env=self.environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.folder
+        )
+
+    def kill(self, name: str) -> None:
+        process = self.processes.pop(name)
+        process.kill()
+        process.wait()
+
+    def stop(self) -> None:
+        for process in self.processes.values():
+            process.send_signal(signal.SIGTERM)
+        for process in self.processes.values():
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(40)
+            process.kill()
+        self.client.close()
+
+    def logs(self) -> str:
+        return "\n".join(f"== {path.name}\n{path.read_text()[-3000:]}" for path in sorted(self.folder.glob("*.log")))
+
+    def children(self) -> list[psutil.Process]:
+        """Every process below ours."""
+        found: list[psutil.Process] = []
+        for process in self.processes.values():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                found += psutil.Process(process.pid).children(recursive=True)
+        return found
+
+    def wait_ready(self) -> None:
+        def ready() -> bool:
+            health = httpx.get(f"{self.url}/health", timeout=5).json()
+            return bool(health["workers_active"] and health["status"] == "healthy")
+
+        try:
+            wait_until(ready, "the service is healthy", 60)
+        except TimeoutError as error:
+            raise RuntimeError(self.logs()) from error
+
+    def upload(self, path: Path, name: str | None = None, **fields: str) -> str:
+        with path.open("rb") as file:
+            answer = self.client.post("/api/v1/upload", files={"file": (name or path.name, file)}, data=fields)
+        assert answer.status_code == 200, answer.text
+        return str(answer.json()["job_id"])
+
+    def status(self, job_id: str) -> dict[str, Any]:
+        state: dict[str, Any] = self.client.get(f"/api/v1/status/{job_id}").json()
+        return state
+
+    def wait(self, job_id: str, seconds: float = DONE_SECONDS) -> dict[str, Any]:
+        """Poll until the job has ended."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            state = self.status(job_id)
+            assert state["progress"] is not None
+            if state["status"] in ("COMPLETED", "FAILED", "CANCELLED"):
+                return state
+            time.sleep(0.05)
+        raise AssertionError(f"{self.status(job_id)}\n{self.logs()}")
+
+    def transcribe(self, path: Path, **fields: str) -> dict[str, Any]:
+        """Upload, wait, and the result. Fails the test unless the job COMPLETED."""
+        job_id = self.upload(path, **fields)
+        state = self.wait(job_id)
+        assert state["status"] == "COMPLETED", f"{state}\n{self.logs()}"
+        result: dict[str, Any] = self.client.get(f"/api/v1/result/{job_id}").json()
+        return result
+
+
+def settings(folder: Path, port: int, **more: str) -> dict[str, str]:
+    """A clean environment: nothing of the person's own settings leaks in."""
+    kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+    return {
+        **kept,
+        "API_PORT": str(port),
+        "API_WORKERS": "1",
+        "DATA_DIR": str(folder / "data"),
+        "TEMP_DIR": str(folder / "tmp"),
+        "LOG_FORMAT": "json",
+        **more,
+    }
+
+
+@contextlib.contextmanager
+def embedded(folder: Path, **more: str) -> Iterator[Service]:
+    port = free_port()
+    service = Service(f"http://127.0.0.1:{port}", folder, settings(folder, port, **more))
+    try:
+        service.start("embedded")
+        service.wait_ready()
+        yield service
+    finally:
+        service.stop()
+
+
+@contextlib.contextmanager
+def on_real_parts(folder: Path, stores: dict[str, str]) -> Iterator[Service]:
+    """api, consumer and scheduler as processes of their own; `stores`: the settings of the real servers."""
+    port = free_port()
+    service = Service(f"http://127.0.0.1:{port}", folder, settings(folder, port, **stores))
+    migrate = [sys.executable, "-m", "internal.cli.main", "migrate"]
+    subprocess.run(migrate, env=service.environment, cwd=ROOT, check=True, capture_output=True)
+    try:
+        for name in ("api", "consumer", "scheduler"):
+            service.start(name)
+        service.wait_ready()
+        yield service
+    finally:
+        service.stop()

@@ -1,0 +1,150 @@
+"""Real speech in real files comes out as the right words, in both modes."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import unicodedata
+from pathlib import Path
+
+import numpy as np
+import pytest
+import srt
+import webvtt
+
+from tests.e2e.service import ROOT, Service
+from tests.speech import ENCODINGS, encode, recording, silence, word_error_rate, write_wav
+
+pytestmark = pytest.mark.speech
+SHORT = {"en": 0.4 + 1.0, "vi": 0.5 + 1.0}
+"""Word error rate in per cent: assets/model/README.md's figures for short files plus one point."""
+LONG = {"en": 1.5 + 1.0, "vi": 1.7 + 1.0}
+
+
+@pytest.mark.parametrize("language", ["en", "vi"])
+def test_the_samples(service: Service, language: str) -> None:
+    path = ROOT / "assets" / "samples" / f"hello.{language}.mp3"
+    result = service.transcribe(path, language=language)
+    reference = path.with_suffix(".txt").read_text()
+    assert word_error_rate(reference, result["text"]) <= SHORT[language]
+    assert result["text"] == unicodedata.normalize("NFC", result["text"])
+    assert result["language"] == language
+    assert result["model"] == "demo-q5_0"
+    assert result["confidence"] > 0.8
+    assert result["word_count"] == len(result["text"].split())
+
+
+FORMS = {"mp3": (44_100, 2), "wav": (8_000, 1), "m4a": (48_000, 2), "ogg": (32_000, 1), "flac": (22_050, 2)}
+
+
+@pytest.mark.parametrize("ending", sorted(ENCODINGS))
+def test_every_accepted_container(service: Service, ending: str, tmp_path: Path) -> None:
+    sound, reference = recording("en", 3, seed=21)
+    rate, channels = FORMS.get(ending, (None, None))
+    video = ending in ("mp4", "mkv", "avi", "mov")
+    path = encode(sound, tmp_path / f"speech.{ending}", rate=rate, channels=channels, video=video)
+    result = service.transcribe(path, language="en")
+    assert word_error_rate(reference, result["text"]) <= 5, result["text"]
+
+
+@pytest.mark.parametrize("language", ["en", "vi"])
+def test_three_minutes_in_several_chunks(service: Service, language: str, tmp_path: Path) -> None:
+    sound, reference = recording(language, 48, seed=5)
+    path = encode(sound, tmp_path / "long.flac")
+    result = service.transcribe(path, language=language)
+    state = service.status(result["job_id"])
+    assert result["duration_seconds"] > 150
+    assert state["chunks_total"] > 3
+    assert state["chunks_completed"] == state["chunks_total"]
+    assert word_error_rate(reference, result["text"]) <= LONG[language]
+    starts = [segment["start"] for segment in result["segments"]]
+    assert starts == sorted(starts)
+    assert result["segments"][-1]["end"] <= result["duration_seconds"]
+
+
+def test_segments_lie_where_they_are_spoken(service: Service, tmp_path: Path) -> None:
+    """Ten seconds of silence before the second half: times are mapped back through the spans."""
+    first, _ = recording("en", 2, seed=31)
+    second, _ = recording("en", 2, seed=32)
+    path = write_wav(tmp_path / "gap.wav", np.concatenate([first, silence(10), second]))
+    result = service.transcribe(path, language="en")
+    late = [segment for segment in result["segments"] if segment["start"] > len(first) / 16_000]
+    assert len(late) == 2
+    assert late[0]["start"] == pytest.approx(len(first) / 16_000 + 10, abs=0.7)
+
+
+def test_nobody_speaks(service: Service, tmp_path: Path) -> None:
+    result = service.transcribe(write_wav(tmp_path / "silence.wav", silence(40)))
+    assert (result["text"], result["word_count"], result["segments"]) == ("", 0, [])
+    assert result["duration_seconds"] == 40.0
+    assert result["processing_time"] is not None
+    assert service.status(result["job_id"])["progress"] == 100.0
+
+
+def test_noise_without_speech(service: Service, tmp_path: Path) -> None:
+    noise = (np.random.default_rng(1).standard_normal(16_000 * 35) * 30).astype(np.int16)
+    assert service.transcribe(write_wav(tmp_path / "noise.wav", noise), language="en")["text"] == ""
+
+
+def test_thirty_decibels_quieter_gives_the_same_words(service: Service, tmp_path: Path) -> None:
+    sound, reference = recording("en", 6, seed=41)
+    quiet = (sound / 10**1.5).astype(np.int16)
+    loud = service.transcribe(write_wav(tmp_path / "loud.wav", sound), language="en")
+    low = service.transcribe(write_wav(tmp_path / "quiet.wav", quiet), language="en")
+    assert word_error_rate(reference, loud["text"]) <= 3
+    assert low["text"] == loud["text"]
+
+
+@pytest.mark.parametrize("language", ["en", "vi"])
+def test_auto_finds_the_language(service: Service, language: str, tmp_path: Path) -> None:
+    sound, reference = recording(language, 12, seed=51)
+    result = service.transcribe(write_wav(tmp_path / "auto.wav", sound), language="auto")
+    assert result["language"] == language
+    assert word_error_rate(reference, result["text"]) <= 5
+
+
+def test_downloads_are_read_by_others(service: Service, sample: Path) -> None:
+    result = service.transcribe(sample, language="en")
+    files = {}
+    for kind in ("json", "txt", "srt", "vtt", "tsv"):
+        answer = service.client.get(f"/api/v1/download/{result['job_id']}", params={"format": kind})
+        assert answer.status_code == 200
+        expected = f'attachment; filename="{result["job_id"]}_transcription.{kind}"'
+        assert answer.headers["content-disposition"] == expected
+        files[kind] = answer.content.decode()
+    assert json.loads(files["json"])["text"] == result["text"]
+    assert files["txt"].split() == result["text"].split()
+    assert " ".join(cue.content for cue in srt.parse(files["srt"])) == result["text"]
+    assert " ".join(cue.text for cue in webvtt.from_string(files["vtt"])) == result["text"]
+    rows = list(csv.DictReader(io.StringIO(files["tsv"]), delimiter="\t"))
+    assert " ".join(row["text"] for row in rows) == result["text"]
+
+
+def test_the_result_file_has_the_contracts_keys(service: Service, sample: Path) -> None:
+    job_id = service.transcribe(sample, language="en")["job_id"]
+    data = service.client.get(f"/api/v1/download/{job_id}").json()
+    assert set(data) == {
+        *("job_id", "timestamp", "status", "language", "detected_language", "model", "duration_seconds", "text"),
+        *("word_count", "character_count", "confidence", "segments", "chunks", "timings"),
+    }
+    assert set(data["model"]) == {"name", "file_sha256", "engine_version", "options"}
+    assert len(data["model"]["file_sha256"]) == 64
+    assert set(data["segments"][0]) == {"id", "chunk", "start", "end", "text", "confidence"}
+    assert set(data["chunks"][0]) == {"index", "start", "end", "attempts", "seconds"}
+    assert set(data["timings"]) == {"download", "decode", "chunks", "total", "real_time_factor"}
+    assert data["timings"]["real_time_factor"] > 0
+
+
+def test_estimates_and_figures_follow_measurements(service: Service, sample: Path) -> None:
+    service.transcribe(sample, language="en")
+    with sample.open("rb") as file:
+        answer = service.client.post("/api/v1/upload", files={"file": (sample.name, file)}, data={"language": "en"})
+    assert answer.json()["estimated_time_seconds"] is not None
+    service.wait(answer.json()["job_id"])
+    stats = service.client.get("/api/v1/stats").json()
+    assert stats["jobs_by_status"]["COMPLETED"] >= 2
+    assert stats["total_processing_time"] > 0
+    assert stats["chunk_processing_time"] > 0
+    assert {queue["name"] for queue in stats["queues"]} == {"stt_jobs", "stt_chunks", "stt_jobs_dlq"}
+    assert "demo-q5_0" in service.client.get("/health").json()["models"]
