@@ -1,0 +1,212 @@
+"""Where recordings are cut: the examples everybody can check, and properties for the rest."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import random
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from core.config import load_settings
+from core.domain.spans import SAMPLE_RATE, PlannedChunk, Span, to_recording_time
+from core.errors import AudioTooLongError, SettingsError
+from worker.chunking import ChunkLimits, Sound, plan_chunks, strategies, strategy
+from worker.chunking.silence import BLOCK, SilenceDetector, without_quiet_speech
+from worker.preparer import plan
+
+SECOND = SAMPLE_RATE
+LIMITS = ChunkLimits(29 * SECOND, 5 * SECOND, None, int(0.6 * SECOND), 2000)
+
+
+def tone(seconds: float, level: float = 8000) -> np.ndarray:
+    return (level * np.sin(np.arange(int(seconds * SECOND)) * 0.3)).astype(np.int16)
+
+
+def speech_like(seconds: float, sentence: float = 2.2, pause: float = 1.3, seed: int = 1) -> np.ndarray:
+    """Tones of about `sentence` seconds with pauses between."""
+    rng, parts, length = random.Random(seed), [], 0.0
+    while length < seconds:
+        talk = sentence * rng.uniform(0.6, 1.4)
+        parts += [tone(talk), np.zeros(int(pause * SECOND), np.int16)]
+        length += talk + pause
+    return np.concatenate(parts)[: int(seconds * SECOND)]
+
+
+def planned(samples: np.ndarray, name: str = "silence_based", limits: ChunkLimits = LIMITS) -> list[PlannedChunk]:
+    detector = SilenceDetector(1000)
+    detector.feed(samples.tobytes())
+    return plan(detector, limits, name, -40.0)
+
+
+def covered(chunks: list[PlannedChunk], samples: int) -> np.ndarray:
+    heard = np.zeros(samples, dtype=bool)
+    for chunk in chunks:
+        for span in chunk.spans:
+            heard[span.first : span.last] = True
+    return heard
+
+
+@pytest.mark.parametrize("name", ["silence_based", "fixed_size", "hybrid"])
+def test_ten_seconds_are_one_chunk(name: str) -> None:
+    assert len(planned(tone(10), name)) == 1
+
+
+@pytest.mark.parametrize(("seconds", "chunks"), [(60, 3), (600, 25), (29, 1), (29.5, 2)])
+def test_fixed_windows_of_29_with_5_shared(seconds: float, chunks: int) -> None:
+    found = strategy("fixed_size")(Sound(int(seconds * SECOND)), LIMITS)
+    assert len(found) == chunks
+    assert all(chunk.overlap >= 5 for chunk in found[1:])
+    assert found[-1].end_time == seconds
+
+
+def test_ten_minutes_with_pauses_fill_their_chunks() -> None:
+    samples = speech_like(600)
+    chunks = planned(samples)
+    spoken = sum(chunk.samples for chunk in chunks) / SECOND
+    assert len(chunks) <= math.ceil(spoken / 27)
+    assert spoken < 600 * 0.85, "pauses are cut down"
+
+
+def test_cuts_fall_into_silences() -> None:
+    samples = speech_like(300, seed=3)
+    for chunk in planned(samples):
+        for span in chunk.spans:
+            for edge in (span.first, span.last - 1):
+                assert not samples[max(edge - 80, 0) : edge + 80].any(), "an edge lies in speech"
+
+
+def test_no_silence_means_cuts_with_overlap() -> None:
+    chunks = planned(tone(100))
+    assert len(chunks) == 4
+    assert [chunk.overlap for chunk in chunks[1:]] == [3.0, 3.0, 3.0]
+    assert covered(chunks, 100 * SECOND).all()
+
+
+def test_a_dip_is_a_better_cut_than_an_overlap() -> None:
+    samples = tone(50)
+    samples[25 * SECOND : 25 * SECOND + SECOND // 4] = 0
+    chunks = planned(samples)
+    assert len(chunks) == 2
+    assert chunks[1].overlap == 0
+    assert chunks[1].start_time == pytest.approx(25.12, abs=0.1)
+
+
+def test_hybrid_is_fixed_inside_stretches_without_silence() -> None:
+    samples = np.concatenate([tone(70), np.zeros(3 * SECOND, np.int16), tone(5)])
+    chunks = planned(samples, "hybrid")
+    assert [round(chunk.overlap) for chunk in chunks] == [0, 3, 3]
+    assert covered(chunks, len(samples))[: 70 * SECOND].all()
+    assert covered(chunks, len(samples))[73 * SECOND :].all()
+
+
+def test_digital_silence_has_no_chunks() -> None:
+    assert planned(np.zeros(60 * SECOND, np.int16)) == []
+    assert planned(np.zeros(0, np.int16)) == []
+
+
+def test_even_noise_below_the_threshold_is_in_doubt_and_cut_by_the_clock() -> None:
+    noise = (np.random.default_rng(1).standard_normal(60 * SECOND) * 20).astype(np.int16)
+    chunks = planned(noise)
+    assert covered(chunks, len(noise)).all()
+
+
+def test_thirty_decibels_quieter_is_cut_at_the_same_places() -> None:
+    samples = speech_like(120, seed=5)
+    quiet = (samples / 10**1.5).astype(np.int16)
+    loud_chunks, quiet_chunks = planned(samples), planned(quiet)
+    assert len(loud_chunks) == len(quiet_chunks)
+    for one, other in zip(loud_chunks, quiet_chunks, strict=True):
+        assert one.start_time == pytest.approx(other.start_time, abs=0.2)
+
+
+def test_a_quiet_speaker_after_a_loud_one_is_kept() -> None:
+    loud, quiet = speech_like(60, seed=6), (speech_like(60, seed=7) / 30).astype(np.int16)
+    samples = np.concatenate([loud, quiet])
+    heard = covered(planned(samples), len(samples))
+    spoken = np.abs(samples) > 50
+    assert (heard & spoken).sum() / spoken.sum() > 0.99
+
+
+def test_too_many_chunks_name_the_setting() -> None:
+    few = ChunkLimits(29 * SECOND, 5 * SECOND, None, 9600, 2)
+    with pytest.raises(AudioTooLongError, match="MAX_CHUNKS_PER_JOB"):
+        plan_chunks("fixed_size", Sound(200 * SECOND), few)
+
+
+def test_an_unknown_strategy_names_those_there_are() -> None:
+    assert strategies() == ["fixed_size", "hybrid", "silence_based"]
+    with pytest.raises(SettingsError, match="hybrid"):
+        strategy("packing")
+
+
+def test_limits_come_from_the_settings() -> None:
+    limits = ChunkLimits.from_settings(load_settings(_env_file=None, chunk_overlap=2.0))
+    assert (limits.longest, limits.overlap, limits.max_chunks) == (29 * SECOND, 2 * SECOND, 2000)
+
+
+@st.composite
+def sounds(draw: st.DrawFn) -> Sound:
+    """A recording with silences anywhere, on 10 ms."""
+    blocks = draw(st.integers(1, 20_000))
+    marks = sorted(draw(st.sets(st.integers(0, blocks), max_size=12)))
+    silences = [Span(a * BLOCK, b * BLOCK) for a, b in zip(marks[::2], marks[1::2], strict=False) if b > a]
+    energies = np.full(blocks, 10**9, dtype=np.int64)
+    for silence in silences:
+        energies[silence.first // BLOCK : silence.last // BLOCK] = 0
+    return Sound(blocks * BLOCK, tuple(silences), energies)
+
+
+@settings(max_examples=150, deadline=None)
+@given(sounds(), st.sampled_from(["silence_based", "fixed_size", "hybrid"]), st.sampled_from([10, 29, 60]))
+def test_every_strategy_covers_all_speech_within_its_limits(sound: Sound, name: str, seconds: int) -> None:
+    limits = ChunkLimits(seconds * SECOND, 5 * SECOND, None, int(0.6 * SECOND), 100_000)
+    chunks = strategy(name)(sound, limits)
+    heard = covered(chunks, sound.samples)
+    for silence in sound.silences:
+        heard[silence.first : silence.last] = True
+    assert heard.all(), "speech was left out"
+    for chunk in chunks:
+        assert 0 < chunk.samples <= limits.longest
+        assert all(0 <= span.first < span.last <= sound.samples for span in chunk.spans)
+        assert list(chunk.spans) == sorted(chunk.spans)
+    for before, after in itertools.pairwise(chunks):
+        assert after.start_time >= before.end_time - after.overlap - 0.001, "sound is shared without being said"
+
+
+@settings(max_examples=100, deadline=None)
+@given(sounds(), st.data())
+def test_times_are_mapped_back_through_the_spans(sound: Sound, data: st.DataObject) -> None:
+    chunks = strategy("silence_based")(sound, LIMITS)
+    if not chunks:
+        return
+    chunk = data.draw(st.sampled_from(chunks))
+    offset = data.draw(st.integers(0, chunk.samples - 1))
+    recording = [sample for span in chunk.spans for sample in range(span.first, span.last, 1600)]
+    mapped = to_recording_time(chunk.spans, offset / SECOND)
+    at, passed = 0, 0
+    for span in chunk.spans:
+        if offset < passed + span.samples:
+            at = span.first + offset - passed
+            break
+        passed += span.samples
+    assert abs(mapped - at / SECOND) < 0.1
+    assert recording[0] / SECOND <= mapped <= chunk.end_time
+
+
+def test_a_time_past_the_end_is_the_end() -> None:
+    spans = (Span(0, SECOND), Span(5 * SECOND, 6 * SECOND))
+    assert to_recording_time(spans, 0.5) == 0.5
+    assert to_recording_time(spans, 1.0) == 5.0
+    assert to_recording_time(spans, 99) == 6.0
+    assert to_recording_time(spans, -1) == 0.0
+
+
+def test_a_refined_silence_keeps_true_silence() -> None:
+    energies = np.zeros(1000, dtype=np.int64)
+    silences = [Span(0, 1000 * BLOCK)]
+    assert without_quiet_speech(silences, energies, 1000) == silences
+    assert without_quiet_speech(silences, np.zeros(0, dtype=np.int64), 1000) == silences

@@ -1,0 +1,143 @@
+"""Every format, read back by somebody else's parser."""
+
+from __future__ import annotations
+
+import csv
+import io
+import itertools
+import json
+from datetime import UTC, datetime
+
+import pytest
+import srt
+import webvtt
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from core.config import MergeMethod
+from core.domain.result import Result
+from core.domain.transcript import ChunkTranscript, Segment, Word
+from worker.exporters import formats
+from worker.exporters.cues import LONGEST_TEXT, cues
+from worker.result import JobFacts, build_result
+
+FACTS = JobFacts(
+    job_id="j",
+    timestamp=datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC),
+    language="vi",
+    detected_language="vi",
+    model="demo-q5_0",
+    file_sha256="0" * 64,
+    engine_version="x 1",
+    options={},
+    duration_seconds=10.0,
+    download_seconds=0.1,
+    decode_seconds=0.2,
+    total_seconds=3.0,
+)
+
+
+def result(*segments: Segment) -> Result:
+    return build_result(FACTS, [ChunkTranscript(0, 0.0, 10.0, segments, seconds=2.0)], MergeMethod.SMART)
+
+
+VIETNAMESE = result(
+    Segment(0.0, 1.5, "Xin chào, tôi tên là Mai.", 0.9),
+    Segment(2.0, 3.25, "Hôm nay trời đẹp.", 0.8),
+    Segment(6.0, 7.0, "Hẹn gặp lại!", 0.7),
+)
+
+
+def exported(name: str, what: Result = VIETNAMESE) -> str:
+    return formats()[name].export(what).decode()
+
+
+def test_the_formats_there_are() -> None:
+    assert sorted(formats()) == ["json", "srt", "tsv", "txt", "vtt"]
+    assert all(kind.format == name for name, kind in formats().items())
+
+
+def test_srt_golden() -> None:
+    assert exported("srt") == (
+        "1\n00:00:00,000 --> 00:00:01,500\nXin chào, tôi tên là Mai.\n\n"
+        "2\n00:00:02,000 --> 00:00:03,250\nHôm nay trời đẹp.\n\n"
+        "3\n00:00:06,000 --> 00:00:07,000\nHẹn gặp lại!\n\n"
+    )
+    assert [cue.content for cue in srt.parse(exported("srt"))] == [s.text for s in VIETNAMESE.segments]
+
+
+def test_vtt_golden() -> None:
+    assert exported("vtt").startswith("WEBVTT\n\n00:00:00.000 --> 00:00:01.500\nXin chào, tôi tên là Mai.\n\n")
+    assert [cue.text for cue in webvtt.from_string(exported("vtt"))] == [s.text for s in VIETNAMESE.segments]
+
+
+def test_tsv_golden() -> None:
+    assert exported("tsv").splitlines()[:2] == ["start\tend\ttext", "0\t1500\tXin chào, tôi tên là Mai."]
+    rows = list(csv.DictReader(io.StringIO(exported("tsv")), delimiter="\t"))
+    assert [(int(row["start"]), row["text"]) for row in rows][1] == (2000, "Hôm nay trời đẹp.")
+
+
+def test_txt_starts_a_line_after_a_long_pause() -> None:
+    assert exported("txt") == "Xin chào, tôi tên là Mai. Hôm nay trời đẹp.\nHẹn gặp lại!\n"
+
+
+def test_json_is_the_result_itself() -> None:
+    data = json.loads(exported("json"))
+    assert Result.from_json(data) == VIETNAMESE
+    assert "words" not in data["segments"][0]
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"), [("srt", ""), ("vtt", "WEBVTT\n"), ("txt", ""), ("tsv", "start\tend\ttext\n")]
+)
+def test_nobody_spoke(name: str, expected: str) -> None:
+    assert exported(name, result()) == expected
+
+
+def test_long_segments_become_readable_cues() -> None:
+    words = tuple(Word(f"word{n}", n * 0.5, n * 0.5 + 0.4, 0.9) for n in range(60))
+    long = result(Segment(0.0, 30.0, " ".join(word.word for word in words), 0.9, words))
+    found = list(cues(long))
+    assert len(found) > 3
+    assert all(len(cue.text) <= LONGEST_TEXT and cue.end - cue.start <= 7500 for cue in found)
+    assert " ".join(cue.text for cue in found) == long.text
+
+
+def test_words_survive_the_round_trip() -> None:
+    spoken = result(Segment(0.0, 1.0, "một hai", 0.9, (Word("một", 0.0, 0.4, 0.8), Word("hai", 0.5, 1.0, 0.7))))
+    assert Result.from_json(json.loads(exported("json", spoken))) == spoken
+
+
+NASTY = st.text(st.characters(codec="utf-8", exclude_categories=("Cs", "Cc")), min_size=1, max_size=60)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.tuples(NASTY, st.floats(0, 500), st.floats(0, 20)), max_size=8))
+def test_any_text_and_times_are_valid_subtitles(rows: list[tuple[str, float, float]]) -> None:
+    segments = [Segment(start, start + length, text, 0.5) for text, start, length in sorted(rows, key=lambda r: r[1])]
+    made = result(*segments)
+    parsed = list(srt.parse(exported("srt", made)))
+    listed = list(cues(made))
+    assert len(parsed) == len(listed)
+    assert all(cue.start < cue.end for cue in parsed)
+    assert all(one.end <= other.start for one, other in itertools.pairwise(parsed))
+    assert len(webvtt.from_string(exported("vtt", made)).captions) == len(listed)
+
+
+def test_markup_is_escaped_in_vtt() -> None:
+    text = exported("vtt", result(Segment(0, 1, "a < b & c --> d", 0.9)))
+    assert "a &lt; b &amp; c --&gt; d" in text
+
+
+def test_the_same_rows_give_the_same_bytes() -> None:
+    assert exported("json") == exported(
+        "json", result(*[Segment(s.start, s.end, s.text, s.confidence) for s in VIETNAMESE.segments])
+    )
+
+
+def test_figures() -> None:
+    assert VIETNAMESE.word_count == 13
+    assert VIETNAMESE.character_count == len(VIETNAMESE.text)
+    assert VIETNAMESE.confidence == pytest.approx((0.9 * 6 + 0.8 * 4 + 0.7 * 3) / 13, abs=1e-4)
+    assert VIETNAMESE.timings.real_time_factor == 0.2
+    assert (result().confidence, result().text) == (0.0, "")

@@ -1,0 +1,72 @@
+"""Our detector finds the same silences as pydub's, which is the reference."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydub import AudioSegment
+from pydub.silence import detect_silence
+
+from core.domain.spans import SAMPLE_RATE, Span
+from worker.chunking.silence import SilenceDetector
+
+
+def pydubs(samples: np.ndarray, min_silence_ms: int, threshold: float) -> list[tuple[int, int]]:
+    segment = AudioSegment(samples.tobytes(), sample_width=2, frame_rate=SAMPLE_RATE, channels=1)
+    found = detect_silence(segment, min_silence_len=min_silence_ms, silence_thresh=threshold, seek_step=10)
+    return [(first, last) for first, last in found]
+
+
+def ours(samples: np.ndarray, min_silence_ms: int, threshold: float, piece: int = 50_000) -> list[Span]:
+    detector = SilenceDetector(min_silence_ms)
+    for start in range(0, len(samples), piece):
+        detector.feed(samples[start : start + piece].tobytes())
+    return detector.finish(threshold)
+
+
+def same(samples: np.ndarray, min_silence_ms: int, threshold: float, piece: int = 50_000) -> None:
+    expected = [
+        (first * 16, min(last * 16, len(samples))) for first, last in pydubs(samples, min_silence_ms, threshold)
+    ]
+    assert [(span.first, span.last) for span in ours(samples, min_silence_ms, threshold, piece)] == expected
+
+
+def noisy(seed: int, seconds: float) -> np.ndarray:
+    """Stretches of random length and loudness."""
+    rng = np.random.default_rng(seed)
+    parts = []
+    while sum(len(part) for part in parts) < seconds * SAMPLE_RATE:
+        loudness = rng.choice([0, 5, 100, 327, 328, 400, 3000, 20_000])
+        parts.append(rng.standard_normal(int(rng.uniform(0.05, 2.5) * SAMPLE_RATE)) * loudness)
+    return np.clip(np.concatenate(parts)[: int(seconds * SAMPLE_RATE)], -32768, 32767).astype(np.int16)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.integers(0, 10_000),
+    st.sampled_from([1.0, 3.217, 7.5, 12.0049]),
+    st.sampled_from([300, 500, 1000, 2990]),
+    st.sampled_from([-60.0, -40.0, -25.5]),
+    st.sampled_from([1, 999, 160_000]),
+)
+def test_the_same_as_pydub(seed: int, seconds: float, min_silence_ms: int, threshold: float, piece: int) -> None:
+    same(noisy(seed, seconds), min_silence_ms, threshold, max(piece, 500))
+
+
+@pytest.mark.parametrize("samples", [np.zeros(0, np.int16), np.zeros(500, np.int16), np.zeros(48_000, np.int16)])
+def test_the_same_on_nothing(samples: np.ndarray) -> None:
+    same(samples, 1000, -40.0)
+
+
+def test_a_threshold_met_exactly_is_silence() -> None:
+    level = int(10 ** (-40 / 20) * 32768)
+    same(np.full(5 * SAMPLE_RATE, level, np.int16), 1000, -40.0)
+    same(np.full(5 * SAMPLE_RATE, level + 1, np.int16), 1000, -40.0)
+
+
+def test_full_scale_does_not_overflow() -> None:
+    loud = np.full(4 * SAMPLE_RATE, -32768, np.int16)
+    assert ours(loud, 1000, -40.0) == []
+    same(loud, 1000, -1.0)
