@@ -18,7 +18,7 @@ async def check(database: Database) -> None:
             assert job.chunks_completed == completed, f"{job.chunks_completed} counted, {completed} there"
             if job.chunks_total is not None:
                 assert len(chunks) == job.chunks_total
-            dues = [row.due_at for row in (job, *chunks) if row.due_at is not None]
+            dues = [due for due in (job.due_at, *(chunk.due_at for chunk in chunks)) if due is not None]
             if job.status in OPEN and job.deleted_at is None:
                 assert dues, f"{job.status} job with nothing due: {job.chunks_completed}/{job.chunks_total}"
             else:

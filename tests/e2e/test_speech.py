@@ -116,7 +116,7 @@ def test_downloads_are_read_by_others(service: Service, sample: Path) -> None:
     assert json.loads(files["json"])["text"] == result["text"]
     assert files["txt"].split() == result["text"].split()
     assert " ".join(cue.content for cue in srt.parse(files["srt"])) == result["text"]
-    assert " ".join(cue.text for cue in webvtt.from_string(files["vtt"])) == result["text"]
+    assert " ".join(cue.text for cue in webvtt.from_string(files["vtt"]).captions) == result["text"]
     rows = list(csv.DictReader(io.StringIO(files["tsv"]), delimiter="\t"))
     assert " ".join(row["text"] for row in rows) == result["text"]
 

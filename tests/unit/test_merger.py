@@ -121,7 +121,8 @@ def test_known_words_in_overlapping_chunks(count: int, overlap: float, jitter: l
     names = _names()[:count] if not shuffled else _names()[::-1][:count]
     truth = [Word(name, index * 0.6, index * 0.6 + 0.5, 0.9) for index, name in enumerate(names)]
     noise = itertools.cycle(jitter)
-    chunks, start, length = [], 0.0, 12.0
+    chunks: list[ChunkTranscript] = []
+    start, length = 0.0, 12.0
     end_of_all = truth[-1].end
     while not chunks or chunks[-1].end < end_of_all:
         inside = [word for word in truth if word.start >= start and word.end <= start + length]

@@ -6,41 +6,45 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from pydub import AudioSegment
 from pydub.silence import detect_silence
 
 from core.domain.spans import SAMPLE_RATE, Span
 from worker.chunking.silence import SilenceDetector
 
+Sound16 = NDArray[np.int16]
 
-def pydubs(samples: np.ndarray, min_silence_ms: int, threshold: float) -> list[tuple[int, int]]:
+
+def pydubs(samples: Sound16, min_silence_ms: int, threshold: float) -> list[tuple[int, int]]:
     segment = AudioSegment(samples.tobytes(), sample_width=2, frame_rate=SAMPLE_RATE, channels=1)
     found = detect_silence(segment, min_silence_len=min_silence_ms, silence_thresh=threshold, seek_step=10)
     return [(first, last) for first, last in found]
 
 
-def ours(samples: np.ndarray, min_silence_ms: int, threshold: float, piece: int = 50_000) -> list[Span]:
+def ours(samples: Sound16, min_silence_ms: int, threshold: float, piece: int = 50_000) -> list[Span]:
     detector = SilenceDetector(min_silence_ms)
     for start in range(0, len(samples), piece):
         detector.feed(samples[start : start + piece].tobytes())
     return detector.finish(threshold)
 
 
-def same(samples: np.ndarray, min_silence_ms: int, threshold: float, piece: int = 50_000) -> None:
+def same(samples: Sound16, min_silence_ms: int, threshold: float, piece: int = 50_000) -> None:
     expected = [
         (first * 16, min(last * 16, len(samples))) for first, last in pydubs(samples, min_silence_ms, threshold)
     ]
     assert [(span.first, span.last) for span in ours(samples, min_silence_ms, threshold, piece)] == expected
 
 
-def noisy(seed: int, seconds: float) -> np.ndarray:
+def noisy(seed: int, seconds: float) -> Sound16:
     """Stretches of random length and loudness."""
     rng = np.random.default_rng(seed)
-    parts = []
-    while sum(len(part) for part in parts) < seconds * SAMPLE_RATE:
+    parts: list[NDArray[np.float64]] = []
+    while sum(map(len, parts)) < seconds * SAMPLE_RATE:
         loudness = rng.choice([0, 5, 100, 327, 328, 400, 3000, 20_000])
         parts.append(rng.standard_normal(int(rng.uniform(0.05, 2.5) * SAMPLE_RATE)) * loudness)
-    return np.clip(np.concatenate(parts)[: int(seconds * SAMPLE_RATE)], -32768, 32767).astype(np.int16)
+    clipped: Sound16 = np.clip(np.concatenate(parts)[: int(seconds * SAMPLE_RATE)], -32768, 32767).astype(np.int16)
+    return clipped
 
 
 @settings(max_examples=25, deadline=None)
@@ -56,7 +60,7 @@ def test_the_same_as_pydub(seed: int, seconds: float, min_silence_ms: int, thres
 
 
 @pytest.mark.parametrize("samples", [np.zeros(0, np.int16), np.zeros(500, np.int16), np.zeros(48_000, np.int16)])
-def test_the_same_on_nothing(samples: np.ndarray) -> None:
+def test_the_same_on_nothing(samples: Sound16) -> None:
     same(samples, 1000, -40.0)
 
 
