@@ -1,0 +1,112 @@
+"""The rules of the house, as tests."""
+
+from __future__ import annotations
+
+import ast
+import importlib.metadata
+import statistics
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from core.config import Settings
+
+ROOT = Path(__file__).resolve().parents[2]
+SOURCES = ("core", "internal", "repositories", "worker", "cmd")
+TOP = {"cmd", "internal", "core", "repositories", "worker", "migrations", "deploy", "tests", "assets", "docs", ".ci"}
+
+
+def sources() -> list[Path]:
+    return [path for name in SOURCES for path in (ROOT / name).rglob("*.py")]
+
+
+def test_cmd_is_no_package() -> None:
+    assert not list((ROOT / "cmd").rglob("__init__.py")), "it would shadow the standard library's cmd"
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "cmd").glob("*/main.py")), ids=lambda path: path.parent.name)
+def test_cmd_is_thin_and_knows_internal_only(path: Path) -> None:
+    assert len(path.read_text().splitlines()) <= 20
+    modules: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom):
+            modules.add((node.module or "").split(".")[0])
+        elif isinstance(node, ast.Import):
+            modules |= {alias.name.split(".")[0] for alias in node.names}
+    assert modules <= {"sys", "pathlib", "internal"}
+
+
+def test_files_are_short() -> None:
+    long = {str(path): count for path in sources() if (count := len(path.read_text().splitlines())) > 400}
+    assert not long
+
+
+def test_functions_are_short() -> None:
+    lengths = sorted(
+        (node.end_lineno or 0) - node.lineno + 1
+        for path in sources()
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    )
+    assert statistics.median(lengths) <= 10
+    assert lengths[len(lengths) * 9 // 10] <= 35
+
+
+def test_no_other_top_level_folders() -> None:
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False)
+    if listed.returncode:
+        pytest.skip("not a git checkout")
+    folders = {line.split("/")[0] for line in listed.stdout.splitlines() if "/" in line}
+    assert folders <= TOP
+
+
+def test_the_package_names_are_ours_alone() -> None:
+    owners = importlib.metadata.packages_distributions()
+    for name in ("core", "internal", "repositories", "worker", "migrations"):
+        assert set(owners.get(name, ["async-stt"])) == {"async-stt"}, name
+
+
+def test_the_locks_name_no_registry() -> None:
+    for path in ROOT.glob("requirements*.lock"):
+        text = path.read_text()
+        assert "--hash=sha256:" in text
+        assert "://" not in text
+        assert "index-url" not in text
+
+
+def compose() -> dict[str, object]:
+    data: dict[str, object] = yaml.safe_load((ROOT / "deploy" / "compose.yaml").read_text())
+    return data
+
+
+def services() -> dict[str, dict[str, object]]:
+    found = compose()["services"]
+    assert isinstance(found, dict)
+    return found
+
+
+def test_compose_has_every_part() -> None:
+    assert set(services()) == {"migrate", "api", "consumer", "scheduler", "postgres", "rabbitmq", "minio"}
+
+
+def test_compose_publishes_on_loopback_only() -> None:
+    ports = [port for service in services().values() for port in service.get("ports", [])]  # type: ignore[attr-defined]
+    assert ports
+    assert all(str(port).startswith("127.0.0.1:") for port in ports)
+
+
+def test_compose_uses_settings_that_exist() -> None:
+    known = {name.upper() for name in Settings.model_fields}
+    for name in ("migrate", "api", "consumer", "scheduler"):
+        environment = services()[name]["environment"]
+        assert isinstance(environment, dict)
+        assert set(environment) <= known
+
+
+def test_compose_has_no_password_in_it() -> None:
+    text = (ROOT / "deploy" / "compose.yaml").read_text()
+    assert text.count("${POSTGRES_PASSWORD:?") == 2
+    assert text.count("${MINIO_SECRET_KEY:?") == 2
+    assert text.count("${RABBITMQ_PASSWORD:?") == 2
