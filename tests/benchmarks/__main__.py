@@ -1,0 +1,22 @@
+"""`make bench`: every benchmark, or those named: `python -m tests.benchmarks pipeline upload`."""
+
+from __future__ import annotations
+
+import sys
+
+from tests.benchmarks import overhead, pipeline, silence, upload
+from tests.benchmarks.table import Row, markdown
+
+ALL = {"pipeline": pipeline.run, "silence": silence.run, "upload": upload.run, "overhead": overhead.run}
+
+
+def main() -> None:
+    rows: list[Row] = []
+    for name in sys.argv[1:] or ALL:
+        print(f"… {name}", file=sys.stderr, flush=True)
+        rows += ALL[name]()
+    print(markdown(rows))
+
+
+if __name__ == "__main__":
+    main()

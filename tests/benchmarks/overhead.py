@@ -1,0 +1,102 @@
+"""What an idle service adds to the engine's own time, from the submit's first byte to COMPLETED, on real parts."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import statistics
+import tempfile
+import time
+import uuid
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+
+import httpx
+from sqlalchemy import select
+
+from core.database import Database
+from repositories.models import Metric
+from tests.benchmarks.table import Row
+from tests.e2e.service import Service, embedded, on_real_parts
+from tests.servers import minio, postgres, rabbitmq
+from tests.speech import recording, write_wav
+
+RUNS = 20
+
+
+def run() -> list[Row]:
+    rows = []
+    with tempfile.TemporaryDirectory() as name:
+        clip = write_wav(Path(name) / "clip.wav", recording("en", 1, seed=3, pause=0.2)[0])
+        with real(Path(name) / "real") as (service, url):
+            rows.append(row("real parts", measure(service, url, clip), "< 150 ms"))
+        folder = Path(name) / "embedded"
+        folder.mkdir()
+        with embedded(folder) as service:
+            url = f"sqlite+aiosqlite:///{folder}/data/stt.db"
+            rows.append(row("embedded", measure(service, url, clip), ""))
+    return rows
+
+
+@contextlib.contextmanager
+def real(folder: Path) -> Iterator[tuple[Service, str]]:
+    """A service on three private servers, and its database's address."""
+    folder.mkdir()
+    with contextlib.ExitStack() as stack:
+        database, broker, storage = postgres.find(), rabbitmq.find(), minio.find()
+        for server in (database, broker, storage):
+            stack.callback(server.remove)
+        stores = {
+            "DATABASE_URL": postgres.create_database(database.url),
+            "BROKER": "rabbitmq",
+            "RABBITMQ_URL": rabbitmq.create_vhost(broker),
+            "STORAGE": "minio",
+            "MINIO_ENDPOINT": storage.endpoint,
+            "MINIO_ACCESS_KEY": storage.access_key,
+            "MINIO_SECRET_KEY": storage.secret_key,
+            "MINIO_BUCKET": f"t{uuid.uuid4().hex[:16]}",
+        }
+        service = stack.enter_context(on_real_parts(folder, stores))
+        yield service, stores["DATABASE_URL"].replace("postgresql://", "postgresql+asyncpg://")
+
+
+def measure(service: Service, url: str, clip: Path) -> list[float]:
+    """Seconds beside the engine's own, for each run."""
+    service.transcribe(clip, language="en")
+    walls = {}
+    for _ in range(RUNS):
+        started = time.time()
+        job_id = upload(service, clip)
+        while service.status(job_id)["status"] != "COMPLETED":
+            time.sleep(0.1)
+        walls[job_id] = datetime.fromisoformat(service.status(job_id)["completed_at"]).timestamp() - started
+    engine = asyncio.run(engine_seconds(url))
+    return [wall - engine[job_id] for job_id, wall in walls.items()]
+
+
+def upload(service: Service, clip: Path) -> str:
+    with clip.open("rb") as file:
+        answer: httpx.Response = service.client.post(
+            "/api/v1/upload", files={"file": (clip.name, file)}, data={"language": "en"}
+        )
+    return str(answer.json()["job_id"])
+
+
+async def engine_seconds(url: str) -> dict[str, float]:
+    database = Database(url)
+    async with database.read() as session:
+        statement = select(Metric.job_id, Metric.metric_value).where(Metric.metric_name == "chunk_cpu_seconds")
+        found = {row[0]: row[1] for row in (await session.execute(statement)).all()}
+    await database.stop()
+    return found
+
+
+def row(where: str, seconds: list[float], wanted: str) -> Row:
+    median, worst = statistics.median(seconds), max(seconds)
+    return Row(
+        f"idle submit → COMPLETED besides the engine, {where}",
+        f"{median * 1000:.0f} ms",
+        f"median of {len(seconds)}; worst {worst * 1000:.0f} ms",
+        wanted,
+    )
