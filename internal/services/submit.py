@@ -10,7 +10,7 @@ import structlog
 
 from core.domain import keys
 from core.domain.job import AUTO, Priority
-from core.domain.models import default_model, resolve
+from core.domain.models import DEMO, default_model, resolve
 from core.errors import (
     DatabaseUnavailable,
     EmptyFileError,
@@ -130,6 +130,8 @@ async def check(parts: Parts, fields: dict[str, str]) -> Wishes:
     model = resolve(asked, language, have) if asked else default_model(language, have)
     if model is None:
         raise UnknownModelError(f"No worker has the model {str(asked)[:50]!r}. There are: {', '.join(have) or 'none'}.")
+    if asked is None and model.startswith(DEMO):
+        log.warning("the demo model transcribes nothing but its own sentences", action="demo_model", model=model)
     return Wishes(language, model, Priority(wanted))
 
 
