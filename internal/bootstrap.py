@@ -5,14 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from core.config import BrokerKind, Settings, StorageKind
+from core.database import Database
 from core.messaging.memory import MemoryBroker
+from core.messaging.port import Broker
 from core.messaging.rabbitmq import RabbitMQBroker
 from core.storage.local import LocalStorage
 from core.storage.minio import MinioStorage
-
-from core.config import BrokerKind, Settings, StorageKind
-from core.database import Database
-from core.messaging.port import Broker
 from core.storage.port import Storage
 from internal.services.publishing import Publisher
 
