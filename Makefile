@@ -1,5 +1,8 @@
 # Every target sets up what it needs. `make help` lists them.
-PYTHON := $(firstword $(foreach name,python3.13 python3.12 python3.11 python3,$(if $(shell command -v $(name)),$(name))))
+# the first that runs, is new enough and can make an environment (a name on the PATH may be an empty shim)
+NEW_ENOUGH := import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))
+CANDIDATES := python3.13 python3.12 python3.11 python3
+PYTHON = $(shell for name in $(CANDIDATES); do $$name -c '$(NEW_ENOUGH)' >/dev/null 2>&1 && echo $$name && break; done)
 VENV := .venv
 RUN := $(VENV)/bin/python
 
@@ -53,11 +56,8 @@ down: ## stop the containers, keep their data
 venv: $(VENV)/.dev
 
 $(VENV)/bin/python:
-	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed: apt-get install python3 python3-venv"; exit 1; }
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-		{ echo "Python 3.11 or newer is needed; $(PYTHON) is $$($(PYTHON) --version)"; exit 1; }
-	@$(PYTHON) -m venv $(VENV) || \
-		{ rm -rf $(VENV); echo "Python's venv module is missing: apt-get install python3-venv"; exit 1; }
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer with venv is needed: apt-get install python3 python3-venv"; exit 1; }
+	@$(PYTHON) -m venv $(VENV)
 
 # an environment that has what the tests need can also run
 $(VENV)/.run: requirements.lock | $(VENV)/bin/python

@@ -23,8 +23,9 @@ from core.errors import SettingsError
 
 MAX_CHUNK_DEADLINE = 900.0
 """Seconds: no chunk's claim may outlive this (design section 4)."""
-DEMO_MODELS = Path(__file__).resolve().parent.parent / "assets" / "model"
-"""The demo model the repository carries; MODELS_DIR is searched before it."""
+_HERE = Path(__file__).resolve().parent
+DEMO_MODELS = (_HERE.parent / "assets" / "model", _HERE / "demo_model")
+"""Where the demo model lies: in the repository, in an installed package. MODELS_DIR is searched before."""
 
 
 class BrokerKind(StrEnum):
@@ -206,7 +207,7 @@ class Settings(BaseSettings):
 
     @property
     def model_dirs(self) -> tuple[Path, ...]:
-        return (self.models_dir, DEMO_MODELS)
+        return (self.models_dir, *DEMO_MODELS)
 
 
 def _check(good: bool, name: str, rule: str) -> None:

@@ -30,7 +30,8 @@ def settings_or_exit(process: str) -> Settings:
     except SettingsError as error:
         sys.stderr.write(f"async-stt cannot start:\n{error}\n")
         raise SystemExit(2) from None
-    logging.configure(settings.log_level, settings.log_format, settings.log_file, process)
+    level = "DEBUG" if settings.debug else settings.log_level
+    logging.configure(level, settings.log_format, settings.log_file, process)
     return settings
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import TypeVar
@@ -88,7 +89,9 @@ class Context:
 
     async def _again(self, claim: Claim, message: Message, error: SttError) -> Verdict:
         delay = self.retry_delay(claim.failures)
-        count = await self.transaction(lambda session, _: failures.retry_later(session, claim, error, delay))
+        # the jitter spreads what the scheduler would publish at once; the broker's delays are fixed
+        spread = delay * random.uniform(1.0, 1.5) if self.parts.settings.retry_jitter else delay
+        count = await self.transaction(lambda session, _: failures.retry_later(session, claim, error, spread))
         return Ack() if count is None else Retry(delay, replace(message, failures=count))
 
     async def _give_up(self, claim: Claim, error: SttError) -> None:

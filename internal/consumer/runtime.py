@@ -21,6 +21,8 @@ from internal.consumer.workspace import Workspace
 from internal.patience import Patience
 from internal.side_tasks import SideTasks
 from repositories import workers
+from worker.chunking import strategy
+from worker.engine import adapter
 from worker.models import ModelCatalogue
 from worker.pool import Pool
 
@@ -34,7 +36,10 @@ class Consumer:
     """`start`, then `stop`; both are harmless when repeated."""
 
     def __init__(self, parts: Parts, worker_id: str | None = None) -> None:
+        """Raises SettingsError for a chunking strategy or an engine that does not exist."""
         settings = parts.settings
+        strategy(settings.chunk_strategy)
+        adapter(settings.engine)
         self.parts = parts
         self.worker_id = worker_id or f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
         self.context = Context(

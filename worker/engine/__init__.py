@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
+import importlib.util
 
 from core.errors import SettingsError
 from worker.transcriber import Engine, EngineSpec
@@ -11,13 +12,20 @@ from worker.transcriber import Engine, EngineSpec
 
 def build(spec: EngineSpec) -> Engine:
     """Load the adapter module and its model. Raises SettingsError, ModelMissingError, OutOfMemoryError."""
-    name = spec.adapter if "." in spec.adapter else f"{__name__}.{spec.adapter}"
-    try:
-        module = importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        raise SettingsError(f"ENGINE: there is no engine called {spec.adapter}") from error
-    engine: Engine = module.load(spec)
+    engine: Engine = importlib.import_module(adapter(spec.adapter)).load(spec)
     return engine
+
+
+def adapter(name: str) -> str:
+    """The adapter's module. Raises SettingsError where there is none; loads nothing."""
+    module = name if "." in name else f"{__name__}.{name}"
+    try:
+        found = importlib.util.find_spec(module)
+    except ModuleNotFoundError:
+        found = None
+    if found is None:
+        raise SettingsError(f"ENGINE: there is no engine called {name!r}")
+    return module
 
 
 def engine_version() -> str:

@@ -1,0 +1,33 @@
+"""Engines that go wrong on demand: the first sample says how. A real engine cannot be told to."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import time
+
+from core.domain.transcript import Segment
+from worker.transcriber import EngineSpec, Heard, Options, Samples
+
+FINE, CRASH, HANG, EXIT, KILL, MEMORY = range(6)
+
+
+class BadEngine:
+    def transcribe(self, samples: Samples, options: Options) -> Heard:
+        wish = round(float(samples[0]) * 32768) if len(samples) else FINE
+        if wish == CRASH:
+            ctypes.string_at(0)
+        elif wish == HANG:
+            time.sleep(600)
+        elif wish == EXIT:
+            os._exit(3)
+        elif wish == KILL:
+            os.kill(os.getpid(), 9)
+        elif wish == MEMORY:
+            raise MemoryError
+        text = f"{os.getpid()} {len(samples)} {options.decoders}"
+        return Heard((Segment(0.0, 1.0, text, 1.0),), "en")
+
+
+def load(_spec: EngineSpec) -> BadEngine:
+    return BadEngine()

@@ -1,0 +1,112 @@
+"""Decoding: what comes out, what is refused, and that no process stays behind."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+
+from core.errors import AudioTooLongError, ChunkTimeoutError, DiskFullError, InvalidAudioFormatError
+from tests.speech import encode, recording, silence, write_wav
+from worker import ffmpeg
+from worker.audio import decode
+
+HOW = {"max_duration": 600.0, "deadline": 60.0}
+
+
+async def pcm_of(source: Path, folder: Path) -> bytes:
+    blocks: list[bytes] = []
+    samples = await decode(source, folder / "pcm", on_pcm=blocks.append, **HOW)
+    data = (folder / "pcm").read_bytes()
+    assert data == b"".join(blocks)
+    assert len(data) == samples * 2
+    return data
+
+
+async def test_a_wav_of_our_own_form_comes_out_as_it_is(tmp_path: Path) -> None:
+    sound = recording("en", 2, seed=1)[0]
+    assert await pcm_of(write_wav(tmp_path / "a.wav", sound), tmp_path) == sound.tobytes()
+
+
+async def test_stereo_and_other_rates_become_16_khz_mono(tmp_path: Path) -> None:
+    sound = recording("en", 2, seed=1)[0]
+    data = await pcm_of(encode(sound, tmp_path / "a.flac", rate=44_100, channels=2), tmp_path)
+    assert len(data) / 2 == pytest.approx(len(sound), abs=50)
+
+
+async def test_the_first_sound_track_of_a_video(tmp_path: Path) -> None:
+    sound = recording("en", 2, seed=1)[0]
+    data = await pcm_of(encode(sound, tmp_path / "a.mkv", video=True), tmp_path)
+    assert len(data) / 2 == pytest.approx(len(sound), rel=0.05)
+
+
+async def test_too_long_is_never_shortened(tmp_path: Path) -> None:
+    source = write_wav(tmp_path / "a.wav", silence(20))
+    with pytest.raises(AudioTooLongError):
+        await decode(source, tmp_path / "pcm", max_duration=10, deadline=60, on_pcm=lambda _: None)
+    assert await decode(source, tmp_path / "pcm", max_duration=20, deadline=60, on_pcm=lambda _: None) == 320_000
+
+
+async def test_a_flipped_bit_in_an_mp3_is_accepted(tmp_path: Path) -> None:
+    path = encode(recording("en", 4, seed=1)[0], tmp_path / "a.mp3")
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 0x55
+    path.write_bytes(data)
+    assert len(await pcm_of(path, tmp_path)) > 100_000
+
+
+def children() -> set[int]:
+    return {child.pid for child in psutil.Process().children(recursive=True) if "ffmpeg" in child.name()}
+
+
+async def test_a_deadline_kills_ffmpeg(tmp_path: Path) -> None:
+    source = write_wav(tmp_path / "a.wav", np.zeros(16_000 * 500, np.int16))
+    with pytest.raises(ChunkTimeoutError):
+        await decode(source, tmp_path / "pcm", max_duration=600, deadline=0.02, on_pcm=lambda _: None)
+    assert not children()
+
+
+async def test_cancelling_kills_ffmpeg(tmp_path: Path) -> None:
+    source = write_wav(tmp_path / "a.wav", np.zeros(16_000 * 500, np.int16))
+    started = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    task = asyncio.create_task(
+        decode(source, tmp_path / "pcm", on_pcm=lambda _: loop.call_soon_threadsafe(started.set), **HOW)  # type: ignore[arg-type,return-value]
+    )
+    await started.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert not children()
+
+
+async def test_a_full_disk_is_named(tmp_path: Path) -> None:
+    source = write_wav(tmp_path / "a.wav", recording("en", 1, seed=1)[0])
+    with pytest.raises(DiskFullError):
+        await decode(source, Path("/dev/full"), on_pcm=lambda _: None, **HOW)
+    assert not children()
+
+
+async def test_without_prlimit_and_nice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = ffmpeg.program()
+    monkeypatch.setattr(ffmpeg.shutil, "which", lambda _: None)
+    monkeypatch.setattr(ffmpeg, "program", lambda: found)
+    source = write_wav(tmp_path / "a.wav", silence(1))
+    assert await decode(source, tmp_path / "pcm", on_pcm=lambda _: None, **HOW) == 16_000
+
+
+async def test_without_a_system_ffmpeg_the_wheels_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ffmpeg.shutil, "which", lambda name: None if name == "ffmpeg" else f"/usr/bin/{name}")
+    assert "imageio_ffmpeg" in ffmpeg.program()
+    source = encode(recording("en", 1, seed=1)[0], tmp_path / "a.ogg")
+    assert await decode(source, tmp_path / "pcm", on_pcm=lambda _: None, **HOW) > 16_000
+
+
+async def test_a_name_cannot_be_an_option_or_an_address(tmp_path: Path) -> None:
+    with pytest.raises(InvalidAudioFormatError):
+        await decode(Path("http://127.0.0.1:1/x.mp3"), tmp_path / "pcm", on_pcm=lambda _: None, **HOW)
+    with pytest.raises(InvalidAudioFormatError):
+        await decode(Path("-version"), tmp_path / "pcm", on_pcm=lambda _: None, **HOW)

@@ -1,0 +1,173 @@
+"""One chunk's crash, hang or kill hurts that chunk only."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+
+from core.errors import ChunkTimeoutError, ModelMissingError, OutOfMemoryError, WhisperCrashError
+from tests.integration.bad_engines import CRASH, EXIT, FINE, HANG, KILL, MEMORY
+from tests.servers.base import wait_until
+from worker.halves import transcribe_in_halves
+from worker.pool import Pool, Slot
+from worker.transcriber import Options
+
+ADAPTER = "tests.integration.bad_engines"
+MODEL = Path("model.bin")
+ENGLISH = Options("en")
+
+
+def pcm(wish: int, samples: int = 16_000) -> bytes:
+    sound = np.zeros(samples, "<i2")
+    sound[0] = wish
+    return sound.tobytes()
+
+
+async def hear(slot: Slot, wish: int, deadline: float = 30.0) -> str:
+    return (await slot.transcribe(MODEL, pcm(wish), ENGLISH, deadline)).segments[0].text
+
+
+@pytest.fixture
+async def pool() -> AsyncIterator[Pool]:
+    made = Pool(2, ADAPTER)
+    await made.start()
+    yield made
+    await made.stop()
+
+
+@pytest.mark.parametrize(
+    ("wish", "error"),
+    [
+        (CRASH, WhisperCrashError),
+        (EXIT, WhisperCrashError),
+        (KILL, OutOfMemoryError),
+        (MEMORY, OutOfMemoryError),
+    ],
+)
+async def test_a_dead_child_is_an_error_and_the_slot_goes_on(pool: Pool, wish: int, error: type[Exception]) -> None:
+    async with pool.slot() as slot, pool.slot() as other:
+        neighbour = await other.process_id()
+        with pytest.raises(error):
+            await hear(slot, wish)
+        assert await hear(slot, FINE)
+        assert await other.process_id() == neighbour
+
+
+async def test_what_outlives_its_deadline_is_killed(pool: Pool) -> None:
+    async with pool.slot() as slot:
+        before = await slot.process_id()
+        with pytest.raises(ChunkTimeoutError):
+            await hear(slot, HANG, deadline=0.3)
+        assert await slot.process_id() != before
+        assert not psutil.pid_exists(before)
+
+
+async def test_a_stopped_child_is_noticed(pool: Pool) -> None:
+    async with pool.slot() as slot:
+        os.kill(await slot.process_id(), signal.SIGSTOP)
+        with pytest.raises(ChunkTimeoutError):
+            await hear(slot, FINE, deadline=0.3)
+        assert await hear(slot, FINE)
+
+
+async def test_cancelling_ends_the_child(pool: Pool) -> None:
+    async with pool.slot() as slot:
+        before = await slot.process_id()
+        task = asyncio.create_task(hear(slot, HANG))
+        await asyncio.sleep(0.3)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert await hear(slot, FINE)
+    await asyncio.to_thread(wait_until, lambda: not psutil.pid_exists(before), "the child has gone", 10)
+
+
+async def test_slots_are_given_one_at_a_time(pool: Pool) -> None:
+    async with pool.slot(), pool.slot():
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.1), pool.slot():
+                pass
+    async with pool.slot():
+        pass
+
+
+async def test_shrinking_takes_a_slot_away_for_a_while(pool: Pool) -> None:
+    async with pool.slot():
+        pool.shrink(0.5)
+        await asyncio.sleep(0.05)
+        pool.shrink(0.5)
+        started = time.monotonic()
+        async with pool.slot():
+            assert time.monotonic() - started > 0.2
+
+
+async def test_a_signal_to_the_whole_group_does_not_end_the_children(pool: Pool) -> None:
+    for process_id in await pool.process_ids():
+        for number in (signal.SIGINT, signal.SIGTERM):
+            os.kill(process_id, number)
+    async with pool.slot() as slot:
+        assert await hear(slot, FINE)
+
+
+async def test_stop_leaves_nothing_and_is_harmless_twice(pool: Pool) -> None:
+    children = await pool.process_ids()
+    await pool.stop()
+    await pool.stop()
+    assert not any(psutil.pid_exists(child) for child in children)
+    await Pool(1, ADAPTER).stop()
+
+
+async def test_two_halves_in_a_fresh_process(pool: Pool) -> None:
+    async with pool.slot() as slot:
+        before = await slot.process_id()
+        heard = await transcribe_in_halves(slot, MODEL, pcm(FINE, 160_000), ENGLISH, 30)
+        first, second = (segment.text.split() for segment in heard.segments)
+        assert first[0] == second[0] != str(before)
+        assert int(first[1]) + int(second[1]) == 160_000
+        assert (first[2], second[2]) == ("1", "1")
+        assert heard.segments[1].start == pytest.approx(int(first[1]) / 16_000)
+
+
+async def test_a_missing_model_is_no_crash() -> None:
+    pool = Pool(1, "whisper_cpp")
+    await pool.start()
+    async with pool.slot() as slot:
+        with pytest.raises(ModelMissingError):
+            await slot.transcribe(Path("/nowhere.bin"), pcm(FINE), ENGLISH, 30)
+    await pool.stop()
+
+
+PARENT = """
+import asyncio, sys
+from worker.pool import Pool
+async def main():
+    pool = Pool(2, "tests.integration.bad_engines")
+    await pool.start()
+    print(*await pool.process_ids(), flush=True)
+    await asyncio.sleep(60)
+if __name__ == "__main__":
+    asyncio.run(main())
+"""
+
+
+def test_a_killed_parent_leaves_no_child(tmp_path: Path) -> None:
+    root = Path(__file__).resolve().parents[2]
+    script = tmp_path / "parent.py"
+    script.write_text(PARENT)
+    environment = {**os.environ, "PYTHONPATH": str(root)}
+    with subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, env=environment, cwd=root) as parent:
+        assert parent.stdout is not None
+        children = [int(word) for word in parent.stdout.readline().split()]
+        assert len(children) == 2
+        parent.kill()
+    wait_until(lambda: not any(psutil.pid_exists(child) for child in children), "no child is left", 10)
