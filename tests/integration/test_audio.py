@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -74,7 +75,7 @@ async def test_cancelling_kills_ffmpeg(tmp_path: Path) -> None:
     started = asyncio.Event()
     loop = asyncio.get_running_loop()
     task = asyncio.create_task(
-        decode(source, tmp_path / "pcm", on_pcm=lambda _: loop.call_soon_threadsafe(started.set), **HOW)  # type: ignore[arg-type,return-value]
+        decode(source, tmp_path / "pcm", on_pcm=lambda _: loop.call_soon_threadsafe(started.set), **HOW)  # type: ignore[arg-type]
     )
     await started.wait()
     task.cancel()
@@ -92,14 +93,14 @@ async def test_a_full_disk_is_named(tmp_path: Path) -> None:
 
 async def test_without_prlimit_and_nice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = ffmpeg.program()
-    monkeypatch.setattr(ffmpeg.shutil, "which", lambda _: None)
+    monkeypatch.setattr(shutil, "which", lambda _: None)
     monkeypatch.setattr(ffmpeg, "program", lambda: found)
     source = write_wav(tmp_path / "a.wav", silence(1))
     assert await decode(source, tmp_path / "pcm", on_pcm=lambda _: None, **HOW) == 16_000
 
 
 async def test_without_a_system_ffmpeg_the_wheels_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ffmpeg.shutil, "which", lambda name: None if name == "ffmpeg" else f"/usr/bin/{name}")
+    monkeypatch.setattr(shutil, "which", lambda name: None if name == "ffmpeg" else f"/usr/bin/{name}")
     assert "imageio_ffmpeg" in ffmpeg.program()
     source = encode(recording("en", 1, seed=1)[0], tmp_path / "a.ogg")
     assert await decode(source, tmp_path / "pcm", on_pcm=lambda _: None, **HOW) > 16_000
