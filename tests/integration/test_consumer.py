@@ -1,0 +1,322 @@
+"""A consumer in this process, on the embedded stores: faults at its steps, and what becomes of the job."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import select, update
+
+from core.config import Settings, load_settings
+from core.database import after
+from core.domain.job import JobStatus, Priority
+from core.errors import BrokerUnavailable, DatabaseUnavailable, SettingsError, StorageUnavailable
+from core.messaging.memory import MemoryBroker
+from core.messaging.port import Message, MessageType, QueueName, decode
+from internal import bootstrap
+from internal.bootstrap import Parts
+from internal.consumer.runtime import Consumer
+from internal.consumer.workspace import Workspace
+from internal.patience import Patience
+from internal.scheduler.rounds import Rounds
+from internal.services import publishing, submit
+from internal.side_tasks import SideTasks
+from migrations.run import upgrade
+from repositories import intents, jobs
+from repositories.claims import Released
+from repositories.models import Chunk, Job, Metric, UploadIntent
+from tests.contract import invariants
+from tests.integration.bad_engines import CRASH, FINE, HANG, KILL
+from tests.speech import Sound, recording, silence, write_wav
+
+ENDED = 40.0
+
+
+def configured(folder: Path, **more: Any) -> Settings:
+    values: dict[str, Any] = {
+        "data_dir": folder / "data",
+        "temp_dir": folder / "tmp",
+        "worker_concurrency": 2,
+        "engine": "tests.integration.bad_engines",
+        "retry_delay": 0.1,
+        "retry_backoff_multiplier": 1.5,
+        "retry_jitter": False,
+        **more,
+    }
+    return load_settings(_env_file=None, **values)
+
+
+@contextlib.asynccontextmanager
+async def made(settings: Settings) -> AsyncIterator[Parts]:
+    parts = bootstrap.build(settings)
+    await upgrade(parts.database)
+    await parts.storage.start()
+    await parts.broker.start()
+    try:
+        yield parts
+    finally:
+        await parts.stop()
+
+
+@contextlib.asynccontextmanager
+async def consuming(parts: Parts) -> AsyncIterator[Consumer]:
+    consumer = Consumer(parts)
+    await consumer.start()
+    try:
+        yield consumer
+    finally:
+        await consumer.stop(grace=0)
+
+
+@pytest.fixture
+async def parts(tmp_path: Path) -> AsyncIterator[Parts]:
+    async with made(configured(tmp_path)) as found:
+        yield found
+
+
+async def submitted(parts: Parts, sound: Sound, folder: Path) -> str:
+    """A job as the API makes it."""
+    intake = submit.Intake(parts)
+    await intake.begin("speech.wav")
+    await intake.write(write_wav(folder / "speech.wav", sound).read_bytes())
+    await intake.finish()
+    wishes = submit.Wishes("en", "demo-q5_0", Priority.NORMAL)
+    return (await submit.accept(parts, intake, "local", wishes)).job_id
+
+
+async def ended(parts: Parts, job_id: str) -> Job:
+    """Wait until the job has ended, checking the invariant meanwhile."""
+    async with asyncio.timeout(ENDED):
+        while True:
+            await invariants.check(parts.database)
+            async with parts.database.read() as session:
+                job = await jobs.get(session, job_id)
+            assert job is not None
+            if JobStatus(job.status).terminal:
+                return job
+            await asyncio.sleep(0.02)
+
+
+def wish(kind: int, seconds: float = 3) -> Sound:
+    """Sound whose first sample tells the bad engine what to do; the rest is loud enough to be no silence."""
+    sound = silence(seconds) + 3000
+    sound[0] = kind
+    return sound
+
+
+async def test_a_crash_every_time_fails_the_job_and_other_jobs_go_on(parts: Parts, tmp_path: Path) -> None:
+    async with consuming(parts):
+        bad = await submitted(parts, wish(CRASH), tmp_path)
+        good = await submitted(parts, wish(FINE), tmp_path)
+        assert (await ended(parts, good)).status == JobStatus.COMPLETED
+        job = await ended(parts, bad)
+    assert (job.status, job.error_code, job.retry_count) == (JobStatus.FAILED, "WORKER_CRASH", 3)
+    async with parts.database.read() as session:
+        chunk = (await session.execute(select(Chunk).where(Chunk.job_id == bad))).scalar_one()
+    assert (chunk.attempts, chunk.failures, chunk.status) == (4, 4, JobStatus.FAILED)
+
+
+async def test_the_dead_letter_tells_what_happened_and_reopens_the_job(parts: Parts, tmp_path: Path) -> None:
+    assert isinstance(parts.broker, MemoryBroker)
+    async with consuming(parts):
+        job_id = await submitted(parts, wish(CRASH), tmp_path)
+        await ended(parts, job_id)
+        async with asyncio.timeout(10):
+            while not parts.broker.waiting(QueueName.DEAD):
+                await asyncio.sleep(0.02)
+        [(body, headers)] = parts.broker.waiting(QueueName.DEAD)
+        assert headers["job"] == job_id
+        assert (headers["chunk"], headers["attempts"], headers["code"]) == (0, 4, "WORKER_CRASH")
+        assert headers["first_failure"] <= headers["last_failure"]
+        letter = decode(body)
+        assert letter.type is MessageType.REPLAY
+        for _ in range(2):
+            await parts.broker.publish_raw(QueueName.CHUNKS, body)
+        async with asyncio.timeout(10):
+            while (await job_of(parts, job_id)).replay_token == letter.token:
+                await asyncio.sleep(0.01)
+        again = await ended(parts, job_id)
+    assert again.status == JobStatus.FAILED
+    assert again.retry_count == 6, "replayed once, not twice"
+
+
+async def job_of(parts: Parts, job_id: str) -> Job:
+    async with parts.database.read() as session:
+        job = await jobs.get(session, job_id)
+    assert job is not None
+    return job
+
+
+async def test_out_of_memory_is_heard_in_halves(parts: Parts, tmp_path: Path) -> None:
+    """The bad engine is killed by its first sample; the retry's first half is killed again, so the job fails so."""
+    async with consuming(parts) as consumer:
+        job_id = await submitted(parts, wish(KILL), tmp_path)
+        job = await ended(parts, job_id)
+        assert consumer.context.pool.slots == 2
+    assert (job.status, job.error_code) == (JobStatus.FAILED, "OUT_OF_MEMORY")
+
+
+async def test_a_hang_is_ended_by_the_deadline(tmp_path: Path) -> None:
+    settings = configured(tmp_path, chunk_timeout=0.3, max_retries=1)
+    async with made(settings) as parts, consuming(parts):
+        job = await ended(parts, await submitted(parts, wish(HANG), tmp_path))
+    assert (job.status, job.error_code, job.retry_count) == (JobStatus.FAILED, "TIMEOUT", 1)
+
+
+async def test_a_lost_wake_up_is_published_by_the_scheduler(parts: Parts, tmp_path: Path) -> None:
+    await parts.broker.stop()
+    job_id = await submitted(parts, wish(FINE), tmp_path)
+    await parts.broker.start()
+    async with parts.database.write() as session:
+        await session.execute(update(Job).values(due_at=after(-1)))
+    async with consuming(parts):
+        await Rounds(parts).publish_due()
+        assert (await ended(parts, job_id)).status == JobStatus.COMPLETED
+
+
+async def test_duplicates_change_nothing(parts: Parts, tmp_path: Path) -> None:
+    async with consuming(parts):
+        job_id = await submitted(parts, recording("en", 30, 1)[0], tmp_path)
+        job = await job_of(parts, job_id)
+        for index in range(5):
+            for _ in range(5):
+                await parts.broker.publish(publishing.transcribe(job, Released(job_id, index, 0)))
+                await parts.broker.publish(publishing.prepare(job, Released(job_id, None, 0)))
+                await parts.broker.publish(publishing.finalise(job, Released(job_id, None, 0)))
+        done = await ended(parts, job_id)
+    assert done.status == JobStatus.COMPLETED
+    async with parts.database.read() as session:
+        statement = select(Metric.metric_value).where(Metric.metric_name == "chunk_seconds")
+        assert len((await session.execute(statement)).all()) == done.chunks_total
+        totals = select(Metric).where(Metric.metric_name == "total_seconds")
+        assert len((await session.execute(totals)).all()) == 1
+
+
+async def test_messages_for_jobs_that_are_not_there_are_dropped(parts: Parts) -> None:
+    async with consuming(parts) as consumer:
+        for kind in MessageType:
+            message = Message(kind, "00000000-0000-4000-8000-00000000000a", 0, token="t", model="demo-q5_0")
+            await parts.broker.publish(replace(message))
+        async with asyncio.timeout(10):
+            while any(row.ready + row.unacked for row in (await parts.broker.stats())[:2]):
+                await asyncio.sleep(0.02)
+        assert consumer.context.workspace.path.exists()
+
+
+async def test_a_vanished_upload_fails_with_a_word(parts: Parts, tmp_path: Path) -> None:
+    job_id = await submitted(parts, wish(FINE), tmp_path)
+    await parts.storage.delete_prefix(f"uploads/{job_id}/")
+    async with consuming(parts):
+        job = await ended(parts, job_id)
+    assert (job.status, job.error_code) == (JobStatus.FAILED, "SOURCE_NOT_FOUND")
+
+
+async def test_shutdown_hands_back_what_runs(tmp_path: Path) -> None:
+    async with made(configured(tmp_path)) as parts:
+        async with consuming(parts):
+            job_id = await submitted(parts, wish(HANG), tmp_path)
+            async with asyncio.timeout(20):
+                while not await held(parts):
+                    await asyncio.sleep(0.02)
+        await invariants.check(parts.database)
+        async with parts.database.read() as session:
+            chunk = (await session.execute(select(Chunk).where(Chunk.job_id == job_id))).scalar_one()
+        assert (chunk.holder, chunk.failures, chunk.lost, chunk.status) == (None, 0, 0, JobStatus.PENDING)
+
+
+async def held(parts: Parts) -> bool:
+    async with parts.database.read() as session:
+        return (await session.execute(select(Chunk).where(Chunk.holder.is_not(None)))).first() is not None
+
+
+async def test_expired_intents_are_collected_with_their_objects(parts: Parts) -> None:
+    key = "uploads/00000000-0000-4000-8000-000000000001/a.wav"
+    await parts.storage.put_bytes(key, b"x")
+    async with parts.database.write() as session:
+        await intents.note(session, key, "00000000-0000-4000-8000-000000000001", lifetime=-1)
+    await Rounds(parts).housekeep()
+    assert await parts.storage.stat(key) is None
+    async with parts.database.read() as session:
+        assert (await session.execute(select(UploadIntent))).first() is None
+
+
+async def test_wrong_names_stop_the_start(tmp_path: Path) -> None:
+    for name, value in (("chunk_strategy", "magic"), ("engine", "magic")):
+        parts = bootstrap.build(configured(tmp_path, **{name: value}))
+        with pytest.raises(SettingsError, match=name.upper()):
+            Consumer(parts)
+        await parts.stop()
+
+
+# -- what the consumer is made of -------------------------------------------------------------------------------------
+async def test_patience_waits_an_outage_out_and_holds_new_work_back() -> None:
+    patience, calls = Patience(), 0
+
+    async def down_twice() -> str:
+        nonlocal calls
+        calls += 1
+        if calls < 3:
+            raise StorageUnavailable
+        return "up"
+
+    task = asyncio.create_task(patience.run(down_twice))
+    await asyncio.sleep(0.05)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.05):
+            await patience.ready()
+    assert await task == "up"
+    await patience.ready()
+
+
+async def test_patience_ends() -> None:
+    async def down() -> None:
+        raise DatabaseUnavailable
+
+    patience = Patience(longest=0.1)
+    with pytest.raises(DatabaseUnavailable):
+        await patience.run(down)
+    await patience.ready()
+
+
+async def test_side_tasks_survive_errors() -> None:
+    rounds = 0
+    enough = asyncio.Event()
+
+    async def step() -> None:
+        nonlocal rounds
+        rounds += 1
+        if rounds == 1:
+            raise BrokerUnavailable
+        if rounds == 2:
+            raise RuntimeError("a bug")
+        enough.set()
+
+    tasks = SideTasks()
+    tasks.start(0.01, step, "rounds")
+    async with asyncio.timeout(5):
+        await enough.wait()
+    await tasks.stop()
+    await tasks.stop()
+
+
+def test_a_gone_consumers_files_are_removed_and_a_live_ones_stay(tmp_path: Path) -> None:
+    live, gone = Workspace(tmp_path, "live"), tmp_path / "gone"
+    live.open()
+    gone.mkdir()
+    (gone / "rest.pcm").write_bytes(b"x")
+    new = Workspace(tmp_path, "new")
+    new.open()
+    assert not gone.exists()
+    assert live.path.exists()
+    with new.folder("run") as folder:
+        (folder / "x").write_bytes(b"x")
+    assert not folder.exists()
+    new.close()
+    new.close()
+    assert not new.path.exists()
+    live.close()
