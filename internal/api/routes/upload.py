@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import AsyncIterator
 from typing import Any
 
 import structlog
@@ -53,18 +54,18 @@ async def upload(request: Request, parts: PartsOf, owner: Owner, estimator: Esti
     """Send a recording; answers at once with the `job_id` to come back with."""
     stated = request.headers.get("content-length", "")
     if stated.isdigit() and int(stated) > parts.settings.max_upload_bytes + FORM_SLACK:
-        await _drain(request)
+        await _Body(request).drain()
         raise FileTooLargeError(submit.too_large(parts))
-    intake = submit.Intake(parts)
+    intake, body = submit.Intake(parts), _Body(request)
     try:
-        job, warning = await _receive(request, parts, owner, intake)
+        job, warning = await _receive(request, body, parts, owner, intake)
     except ClientDisconnect:
         await asyncio.shield(intake.discard())
         log.info("client hung up during the upload", action="upload_aborted", bytes=intake.size)
         raise MalformedUploadError("The upload was not finished. Send it again.") from None
     except BaseException:
         await asyncio.shield(intake.discard())
-        await _drain(request)
+        await body.drain()
         raise
     return Accepted(
         job_id=job.job_id,
@@ -74,20 +75,33 @@ async def upload(request: Request, parts: PartsOf, owner: Owner, estimator: Esti
     )
 
 
-async def _receive(request: Request, parts: Parts, owner: str, intake: submit.Intake) -> tuple[Any, str | None]:
-    fields = await read_form(request.headers.get("content-type", ""), request.stream(), intake)
+async def _receive(
+    request: Request, body: _Body, parts: Parts, owner: str, intake: submit.Intake
+) -> tuple[Any, str | None]:
+    fields = await read_form(request.headers.get("content-type", ""), body.pieces(), intake)
     wishes = await submit.check(parts, fields)
     await intake.finish()
     return await submit.accept(parts, intake, owner, wishes), wishes.warning
 
 
-async def _drain(request: Request) -> None:
-    """Read on for a moment. The stream may be half read, so it is taken from the connection itself."""
-    left = DRAIN_BYTES
-    with contextlib.suppress(TimeoutError, ClientDisconnect):
-        async with asyncio.timeout(DRAIN_SECONDS):
-            while left > 0:
-                message = await request.receive()
-                left -= len(message.get("body", b""))
-                if message["type"] != "http.request" or not message.get("more_body"):
-                    return
+class _Body:
+    """A request's body that knows whether all of it has been read."""
+
+    def __init__(self, request: Request) -> None:
+        self._request = request
+        self._ended = False
+
+    async def pieces(self) -> AsyncIterator[bytes]:
+        async for data in self._request.stream():
+            yield data
+        self._ended = True
+
+    async def drain(self) -> None:
+        """Read on for a moment. The stream may be half read, so the rest is taken from the connection itself."""
+        left = DRAIN_BYTES
+        with contextlib.suppress(TimeoutError, ClientDisconnect):
+            async with asyncio.timeout(DRAIN_SECONDS):
+                while left > 0 and not self._ended:
+                    message = await self._request.receive()
+                    left -= len(message.get("body", b""))
+                    self._ended = message["type"] != "http.request" or not message.get("more_body")

@@ -1,0 +1,311 @@
+"""The API by itself: forms as hostile clients send them, outages, and the contract's small print."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from fastapi.routing import APIRoute
+from sqlalchemy import select
+
+from core.config import load_settings
+from core.errors import BrokerUnavailable, DatabaseUnavailable, StorageUnavailable
+from internal import bootstrap
+from internal.api import multipart
+from internal.api.app import create_app
+from internal.bootstrap import Parts
+from internal.services import stats
+from migrations.run import upgrade
+from repositories import workers
+from repositories.models import Job, UploadIntent
+from worker.exporters import formats
+
+WAV = b"RIFF" + bytes(2000)
+
+
+@pytest.fixture
+async def parts(tmp_path: Path) -> AsyncIterator[Parts]:
+    settings = load_settings(_env_file=None, data_dir=tmp_path / "data", max_upload_size_mb=1, max_concurrent_uploads=2)
+    found = bootstrap.build(settings)
+    await upgrade(found.database)
+    await found.storage.start()
+    await found.broker.start()
+    yield found
+    await found.stop()
+
+
+@pytest.fixture
+async def client(parts: Parts) -> AsyncIterator[httpx.AsyncClient]:
+    transport = httpx.ASGITransport(create_app(parts), raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://stt") as found:
+        yield found
+
+
+async def left_behind(parts: Parts) -> tuple[int, int, int]:
+    """Jobs, intents, objects."""
+    async with parts.database.read() as session:
+        jobs = len((await session.execute(select(Job))).all())
+        intents = len((await session.execute(select(UploadIntent))).all())
+    objects = [path for path in (Path(parts.settings.data_dir) / "objects").rglob("*") if path.is_file()]
+    return jobs, intents, len(objects)
+
+
+def part(name: str, value: bytes, filename: str | None = None) -> bytes:
+    own = f'; filename="{filename}"' if filename is not None else ""
+    return f'--b\r\nContent-Disposition: form-data; name="{name}"{own}\r\n\r\n'.encode() + value + b"\r\n"
+
+
+END = b"--b--\r\n"
+FILE = part("file", WAV, "a.wav")
+
+
+async def post(client: httpx.AsyncClient, body: bytes | Iterator[bytes], **headers: str) -> httpx.Response:
+    kind = {"Content-Type": "multipart/form-data; boundary=b", **headers}
+    return await client.post("/api/v1/upload", content=body, headers=kind)
+
+
+async def test_an_upload_is_a_job_and_an_object(client: httpx.AsyncClient, parts: Parts) -> None:
+    answer = await post(client, FILE + part("language", b"en") + END)
+    assert answer.status_code == 200
+    body = answer.json()
+    assert set(body) == {"job_id", "status", "message", "estimated_time_seconds", "warning"}
+    assert body["status"] == "PENDING"
+    assert "No worker" in body["warning"]
+    assert await left_behind(parts) == (1, 0, 1)
+
+
+BODIES = {
+    "nothing": (b"", "MALFORMED_UPLOAD", 400),
+    "no boundary in it": (b"hello", "MALFORMED_UPLOAD", 400),
+    "no end": (FILE, "MALFORMED_UPLOAD", 400),
+    "cut in the file": (FILE[:-200], "MALFORMED_UPLOAD", 400),
+    "no parts": (END, "FILE_MISSING", 400),
+    "file is a field": (part("file", b"x") + END, "FILE_MISSING", 400),
+    "two files": (FILE + FILE + END, "INVALID_FIELD", 422),
+    "a giant field": (part("language", b"x" * 9000) + FILE + END, "INVALID_FIELD", 422),
+    "a thousand parts": (part("x", b"") * 1000 + FILE + END, "MALFORMED_UPLOAD", 400),
+    "a giant header": (b"--b\r\nX: " + b"x" * 100_000 + b"\r\n\r\n\r\n" + END, "MALFORMED_UPLOAD", 400),
+    "no disposition": (b"--b\r\nX: y\r\n\r\nz\r\n" + END, "MALFORMED_UPLOAD", 400),
+    "no name": (part("file", WAV, "") + END, "UNSUPPORTED_FORMAT", 400),
+    "ending only": (part("file", WAV, ".mp3") + END, "UNSUPPORTED_FORMAT", 400),
+    "too large": (part("file", bytes(1_200_000), "a.wav") + END, "FILE_TOO_LARGE", 413),
+    "unknown priority": (FILE + part("priority", b"now") + END, "INVALID_FIELD", 422),
+    "bytes that are no text": (FILE + part("language", b"\xff\xfe") + END, "UNSUPPORTED_LANGUAGE", 422),
+}
+
+
+@pytest.mark.parametrize("name", sorted(BODIES))
+@pytest.mark.parametrize("chunked", [False, True])
+async def test_bad_forms_leave_nothing(client: httpx.AsyncClient, parts: Parts, name: str, chunked: bool) -> None:
+    body, code, status = BODIES[name]
+
+    async def pieces() -> AsyncIterator[bytes]:
+        for start in range(0, len(body), 700):
+            yield body[start : start + 700]
+
+    answer = await post(client, pieces() if chunked else body)  # type: ignore[arg-type]
+    assert (answer.status_code, answer.json()["code"]) == (status, code), answer.text
+    assert await left_behind(parts) == (0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    "kind", ["", "text/plain", "multipart/form-data", "multipart/form-data; boundary=" + "b" * 300]
+)
+async def test_wrong_content_types(client: httpx.AsyncClient, kind: str) -> None:
+    answer = await client.post("/api/v1/upload", content=FILE + END, headers={"Content-Type": kind})
+    assert (answer.status_code, answer.json()["code"]) == (400, "MALFORMED_UPLOAD")
+
+
+async def test_a_stated_length_is_refused_before_the_first_byte(client: httpx.AsyncClient, parts: Parts) -> None:
+    answer = await post(client, FILE + END, **{"Content-Length": "99999999"})
+    assert answer.status_code == 413
+    assert await left_behind(parts) == (0, 0, 0)
+
+
+async def test_a_silent_client_is_not_waited_for(
+    client: httpx.AsyncClient, parts: Parts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import asyncio
+
+    monkeypatch.setattr(multipart, "IDLE_SECONDS", 0.1)
+    never = asyncio.Event()
+
+    async def stuck() -> AsyncIterator[bytes]:
+        yield FILE
+        async with asyncio.timeout(1):
+            await never.wait()
+
+    with pytest.MonkeyPatch.context() as patch:
+        from internal.api.routes import upload
+
+        patch.setattr(upload, "DRAIN_SECONDS", 0.1)
+        answer = await post(client, stuck())  # type: ignore[arg-type]
+    assert answer.json()["code"] == "UPLOAD_TIMEOUT"
+    assert await left_behind(parts) == (0, 0, 0)
+
+
+async def test_uploads_at_once_are_limited(client: httpx.AsyncClient, parts: Parts) -> None:
+    held = [await parts.storage.open_upload(f"uploads/x/{number}") for number in range(2)]
+    answer = await post(client, FILE + END)
+    assert (answer.status_code, answer.json()["code"]) == (503, "TOO_MANY_UPLOADS")
+    assert answer.headers["retry-after"]
+    for upload in held:
+        await upload.abort()
+    assert await left_behind(parts) == (0, 0, 0)
+
+
+def break_part(parts: Parts, monkeypatch: pytest.MonkeyPatch, part: str, method: str, error: Exception) -> None:
+    """A mock, because a real server cannot fail between two of our own lines on demand."""
+
+    def down(*_: Any, **__: Any) -> Any:
+        raise error
+
+    owner: Any = parts.database if part == "database" else parts.storage if part == "storage" else parts.broker
+    monkeypatch.setattr(type(owner), method, down)
+
+
+async def test_storage_down_is_503_and_nothing_is_half_made(
+    client: httpx.AsyncClient, parts: Parts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    break_part(parts, monkeypatch, "storage", "open_upload", StorageUnavailable())
+    answer = await post(client, FILE + END)
+    assert (answer.status_code, answer.json()["code"]) == (503, "STORAGE_UNAVAILABLE")
+    assert answer.headers["retry-after"] == "5"
+    assert (await left_behind(parts))[0] == 0
+
+
+async def test_database_down_is_503(client: httpx.AsyncClient, parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
+    break_part(parts, monkeypatch, "database", "write", DatabaseUnavailable())
+    answer = await post(client, FILE + END)
+    assert (answer.status_code, answer.json()["code"]) == (503, "DATABASE_UNAVAILABLE")
+    assert await left_behind(parts) == (0, 0, 0)
+
+
+async def test_broker_down_is_accepted_all_the_same(client: httpx.AsyncClient, parts: Parts) -> None:
+    await parts.broker.stop()
+    assert (await post(client, FILE + END)).status_code == 200
+    health = await client.get("/health")
+    assert health.status_code == 503
+    assert health.json()["checks"] == {"database": "ok", "broker": "down: BROKER_UNAVAILABLE", "storage": "ok"}
+    assert (await client.get("/live")).status_code == 200
+    assert (await client.get("/api/v1/stats")).status_code == 503
+
+
+async def test_a_part_that_hangs_is_down(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
+    import asyncio
+
+    async def hang(*_: Any) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(stats, "PATIENCE", 0.05)
+    monkeypatch.setattr(type(parts.broker), "ping", hang)
+    assert (await stats.health(parts)).checks["broker"] == "down: no answer"
+
+
+async def test_an_unforeseen_error_tells_nothing(
+    client: httpx.AsyncClient, parts: Parts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    break_part(parts, monkeypatch, "database", "read", RuntimeError("secret detail"))
+    for headers, text in (({}, "went wrong"), ({"Accept-Language": "vi"}, "lỗi")):
+        answer = await client.get("/health", headers=headers)
+        assert answer.status_code == 500
+        assert answer.json()["code"] == "INTERNAL"
+        assert text in answer.json()["detail"]
+        assert "secret" not in answer.text
+
+
+async def test_a_model_must_live_somewhere(client: httpx.AsyncClient, parts: Parts) -> None:
+    who = workers.Presence("w", workers.CONSUMER, "h", 1, "0", 1, ("base-q5_0", "demo-q5_0"))
+    async with parts.database.write() as session:
+        await workers.announce(session, who)
+    answer = await post(client, FILE + part("model", b"medium") + END)
+    assert answer.status_code == 422
+    assert "base-q5_0, demo-q5_0" in answer.json()["detail"]
+    assert answer.json()["errors"][0]["field"] == "model"
+    for asked, stored in ((b"base", "base-q5_0"), (b"demo-q5_0", "demo-q5_0"), (None, "base-q5_0")):
+        body = FILE + (part("model", asked) if asked else b"") + END
+        job_id = (await post(client, body)).json()["job_id"]
+        async with parts.database.read() as session:
+            assert (await session.execute(select(Job.model).where(Job.job_id == job_id))).scalar_one() == stored
+
+
+async def test_request_ids(client: httpx.AsyncClient) -> None:
+    assert (await client.get("/live", headers={"X-Request-ID": "mine-1"})).headers["x-request-id"] == "mine-1"
+    forged = await client.get("/live", headers={"X-Request-ID": "a b\tc" + "x" * 200})
+    assert len(forged.headers["x-request-id"]) == 32
+    assert (await client.get("/nowhere")).headers["x-request-id"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [("GET", "/nowhere", 404), ("PUT", "/live", 405), ("GET", "/api/v1/upload", 405), ("GET", "/api/v1/status/", 404)],
+)
+async def test_every_error_is_a_problem(client: httpx.AsyncClient, method: str, path: str, status: int) -> None:
+    answer = await client.request(method, path)
+    assert answer.status_code == status
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert isinstance(answer.json()["detail"], str)
+
+
+async def test_a_wrong_query_is_a_problem(client: httpx.AsyncClient) -> None:
+    job_id = (await post(client, FILE + END)).json()["job_id"]
+    answer = await client.get(f"/api/v1/result/{job_id}", params={"partial": "maybe"})
+    assert (answer.status_code, answer.json()["code"]) == (422, "INVALID_FIELD")
+
+
+async def test_never_null(client: httpx.AsyncClient) -> None:
+    job_id = (await post(client, FILE + END)).json()["job_id"]
+    assert (await client.get(f"/api/v1/status/{job_id}")).json()["progress"] == 0.0
+    partial = (await client.get(f"/api/v1/result/{job_id}", params={"partial": True})).json()
+    assert [partial[name] for name in ("text", "word_count", "duration_seconds", "processing_time")] == ["", 0, 0, 0]
+
+
+HIDDEN = {"/api/stt/upload", "/api/transcribe", "/api/stt/status/{job_id}", "/api/stt/result/{job_id}"}
+
+
+async def test_openapi_equals_the_routes(parts: Parts) -> None:
+    app = create_app(parts)
+    described = {(path, method.upper()) for path, item in app.openapi()["paths"].items() for method in item}
+    routes = set()
+    for route in app.routes:
+        for one in getattr(route, "routes", [route]):
+            if isinstance(one, APIRoute) and one.path not in HIDDEN:
+                routes |= {(one.path, method) for method in one.methods}
+    assert described >= routes
+    assert {path for path, _ in described} == {
+        *("/api/v1/upload", "/api/v1/status/{job_id}", "/api/v1/result/{job_id}", "/api/v1/download/{job_id}"),
+        *("/health", "/live", "/api/v1/stats", "/metrics", "/"),
+    }
+
+
+async def test_the_page_names_every_format(parts: Parts) -> None:
+    download = create_app(parts).openapi()["paths"]["/api/v1/download/{job_id}"]["get"]
+    described = next(item["description"] for item in download["parameters"] if item["name"] == "format")
+    assert described == ", ".join(formats())
+
+
+async def test_metrics_and_the_front_door(client: httpx.AsyncClient) -> None:
+    assert (await client.get("/")).json() == {
+        "service": "async-stt",
+        "version": bootstrap.VERSION,
+        "status": "running",
+        "docs": "/docs",
+    }
+    await client.get("/nowhere")
+    text = (await client.get("/metrics")).text
+    assert "stt_http_requests_total" in text
+    assert "process_cpu_seconds_total" in text
+    assert (await client.get("/docs")).status_code == 200
+
+
+async def test_a_broker_that_refuses_is_no_error_of_the_sender(
+    client: httpx.AsyncClient, parts: Parts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    break_part(parts, monkeypatch, "broker", "publish", BrokerUnavailable())
+    assert (await post(client, FILE + END)).status_code == 200
+    async with parts.database.read() as session:
+        job = (await session.execute(select(Job))).scalar_one()
+    assert job.due_at is not None, "the scheduler publishes it"
