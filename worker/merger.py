@@ -1,28 +1,18 @@
 """Put the chunks' segments together: nothing twice where chunks overlap, nothing lost.
 
-Where a cut fell in silence nothing is compared. Where two chunks share sound, a word belongs to the chunk on whose side
-of the overlap's middle it lies (`simple`); `smart` lets matching text overrule times that disagree; `none` only joins.
+Where a cut fell in silence nothing is compared. Where two chunks share sound, the cut goes through the middle of the
+shared stretch: a word belongs to the side it lies on (`simple`). `smart` first finds out which words both chunks heard,
+by time and text, so that a word whose two times lie on different sides still comes exactly once. `none` only joins.
 """
 
 from __future__ import annotations
 
-import re
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from rapidfuzz import fuzz
-
 from core.config import MergeMethod
 from core.domain.transcript import ChunkTranscript, Segment, Word
-
-SIMILAR = 80.0
-"""Per cent of likeness from which two words count as the same."""
-REACH = 1.5
-"""Seconds that the engine's times may be off at a cut."""
-MIN_RUN = 2
-"""Words that have to match in a row before text overrules times."""
-_PUNCTUATION = re.compile(r"[^\w]+")
+from worker.alignment import SLACK, Pair, Piece, centre, paired
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,21 +21,33 @@ class MergedSegment:
     segment: Segment
 
 
-@dataclass(slots=True)
-class _Piece:
-    """One word with its time, and the segment it came from: what an overlap is decided on."""
+@dataclass(frozen=True, slots=True)
+class _Shared:
+    """The stretch of the recording, in seconds, that two chunks both have."""
 
-    word: Word
-    source: int
+    start: float
+    end: float
+
+    @property
+    def middle(self) -> float:
+        return (self.start + self.end) / 2
+
+    def holds(self, piece: Piece) -> bool:
+        return self.start - SLACK < centre(piece.word) < self.end + SLACK
 
 
 def merge(chunks: Sequence[ChunkTranscript], method: MergeMethod) -> list[MergedSegment]:
-    """Segments of the whole recording in order; times in seconds, never running backwards."""
+    """Segments of the whole recording in order; times in seconds, none overlapping the next.
+
+    Chunks may be missing (a job still running): only neighbours are compared.
+    """
     kept: list[list[Segment]] = []
-    for index, chunk in enumerate(chunks):
-        segments = list(chunk.segments)
-        if index and chunk.overlap > 0 and method is not MergeMethod.NONE:
-            kept[-1], segments = _resolve(kept[-1], segments, chunk, method)
+    for place, chunk in enumerate(chunks):
+        segments = [segment for segment in chunk.segments if segment.text.strip()]
+        neighbours = place > 0 and chunks[place - 1].index == chunk.index - 1
+        if neighbours and chunk.overlap > 0 and method is not MergeMethod.NONE:
+            shared = _Shared(chunk.start, chunk.start + chunk.overlap)
+            kept[-1], segments = _resolve(kept[-1], segments, shared, method)
         kept.append(segments)
     merged = [
         MergedSegment(chunk.index, segment) for chunk, group in zip(chunks, kept, strict=True) for segment in group
@@ -54,67 +56,54 @@ def merge(chunks: Sequence[ChunkTranscript], method: MergeMethod) -> list[Merged
 
 
 def _resolve(
-    before: list[Segment], after: list[Segment], chunk: ChunkTranscript, method: MergeMethod
+    before: list[Segment], after: list[Segment], shared: _Shared, method: MergeMethod
 ) -> tuple[list[Segment], list[Segment]]:
-    """Decide the words of the overlap between two chunks."""
-    start, end = chunk.start, chunk.start + chunk.overlap
+    """Decide the words of the stretch that two chunks share."""
     left, right = _pieces(before), _pieces(after)
-    split = _by_text(left, right, start, end) if method is MergeMethod.SMART else None
-    keep_left, drop_right = split or _by_time(left, right, (start + end) / 2)
-    return _rebuilt(before, left[:keep_left]), _rebuilt(after, right[drop_right:])
+    pairs = paired(left, right, shared.start, shared.end) if method is MergeMethod.SMART else []
+    keep, drop = _between_pairs(left, right, pairs, shared) if pairs else _by_time(left, right, shared)
+    return _rebuilt(before, left[:keep]), _rebuilt(after, right[drop:])
 
 
-def _by_time(left: list[_Piece], right: list[_Piece], middle: float) -> tuple[int, int]:
-    """How many words of the left to keep, and of the right to drop: each belongs to its side of `middle`."""
-    keep = sum(1 for piece in left if _centre(piece.word) < middle)
-    drop = sum(1 for piece in right if _centre(piece.word) < middle)
+def _by_time(left: Sequence[Piece], right: Sequence[Piece], shared: _Shared) -> tuple[int, int]:
+    """How many words of the left to keep and of the right to drop: each belongs to its side of the middle.
+
+    Where one chunk heard nothing at all in the shared stretch, the other's words are no duplicates and all stay.
+    """
+    if not any(map(shared.holds, left)) or not any(map(shared.holds, right)):
+        return len(left), 0
+    keep = sum(1 for piece in left if centre(piece.word) < shared.middle)
+    drop = sum(1 for piece in right if centre(piece.word) < shared.middle)
     return keep, drop
 
 
-def _by_text(left: list[_Piece], right: list[_Piece], start: float, end: float) -> tuple[int, int] | None:
-    """The longest run of matching words that both chunks heard in the overlap; the cut goes through its middle."""
-    first_left = next((i for i, piece in enumerate(left) if piece.word.end > start - REACH), len(left))
-    last_right = next((i for i, piece in enumerate(right) if piece.word.start > end + REACH), len(right))
-    best = (0, 0, 0)
-    for i in range(first_left, len(left)):
-        for j in range(last_right):
-            length = _run(left, right[:last_right], i, j)
-            if length > best[0]:
-                best = (length, i, j)
-    length, i, j = best
-    if length < MIN_RUN:
-        return None
-    half = (length + 1) // 2
-    return i + half, j + half
+def _between_pairs(
+    left: Sequence[Piece], right: Sequence[Piece], pairs: Sequence[Pair], shared: _Shared
+) -> tuple[int, int]:
+    """As `_by_time`, with pairs never torn apart: the cut goes between the pairs left and right of the middle.
+
+    What only one of them heard between these two pairs, or heard differently, comes from one side, whole: from the one
+    with more words; before the first pair from the left and after the last from the right, which heard it from within.
+    """
+    after = next((k for k, pair in enumerate(pairs) if pair.time >= shared.middle), len(pairs))
+    first_left, first_right = (pairs[after - 1].left + 1, pairs[after - 1].right + 1) if after else (0, 0)
+    last_left, last_right = (pairs[after].left, pairs[after].right) if after < len(pairs) else (len(left), len(right))
+    lefts = sum(1 for piece in left[first_left:last_left] if shared.holds(piece))
+    rights = sum(1 for piece in right[first_right:last_right] if shared.holds(piece))
+    if after == 0:
+        return last_left, 0 if rights and not lefts else last_right
+    if after == len(pairs):
+        return last_left if lefts and not rights else first_left, first_right
+    return (last_left, last_right) if lefts >= rights else (first_left, first_right)
 
 
-def _run(left: list[_Piece], right: list[_Piece], i: int, j: int) -> int:
-    """How many words match in a row from left[i] and right[j] on, at times that agree."""
-    length = 0
-    while i + length < len(left) and j + length < len(right):
-        one, other = left[i + length].word, right[j + length].word
-        if abs(_centre(one) - _centre(other)) > REACH or not same_word(one.word, other.word):
-            break
-        length += 1
-    return length
+def _pieces(segments: Sequence[Segment]) -> list[Piece]:
+    return [Piece(word, index, _slack(segment)) for index, segment in enumerate(segments) for word in words_of(segment)]
 
 
-def same_word(one: str, other: str) -> bool:
-    """Alike but for case, punctuation and a letter heard differently."""
-    first, second = (plain(word) for word in (one, other))
-    return first == second or fuzz.ratio(first, second) >= SIMILAR
-
-
-def plain(word: str) -> str:
-    return _PUNCTUATION.sub("", unicodedata.normalize("NFC", word).casefold())
-
-
-def _centre(word: Word) -> float:
-    return (word.start + word.end) / 2
-
-
-def _pieces(segments: Sequence[Segment]) -> list[_Piece]:
-    return [_Piece(word, index) for index, segment in enumerate(segments) for word in words_of(segment)]
+def _slack(segment: Segment) -> float:
+    """Words spread over a segment may stand anywhere in it: text has to find them."""
+    return SLACK if segment.words else SLACK + (segment.end - segment.start) / 2
 
 
 def words_of(segment: Segment) -> list[Word]:
@@ -131,7 +120,7 @@ def words_of(segment: Segment) -> list[Word]:
     return words
 
 
-def _rebuilt(segments: Sequence[Segment], pieces: Sequence[_Piece]) -> list[Segment]:
+def _rebuilt(segments: Sequence[Segment], pieces: Sequence[Piece]) -> list[Segment]:
     """The segments with only these words left; one that kept all of them stays as it is."""
     result: list[Segment] = []
     for index, segment in enumerate(segments):
@@ -139,19 +128,29 @@ def _rebuilt(segments: Sequence[Segment], pieces: Sequence[_Piece]) -> list[Segm
         if len(words) == len(words_of(segment)):
             result.append(segment)
         elif words:
-            text = " ".join(word.word for word in words)
+            text = " ".join(word.word.strip() for word in words)
             mine = tuple(words) if segment.words else ()
             result.append(replace(segment, start=words[0].start, end=words[-1].end, text=text, words=mine))
     return result
 
 
 def _forwards(merged: Sequence[MergedSegment]) -> list[MergedSegment]:
-    """No segment starts before the one before it has started, none ends before it starts."""
+    """No segment ends before it starts or overlaps the next: where two do, both give way up to the middle."""
     result: list[MergedSegment] = []
-    latest = 0.0
     for item in merged:
-        start = max(item.segment.start, latest)
-        segment = replace(item.segment, start=start, end=max(item.segment.end, start))
-        latest = start
-        result.append(MergedSegment(item.chunk, segment))
+        start, end = max(item.segment.start, 0.0), item.segment.end
+        if result and start < result[-1].segment.end:
+            before = result[-1].segment
+            start = max(min((start + before.end) / 2, end), before.start)
+            result[-1] = replace(result[-1], segment=_within(before, before.start, start))
+        result.append(replace(item, segment=_within(item.segment, start, max(end, start))))
     return result
+
+
+def _within(segment: Segment, start: float, end: float) -> Segment:
+    """The segment from `start` to `end`, its words' times inside."""
+    words = tuple(
+        replace(word, start=min(max(word.start, start), end), end=min(max(word.end, start), end))
+        for word in segment.words
+    )
+    return replace(segment, start=start, end=end, words=words)

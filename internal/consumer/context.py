@@ -21,11 +21,13 @@ from internal.patience import Patience
 from internal.services import dead_letters
 from repositories import failures
 from repositories.claims import MAX_LOST, Claim
+from repositories.models import Job
 from worker.models import ModelCatalogue
 from worker.pool import Pool
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
+ClaimStep = Callable[..., Awaitable[tuple[Claim, Job] | None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,20 @@ class Context:
                 return await work(session, next(attempts))
 
         return await self.patience.run(once)
+
+    async def claim_job(self, claim: ClaimStep, delivery: Delivery, deadline: float) -> tuple[Claim, Job] | None:
+        """Take a job's step for `deadline` seconds; None: somebody else has it, or there is nothing to do."""
+        message = delivery.message
+        return await self.transaction(
+            lambda session, attempt: claim(
+                session,
+                message.job_id,
+                message.failures,
+                worker=self.worker_id,
+                deadline=deadline,
+                redelivered=delivery.redelivered or attempt > 0,
+            )
+        )
 
     def retry_delay(self, failures_so_far: int) -> float:
         """Seconds before the next attempt; the last configured delay where there are fewer."""

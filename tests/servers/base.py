@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Protocol
 
 import psutil
 
@@ -48,6 +49,18 @@ def wait_until(ready: Callable[[], bool], what: str, seconds: float = START_SECO
             last = error
         time.sleep(0.05)
     raise TimeoutError(f"{what} within {seconds} s ({last!r})")
+
+
+class Control(Protocol):
+    """What can be done to a server, whoever runs it."""
+
+    def start(self) -> None: ...
+    def stop(self) -> None: ...
+    def kill(self) -> None: ...
+    def pause(self) -> None: ...
+    def resume(self) -> None: ...
+    def restart(self) -> None: ...
+    def remove(self) -> None: ...
 
 
 class Server:

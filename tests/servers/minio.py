@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from tests.servers.base import Given, Server, Unavailable, free_port, wait_until
+from tests.servers.base import Control, Given, Server, Unavailable, free_port, wait_until
 
 IMAGE = os.environ.get("TEST_MINIO_IMAGE", "async-stt-minio:local")
 """Built by `make up` from deploy/minio.Dockerfile: the community's public image is gone."""
@@ -29,18 +29,10 @@ class Bucket:
     bucket: str
 
 
-class Minio(Protocol):
+class Minio(Control, Protocol):
     endpoint: str
     access_key: str
     secret_key: str
-
-    def start(self) -> None: ...
-    def stop(self) -> None: ...
-    def kill(self) -> None: ...
-    def pause(self) -> None: ...
-    def resume(self) -> None: ...
-    def restart(self) -> None: ...
-    def remove(self) -> None: ...
 
 
 class GivenMinio(Given):

@@ -13,23 +13,15 @@ from typing import Any, Protocol
 
 import asyncpg
 
-from tests.servers.base import Given, Server, Unavailable, free_port
+from tests.servers.base import Control, Given, Server, Unavailable, free_port
 
 IMAGE = "postgres:16-bookworm"
 
 
-class Postgres(Protocol):
+class Postgres(Control, Protocol):
     """`url` names a superuser's database, `postgresql://…/postgres`."""
 
     url: str
-
-    def start(self) -> None: ...
-    def stop(self) -> None: ...
-    def kill(self) -> None: ...
-    def pause(self) -> None: ...
-    def resume(self) -> None: ...
-    def restart(self) -> None: ...
-    def remove(self) -> None: ...
 
 
 class GivenPostgres(Given):

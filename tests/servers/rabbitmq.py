@@ -14,26 +14,18 @@ from urllib.parse import quote, urlsplit
 import httpx
 import psutil
 
-from tests.servers.base import Given, Server, Unavailable, free_port, wait_until
+from tests.servers.base import Control, Given, Server, Unavailable, free_port, wait_until
 
 IMAGE = "rabbitmq:4-management"
 PLUGINS = "[rabbitmq_management,rabbitmq_shovel,rabbitmq_shovel_management]."
 DEBIAN_PROGRAM = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
 
 
-class RabbitMQ(Protocol):
+class RabbitMQ(Control, Protocol):
     """`url` is an AMQP address with user and password; `management` the management API's, `http://user:pass@host:port`."""
 
     url: str
     management: str
-
-    def start(self) -> None: ...
-    def stop(self) -> None: ...
-    def kill(self) -> None: ...
-    def pause(self) -> None: ...
-    def resume(self) -> None: ...
-    def restart(self) -> None: ...
-    def remove(self) -> None: ...
 
 
 class GivenRabbitMQ(Given):

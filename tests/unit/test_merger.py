@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from core.config import MergeMethod
 from core.domain.transcript import ChunkTranscript, Segment, Word
-from worker.merger import merge, same_word, words_of
+from worker.alignment import same_word
+from worker.merger import merge, words_of
 
 
 def segment(words: list[Word], with_words: bool = True) -> Segment:
@@ -104,30 +105,167 @@ def test_evenly_spread_words_fill_their_segment() -> None:
     ]
 
 
+def test_repeated_words_that_both_chunks_heard_in_full_come_as_often_as_they_were_said() -> None:
+    """A longer run of matches at shifted times must not win over a shorter one at the right times."""
+    times = [6.0 + 0.4 * number for number in range(12)]
+    early, late = (said(*(("no", at) for at in times if low <= at <= high)) for low, high in ((0, 9.6), (7, 20)))
+    assert merged_text([chunk(0, 0, 10, early), chunk(1, 7, 17, late, overlap=3)]).split() == ["no"] * 12
+
+
+@pytest.mark.parametrize(("early", "late"), [(8.5, 8.1), (8.1, 8.5)])
+def test_one_word_whose_two_times_lie_on_both_sides_of_the_middle(early: float, late: float) -> None:
+    chunks = [
+        chunk(0, 0, 10, said(("alpha", 2), ("mid", early))),
+        chunk(1, 7, 17, said(("mid", late), ("omega", 12)), overlap=3),
+    ]
+    assert merged_text(chunks) == "alpha mid omega"
+
+
+def test_the_same_word_said_again_after_the_cut_is_no_duplicate() -> None:
+    chunks = [chunk(0, 0, 10, said(("yes", 7.3))), chunk(1, 7, 17, said(("yes", 7.3), ("yes", 8.9)), overlap=3)]
+    assert merged_text(chunks) == "yes yes"
+
+
+@pytest.mark.parametrize("method", [MergeMethod.SMART, MergeMethod.SIMPLE])
+@pytest.mark.parametrize("early", [said(("a", 1)), []])
+def test_what_only_the_later_chunk_heard_stays(early: list[Word], method: MergeMethod) -> None:
+    late = said(("b", 7.3), ("c", 8), ("d", 12))
+    merged = merged_text([chunk(0, 0, 10, early), chunk(1, 7, 17, late, overlap=3)], method)
+    assert merged.split() == [word.word for word in early + late]
+
+
+def test_what_only_the_earlier_chunk_heard_stays() -> None:
+    chunks = [chunk(0, 0, 10, said(("a", 1), ("b", 9))), chunk(1, 7, 17, said(("c", 14)), overlap=3)]
+    assert merged_text(chunks) == "a b c"
+
+
+def test_a_word_heard_differently_comes_once() -> None:
+    chunks = [
+        chunk(0, 0, 10, said(("alpha", 7.2), ("hive", 8.4), ("beta", 9.2))),
+        chunk(1, 7, 17, said(("alpha", 7.2), ("five", 8.2), ("beta", 9.2), ("gamma", 11)), overlap=3),
+    ]
+    words = merged_text(chunks).split()
+    assert [words[0], *words[2:]] == ["alpha", "beta", "gamma"]
+    assert words[1] in ("hive", "five")
+
+
+def test_a_word_cut_off_at_the_end_of_a_chunk_gives_way_to_the_whole_one() -> None:
+    chunks = [
+        chunk(0, 0, 10, said(("the", 8.8), ("encyclo", 9.6))),
+        chunk(1, 7, 17, said(("the", 8.8), ("encyclopaedia", 9.6), ("says", 10.9)), overlap=3),
+    ]
+    assert merged_text(chunks) == "the encyclopaedia says"
+
+
+def test_while_the_chunk_before_is_missing_nothing_is_dropped() -> None:
+    """The text so far of a running job: chunk 1 is not there yet."""
+    chunks = [chunk(0, 0, 10, said(("a", 9.5))), chunk(2, 14, 24, said(("b", 14.2), ("c", 16)), overlap=3)]
+    assert merged_text(chunks) == "a b c"
+
+
+def test_a_split_segment_keeps_its_confidence_and_gets_the_times_of_its_words() -> None:
+    chunks = [
+        chunk(0, 0, 10, said(("alpha", 7.1), ("beta", 9.1))),
+        chunk(1, 7, 17, said(("alpha", 7.1), ("beta", 9.1), ("gamma", 12.0)), overlap=3),
+    ]
+    last = merge(chunks, MergeMethod.SMART)[-1]
+    assert (last.chunk, last.segment.confidence, last.segment.start) == (1, 0.9, 9.1)
+    assert [word.word for word in last.segment.words] == ["beta", "gamma"]
+
+
+def test_segments_without_text_go() -> None:
+    blank = ChunkTranscript(0, 0, 5, (Segment(0, 1, "a", 0.9), Segment(1, 2, " ", 0.9), Segment(2, 3, "b", 0.9)))
+    assert merged_text([blank]) == "a b"
+
+
+def test_overlapping_segments_both_give_way() -> None:
+    chunks = [ChunkTranscript(0, 0, 9, (segment(said(("a", 1.0))), Segment(1.2, 3.0, "b", 0.9)))]
+    one, other = (item.segment for item in merge(chunks, MergeMethod.SMART))
+    assert one.end == other.start == pytest.approx(1.3)
+    assert one.words[0].end == one.end
+
+
+ANY_TIME = st.floats(-1, 40)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.tuples(ANY_TIME, ANY_TIME), max_size=12), st.sampled_from(list(MergeMethod)))
+def test_whatever_the_times_segments_come_one_after_another(
+    times: list[tuple[float, float]], method: MergeMethod
+) -> None:
+    segments = tuple(Segment(start, end, f"w{n}", 0.5) for n, (start, end) in enumerate(times))
+    chunks = [ChunkTranscript(0, 0, 20, segments[:6]), ChunkTranscript(1, 17, 40, segments[6:], 3.0)]
+    edges = [edge for item in merge(chunks, method) for edge in (item.segment.start, item.segment.end)]
+    assert edges == sorted(edges)
+
+
 def _names() -> list[str]:
     """Words that no fuzzy match takes for one another."""
     return ["".join(letters) * 2 for letters in itertools.product("bdfgklmnprst", "aeiou", "vwxzj")]
 
 
-@settings(max_examples=150, deadline=None)
-@given(
-    st.integers(20, 150),
-    st.sampled_from([3.0, 5.0]),
-    st.lists(st.floats(-0.3, 0.3), min_size=1, max_size=20),
-    st.booleans(),
-)
-def test_known_words_in_overlapping_chunks(count: int, overlap: float, jitter: list[float], shuffled: bool) -> None:
-    """Distinct words on a time line, cut into windows that share `overlap` seconds, their times jittered."""
-    names = _names()[:count] if not shuffled else _names()[::-1][:count]
-    truth = [Word(name, index * 0.6, index * 0.6 + 0.5, 0.9) for index, name in enumerate(names)]
+def _windows(
+    truth: list[Word], overlap: float, jitter: list[float], per_segment: int, with_words: bool = True
+) -> list[ChunkTranscript]:
+    """What 12 s windows that share `overlap` seconds hear of known words, each word's time off by a jitter."""
     noise = itertools.cycle(jitter)
     chunks: list[ChunkTranscript] = []
     start, length = 0.0, 12.0
-    end_of_all = truth[-1].end
-    while not chunks or chunks[-1].end < end_of_all:
+    while not chunks or chunks[-1].end < truth[-1].end:
         inside = [word for word in truth if word.start >= start and word.end <= start + length]
         moved = [Word(w.word, w.start + (d := next(noise)), w.end + d, 0.9) for w in inside]
-        shared = overlap if chunks else 0.0
-        chunks.append(ChunkTranscript(len(chunks), start, start + length, (segment(moved),) if moved else (), shared))
+        groups = [moved[at : at + per_segment] for at in range(0, len(moved), per_segment)]
+        segments = tuple(segment(group, with_words) for group in groups)
+        chunks.append(ChunkTranscript(len(chunks), start, start + length, segments, overlap if chunks else 0.0))
         start += length - overlap
+    return chunks
+
+
+def _spoken(names: list[str], gaps: list[float]) -> list[Word]:
+    """Words of 0.3 s with these pauses between them, over and over."""
+    words, at = [], 0.0
+    for name, gap in zip(names, itertools.cycle(gaps), strict=False):
+        words.append(Word(name, at, at + 0.3, 0.9))
+        at += 0.3 + gap
+    return words
+
+
+OVERLAPS = st.sampled_from([3.0, 5.0])
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.integers(5, 120),
+    st.lists(st.floats(0.1, 4), min_size=1, max_size=6),
+    OVERLAPS,
+    st.lists(st.floats(-0.3, 0.3), min_size=1, max_size=20),
+    st.integers(1, 40),
+)
+def test_known_words_in_overlapping_chunks(
+    count: int, gaps: list[float], overlap: float, jitter: list[float], per_segment: int
+) -> None:
+    """Distinct words on a time line: each comes once, in order, however the times are off and segments are cut."""
+    truth = _spoken(_names()[:count], gaps)
+    assert merged_text(_windows(truth, overlap, jitter, per_segment)).split() == [word.word for word in truth]
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(st.sampled_from(["one", "two", "no"]), min_size=5, max_size=100),
+    OVERLAPS,
+    st.lists(st.floats(-0.1, 0.1), min_size=1, max_size=20),
+)
+def test_repeated_words_in_overlapping_chunks(names: list[str], overlap: float, jitter: list[float]) -> None:
+    """Three words over and over, half a second apart: times tell them apart."""
+    chunks = _windows(_spoken(names, [0.2]), overlap, jitter, 8)
     assert merged_text(chunks).split() == names
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.integers(5, 120), st.lists(st.floats(0.1, 2), min_size=1, max_size=6), OVERLAPS, st.integers(2, 40))
+def test_known_words_without_times_of_their_own(
+    count: int, gaps: list[float], overlap: float, per_segment: int
+) -> None:
+    truth = _spoken(_names()[:count], gaps)
+    chunks = _windows(truth, overlap, [0.0], per_segment, with_words=False)
+    assert merged_text(chunks).split() == [word.word for word in truth]

@@ -33,16 +33,7 @@ class FinaliseHandler:
 
     async def __call__(self, delivery: Delivery) -> Verdict:
         message = delivery.message
-        taken = await self.context.transaction(
-            lambda session, attempt: claims.claim_finalise(
-                session,
-                message.job_id,
-                message.failures,
-                worker=self.context.worker_id,
-                deadline=DEADLINE,
-                redelivered=delivery.redelivered or attempt > 0,
-            )
-        )
+        taken = await self.context.claim_job(claims.claim_finalise, delivery, DEADLINE)
         if taken is None:
             return Ack()
         claim, job = taken

@@ -45,16 +45,7 @@ class PrepareHandler:
             model = await choose(self.context, message.model, message.language)
             if model is None:
                 return Retry(self.context.retry_delay(99))
-            taken = await self.context.transaction(
-                lambda session, attempt: claims.claim_prepare(
-                    session,
-                    message.job_id,
-                    message.failures,
-                    worker=self.context.worker_id,
-                    deadline=DEADLINE,
-                    redelivered=delivery.redelivered or attempt > 0,
-                )
-            )
+            taken = await self.context.claim_job(claims.claim_prepare, delivery, DEADLINE)
             if taken is None:
                 return Ack()
             claim, job = taken
