@@ -17,6 +17,8 @@ SLACK = 0.75
 """Seconds that the engine's own word times may be off."""
 TIME_WEIGHT = 0.9
 """Share of a pair's worth that goes with the largest difference in time: without it, repeated words slip by one."""
+SURE = 1 - TIME_WEIGHT / 2
+"""Worth from which a match counts alone: half the difference in time that is allowed at all."""
 _PUNCTUATION = re.compile(r"[^\w]+")
 
 
@@ -36,7 +38,6 @@ class Pair:
     left: int
     right: int
     time: float
-    apart: float
 
 
 def paired(left: Sequence[Piece], right: Sequence[Piece], start: float, end: float) -> list[Pair]:
@@ -47,20 +48,17 @@ def paired(left: Sequence[Piece], right: Sequence[Piece], start: float, end: flo
     """
     first_left = next((i for i, piece in enumerate(left) if piece.word.end > start - piece.slack), len(left))
     last_right = next((j for j, piece in enumerate(right) if piece.word.start > end + piece.slack), len(right))
-    pairs = [
-        Pair(first_left + i, j, (centre(left[first_left + i].word) + centre(right[j].word)) / 2, apart)
-        for i, j, apart in _aligned(left[first_left:], right[:last_right])
+    found = _aligned(left[first_left:], right[:last_right])
+    known = [(first_left + i, j) for i, j in found]
+    return [
+        Pair(i, j, (centre(left[i].word) + centre(right[j].word)) / 2)
+        for i, j in known
+        if _worth(left[i], right[j]) >= SURE or (i - 1, j - 1) in known or (i + 1, j + 1) in known
     ]
-    known = {(pair.left, pair.right) for pair in pairs}
-    return [pair for pair in pairs if pair.apart <= SLACK or _in_a_run(pair, known)]
 
 
-def _in_a_run(pair: Pair, known: set[tuple[int, int]]) -> bool:
-    return any((pair.left + step, pair.right + step) in known for step in (-1, 1))
-
-
-def _aligned(left: Sequence[Piece], right: Sequence[Piece]) -> list[tuple[int, int, float]]:
-    """The best alignment (longest common subsequence, weighted): places, and how far apart in seconds."""
+def _aligned(left: Sequence[Piece], right: Sequence[Piece]) -> list[tuple[int, int]]:
+    """Places of the best alignment (longest common subsequence, weighted)."""
     worth = [[0.0] * (len(right) + 1) for _ in range(len(left) + 1)]
     texts_left, texts_right = ([plain(piece.word.word) for piece in side] for side in (left, right))
     for i in reversed(range(len(left))):
@@ -71,9 +69,7 @@ def _aligned(left: Sequence[Piece], right: Sequence[Piece]) -> list[tuple[int, i
     return _path(left, right, worth)
 
 
-def _path(
-    left: Sequence[Piece], right: Sequence[Piece], worth: Sequence[Sequence[float]]
-) -> list[tuple[int, int, float]]:
+def _path(left: Sequence[Piece], right: Sequence[Piece], worth: Sequence[Sequence[float]]) -> list[tuple[int, int]]:
     """Walk the table from its start: what is not skipped for free is a match."""
     found, i, j = [], 0, 0
     while i < len(left) and j < len(right):
@@ -82,7 +78,7 @@ def _path(
         elif worth[i][j] == worth[i][j + 1]:
             j += 1
         else:
-            found.append((i, j, abs(centre(left[i].word) - centre(right[j].word))))
+            found.append((i, j))
             i, j = i + 1, j + 1
     return found
 
