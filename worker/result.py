@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import Any
 
 from core.config import MergeMethod
 from core.domain.job import JobStatus
 from core.domain.result import Result, ResultChunk, ResultModel, ResultSegment, Timings
-from core.domain.transcript import ChunkTranscript
+from core.domain.transcript import ChunkTranscript, Word
 from worker.merger import MergedSegment, merge
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +42,11 @@ def build_result(facts: JobFacts, chunks: Sequence[ChunkTranscript], method: Mer
     text = " ".join(segment.text for segment in segments)
     return Result(
         job_id=facts.job_id,
-        timestamp=facts.timestamp.isoformat(),
+        timestamp=facts.timestamp.astimezone(UTC).isoformat(),
         status=JobStatus.COMPLETED.value,
         language=facts.language,
         detected_language=facts.detected_language,
-        model=ResultModel(facts.model, facts.file_sha256, facts.engine_version, facts.options),
+        model=ResultModel(facts.model, facts.file_sha256, facts.engine_version, _in_order(facts.options)),
         duration_seconds=round(facts.duration_seconds, 3),
         text=text,
         word_count=len(text.split()),
@@ -57,9 +60,31 @@ def build_result(facts: JobFacts, chunks: Sequence[ChunkTranscript], method: Mer
 
 def _segment(number: int, merged: MergedSegment) -> ResultSegment:
     segment = merged.segment
-    text = unicodedata.normalize("NFC", segment.text).strip()
     start, end = round(segment.start, 3), round(segment.end, 3)
-    return ResultSegment(number, merged.chunk, start, end, text, round(segment.confidence, 4), segment.words)
+    words = tuple(_word(word) for word in segment.words)
+    return ResultSegment(
+        number,
+        merged.chunk,
+        start,
+        end,
+        clean(segment.text),
+        round(segment.confidence, 4),
+        tuple(word for word in words if word.word),
+    )
+
+
+def _word(word: Word) -> Word:
+    return replace(word, word=clean(word.word), start=round(word.start, 3), end=round(word.end, 3))
+
+
+def clean(text: str) -> str:
+    """NFC, one space between words, no control characters: fit for every format."""
+    return " ".join(_CONTROL.sub(" ", unicodedata.normalize("NFC", text)).split())
+
+
+def _in_order(options: dict[str, Any]) -> dict[str, Any]:
+    """By name: databases return the keys of JSON in an order of their own."""
+    return dict(sorted(options.items()))
 
 
 def confidence(segments: Sequence[ResultSegment]) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -53,6 +54,8 @@ class Timings:
 
 @dataclass(frozen=True, slots=True)
 class Result:
+    """timestamp: ISO 8601 UTC; texts in NFC; nothing is ever null: no speech is text "" and confidence 0."""
+
     job_id: str
     timestamp: str
     status: str
@@ -75,6 +78,10 @@ class Result:
             if not segment["words"]:
                 del segment["words"]
         return data
+
+    def to_bytes(self) -> bytes:
+        """The result file: UTF-8, keys in the order of the contract, so that equal results are equal bytes."""
+        return (json.dumps(self.to_json(), ensure_ascii=False, indent=1) + "\n").encode()
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Result:

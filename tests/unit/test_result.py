@@ -1,0 +1,132 @@
+"""The result of a job: figures, the file's keys, and the same bytes from the same rows."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import unicodedata
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta, timezone
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from core.config import MergeMethod
+from core.domain.result import Result
+from core.domain.transcript import ChunkTranscript, Segment, Word
+from worker.result import JobFacts, build_result, clean, confidence
+
+FACTS = JobFacts(
+    job_id="5f0c",
+    timestamp=datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC),
+    language="auto",
+    detected_language="vi",
+    model="demo-q5_0",
+    file_sha256="ab" * 32,
+    engine_version="engine 1.0",
+    options={"prompt": "Mai", "chunk_strategy": "hybrid"},
+    duration_seconds=20.0,
+    download_seconds=0.25,
+    decode_seconds=0.5,
+    total_seconds=6.125,
+)
+WORDS = (Word("xin", 0.0, 0.5, 0.9), Word("chào", 0.5, 1.0, 0.7))
+CHUNKS = (
+    ChunkTranscript(0, 0.0, 10.0, (Segment(0.0, 1.0, " xin chào ", 0.8, WORDS),), attempts=2, seconds=3.0),
+    ChunkTranscript(1, 10.0, 20.0, (Segment(12.0, 14.0, "tạm biệt nhé", 0.6),), seconds=1.0),
+)
+
+
+def built(*chunks: ChunkTranscript, facts: JobFacts = FACTS) -> Result:
+    return build_result(facts, chunks, MergeMethod.SMART)
+
+
+def test_the_file_has_the_keys_of_the_contract_in_its_order() -> None:
+    data = built(*CHUNKS).to_json()
+    assert list(data) == (
+        "job_id timestamp status language detected_language model duration_seconds text word_count character_count "
+        "confidence segments chunks timings"
+    ).split(" ")
+    assert list(data["model"]) == ["name", "file_sha256", "engine_version", "options"]
+    assert list(data["segments"][0]) == ["id", "chunk", "start", "end", "text", "confidence", "words"]
+    assert list(data["segments"][0]["words"][0]) == ["word", "start", "end", "probability"]
+    assert list(data["chunks"][0]) == ["index", "start", "end", "attempts", "seconds"]
+    assert list(data["timings"]) == ["download", "decode", "chunks", "total", "real_time_factor"]
+
+
+def test_words_are_left_out_where_there_are_none() -> None:
+    assert ["words" in segment for segment in built(*CHUNKS).to_json()["segments"]] == [True, False]
+
+
+def test_figures() -> None:
+    result = built(*CHUNKS)
+    assert result.text == "xin chào tạm biệt nhé"
+    assert (result.word_count, result.character_count) == (5, 21)
+    assert result.confidence == pytest.approx((0.8 * 2 + 0.6 * 3) / 5)
+    assert (result.timings.chunks, result.timings.real_time_factor) == (4.0, 0.2)
+    assert (result.timings.download, result.timings.decode, result.timings.total) == (0.25, 0.5, 6.125)
+    assert [(segment.id, segment.chunk) for segment in result.segments] == [(0, 0), (1, 1)]
+    assert [(chunk.attempts, chunk.seconds) for chunk in result.chunks] == [(2, 3.0), (1, 1.0)]
+
+
+def test_nobody_spoke() -> None:
+    result = built(facts=replace(FACTS, duration_seconds=0.0))
+    assert (result.status, result.text, result.word_count, result.character_count) == ("COMPLETED", "", 0, 0)
+    assert (result.confidence, result.timings.real_time_factor, result.segments) == (0.0, 0.0, ())
+    assert confidence([]) == 0.0
+
+
+def test_nothing_in_the_file_is_null() -> None:
+    assert b"null" not in built(*CHUNKS).to_bytes()
+    assert b"null" not in built().to_bytes()
+
+
+def test_the_same_rows_give_the_same_bytes() -> None:
+    """Also where the database hands back the options in another order and the time in another zone."""
+    options = dict(reversed(FACTS.options.items()))
+    hanoi = FACTS.timestamp.astimezone(timezone(timedelta(hours=7)))
+    again = built(*CHUNKS, facts=replace(FACTS, options=options, timestamp=hanoi))
+    assert again.to_bytes() == built(*CHUNKS).to_bytes()
+    assert again.timestamp == "2026-01-02T03:04:05+00:00"
+
+
+def test_text_is_composed() -> None:
+    taken_apart = unicodedata.normalize("NFD", "Tiếng Việt")
+    word = Word(taken_apart, 0.0, 1.0, 0.9)
+    result = built(ChunkTranscript(0, 0, 2, (Segment(0.0, 1.0, taken_apart, 0.9, (word,)),)))
+    assert result.text == result.segments[0].words[0].word == "Tiếng Việt"
+    assert unicodedata.is_normalized("NFC", result.to_bytes().decode())
+    assert result.character_count == 10
+
+
+@pytest.mark.parametrize(
+    ("text", "cleaned"),
+    [(" a\tb\nc ", "a b c"), ("a\x00b\x1bc", "a b c"), ("a\u2028b", "a b"), ("e\u0301", "é"), ("\n", "")],
+)
+def test_text_is_cleaned(text: str, cleaned: str) -> None:
+    assert clean(text) == cleaned
+
+
+def test_times_are_rounded_to_milliseconds() -> None:
+    word = Word("a", 0.123456, 0.98765, 0.5)
+    (segment,) = built(ChunkTranscript(0, 0, 2, (Segment(0.123456, 0.98765, "a", 0.123456, (word,)),))).segments
+    assert (segment.start, segment.end, segment.confidence) == (0.123, 0.988, 0.1235)
+    assert (segment.words[0].start, segment.words[0].end) == (0.123, 0.988)
+
+
+ROWS = st.lists(st.tuples(st.text(max_size=40), st.floats(0, 100), st.floats(0, 9), st.floats(0, 1)), max_size=8)
+
+
+@settings(max_examples=150, deadline=None)
+@given(ROWS)
+def test_any_rows_survive_the_file(rows: list[tuple[str, float, float, float]]) -> None:
+    segments = tuple(
+        Segment(start, start + length, text, sure) for text, start, length, sure in rows if text.isprintable()
+    )
+    result = built(ChunkTranscript(0, 0.0, 110.0, segments))
+    assert Result.from_json(json.loads(result.to_bytes())) == result
+    assert result.text == " ".join(segment.text for segment in result.segments)
+    assert result.word_count == len(result.text.split(" ")) if result.text else result.word_count == 0
+    assert 0 <= result.confidence <= 1
+    assert all(one.end <= other.start for one, other in itertools.pairwise(result.segments))
