@@ -38,7 +38,8 @@ class JobFacts:
 
 def build_result(facts: JobFacts, chunks: Sequence[ChunkTranscript], method: MergeMethod) -> Result:
     """Merge and count. A recording in which nobody speaks has empty text and confidence 0."""
-    segments = [_segment(number, merged) for number, merged in enumerate(merge(chunks, method))]
+    heard = [merged for merged in merge(chunks, method) if clean(merged.segment.text)]
+    segments = [_segment(number, merged) for number, merged in enumerate(heard)]
     text = " ".join(segment.text for segment in segments)
     return Result(
         job_id=facts.job_id,

@@ -10,7 +10,7 @@ BLOCKS = 4
 
 
 class Aborted(Exception):
-    """The writer gave up: the reading side gets this instead of more bytes."""
+    """One side gave up: the reader gets this instead of more bytes, the writer instead of more room."""
 
 
 class Pipe:
@@ -18,55 +18,77 @@ class Pipe:
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._places = asyncio.Semaphore(BLOCKS)
-        self._blocks: queue.SimpleQueue[bytes | Exception | None] = queue.SimpleQueue()
+        self._room = asyncio.Semaphore(BLOCKS)
+        self._blocks: queue.SimpleQueue[bytearray | Aborted | None] = queue.SimpleQueue()
         self._gathered = bytearray()
-        self._left = b""
+        self._left = memoryview(b"")
         self._ended = False
         self._reader_gone = False
 
     async def write(self, data: bytes) -> None:
-        """Raises Aborted when the reader has gone."""
-        self._gathered += data
-        while len(self._gathered) >= BLOCK:
-            block = bytes(self._gathered[:BLOCK])
-            del self._gathered[:BLOCK]
-            await self._send(block)
+        """Gather small pieces into blocks; wait for room without holding a thread. Raises Aborted.
+
+        A cancelled write may have handed over a part of its bytes, so the reader is told to give up.
+        """
+        rest = memoryview(data)
+        try:
+            self._check()
+            while rest:
+                take = BLOCK - len(self._gathered)
+                self._gathered += rest[:take]
+                rest = rest[take:]
+                if len(self._gathered) == BLOCK:
+                    await self._flush()
+        except asyncio.CancelledError:
+            self.fail()
+            raise
 
     async def end(self) -> None:
+        """Raises Aborted."""
+        self._check()
         if self._gathered:
-            await self._send(bytes(self._gathered))
-            self._gathered.clear()
+            await self._flush()
         self._blocks.put(None)
 
     def fail(self) -> None:
         self._blocks.put(Aborted())
 
     def reader_gone(self) -> None:
-        """Wake writers: nobody will read any more."""
+        """Nobody will read any more: this write and every later one raises."""
         self._reader_gone = True
-        for _ in range(BLOCKS):
-            self._places.release()
+        self._room.release()
 
-    async def _send(self, block: bytes) -> None:
-        await self._places.acquire()
+    def _check(self) -> None:
         if self._reader_gone:
             raise Aborted
-        self._blocks.put(block)
+
+    async def _flush(self) -> None:
+        await self._room.acquire()
+        if self._reader_gone:
+            self._room.release()  # for the next who waits
+            raise Aborted
+        self._blocks.put(self._gathered)
+        self._gathered = bytearray()
 
     def read(self, size: int) -> bytes:
         """Exactly `size` bytes, less only at the end; joined once, because short reads make the SDK quadratic."""
-        pieces, have = [self._left], len(self._left)
-        while have < size and not self._ended:
-            block = self._blocks.get()
-            if isinstance(block, Exception):
-                raise block
-            if block is None:
-                self._ended = True
-                break
-            self._loop.call_soon_threadsafe(self._places.release)
-            pieces.append(block)
-            have += len(block)
-        data = b"".join(pieces)
-        self._left = data[size:]
-        return data[:size]
+        pieces: list[memoryview] = []
+        while size and self._more():
+            piece, self._left = self._left[:size], self._left[size:]
+            pieces.append(piece)
+            size -= len(piece)
+        return b"".join(pieces)
+
+    def _more(self) -> bool:
+        """Wait for the next block where the last one is used up; False at the end. Raises Aborted."""
+        if self._left or self._ended:
+            return bool(self._left)
+        block = self._blocks.get()
+        if isinstance(block, Aborted):
+            raise block
+        if block is None:
+            self._ended = True
+            return False
+        self._loop.call_soon_threadsafe(self._room.release)
+        self._left = memoryview(block)
+        return True

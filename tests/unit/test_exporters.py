@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import html
 import io
 import itertools
 import json
@@ -18,7 +19,7 @@ from core.config import MergeMethod
 from core.domain.result import Result
 from core.domain.transcript import ChunkTranscript, Segment, Word
 from worker.exporters import formats
-from worker.exporters.cues import LONGEST_TEXT, cues
+from worker.exporters.cues import LONGEST_TEXT, clock, cues
 from worker.result import JobFacts, build_result
 
 FACTS = JobFacts(
@@ -108,20 +109,64 @@ def test_words_survive_the_round_trip() -> None:
     assert Result.from_json(json.loads(exported("json", spoken))) == spoken
 
 
-NASTY = st.text(st.characters(codec="utf-8", exclude_categories=("Cs", "Cc")), min_size=1, max_size=60)
+def test_a_word_that_lasts_for_ever_is_shown_for_seven_seconds() -> None:
+    (cue,) = cues(result(Segment(1.0, 29.0, "Hello", 0.9)))
+    assert (cue.start, cue.end) == (1000, 8000)
 
 
-@settings(max_examples=100, deadline=None)
-@given(st.lists(st.tuples(NASTY, st.floats(0, 500), st.floats(0, 20)), max_size=8))
-def test_any_text_and_times_are_valid_subtitles(rows: list[tuple[str, float, float]]) -> None:
-    segments = [Segment(start, start + length, text, 0.5) for text, start, length in sorted(rows, key=lambda r: r[1])]
-    made = result(*segments)
+def test_segments_without_length_still_show() -> None:
+    found = list(cues(result(*(Segment(1.0, 1.0, text, 0.9) for text in "abc"))))
+    assert [(cue.start, cue.end) for cue in found] == [(1000, 1040), (1040, 1080), (1080, 1120)]
+
+
+@pytest.mark.parametrize(
+    ("milliseconds", "shown"), [(0, "00:00:00,000"), (3_661_001, "01:01:01,001"), (360_000_000, "100:00:00,000")]
+)
+def test_clock(milliseconds: int, shown: str) -> None:
+    assert clock(milliseconds, ",") == shown
+
+
+NASTY = st.text(st.characters(codec="utf-8"), min_size=1, max_size=120)
+ROWS = st.lists(st.tuples(NASTY, st.floats(0, 500), st.floats(0, 20), st.booleans()), max_size=8)
+
+
+def nasty(rows: list[tuple[str, float, float, bool]]) -> Result:
+    """Segments of any text and times, some with words whose times run as they like."""
+    segments = []
+    for text, start, length, with_words in sorted(rows, key=lambda row: row[1]):
+        parts = text.split() if with_words else []
+        words = tuple(Word(part, start + n % 3, start + length, 0.5) for n, part in enumerate(parts))
+        segments.append(Segment(start, start + length, text, 0.5, words))
+    return result(*segments)
+
+
+@settings(max_examples=150, deadline=None)
+@given(ROWS)
+def test_any_text_and_times_are_valid_subtitles(rows: list[tuple[str, float, float, bool]]) -> None:
+    made = nasty(rows)
     parsed = list(srt.parse(exported("srt", made)))
     listed = list(cues(made))
     assert len(parsed) == len(listed)
-    assert all(cue.start < cue.end for cue in parsed)
+    assert all(0 < (cue.end - cue.start).total_seconds() <= 7 for cue in parsed)
     assert all(one.end <= other.start for one, other in itertools.pairwise(parsed))
-    assert len(webvtt.from_string(exported("vtt", made)).captions) == len(listed)
+    captions = webvtt.from_string(exported("vtt", made)).captions
+    assert [html.unescape(caption.raw_text) for caption in captions] == [cue.text for cue in listed]
+
+
+@settings(max_examples=150, deadline=None)
+@given(ROWS)
+def test_any_text_keeps_to_its_row_of_the_table(rows: list[tuple[str, float, float, bool]]) -> None:
+    made = nasty(rows)
+    table = list(csv.reader(io.StringIO(exported("tsv", made), newline="\n"), delimiter="\t", quoting=csv.QUOTE_NONE))
+    assert table[1:] == [[str(round(s.start * 1000)), str(round(s.end * 1000)), s.text] for s in made.segments]
+
+
+@settings(max_examples=100, deadline=None)
+@given(ROWS)
+def test_plain_text_has_every_word(rows: list[tuple[str, float, float, bool]]) -> None:
+    made = nasty(rows)
+    assert exported("txt", made).split() == made.text.split()
+    assert exported("txt", made).endswith("\n") == bool(made.segments)
 
 
 def test_markup_is_escaped_in_vtt() -> None:

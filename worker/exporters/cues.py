@@ -12,7 +12,9 @@ from worker.merger import words_of
 LONGEST_TEXT = 84
 """Characters: two lines of 42, the usual limit of broadcasters."""
 LONGEST_TIME = 7.0
+"""Seconds. A single word that claims to last longer (the engine's guess in a silence) is shown this long."""
 SHORTEST_TIME = 0.04
+"""Seconds: one frame at 25 a second."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,11 +28,11 @@ class Cue:
 
 def cues(result: Result) -> Iterator[Cue]:
     """In order, none overlapping the next, none empty."""
-    latest = 0
+    latest, shortest, longest = 0, round(SHORTEST_TIME * 1000), round(LONGEST_TIME * 1000)
     for segment in result.segments:
         for words in _grouped(segment):
             start = max(round(words[0].start * 1000), latest)
-            end = max(round(words[-1].end * 1000), start + round(SHORTEST_TIME * 1000))
+            end = min(max(round(words[-1].end * 1000), start + shortest), start + longest)
             latest = end
             yield Cue(start, end, " ".join(word.word for word in words))
 
