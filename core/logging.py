@@ -1,11 +1,13 @@
 """structlog for everything: our lines and the libraries' in one format, with `job_id` and the like bound.
 
 LOG_FILE rotates at 100 MB or a day, is compressed, and kept 7 days. Each process writes its own file
-(`stt.log` → `stt.consumer-1234.log`), so that no rotation loses another process's lines.
+(`stt.log` → `stt.consumer-1234.log`), so that no rotation loses another process's lines. uvicorn is started with
+`log_config=None`: its loggers then have no handlers of their own, and its lines come here.
 """
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import logging
 import logging.handlers
@@ -13,6 +15,7 @@ import os
 import re
 import shutil
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -24,8 +27,11 @@ from core.config import LogFormat
 
 MAX_BYTES = 100 * 1024 * 1024
 KEEP_SECONDS = 7 * 86_400
-_SECRET = re.compile(r"pass|secret|token|authorization|api[-_]?key|credential", re.IGNORECASE)
-_URL = re.compile(r"(?P<scheme>[a-z][a-z0-9+]*://)(?:[^\s/@\"']*@)?(?P<rest>[^\s?\"']*)(?:\?[^\s\"']*)?", re.IGNORECASE)
+_SECRET = re.compile(r"passw|passphrase|secret|token|authorization|api[-_]?key|credential|cookie", re.IGNORECASE)
+_URL = re.compile(r"([a-z][a-z0-9+.-]*://)(?:[^\s/\"']*@)?([^\s?#\"']*)(?:[?#][^\s\"']*)?", re.IGNORECASE)
+_SIGNED = re.compile(r"\?[^\s\"']*X-Amz-[^\s\"']*", re.IGNORECASE)
+"""The query of a presigned address whose host is not in the line."""
+_BEARER = re.compile(r"\bBearer\s+[\w.~+/=-]{8,}")
 
 
 def configure(level: str, style: LogFormat, file: Path | None, process: str) -> None:
@@ -37,7 +43,6 @@ def configure(level: str, style: LogFormat, file: Path | None, process: str) -> 
         structlog.stdlib.PositionalArgumentsFormatter(),
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.StackInfoRenderer(),
-        without_secrets,
     ]
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
@@ -47,8 +52,11 @@ def configure(level: str, style: LogFormat, file: Path | None, process: str) -> 
     )
     handlers: list[logging.Handler] = [_handler(logging.StreamHandler(sys.stderr), shared, _console(style))]
     if file is not None:
-        handlers.append(_handler(RotatingFile(own_file(file, process)), shared, console=False))
+        handlers.append(_handler(RotatingFile(own_file(file, process), file), shared, console=False))
     root = logging.getLogger()
+    for former in root.handlers:
+        if isinstance(former, RotatingFile):
+            former.close()
     root.handlers[:] = handlers
     root.setLevel(level)
     _quieten()
@@ -59,16 +67,18 @@ def _console(style: LogFormat) -> bool:
 
 
 def _handler(handler: logging.Handler, shared: list[Processor], console: bool) -> logging.Handler:
-    last: list[Processor] = (
-        [structlog.dev.ConsoleRenderer()]
+    renderer: Processor = (
+        structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
         if console
-        else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(ensure_ascii=False)]
+        else structlog.processors.JSONRenderer(ensure_ascii=False)
     )
-    handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=shared, processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last]
-        )
-    )
+    last: list[Processor] = [
+        structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+        structlog.processors.format_exc_info,
+        without_secrets,  # last, so that tracebacks are text by now
+        renderer,
+    ]
+    handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=last))
     return handler
 
 
@@ -82,13 +92,33 @@ def _quieten() -> None:
 
 
 def without_secrets(_logger: Any, _method: str, event: EventDict) -> EventDict:
-    """Blank what is secret by its name; cut users, passwords and queries out of addresses."""
+    """Blank what is secret by its name; cut users, passwords and queries out of addresses, tracebacks included."""
     for key, value in event.items():
-        if _SECRET.search(key):
-            event[key] = "***"
-        elif isinstance(value, str) and "://" in value:
-            event[key] = _URL.sub(r"\g<scheme>\g<rest>", value)
+        event[key] = _clean(key, value)
     return event
+
+
+def _clean(key: str, value: Any) -> Any:
+    """A count (`tokens=12`) is no secret; lists and mappings are searched too."""
+    if isinstance(value, int | float | None):
+        return value
+    if _SECRET.search(key):
+        return "***"
+    if isinstance(value, str):
+        return _clean_text(value)
+    if isinstance(value, dict):
+        return {name: _clean(str(name), inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_clean(key, inner) for inner in value]
+    return value
+
+
+def _clean_text(text: str) -> str:
+    if "://" in text:
+        text = _URL.sub(r"\1\2", text)
+    if "?" in text:
+        text = _SIGNED.sub("", text)
+    return _BEARER.sub("Bearer ***", text) if "Bearer" in text else text
 
 
 def own_file(file: Path, process: str) -> Path:
@@ -96,33 +126,71 @@ def own_file(file: Path, process: str) -> Path:
 
 
 class RotatingFile(logging.handlers.TimedRotatingFileHandler):
-    """Rotates at midnight (UTC) and at `max_bytes`; old files are gzipped and removed after seven days."""
+    """Rotates at midnight (UTC) and at `max_bytes`; what is rotated away is gzipped beside the writing.
 
-    def __init__(self, path: Path, max_bytes: int = MAX_BYTES) -> None:
+    At each start and rotation, files of `family` (LOG_FILE as it is set) go that nobody wrote to for seven days, those
+    of ended processes too. A file that goes while its process lives is made anew by the next line.
+    """
+
+    def __init__(self, path: Path, family: Path, max_bytes: int = MAX_BYTES) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         super().__init__(path, when="midnight", utc=True, encoding="utf-8", delay=True)
+        self.family = family
         self.max_bytes = max_bytes
-        self.rotator = compress
-        self.namer = lambda name: f"{name}.{time.time_ns()}.gz"
+        self.packing: list[threading.Thread] = []
+        self.rotator = self._pack
+        self.namer = lambda name: f"{name}.{time.time_ns()}"
+        self._remove_old()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if self.stream is not None and not Path(self.baseFilename).exists():
+            self.stream.close()
+            self.stream = None
+        super().emit(record)
 
     def shouldRollover(self, record: logging.LogRecord) -> int:
         path = Path(self.baseFilename)
         full = path.exists() and path.stat().st_size >= self.max_bytes
         return int(full or super().shouldRollover(record))
 
-    def getFilesToDelete(self) -> list[str]:
-        path = Path(self.baseFilename)
-        stem = path.name.split(".")[0]
-        limit = time.time() - KEEP_SECONDS
-        return [str(old) for old in path.parent.glob(f"{stem}.*.gz") if old.stat().st_mtime < limit]
-
     def doRollover(self) -> None:
         super().doRollover()
-        for old in self.getFilesToDelete():
-            Path(old).unlink(missing_ok=True)
+        self._remove_old()
+
+    def close(self) -> None:
+        super().close()
+        for thread in self.packing:
+            thread.join()
+
+    def _pack(self, source: str, target: str) -> None:
+        """In a thread: a hundred megabytes take seconds, and the caller may be an event loop."""
+        Path(source).rename(target)
+        self.packing = [thread for thread in self.packing if thread.is_alive()]
+        self.packing.append(threading.Thread(target=compress, args=(Path(target),), name="compress log"))
+        self.packing[-1].start()
+
+    def _remove_old(self) -> None:
+        for old in expired(self.family, time.time() - KEEP_SECONDS):
+            old.unlink(missing_ok=True)
 
 
-def compress(source: str, target: str) -> None:
-    with Path(source).open("rb") as plain, gzip.open(target, "wb") as packed:
+def expired(family: Path, limit: float) -> list[Path]:
+    """Files that some process wrote for LOG_FILE=`family`, last before `limit` (seconds since 1970)."""
+    ours = re.compile(
+        rf"{re.escape(family.stem)}\.[\w-]+-\d+{re.escape(family.suffix)}(\.\d{{4}}-\d\d-\d\d\.\d+(\.gz|\.part)?)?"
+    )
+    found = []
+    for path in family.parent.iterdir():
+        with contextlib.suppress(FileNotFoundError):  # another process is clearing up too
+            if ours.fullmatch(path.name) and path.stat().st_mtime < limit:
+                found.append(path)
+    return found
+
+
+def compress(path: Path) -> None:
+    """`path` becomes `path.gz`; whatever happens, one of the two is whole."""
+    part = path.with_name(path.name + ".part")
+    with path.open("rb") as plain, gzip.open(part, "wb", compresslevel=6) as packed:
         shutil.copyfileobj(plain, packed)
-    Path(source).unlink()
+    part.rename(path.with_name(path.name + ".gz"))
+    path.unlink(missing_ok=True)

@@ -13,7 +13,7 @@ import pytest
 import structlog
 
 from core.config import LogFormat
-from core.logging import RotatingFile, configure, own_file, without_secrets
+from core.logging import RotatingFile, configure, expired, own_file, without_secrets
 
 
 @pytest.fixture(autouse=True)
@@ -21,6 +21,9 @@ def _restored() -> object:
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     yield
+    for handler in root.handlers:
+        if isinstance(handler, RotatingFile):
+            handler.close()
     root.handlers[:], root.level = handlers, level
     structlog.reset_defaults()
 
@@ -74,6 +77,12 @@ def test_the_console_is_for_people(capsys: pytest.CaptureFixture[str]) -> None:
         ("url", "amqp://user:pw@host:5672/v", "amqp://host:5672/v"),
         ("url", "http://h/b/k?X-Amz-Signature=abc", "http://h/b/k"),
         ("event", "cannot reach postgresql://u:p@h/d now", "cannot reach postgresql://h/d now"),
+        ("url", "amqp://user:p@ss@host/", "amqp://host/"),
+        ("url", "https://h/b#access=abc", "https://h/b"),
+        ("event", '"PUT /bucket/key?X-Amz-Signature=abc HTTP/1.1"', '"PUT /bucket/key HTTP/1.1"'),
+        ("event", "sent Authorization: Bearer abc.def-123", "sent Authorization: Bearer ***"),
+        ("event", "the Bearer of news? yes", "the Bearer of news? yes"),
+        ("compass", "north", "north"),
         ("path", "/api/v1/status/1", "/api/v1/status/1"),
     ],
 )
@@ -89,16 +98,104 @@ def test_each_process_has_its_own_file(tmp_path: Path) -> None:
     assert json.loads(path.read_text())["event"] == "kept"
 
 
-def test_full_files_are_compressed_and_old_ones_go(tmp_path: Path) -> None:
-    handler = RotatingFile(tmp_path / "stt.log", max_bytes=200)
-    old = tmp_path / "stt.log.2020-01-01.1.gz"
-    old.write_bytes(b"")
-    os.utime(old, (time.time() - 8 * 86_400,) * 2)
+def test_a_secret_in_a_traceback_is_cut_out_in_both_formats(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    for style in (LogFormat.JSON, LogFormat.CONSOLE):
+        configure("INFO", style, tmp_path / "stt.log", "test")
+        try:
+            raise ConnectionError("cannot fetch http://u:hidden@h/a?X-Amz-Signature=hidden")
+        except ConnectionError:
+            structlog.get_logger().exception("ours")
+            logging.getLogger("library").exception("theirs")
+        shown = capsys.readouterr().err
+        assert shown.count("ConnectionError: cannot fetch http://h/a") == 2
+        assert "hidden" not in shown
+    kept = own_file(tmp_path / "stt.log", "test").read_text()
+    assert kept.count("ConnectionError: cannot fetch http://h/a") == 4
+    assert "hidden" not in kept
+
+
+def test_secrets_inside_lists_and_mappings_are_cut_out() -> None:
+    event = {"headers": {"X-API-Key": "k", "Accept": "a"}, "urls": ["http://u:p@h/x"], "tokens": 12, "done": True}
+    assert without_secrets(None, "info", event) == {
+        "headers": {"X-API-Key": "***", "Accept": "a"},
+        "urls": ["http://h/x"],
+        "tokens": 12,
+        "done": True,
+    }
+
+
+def test_what_was_bound_is_not_changed() -> None:
+    headers = {"authorization": "Bearer x"}
+    without_secrets(None, "info", {"headers": headers})
+    assert headers == {"authorization": "Bearer x"}
+
+
+def _line(number: int) -> logging.LogRecord:
+    return logging.LogRecord("x", logging.INFO, "", 0, f"line {number} {'.' * 40}", None, None)
+
+
+def _aged(path: Path, days: float) -> Path:
+    path.write_bytes(b"")
+    os.utime(path, (time.time() - days * 86_400,) * 2)
+    return path
+
+
+def _written(folder: Path) -> str:
+    packed = "".join(gzip.decompress(path.read_bytes()).decode() for path in folder.glob("*.gz"))
+    return packed + "".join(path.read_text() for path in folder.glob("*.log"))
+
+
+def test_full_files_are_compressed_and_no_line_is_lost(tmp_path: Path) -> None:
+    handler = RotatingFile(tmp_path / "stt.api-1.log", tmp_path / "stt.log", max_bytes=200)
     for number in range(20):
-        handler.emit(logging.LogRecord("x", logging.INFO, "", 0, f"line {number} {'.' * 40}", None, None))
+        handler.emit(_line(number))
     handler.close()
-    packed = sorted(tmp_path.glob("*.gz"))
-    assert len(packed) >= 2
-    assert old not in packed
-    text = "".join(gzip.decompress(path.read_bytes()).decode() for path in packed) + (tmp_path / "stt.log").read_text()
-    assert all(f"line {number} " in text for number in range(20))
+    assert len(list(tmp_path.glob("stt.api-1.log.*.gz"))) >= 2
+    assert {path.suffix for path in tmp_path.iterdir()} == {".gz", ".log"}
+    assert all(_written(tmp_path).count(f"line {number} ") == 1 for number in range(20))
+
+
+def test_a_day_ends_a_file(tmp_path: Path) -> None:
+    handler = RotatingFile(tmp_path / "stt.api-1.log", tmp_path / "stt.log")
+    handler.emit(_line(1))
+    handler.rolloverAt = int(time.time()) - 1
+    handler.emit(_line(2))
+    handler.close()
+    assert len(list(tmp_path.glob("*.gz"))) == 1
+    assert "line 2 " in (tmp_path / "stt.api-1.log").read_text()
+
+
+def test_old_files_go_also_those_of_ended_processes_and_nothing_else(tmp_path: Path) -> None:
+    old = [
+        _aged(tmp_path / name, 8)
+        for name in ("stt.api-7.log", "stt.api-7.log.2026-01-01.17.gz", "stt.consumer-8.log.2026-01-01.17.part")
+    ]
+    kept = [
+        _aged(tmp_path / name, 8) for name in ("stt.db", "stt.db.gz", "stt.log", "other.api-7.log", "stt.api.log.gz")
+    ]
+    kept.append(_aged(tmp_path / "stt.api-9.log", 6))
+    RotatingFile(tmp_path / "stt.api-1.log", tmp_path / "stt.log").close()
+    assert not any(path.exists() for path in old)
+    assert all(path.exists() for path in kept)
+    assert expired(tmp_path / "stt.log", time.time()) == [tmp_path / "stt.api-9.log"]
+
+
+def test_a_file_taken_away_is_made_anew(tmp_path: Path) -> None:
+    path = tmp_path / "stt.api-1.log"
+    handler = RotatingFile(path, tmp_path / "stt.log")
+    handler.emit(_line(1))
+    path.unlink()
+    handler.emit(_line(2))
+    handler.close()
+    assert path.read_text().startswith("line 2 ")
+
+
+def test_configuring_again_closes_the_former_file(tmp_path: Path) -> None:
+    configure("INFO", LogFormat.JSON, tmp_path / "a.log", "test")
+    structlog.get_logger().info("one")
+    former = logging.getLogger().handlers[-1]
+    configure("INFO", LogFormat.JSON, tmp_path / "b.log", "test")
+    structlog.get_logger().info("two")
+    assert isinstance(former, RotatingFile)
+    assert former.stream is None
+    assert json.loads(own_file(tmp_path / "b.log", "test").read_text())["event"] == "two"
