@@ -111,7 +111,7 @@ async def fail_job(
     if (await session.execute(statement)).first() is None:
         await session.rollback()
         return False
-    await _park_chunks(session, job_id)
+    await park_chunks(session, job_id)
     return True
 
 
@@ -131,7 +131,7 @@ async def _mark_exhausted(session: AsyncSession, claim: Claim, error: SttError) 
     return (await session.execute(statement.execution_options(synchronize_session=False))).first() is not None
 
 
-async def _park_chunks(session: AsyncSession, job_id: str) -> None:
+async def park_chunks(session: AsyncSession, job_id: str) -> None:
     """No further chunk of an ended job is published or started; those running may still commit."""
     await session.execute(
         update(Chunk)
@@ -162,7 +162,7 @@ async def cancel_job(session: AsyncSession, job_id: str, owner: str, ttl: int = 
     )
     if (await session.execute(statement)).first() is None:
         return False
-    await _park_chunks(session, job_id)
+    await park_chunks(session, job_id)
     return True
 
 

@@ -98,7 +98,20 @@ def encode(
     sound: Sound, path: Path, *, rate: int | None = None, channels: int | None = None, video: bool = False
 ) -> Path:
     """Write the sound as the container that the name's ending says, with the wheel's ffmpeg: Debian's writes no AMR."""
-    call = [imageio_ffmpeg.get_ffmpeg_exe(), "-y", "-v", "error", "-f", "s16le", "-ar", str(RATE), "-ac", "1", "-i", "pipe:0"]
+    call = [
+        imageio_ffmpeg.get_ffmpeg_exe(),
+        "-y",
+        "-v",
+        "error",
+        "-f",
+        "s16le",
+        "-ar",
+        str(RATE),
+        "-ac",
+        "1",
+        "-i",
+        "pipe:0",
+    ]
     if video:
         call += ["-f", "lavfi", "-i", "color=size=64x64:rate=5", "-shortest", "-c:v", "mpeg4"]
     call += ENCODINGS[path.suffix[1:]]

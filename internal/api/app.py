@@ -12,7 +12,7 @@ from core.config import load_settings
 from internal import bootstrap
 from internal.api import errors
 from internal.api.middleware import RequestLog
-from internal.api.routes import jobs, service, upload
+from internal.api.routes import jobs, lifecycle, service, upload
 from internal.bootstrap import VERSION, Parts
 from internal.patience import Patience
 from internal.services.estimates import Estimator
@@ -31,7 +31,7 @@ def create_app(parts: Parts) -> FastAPI:
     app.state.estimator = Estimator(parts.database)
     app.add_middleware(RequestLog)
     errors.install(app)
-    for router in (upload.router, jobs.router, service.router):
+    for router in (upload.router, jobs.router, lifecycle.router, service.router):
         app.include_router(router)
     return app
 

@@ -10,7 +10,7 @@ from core.domain.job import TOP_LEVEL
 from core.errors import ChunkTimeoutError
 from core.messaging.port import QueueName
 from internal.bootstrap import Parts
-from internal.services import dead_letters, reopening
+from internal.services import dead_letters, lifecycle, reopening
 from repositories import failures, intents, schedule, starvation, workers
 
 log = structlog.get_logger(__name__)
@@ -87,5 +87,6 @@ class Rounds:
     async def housekeep(self) -> None:
         await self.collect_intents()
         await self.fail_stuck()
+        await lifecycle.expire(self.parts)
         async with self.parts.database.write() as session:
             await workers.forget_gone(session)

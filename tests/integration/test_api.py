@@ -277,6 +277,7 @@ async def test_openapi_equals_the_routes(parts: Parts) -> None:
     assert described >= routes
     assert {path for path, _ in described} == {
         *("/api/v1/upload", "/api/v1/status/{job_id}", "/api/v1/result/{job_id}", "/api/v1/download/{job_id}"),
+        *("/api/v1/jobs/{job_id}", "/api/v1/jobs/{job_id}/cancel", "/api/v1/jobs/{job_id}/retry"),
         *("/health", "/live", "/api/v1/stats", "/metrics", "/"),
     }
 

@@ -11,6 +11,7 @@ from core.domain.result import ResultSegment
 from internal.api.dependencies import EstimatorOf, Owner, PartsOf
 from internal.api.schemas.jobs import Problem, ResultBody, SegmentBody, Status
 from internal.services import results
+from internal.services.estimates import Estimator
 from repositories.models import Job
 from worker.exporters import formats
 from worker.result import confidence
@@ -24,7 +25,10 @@ MORE_PROBLEMS: dict[int | str, dict[str, Any]] = {**PROBLEMS, 400: {"model": Pro
 @router.get("/api/stt/status/{job_id}", include_in_schema=False)
 async def status(job_id: str, parts: PartsOf, owner: Owner, estimator: EstimatorOf) -> Status:
     """Where a job stands. Poll every 2 to 10 seconds."""
-    job = await results.find(parts, job_id, owner)
+    return await status_of(await results.find(parts, job_id, owner), estimator)
+
+
+async def status_of(job: Job, estimator: Estimator) -> Status:
     return Status(
         job_id=job.job_id,
         status=job.status,

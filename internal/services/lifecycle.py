@@ -1,0 +1,72 @@
+"""What a person does to a job: cancel, retry, delete; and what time does to it: expiry."""
+
+from __future__ import annotations
+
+import structlog
+
+from core.domain import keys
+from core.errors import ConflictError, InfrastructureError, JobNotFoundError
+from internal.bootstrap import Parts
+from internal.services import reopening, results
+from repositories import deletion, failures
+from repositories.models import Job
+
+log = structlog.get_logger(__name__)
+
+
+async def cancel(parts: Parts, job_id: str, owner: str) -> Job:
+    """Takes effect within one chunk; finished chunks stay readable. Raises JobNotFoundError, ConflictError."""
+    job = await results.find(parts, job_id, owner)
+    async with parts.database.write() as session:
+        if not await failures.cancel_job(session, job.job_id, owner, parts.settings.failure_ttl):
+            raise ConflictError(f"The job has ended ({job.status}); there is nothing to cancel.")
+    log.info("job cancelled", action="job_cancelled", job_id=job.job_id)
+    return await results.find(parts, job_id, owner)
+
+
+async def retry(parts: Parts, job_id: str, owner: str) -> Job:
+    """Run again what is missing of a FAILED or CANCELLED job. Raises JobNotFoundError, ConflictError."""
+    job = await results.find(parts, job_id, owner)
+    async with parts.database.write() as session:
+        released = await failures.retry_job(session, job.job_id, owner)
+    if released is None:
+        raise ConflictError(f"Only a FAILED or CANCELLED job can be retried; this one is {job.status}.")
+    await reopening.publish(parts, released)
+    log.info("job reopened", action="job_retried", job_id=job.job_id, rows=len(released))
+    return await results.find(parts, job_id, owner)
+
+
+async def delete(parts: Parts, job_id: str, owner: str) -> None:
+    """Gone for everybody at once, also while it runs; its objects too. Raises JobNotFoundError.
+
+    Where storage is down the second pass, a day later, removes them.
+    """
+    job = await results.find(parts, job_id, owner)
+    async with parts.database.write() as session:
+        if not await deletion.mark_deleted(session, job.job_id, owner):
+            raise JobNotFoundError(f"Job not found: {job_id[:100]}")
+    try:
+        await remove_objects(parts, job.job_id)
+    except InfrastructureError as error:
+        log.warning("objects left to the second pass", action="delete_delayed", job_id=job.job_id, code=error.code)
+    log.info("job deleted", action="job_deleted", job_id=job.job_id)
+
+
+async def remove_objects(parts: Parts, job_id: str) -> None:
+    for prefix in keys.job_prefixes(job_id):
+        await parts.storage.delete_prefix(prefix)
+
+
+async def expire(parts: Parts) -> None:
+    """First pass: hide what expired and remove its objects. Second pass, a day later: objects again, and the rows."""
+    async with parts.database.write() as session:
+        expired = await deletion.mark_expired(session)
+    for job_id in expired:
+        log.info("job expired", action="job_expired", job_id=job_id)
+        await remove_objects(parts, job_id)
+    async with parts.database.read() as session:
+        hidden = await deletion.second_pass_due(session)
+    for job_id in hidden:
+        await remove_objects(parts, job_id)
+        async with parts.database.write() as session:
+            await deletion.remove_rows(session, job_id)
