@@ -11,14 +11,18 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from io import BufferedWriter
-from pathlib import Path, PurePosixPath
-from typing import TypeVar
+from pathlib import Path
+from typing import BinaryIO, TypeVar
 
 from core.errors import DiskFullError, ObjectNotFound, StorageUnavailable, TooManyUploads
-from core.storage.port import OCTETS, ObjectInfo, Upload
+from core.storage.port import OCTETS, ObjectInfo, Upload, checked_key, checked_prefix
 
 T = TypeVar("T")
+BLOCK = 1024 * 1024
 UNFINISHED = ".part-"
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_MISSING = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
+MKDIR_TRIES = 100
 
 
 class LocalStorage:
@@ -39,22 +43,22 @@ class LocalStorage:
             threads.shutdown(wait=False)
 
     async def ping(self) -> None:
-        if not await self.run(self.root.is_dir):
+        if not await self.run(lambda: self.root.is_dir() and os.access(self.root, os.W_OK)):
             raise StorageUnavailable
 
     async def run(self, work: Callable[[], T]) -> T:
         """File work in a thread of ours, its errors in our words."""
+        with local_files():
+            return await self.submit(work)
+
+    def submit(self, work: Callable[[], T]) -> asyncio.Future[T]:
         if self._threads is None:
             self._threads = ThreadPoolExecutor(max(self.max_uploads, 4), thread_name_prefix="storage")
-        with translated():
-            return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+        return asyncio.get_running_loop().run_in_executor(self._threads, work)
 
     def path_of(self, key: str) -> Path:
         """Where an object lies. Raises ValueError for a key that would leave the root."""
-        parts = PurePosixPath(key).parts
-        if not parts or key.startswith("/") or "\0" in key or any(part in ("..", ".", "") for part in key.split("/")):
-            raise ValueError(f"not an object key: {key!r}")
-        return self.root.joinpath(*parts)
+        return self.root / checked_key(key)
 
     async def open_upload(self, key: str, content_type: str = OCTETS) -> Upload:
         path = self.path_of(key)
@@ -69,14 +73,14 @@ class LocalStorage:
 
     async def put_bytes(self, key: str, data: bytes, content_type: str = OCTETS) -> None:
         path = self.path_of(key)
-        await self.run(lambda: _write(path, lambda file: file.write(data)))
+        await self.run(lambda: _write(self.root, path, lambda file: file.write(data)))
 
     async def put_file(self, key: str, path: Path, content_type: str = OCTETS) -> None:
         target = self.path_of(key)
 
         def work() -> None:
             with path.open("rb") as source:
-                _write(target, lambda file: shutil.copyfileobj(source, file, 1024 * 1024))
+                _write(self.root, target, lambda file: shutil.copyfileobj(source, file, BLOCK))
 
         await self.run(work)
 
@@ -84,7 +88,7 @@ class LocalStorage:
         path = self.path_of(key)
 
         def work() -> bytes:
-            with path.open("rb") as file:
+            with _reading(path) as file:
                 file.seek(first)
                 return file.read(-1 if length is None else length)
 
@@ -94,136 +98,194 @@ class LocalStorage:
         source = self.path_of(key)
 
         def work() -> int:
-            shutil.copyfile(source, path)
-            return path.stat().st_size
+            with _reading(source) as origin, path.open("wb") as target:
+                shutil.copyfileobj(origin, target, BLOCK)
+                return origin.tell()
 
         return await self.run(work)
 
     async def stat(self, key: str) -> ObjectInfo | None:
         path = self.path_of(key)
 
-        def work() -> ObjectInfo:
-            state = path.stat()
+        def work() -> ObjectInfo | None:
+            try:
+                state = path.stat()
+            except _MISSING:
+                return None
+            if not path.is_file():
+                return None
             return ObjectInfo(key, state.st_size, datetime.fromtimestamp(state.st_mtime, UTC))
 
-        try:
-            return await self.run(work)
-        except ObjectNotFound:
-            return None
+        return await self.run(work)
 
     async def delete(self, key: str) -> None:
         path = self.path_of(key)
 
         def work() -> None:
-            path.unlink(missing_ok=True)
+            with contextlib.suppress(*_MISSING):
+                path.unlink()
             _prune(path.parent, self.root)
 
         await self.run(work)
 
     async def delete_prefix(self, prefix: str) -> int:
-        self.path_of(prefix.rstrip("/"))
+        checked_prefix(prefix)
         return await self.run(lambda: _delete_prefix(self.root, prefix))
 
 
 class _LocalUpload:
+    """Its file work goes on in its thread when the caller is cancelled; `abort` waits for it before it cleans up."""
+
     def __init__(self, storage: LocalStorage, path: Path, part: Path, file: BufferedWriter) -> None:
-        self._storage, self._path, self._part = storage, path, part
-        self._file: BufferedWriter | None = file
+        self._storage, self._path, self._part, self._file = storage, path, part, file
+        self._gathered = bytearray()
         self._size = 0
+        self._open = True
+        self._whole = True
+        self._renamed = False
+        self._work: asyncio.Future[None] | None = None
 
     async def write(self, data: bytes) -> None:
-        file = self._file
-        if file is None:
-            raise StorageUnavailable("The upload is closed.")
-        await self._storage.run(lambda: file.write(data))
+        self._check()
+        self._gathered += data
         self._size += len(data)
+        if len(self._gathered) >= BLOCK:
+            await self._do(self._flush)
 
     async def commit(self) -> int:
-        file = self._file
-        if file is None:
-            raise StorageUnavailable("The upload is closed.")
-        await self._storage.run(lambda: _finish(file, self._part, self._path))
+        self._check()
+        await self._do(self._finish)
         self._close()
         return self._size
 
     async def abort(self) -> None:
-        file = self._file
-        if file is None:
+        if not self._open:
             return
         self._close()
+        if self._work is not None and not self._work.done():
+            await asyncio.wait([self._work])
+        with contextlib.suppress(StorageUnavailable, DiskFullError):
+            await self._storage.run(self._remove)
 
-        def work() -> None:
-            with contextlib.suppress(OSError):
-                file.close()
-            self._part.unlink(missing_ok=True)
-            _prune(self._part.parent, self._storage.root)
+    def _flush(self) -> None:
+        self._file.write(self._gathered)
+        self._gathered.clear()
 
-        await asyncio.shield(self._storage.run(work))
+    def _finish(self) -> None:
+        self._flush()
+        _publish(self._storage.root, self._file, self._part, self._path)
+        self._renamed = True
+
+    def _remove(self) -> None:
+        with contextlib.suppress(OSError):  # closing writes what is still buffered, to a disk that may be full
+            self._file.close()
+        self._part.unlink(missing_ok=True)
+        if self._renamed:  # a commit was cancelled and succeeded all the same
+            self._path.unlink(missing_ok=True)
+        _prune(self._part.parent, self._storage.root)
+
+    async def _do(self, work: Callable[[], None]) -> None:
+        """One piece of file work; after a failed or cancelled one the file may have a hole."""
+        self._work = self._storage.submit(work)
+        try:
+            with local_files():
+                await asyncio.shield(self._work)
+        except BaseException:
+            self._whole = False
+            raise
+
+    def _check(self) -> None:
+        if not (self._open and self._whole):
+            raise StorageUnavailable
 
     def _close(self) -> None:
-        self._file = None
+        self._open = False
         self._storage.uploads -= 1
 
 
 @contextlib.contextmanager
-def translated() -> Iterator[None]:
+def local_files() -> Iterator[None]:
+    """The file system's errors in our words."""
     try:
         yield
-    except (FileNotFoundError, IsADirectoryError) as error:
-        raise ObjectNotFound from error
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise DiskFullError from error
-        raise StorageUnavailable(str(error.strerror)) from error
+        raise (DiskFullError if error.errno in _FULL else StorageUnavailable) from error
+
+
+def _reading(path: Path) -> BinaryIO:
+    try:
+        return path.open("rb")
+    except _MISSING as error:
+        raise ObjectNotFound from error
 
 
 def _unfinished(path: Path) -> tuple[Path, BufferedWriter]:
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """A new hidden file beside `path`. Tried again where its empty folder is pruned by somebody else meanwhile."""
     part = path.with_name(f"{UNFINISHED}{os.urandom(6).hex()}-{path.name[-100:]}")
-    return part, part.open("xb")
+    for left in reversed(range(MKDIR_TRIES)):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            return part, part.open("xb")
+        except FileNotFoundError:
+            if not left:
+                raise
+    raise AssertionError
 
 
-def _finish(file: BufferedWriter, part: Path, path: Path) -> None:
+def _publish(root: Path, file: BufferedWriter, part: Path, path: Path) -> None:
+    """Rename into place, with the bytes and every folder's entry on the disk: what was accepted is never lost."""
     file.flush()
     os.fsync(file.fileno())
     file.close()
     part.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
+    folder = path.parent
+    while root in (folder, *folder.parents):
+        _sync(folder)
+        folder = folder.parent
+
+
+def _sync(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
     try:
-        os.fsync(folder)
+        os.fsync(handle)
     finally:
-        os.close(folder)
+        os.close(handle)
 
 
-def _write(path: Path, write: Callable[[BufferedWriter], object]) -> None:
+def _write(root: Path, path: Path, write: Callable[[BufferedWriter], object]) -> None:
     part, file = _unfinished(path)
     try:
         with file:
             write(file)
-            _finish(file, part, path)
+            _publish(root, file, part, path)
     except BaseException:
         part.unlink(missing_ok=True)
         raise
 
 
 def _delete_prefix(root: Path, prefix: str) -> int:
-    """Everything whose key starts with `prefix`; a prefix that ends in `/` is one folder."""
-    folder = root / prefix if prefix.endswith("/") else (root / prefix).parent
-    name = "" if prefix.endswith("/") else PurePosixPath(prefix).name
-    if not folder.is_dir():
-        return 0
-    count = 0
-    for path in sorted(folder.rglob("*"), reverse=True):
-        first = path.relative_to(folder).parts[0]
-        mine = first.startswith(name) or (first.startswith(UNFINISHED) and first.split("-", 2)[2].startswith(name))
-        if mine and not path.is_dir():
-            path.unlink(missing_ok=True)
-            count += not path.name.startswith(UNFINISHED)
-        elif mine:
-            with contextlib.suppress(OSError):
-                path.rmdir()
-    _prune(folder, root)
-    return count
+    """Everything whose key starts with `prefix`, unfinished uploads too; returns how many objects went.
+
+    A prefix that ends in `/` is one folder; any other may name a file, a folder, or the beginning of several.
+    """
+    folder, _, start = prefix.rpartition("/")
+    top = root / folder
+    objects = 0
+    for place, _, names in os.walk(top, topdown=False):
+        here = Path(place)
+        for name in names:
+            path = here / name
+            if _target(path.relative_to(top)).startswith(start):
+                path.unlink(missing_ok=True)
+                objects += not name.startswith(UNFINISHED)
+        _prune(here, root)
+    return objects
+
+
+def _target(path: Path) -> str:
+    """The key, below its folder, that an object has or an unfinished upload would have had."""
+    name = path.name.split("-", 2)[2] if path.name.startswith(UNFINISHED) else path.name
+    return str(path.with_name(name))
 
 
 def _prune(folder: Path, root: Path) -> None:
@@ -231,6 +293,8 @@ def _prune(folder: Path, root: Path) -> None:
     while folder != root and root in folder.parents:
         try:
             folder.rmdir()
+        except FileNotFoundError:
+            pass
         except OSError:
             return
         folder = folder.parent

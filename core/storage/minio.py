@@ -9,26 +9,30 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
+from xml.etree.ElementTree import ParseError
 
-import urllib3
 from minio import Minio
 from minio.deleteobjects import DeleteObject
-from minio.error import InvalidResponseError, MinioException, S3Error, ServerError
+from minio.error import MinioException, S3Error
+from urllib3.exceptions import HTTPError
 
 from core.errors import ObjectNotFound, StorageUnavailable, TooManyUploads
-from core.storage.local import translated as local_files
+from core.storage.local import local_files
 from core.storage.pipe import Aborted, Pipe
-from core.storage.port import OCTETS, ObjectInfo, Upload
+from core.storage.port import OCTETS, ObjectInfo, Upload, checked_key, checked_prefix, header_safe
+from core.storage.transport import connections
 
 T = TypeVar("T")
 PART = 8 * 1024 * 1024
+BLOCK = 1024 * 1024
 CALL_THREADS = 16
-_MISSING = ("NoSuchKey", "NoSuchObject", "NoSuchBucket", "ResourceNotFound")
-_DOWN = (MinioException, urllib3.exceptions.HTTPError, ValueError)
 PING_TIMEOUT = 3.0
+_MISSING = ("NoSuchKey", "NoSuchObject")
 
 
 class MinioStorage:
+    """endpoint, public_endpoint: host:port. At most `max_uploads` uploads at once, each with a thread."""
+
     def __init__(
         self,
         endpoint: str,
@@ -40,16 +44,14 @@ class MinioStorage:
         max_uploads: int = 8,
         public_endpoint: str | None = None,
     ) -> None:
-        pool = urllib3.PoolManager(
-            timeout=urllib3.Timeout(connect=5, read=60),
-            maxsize=CALL_THREADS + max_uploads,
-            retries=urllib3.Retry(total=1, backoff_factor=0.2, status_forcelist=(500, 502, 503, 504)),
-        )
-        self.client = Minio(endpoint, access_key, secret_key, secure=secure, http_client=pool, region="us-east-1")
+        self._connections = connections(CALL_THREADS + max_uploads)
+        self._quick = connections(2, read_timeout=PING_TIMEOUT, tries=1)
+        self.client = Minio(endpoint, access_key, secret_key, secure=secure, http_client=self._connections)
+        self._probe = Minio(endpoint, access_key, secret_key, secure=secure, http_client=self._quick)
         self.bucket = bucket
         self.public_endpoint = public_endpoint or endpoint
         self.max_uploads = max_uploads
-        self.uploads = 0
+        self.sending: set[_MinioUpload] = set()
         self._calls: ThreadPoolExecutor | None = None
         self._writers: ThreadPoolExecutor | None = None
 
@@ -65,16 +67,20 @@ class MinioStorage:
                     raise
 
     async def stop(self) -> None:
+        for upload in self.sending:
+            upload.give_up()  # a thread that waits for bytes would keep the process from ending
         for threads in (self._calls, self._writers):
             if threads is not None:
-                threads.shutdown(wait=False, cancel_futures=True)
+                threads.shutdown(wait=False)
         self._calls = self._writers = None
+        self._connections.clear()
+        self._quick.clear()
 
     async def ping(self) -> None:
         try:
             async with asyncio.timeout(PING_TIMEOUT):
-                if not await self.run(lambda: self.client.bucket_exists(self.bucket)):
-                    raise StorageUnavailable(f"The bucket {self.bucket} is missing.")
+                if not await self.run(lambda: self._probe.bucket_exists(self.bucket)):
+                    raise StorageUnavailable
         except TimeoutError as error:
             raise StorageUnavailable from error
 
@@ -86,61 +92,71 @@ class MinioStorage:
             return await asyncio.get_running_loop().run_in_executor(self._calls, work)
 
     async def open_upload(self, key: str, content_type: str = OCTETS) -> Upload:
-        if self.uploads >= self.max_uploads:
+        checked_key(key)
+        if len(self.sending) >= self.max_uploads:
             raise TooManyUploads
         if self._writers is None:
             self._writers = ThreadPoolExecutor(self.max_uploads, thread_name_prefix="minio-upload")
-        self.uploads += 1
-        return _MinioUpload(self, self._writers, key, content_type)
+        return _MinioUpload(self, self._writers, key, header_safe(content_type))
+
+    def put(self, key: str, source: Any, size: int, content_type: str) -> None:
+        """size in bytes, -1: until the source ends. One part after the other: the parallel mode leaks threads."""
+        self.client.put_object(
+            self.bucket, key, source, size, header_safe(content_type), part_size=PART, num_parallel_uploads=1
+        )
 
     async def put_bytes(self, key: str, data: bytes, content_type: str = OCTETS) -> None:
-        await self.run(
-            lambda: self.client.put_object(self.bucket, key, io.BytesIO(data), len(data), content_type=content_type)
-        )
+        checked_key(key)
+        await self.run(lambda: self.put(key, io.BytesIO(data), len(data), content_type))
 
     async def put_file(self, key: str, path: Path, content_type: str = OCTETS) -> None:
-        await self.run(
-            lambda: self.client.fput_object(
-                self.bucket, key, str(path), content_type=content_type, part_size=PART, num_parallel_uploads=1
-            )
-        )
+        checked_key(key)
+
+        def work() -> None:
+            with path.open("rb") as source:
+                self.put(key, source, path.stat().st_size, content_type)
+
+        await self.run(work)
 
     async def get_bytes(self, key: str, first: int = 0, length: int | None = None) -> bytes:
+        checked_key(key)
         return await self.run(lambda: self._get(key, first, length))
 
     def _get(self, key: str, first: int, length: int | None) -> bytes:
-        if length == 0:
+        if length == 0:  # the SDK reads 0 as "to the end"
+            self.client.stat_object(self.bucket, key)
             return b""
         try:
-            response = self.client.get_object(self.bucket, key, offset=first, length=length or 0)
+            with self._answer(key, first, length or 0) as response:
+                return bytes(response.read())
         except S3Error as error:
             if error.code == "InvalidRange":
                 return b""
             raise
-        try:
-            return bytes(response.read())
-        finally:
-            response.close()
-            response.release_conn()
 
     async def download(self, key: str, path: Path) -> int:
+        checked_key(key)
         return await self.run(lambda: self._download(key, path))
 
     def _download(self, key: str, path: Path) -> int:
-        response = self.client.get_object(self.bucket, key)
-        size = 0
+        with self._answer(key) as response, local_files(), path.open("wb") as file:
+            size = sum(file.write(block) for block in response.stream(BLOCK))
+            expected = int(response.headers["Content-Length"])
+        if size != expected:
+            raise StorageUnavailable
+        return size
+
+    @contextlib.contextmanager
+    def _answer(self, key: str, first: int = 0, length: int = 0) -> Iterator[Any]:
+        response = self.client.get_object(self.bucket, key, offset=first, length=length)
         try:
-            with local_files(), path.open("wb") as file:
-                for block in response.stream(1024 * 1024):
-                    size += file.write(block)
+            yield response
         finally:
             response.close()
             response.release_conn()
-        if size != int(response.headers.get("Content-Length", size)):
-            raise StorageUnavailable(f"The object {key} came only in part.")
-        return size
 
     async def stat(self, key: str) -> ObjectInfo | None:
+        checked_key(key)
         try:
             found = await self.run(lambda: self.client.stat_object(self.bucket, key))
         except ObjectNotFound:
@@ -148,24 +164,39 @@ class MinioStorage:
         return ObjectInfo(key, found.size or 0, found.last_modified)  # type: ignore[arg-type]
 
     async def delete(self, key: str) -> None:
+        checked_key(key)
         await self.run(lambda: self.client.remove_object(self.bucket, key))
 
     async def delete_prefix(self, prefix: str) -> int:
+        checked_prefix(prefix)
         return await self.run(lambda: self._delete_prefix(prefix))
 
     def _delete_prefix(self, prefix: str) -> int:
-        self._abort_uploads(prefix)
+        self._abort_unfinished(prefix)
         names = [item.object_name for item in self.client.list_objects(self.bucket, prefix, recursive=True)]
         doomed = [DeleteObject(name) for name in names if name]
-        for error in self.client.remove_objects(self.bucket, doomed):
-            raise StorageUnavailable(f"Could not delete {error.name}: {error.message}")
+        errors = list(self.client.remove_objects(self.bucket, doomed))  # nothing is deleted until it is read
+        if errors:
+            raise StorageUnavailable from OSError(f"{errors[0].name}: {errors[0].code} {errors[0].message}")
         return len(doomed)
 
-    def _abort_uploads(self, prefix: str) -> None:
-        """End unfinished multipart uploads. MinIO lists them for an exact key only; other S3 servers by prefix."""
-        listing = self.client._list_multipart_uploads(self.bucket, prefix=prefix)
-        for upload in listing.uploads:
-            self.client._abort_multipart_upload(self.bucket, upload.object_name or "", upload.upload_id or "")
+    def _abort_unfinished(self, prefix: str) -> None:
+        """End unfinished multipart uploads; the SDK has only private calls for it.
+
+        S3 lists them by prefix. MinIO lists them for one exact key, and for the empty prefix those begun since it
+        started; what is left after a restart it removes by itself after a day (its `stale_uploads_expiry`).
+        """
+        for asked in (prefix, ""):
+            for upload in self.client._list_multipart_uploads(self.bucket, prefix=asked).uploads:
+                if upload.object_name and upload.upload_id and upload.object_name.startswith(prefix):
+                    self._abort(upload.object_name, upload.upload_id)
+
+    def _abort(self, key: str, upload_id: str) -> None:
+        try:
+            self.client._abort_multipart_upload(self.bucket, key, upload_id)
+        except S3Error as error:
+            if error.code != "NoSuchUpload":  # it ended by itself meanwhile
+                raise
 
 
 class _MinioUpload:
@@ -174,63 +205,64 @@ class _MinioUpload:
         self._pipe = Pipe()
         self._open = True
         self._size = 0
-        work = asyncio.get_running_loop().run_in_executor(threads, self._send, content_type)
-        self._sent: asyncio.Future[Any] = work
-        work.add_done_callback(lambda _: self._pipe.reader_gone())
-
-    def _send(self, content_type: str) -> None:
-        data: Any = self._pipe
-        self._storage.client.put_object(
-            self._storage.bucket, self._key, data, -1, content_type, part_size=PART, num_parallel_uploads=1
+        storage.sending.add(self)
+        self._sent: asyncio.Future[None] = asyncio.get_running_loop().run_in_executor(
+            threads, storage.put, key, self._pipe, -1, content_type
         )
+        self._sent.add_done_callback(self._ended)
+
+    def _ended(self, sent: asyncio.Future[None]) -> None:
+        """The thread is free: that, not the caller's last word, ends an upload's claim on its place."""
+        self._storage.sending.discard(self)
+        self._pipe.reader_gone()
+        if not sent.cancelled():
+            sent.exception()  # seen: after `stop` nobody may be left to ask
 
     async def write(self, data: bytes) -> None:
         self._check()
-        self._size += len(data)
         try:
             await self._pipe.write(data)
         except Aborted:
             await self._finished()
-            raise StorageUnavailable from None
+        self._size += len(data)
 
     async def commit(self) -> int:
         self._check()
         with contextlib.suppress(Aborted):
             await self._pipe.end()
         await self._finished()
-        self._close()
+        self._open = False
         return self._size
 
     async def abort(self) -> None:
         if not self._open:
             return
-        self._close()
-        self._pipe.fail()
-        with contextlib.suppress(StorageUnavailable, ObjectNotFound, Aborted):
+        self._open = False
+        self.give_up()
+        with contextlib.suppress(StorageUnavailable, ObjectNotFound):
             await self._finished()
+            # it finished all the same: a commit was cancelled after its last byte
+            await self._storage.delete(self._key)
+
+    def give_up(self) -> None:
+        self._pipe.fail()
 
     async def _finished(self) -> None:
+        """Wait for the thread. Raises StorageUnavailable where the object is not there."""
         with translated():
             await asyncio.shield(self._sent)
 
     def _check(self) -> None:
         if not self._open:
-            raise StorageUnavailable("The upload is closed.")
-
-    def _close(self) -> None:
-        self._open = False
-        self._storage.uploads -= 1
+            raise StorageUnavailable
 
 
 @contextlib.contextmanager
 def translated() -> Iterator[None]:
+    """The SDK's errors in our words; the cause is for the log, since its text names hosts and keys."""
     try:
         yield
     except S3Error as error:
-        if error.code in _MISSING:
-            raise ObjectNotFound from error
-        raise StorageUnavailable(f"{error.code}: {error.message}"[:300]) from error
-    except (ServerError, InvalidResponseError, *_DOWN) as error:
-        raise StorageUnavailable(repr(error)[:300]) from error
-    except OSError as error:
-        raise StorageUnavailable(str(error)[:300]) from error
+        raise (ObjectNotFound if error.code in _MISSING else StorageUnavailable) from error
+    except (MinioException, HTTPError, ParseError, OSError, Aborted) as error:
+        raise StorageUnavailable from error

@@ -10,6 +10,24 @@ from typing import Protocol
 OCTETS = "application/octet-stream"
 
 
+def checked_key(key: str) -> str:
+    """The key itself. Raises ValueError where it is no relative path of plain parts: absolute, `..`, `a//b`, NUL."""
+    if "\0" in key or any(part in ("", ".", "..") for part in key.split("/")):
+        raise ValueError(f"not an object key: {key!r}")
+    return key
+
+
+def checked_prefix(prefix: str) -> str:
+    """As `checked_key`, with one `/` allowed at its end: never empty, so nobody deletes everything by mistake."""
+    checked_key(prefix.removesuffix("/"))
+    return prefix
+
+
+def header_safe(content_type: str) -> str:
+    """A content type that fits into an HTTP header; anything else is stored as plain bytes."""
+    return content_type if content_type.isascii() and content_type.isprintable() else OCTETS
+
+
 @dataclass(frozen=True, slots=True)
 class ObjectInfo:
     """size in bytes; last_modified in UTC."""
@@ -23,7 +41,10 @@ class Upload(Protocol):
     """One object being written as its bytes arrive. Nothing is visible under its key before `commit`."""
 
     async def write(self, data: bytes) -> None:
-        """Hand over the next bytes; waits while 4 MiB are on the way. Raises StorageUnavailable, DiskFullError."""
+        """Hand over the next bytes; waits while 4 MiB are on the way. Raises StorageUnavailable, DiskFullError.
+
+        After a cancelled write the object would have a hole, so `commit` refuses it.
+        """
         ...
 
     async def commit(self) -> int:
@@ -31,15 +52,19 @@ class Upload(Protocol):
         ...
 
     async def abort(self) -> None:
-        """Leave nothing behind. Harmless twice, after a failed commit, and after commit (where it does nothing)."""
+        """Leave nothing behind. Harmless twice, after a failed commit, and after commit (where it does nothing).
+
+        A commit that was cancelled may have succeeded all the same: then the object goes. Never raises; what could not
+        be removed because the storage is down is left to `delete_prefix` with the exact key.
+        """
         ...
 
 
 class Storage(Protocol):
     """Every adapter passes tests/contract/test_storage.py.
 
-    Keys are `/`-separated relative paths of safe characters. Vendor errors end here: StorageUnavailable (a part is
-    down, try again), ObjectNotFound and DiskFullError alone get out.
+    Keys are `/`-separated relative paths of safe characters; anything else raises ValueError. Vendor errors end here:
+    StorageUnavailable (a part is down, try again), ObjectNotFound and DiskFullError alone get out.
     """
 
     async def start(self) -> None:
@@ -47,7 +72,7 @@ class Storage(Protocol):
         ...
 
     async def stop(self) -> None:
-        """Release threads and connections. Harmless twice and before start."""
+        """Release threads and connections; uploads under way are given up. Harmless twice and before start."""
         ...
 
     async def ping(self) -> None:
@@ -63,11 +88,15 @@ class Storage(Protocol):
     async def put_file(self, key: str, path: Path, content_type: str = OCTETS) -> None: ...
 
     async def get_bytes(self, key: str, first: int = 0, length: int | None = None) -> bytes:
-        """`length` bytes from `first` on (None: to the end). Raises ObjectNotFound, StorageUnavailable."""
+        """`length` bytes from `first` on (None: to the end), fewer where the object ends. Raises ObjectNotFound,
+        StorageUnavailable."""
         ...
 
     async def download(self, key: str, path: Path) -> int:
-        """Write the object to a file; returns its size. A short read raises StorageUnavailable, never passes."""
+        """Write the object to a file; returns its size in bytes. A short read raises StorageUnavailable, never passes.
+
+        Raises ObjectNotFound, StorageUnavailable; DiskFullError where the file's disk is full.
+        """
         ...
 
     async def stat(self, key: str) -> ObjectInfo | None: ...
@@ -79,6 +108,7 @@ class Storage(Protocol):
     async def delete_prefix(self, prefix: str) -> int:
         """Delete every object, and abort every unfinished multipart upload, whose key starts with `prefix`.
 
-        Returns how many objects went.
+        Returns how many objects went. MinIO finds an unfinished upload surely only by its exact key (by prefix until
+        it restarts), so give the key where you know it.
         """
         ...
