@@ -6,10 +6,12 @@
 from __future__ import annotations
 
 import os
+import re
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
+import yaml
 from pydantic import AliasChoices, Field, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
@@ -26,6 +28,8 @@ MAX_CHUNK_DEADLINE = 900.0
 _HERE = Path(__file__).resolve().parent
 DEMO_MODELS = (_HERE.parent / "assets" / "model", _HERE / "demo_model")
 """Where the demo model lies: in the repository, in an installed package. MODELS_DIR is searched before."""
+
+_BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 
 
 class BrokerKind(StrEnum):
@@ -60,7 +64,9 @@ def _cores() -> int:
 
 
 class Settings(BaseSettings):
-    model_config = SettingsConfigDict(env_file=".env", extra="forbid", validate_default=True, env_ignore_empty=True)
+    model_config = SettingsConfigDict(
+        env_file=".env", extra="forbid", validate_default=True, env_ignore_empty=True, allow_inf_nan=False
+    )
 
     # API
     api_host: str = "127.0.0.1"
@@ -141,13 +147,39 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         sources = (init_settings, env_settings, dotenv_settings)
         config = os.environ.get("STT_CONFIG")
-        return (*sources, YamlConfigSettingsSource(settings_cls, config)) if config else sources
+        return (*sources, _ConfigFile(settings_cls, _existing(config))) if config else sources
 
     @field_validator("languages", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         if isinstance(value, str):
-            return tuple(part.strip() for part in value.split(",") if part.strip())
+            return tuple(part.strip().lower() for part in value.split(",") if part.strip())
+        return value
+
+    @field_validator("default_language")
+    @classmethod
+    def _lower(cls, value: str) -> str:
+        return value.strip().lower()
+
+    @field_validator("rabbitmq_url")
+    @classmethod
+    def _broker_address(cls, value: str) -> str:
+        if not value.startswith(("amqp://", "amqps://")):
+            raise ValueError("starts with amqp:// or amqps://")
+        return value
+
+    @field_validator("minio_bucket")
+    @classmethod
+    def _bucket_name(cls, value: str) -> str:
+        if not _BUCKET.fullmatch(value):
+            raise ValueError("is 3 to 63 small letters, digits, dots and hyphens, as S3 has it")
+        return value
+
+    @field_validator("minio_endpoint", "minio_public_endpoint")
+    @classmethod
+    def _without_scheme(cls, value: str) -> str:
+        if "/" in value:
+            raise ValueError("is host:port, without a scheme or path (MINIO_USE_SSL=true for https)")
         return value
 
     @field_validator("log_level")
@@ -161,6 +193,13 @@ class Settings(BaseSettings):
     @classmethod
     def _absolute(cls, value: Path | None) -> Path | None:
         return value.expanduser().absolute() if value else None
+
+    @field_validator("log_file")
+    @classmethod
+    def _no_folder(cls, value: Path | None) -> Path | None:
+        if value and value.is_dir():
+            raise ValueError("is a folder; name a file in it")
+        return value
 
     @field_validator("models_dir")
     @classmethod
@@ -179,14 +218,16 @@ class Settings(BaseSettings):
             case "postgresql" | "postgres" | "postgresql+asyncpg":
                 return f"postgresql+asyncpg://{rest}"
             case "sqlite" | "sqlite+aiosqlite":
+                if not rest.strip("/") or ":memory:" in rest:
+                    raise ValueError("names a file: sqlite:////absolute/path.db")
                 return f"sqlite+aiosqlite://{rest}"
             case _:
                 raise ValueError("starts with postgresql:// or sqlite://")
 
     @model_validator(mode="after")
     def _consistent(self) -> Settings:
-        _check(self.default_language in (*self.languages, "auto"), "DEFAULT_LANGUAGE", "is one of LANGUAGES or auto")
         _check(bool(self.languages), "LANGUAGES", "names at least one language")
+        _check(self.default_language in (*self.languages, "auto"), "DEFAULT_LANGUAGE", "is one of LANGUAGES or auto")
         _check(self.min_chunk_duration < self.chunk_duration, "MIN_CHUNK_DURATION", "is less than CHUNK_DURATION")
         overlap = self.chunk_overlap or 0
         _check(overlap < self.chunk_duration / 2, "CHUNK_OVERLAP", "is less than half of CHUNK_DURATION")
@@ -208,6 +249,25 @@ class Settings(BaseSettings):
     @property
     def model_dirs(self) -> tuple[Path, ...]:
         return (self.models_dir, *DEMO_MODELS)
+
+
+class _ConfigFile(YamlConfigSettingsSource):
+    def _read_file(self, file_path: Any) -> dict[str, Any]:
+        """Raises SettingsError where the file is no mapping of names to values."""
+        try:
+            data = super()._read_file(file_path)
+        except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+            raise SettingsError(f"STT_CONFIG: {file_path} cannot be read: {error}") from error
+        if not isinstance(data, dict):
+            raise SettingsError(f"STT_CONFIG: {file_path} has to be lines of `name: value`")
+        return data
+
+
+def _existing(config: str) -> Path:
+    path = Path(config).expanduser()
+    if not path.is_file():
+        raise SettingsError(f"STT_CONFIG: there is no file {path}")
+    return path
 
 
 def _check(good: bool, name: str, rule: str) -> None:

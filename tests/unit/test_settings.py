@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-import re
 from pathlib import Path
 
 import pytest
@@ -11,31 +9,12 @@ import pytest
 from core.config import Settings, load_settings
 from core.errors import SettingsError
 
-ROOT = Path(__file__).resolve().parents[2]
-EXAMPLE = ROOT / ".env.example"
-
 
 @pytest.fixture(autouse=True)
 def _nothing_of_the_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for name in Settings.model_fields:
+    for name in (*Settings.model_fields, "max_concurrent_jobs", "stt_config"):
         monkeypatch.delenv(name.upper(), raising=False)
-    monkeypatch.delenv("STT_CONFIG", raising=False)
     monkeypatch.chdir(tmp_path)
-
-
-def test_the_example_lists_every_setting_with_its_default(monkeypatch: pytest.MonkeyPatch) -> None:
-    lines = [line for line in EXAMPLE.read_text().splitlines() if "=" in line and not line.startswith("#")]
-    example = dict(line.split("=", 1) for line in lines)
-    assert set(example) == {name.upper() for name in Settings.model_fields}
-    Path(".env").write_text(EXAMPLE.read_text())
-    assert load_settings() == load_settings(_env_file=None)
-
-
-def test_every_line_of_the_example_has_its_meaning_above() -> None:
-    lines = EXAMPLE.read_text().splitlines()
-    for before, line in itertools.pairwise(lines):
-        if re.match(r"[A-Z_]+=", line):
-            assert before.startswith("# "), line
 
 
 def test_defaults_are_the_embedded_service() -> None:
@@ -65,6 +44,20 @@ def test_defaults_are_the_embedded_service() -> None:
         ("CHUNK_TIMEOUT", "901"),
         ("SILENCE_THRESHOLD", "3"),
         ("MAX_RETRIES", "-1"),
+        ("JOB_TIMEOUT", "inf"),
+        ("RABBITMQ_URL", "http://host"),
+        ("QUEUE_TYPE", "lazy"),
+        ("MINIO_ENDPOINT", "http://host:9000"),
+        ("MINIO_PUBLIC_ENDPOINT", "https://files.example.org"),
+        ("MINIO_BUCKET", "Our_Files"),
+        ("DATABASE_URL", "sqlite://"),
+        ("DATABASE_URL", "sqlite:///:memory:"),
+        ("LANGUAGES", ","),
+        ("MERGE_METHOD", "clever"),
+        ("LOG_FORMAT", "xml"),
+        ("LOG_FILE", "."),
+        ("DEBUG", "maybe"),
+        ("MAX_CONCURRENT_UPLOADS", "0"),
     ],
 )
 def test_impossible_values_name_the_setting(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
@@ -99,6 +92,60 @@ def test_the_environment_wins_over_env_over_yaml(monkeypatch: pytest.MonkeyPatch
     assert (settings.api_port, settings.max_retries, settings.chunk_timeout) == (3, 2, 10)
 
 
+@pytest.mark.parametrize("content", ["api_port: [1", "- api_port\n", "just words", b"\xff\xfe\x00"])
+def test_a_file_that_is_no_mapping_is_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, content: str | bytes
+) -> None:
+    path = tmp_path / "stt.yaml"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    monkeypatch.setenv("STT_CONFIG", str(path))
+    with pytest.raises(SettingsError, match=r"STT_CONFIG: .*stt\.yaml"):
+        load_settings()
+
+
+def test_a_file_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STT_CONFIG", "missing.yaml")
+    with pytest.raises(SettingsError, match=r"STT_CONFIG: there is no file missing\.yaml"):
+        load_settings()
+
+
+def test_yaml_in_its_own_ways(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "stt.yaml").write_text("languages: [en, vi, fr]\ndefault_language: fr\nMAX_RETRIES: 0\n")
+    monkeypatch.setenv("STT_CONFIG", "stt.yaml")
+    settings = load_settings()
+    assert (settings.languages, settings.default_language, settings.max_retries) == (("en", "vi", "fr"), "fr", 0)
+
+
+def test_an_empty_file_changes_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "stt.yaml").write_text("")
+    monkeypatch.setenv("STT_CONFIG", "stt.yaml")
+    with_file = load_settings()
+    monkeypatch.delenv("STT_CONFIG")
+    assert with_file == load_settings()
+
+
+def test_every_wrong_setting_is_named_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("API_PORT", "eighty")
+    monkeypatch.setenv("BROKER", "kafka")
+    with pytest.raises(SettingsError) as error:
+        load_settings()
+    assert [line.split(":")[0] for line in str(error.value).splitlines()] == ["API_PORT", "BROKER"]
+
+
+def test_a_wrong_value_is_not_repeated_in_the_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may hold a password."""
+    monkeypatch.setenv("DATABASE_URL", "mysql://user:hidden@host/d")
+    with pytest.raises(SettingsError) as error:
+        load_settings()
+    assert "hidden" not in str(error.value)
+
+
+def test_the_newer_name_wins_over_the_older(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MAX_CONCURRENT_JOBS", "7")
+    monkeypatch.setenv("WORKER_CONCURRENCY", "5")
+    assert load_settings().worker_concurrency == 5
+
+
 def test_the_older_name_of_worker_concurrency(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MAX_CONCURRENT_JOBS", "7")
     assert load_settings().worker_concurrency == 7
@@ -118,9 +165,14 @@ def test_addresses_get_their_driver(monkeypatch: pytest.MonkeyPatch, given: str,
 
 
 def test_languages_are_split(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LANGUAGES", "en, de ,vi")
-    monkeypatch.setenv("DEFAULT_LANGUAGE", "auto")
+    monkeypatch.setenv("LANGUAGES", "en, DE ,vi")
     assert load_settings().languages == ("en", "de", "vi")
+
+
+@pytest.mark.parametrize(("given", "used"), [("auto", "auto"), ("AUTO", "auto"), ("EN", "en")])
+def test_the_default_language_may_be_left_to_detection(monkeypatch: pytest.MonkeyPatch, given: str, used: str) -> None:
+    monkeypatch.setenv("DEFAULT_LANGUAGE", given)
+    assert load_settings().default_language == used
 
 
 def test_retry_delays_are_capped(monkeypatch: pytest.MonkeyPatch) -> None:
