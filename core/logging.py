@@ -25,6 +25,11 @@ from structlog.typing import EventDict, Processor
 
 from core.config import LogFormat
 
+CHATTY = (
+    *("uvicorn.access", "aiormq", "aio_pika", "alembic", "urllib3"),
+    *("httpx", "httpcore", "asyncio", "python_multipart"),
+)
+"""Libraries that tell every step at INFO, and the access line, which is ours."""
 MAX_BYTES = 100 * 1024 * 1024
 KEEP_SECONDS = 7 * 86_400
 _SECRET = re.compile(r"passw|passphrase|secret|token|authorization|api[-_]?key|credential|cookie", re.IGNORECASE)
@@ -87,7 +92,17 @@ def _quieten() -> None:
     for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
         logging.getLogger(name).handlers.clear()
         logging.getLogger(name).propagate = True
-    for name in ("aiormq", "aio_pika", "alembic", "urllib3", "httpx", "httpcore", "asyncio", "python_multipart"):
+    for name in (
+        "uvicorn.access",
+        "aiormq",
+        "aio_pika",
+        "alembic",
+        "urllib3",
+        "httpx",
+        "httpcore",
+        "asyncio",
+        "python_multipart",
+    ):
         logging.getLogger(name).setLevel(logging.WARNING)
 
 

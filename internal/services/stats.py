@@ -7,10 +7,13 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
-from core.errors import InfrastructureError
+import structlog
+
+from core.errors import DatabaseUnavailable, InfrastructureError
 from internal.bootstrap import Parts
 from repositories import jobs, workers
 
+log = structlog.get_logger(__name__)
 PATIENCE = 3.0
 """Seconds a part may take to answer before it counts as down."""
 
@@ -36,9 +39,14 @@ async def health(parts: Parts) -> Health:
     checks = dict(zip(pings, states, strict=True))
     if checks["database"] != "ok":
         return Health(checks, 0, 0, 0, [])
-    async with parts.database.read() as session:
-        alive = await workers.alive(session)
-        counts = await jobs.counts(session)
+    try:
+        async with parts.database.read() as session:
+            alive = await workers.alive(session)
+            counts = await jobs.counts(session)
+    except DatabaseUnavailable as error:
+        # it answers, but not to our tables: most likely nobody has run the migrations
+        log.warning("the database does not know our tables", action="no_schema", reason=str(error.__cause__)[:300])
+        return Health({**checks, "database": "down: no schema, run `make migrate`"}, 0, 0, 0, [])
     models = sorted({model for worker in alive for model in worker.models})
     return Health(checks, len(alive), counts["PENDING"], counts["PROCESSING"], models)
 

@@ -30,7 +30,7 @@ from core.messaging.port import (
 from core.messaging.rabbitmq import RabbitMQBroker
 from core.messaging.topology import TopologyMismatch
 from tests.servers.base import Server
-from tests.servers.rabbitmq import RabbitMQ, vhost_of
+from tests.servers.rabbitmq import LocalRabbitMQ, RabbitMQ, vhost_of
 
 DELAYS = (0.3, 0.9)
 PATIENCE = 20.0
@@ -352,3 +352,33 @@ async def test_a_queue_with_other_arguments_is_named(rabbit: RabbitMQBroker, rab
     with pytest.raises(TopologyMismatch, match="stt_jobs_dlq"):
         await other.start()
     await other.stop()
+
+
+@pytest.mark.servers
+async def test_a_memory_alarm_refuses_publishes_and_lets_answers_through(
+    rabbit: RabbitMQBroker, rabbitmq_server: RabbitMQ
+) -> None:
+    if not isinstance(rabbitmq_server, LocalRabbitMQ):
+        pytest.skip("not ours to alarm")
+    release = asyncio.Event()
+
+    async def answer(_: Delivery) -> Verdict:
+        await release.wait()
+        return Ack()
+
+    inbox = Inbox(answer)
+    await rabbit.consume(QueueName.JOBS, inbox, 1)
+    await rabbit.publish(prepare())
+    await inbox.wait(1)
+    await asyncio.to_thread(rabbitmq_server.control, "set_vm_memory_high_watermark", "0")
+    try:
+        started = time.monotonic()
+        with pytest.raises(BrokerUnavailable):
+            for _ in range(3):  # the server blocks a connection at its first publish after the alarm
+                await rabbit.publish(prepare())
+        assert time.monotonic() - started < 15, "a blocked publish waits for ever"
+        release.set()
+    finally:
+        await asyncio.to_thread(rabbitmq_server.control, "set_vm_memory_high_watermark", "0.6")
+    await publish_patiently(rabbit, prepare())
+    await inbox.wait(2)

@@ -310,3 +310,11 @@ async def test_a_broker_that_refuses_is_no_error_of_the_sender(
     async with parts.database.read() as session:
         job = (await session.execute(select(Job))).scalar_one()
     assert job.due_at is not None, "the scheduler publishes it"
+
+
+async def test_a_database_without_our_tables_is_named(tmp_path: Path) -> None:
+    bare = bootstrap.build(load_settings(_env_file=None, data_dir=tmp_path / "bare"))
+    await bare.storage.start()
+    await bare.broker.start()
+    assert (await stats.health(bare)).checks["database"] == "down: no schema, run `make migrate`"
+    await bare.stop()

@@ -77,6 +77,11 @@ class LocalRabbitMQ(Server):
         answer = httpx.get(f"{self.management}/api/health/checks/port-listener/{self.ports[0]}", timeout=2)
         return answer.status_code == 200
 
+    def control(self, *words: str) -> None:
+        """rabbitmqctl on this node."""
+        call = [str(self.program.with_name("rabbitmqctl")), "-q", *words]
+        subprocess.run(call, env=self.environment(), cwd=self.folder, check=True, capture_output=True, timeout=60)
+
     def stop(self) -> None:
         super().stop()
         self._end_epmd()
