@@ -260,6 +260,7 @@ def _write(root: Path, path: Path, write: Callable[[BufferedWriter], object]) ->
             _publish(root, file, part, path)
     except BaseException:
         part.unlink(missing_ok=True)
+        _prune(part.parent, root)
         raise
 
 

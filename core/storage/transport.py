@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool, PoolManager, Retry, Timeout
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
@@ -11,17 +13,17 @@ READ_TIMEOUT = 60.0
 
 
 class _Patient(HTTPConnection):
-    """The connect timeout also bounds sending on a new connection: a part of 8 MiB would need 13 Mbit/s or fail."""
+    """urllib3 sends under the connect timeout, all of a request in it: 8 MiB in 5 s would need a link of 13 Mbit/s."""
 
-    def connect(self) -> None:
-        super().connect()
-        self.sock.settimeout(READ_TIMEOUT)
+    def request(self, *args: Any, **kwargs: Any) -> None:
+        if self.sock is None:
+            self.connect()
+        self.timeout = READ_TIMEOUT
+        super().request(*args, **kwargs)
 
 
-class _PatientSecure(HTTPSConnection):
-    def connect(self) -> None:
-        super().connect()
-        self.sock.settimeout(READ_TIMEOUT)
+class _PatientSecure(_Patient, HTTPSConnection):
+    """The same over TLS."""
 
 
 class _Pool(HTTPConnectionPool):

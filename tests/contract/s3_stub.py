@@ -1,0 +1,89 @@
+"""An S3 server that misbehaves on purpose: slow to take bytes, short in its answers, out of space, or no S3 at all."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+from tests.servers.base import free_port
+
+LOCATION = b'<LocationConstraint xmlns="http://s3.amazonaws.com/doc/2006-03-01/"></LocationConstraint>'
+
+
+@dataclass
+class Answer:
+    """status and body of every answer but the bucket's location. length: what Content-Length says (None: the truth).
+
+    mib_per_second: how fast request bodies are taken (None: as they come). keep: connections stay open
+    between requests. seen: the methods asked for, in order.
+    """
+
+    status: int = 200
+    body: bytes = b""
+    length: int | None = None
+    mib_per_second: float | None = None
+    keep: bool = True
+    seen: list[str] = field(default_factory=list)
+
+
+class Server(ThreadingHTTPServer):
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Clients that give up are what the tests are about; anything else is shown."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
+
+
+@contextlib.contextmanager
+def stub(answer: Answer) -> Iterator[str]:
+    """Its host:port."""
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def log_message(self, format: str, *args: Any) -> None:
+            return
+
+        def reply(self) -> None:
+            answer.seen.append(self.command)
+            self._take_body()
+            location = "location" in self.path
+            body = LOCATION if location else answer.body
+            self.send_response(200 if location else answer.status)
+            length = len(body) if location or answer.length is None else answer.length
+            self.send_header("Content-Length", str(length))
+            self.send_header("Content-Type", "application/xml")
+            self.send_header("ETag", '"x"')
+            if not answer.keep:
+                self.send_header("Connection", "close")
+            self.end_headers()
+            if self.command != "HEAD":
+                self.wfile.write(body)
+            self.close_connection = length != len(body) or not answer.keep
+
+        def _take_body(self) -> None:
+            left = int(self.headers.get("Content-Length", 0))
+            while left > 0:
+                got = len(self.rfile.read(min(left, 128 * 1024)))
+                if not got:
+                    return
+                left -= got
+                if answer.mib_per_second:
+                    time.sleep(got / (answer.mib_per_second * 2**20))
+
+        do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = reply
+
+    server = Server(("127.0.0.1", free_port()), Handler)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+    thread.start()
+    try:
+        yield f"127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()

@@ -1,0 +1,93 @@
+"""The way from the event loop to the uploading thread."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+
+import pytest
+
+from core.storage.pipe import BLOCK, BLOCKS, Aborted, Pipe
+
+
+async def read_all(pipe: Pipe, size: int) -> list[bytes]:
+    def work() -> list[bytes]:
+        pieces = []
+        while piece := pipe.read(size):
+            pieces.append(piece)
+        return pieces
+
+    return await asyncio.to_thread(work)
+
+
+@pytest.mark.parametrize("size", [1000, BLOCK - 1, BLOCK, BLOCK + 1, 3 * BLOCK + 7])
+async def test_reads_are_exactly_as_long_as_asked(size: int) -> None:
+    data = random.Random(1).randbytes(6 * BLOCK + 123)
+    pipe = Pipe()
+    reading = asyncio.create_task(read_all(pipe, size))
+    for at in range(0, len(data), 300_001):
+        await pipe.write(data[at : at + 300_001])
+    await pipe.end()
+    pieces = await reading
+    assert {len(piece) for piece in pieces[:-1]} <= {size}
+    assert b"".join(pieces) == data
+    assert pipe.read(1) == b""
+
+
+async def test_a_writer_waits_while_four_blocks_are_on_the_way() -> None:
+    pipe = Pipe()
+    await pipe.write(b"x" * (BLOCKS * BLOCK))
+    writing = asyncio.create_task(pipe.write(b"y" * BLOCK))
+    await asyncio.wait([writing], timeout=0.05)
+    assert not writing.done()
+    assert await asyncio.to_thread(pipe.read, BLOCK) == b"x" * BLOCK
+    async with asyncio.timeout(5):
+        await writing
+
+
+async def test_waiting_does_not_hold_the_event_loop() -> None:
+    pipe = Pipe()
+    writing = asyncio.create_task(pipe.write(b"x" * (6 * BLOCK)))
+    turns = 0
+    while turns < 100:
+        await asyncio.sleep(0)
+        turns += 1
+    assert not writing.done()
+    pipe.reader_gone()
+    with pytest.raises(Aborted):
+        await writing
+
+
+async def test_every_write_after_the_reader_has_gone_raises() -> None:
+    """Regression: only as many as there were places raised, the next one waited for ever."""
+    pipe = Pipe()
+    waiting = asyncio.create_task(pipe.write(b"x" * (6 * BLOCK)))
+    await asyncio.sleep(0)
+    pipe.reader_gone()
+    async with asyncio.timeout(5):
+        with pytest.raises(Aborted):
+            await waiting
+        for _ in range(3 * BLOCKS):
+            with pytest.raises(Aborted):
+                await pipe.write(b"x" * BLOCK)
+        with pytest.raises(Aborted):
+            await pipe.end()
+
+
+async def test_fail_reaches_a_reader_that_waits() -> None:
+    pipe = Pipe()
+    reading = asyncio.create_task(asyncio.to_thread(pipe.read, 10))
+    pipe.fail()
+    async with asyncio.timeout(5):
+        with pytest.raises(Aborted):
+            await reading
+
+
+async def test_a_cancelled_write_fails_the_reader() -> None:
+    pipe = Pipe()
+    writing = asyncio.create_task(pipe.write(b"x" * (6 * BLOCK)))
+    await asyncio.sleep(0)
+    writing.cancel()
+    await asyncio.wait([writing])
+    with pytest.raises(Aborted):
+        await read_all(pipe, 8 * BLOCK)
