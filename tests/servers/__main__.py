@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import threading
 from pathlib import Path
 
 from tests.servers import minio, postgres, rabbitmq
@@ -18,11 +19,14 @@ def main() -> None:
     broker = rabbitmq.LocalRabbitMQ(rabbitmq.DEBIAN_PROGRAM, FOLDER / "rabbitmq")
     storage = minio.LocalMinio(program, FOLDER / "minio")
     servers = (database, broker, storage)
+    told = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: told.set())
     try:
         for server in servers:
             server.start()
         show(database, broker, storage)
-        signal.sigwait({signal.SIGINT, signal.SIGTERM})
+        told.wait()
     finally:
         for server in servers:
             server.stop()
@@ -43,5 +47,4 @@ def show(database: postgres.LocalPostgres, broker: rabbitmq.LocalRabbitMQ, stora
 
 
 if __name__ == "__main__":
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     main()
