@@ -202,6 +202,12 @@ class JobNotCompletedError(RequestError):
     vi = "Công việc chưa hoàn thành."
 
 
+class IdempotencyMismatchError(RequestError):
+    code = "IDEMPOTENCY_MISMATCH"
+    en = "This Idempotency-Key was used for another request. Use a new key for a new request."
+    vi = "Idempotency-Key này đã được dùng cho một yêu cầu khác. Hãy dùng khóa mới."
+
+
 class ConflictError(RequestError):
     code, http_status = "CONFLICT", 409
     en = "The job's present state does not allow this."

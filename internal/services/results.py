@@ -30,8 +30,7 @@ async def find(parts: Parts, job_id: str, owner: str) -> Job:
 def is_job_id(text: str) -> bool:
     """The canonical form of a UUID, as we hand it out: lower case, so that both databases agree."""
     return len(text) == 36 and all(
-        letter == "-" if place in (8, 13, 18, 23) else letter in "0123456789abcdef"
-        for place, letter in enumerate(text)
+        letter == "-" if place in (8, 13, 18, 23) else letter in "0123456789abcdef" for place, letter in enumerate(text)
     )
 
 

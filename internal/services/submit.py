@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import uuid
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -15,6 +17,7 @@ from core.errors import (
     DatabaseUnavailable,
     EmptyFileError,
     FileTooLargeError,
+    IdempotencyMismatchError,
     InfrastructureError,
     InvalidFieldError,
     UnknownModelError,
@@ -24,8 +27,9 @@ from core.errors import (
 from core.storage.port import Upload
 from internal.bootstrap import Parts
 from internal.services import publishing
-from repositories import intents, jobs, workers
+from repositories import idempotency, intents, jobs, workers
 from repositories.claims import Released
+from repositories.idempotency import Remembered
 from repositories.models import Job
 
 log = structlog.get_logger(__name__)
@@ -50,12 +54,15 @@ class Wishes:
 class Intake:
     """One upload on its way in; a FileSink. `discard` leaves nothing behind."""
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, parts: Parts, *, fingerprint: bool = False) -> None:
+        """fingerprint: take the file's SHA-256 on its way, about a second of CPU time per GB."""
         self.parts = parts
+        self.fingerprint = fingerprint
         self.job_id = str(uuid.uuid4())
         self.filename = ""
         self.key = ""
         self.size = 0
+        self.digest = hashlib.sha256()
         self._upload: Upload | None = None
 
     async def begin(self, filename: str) -> None:
@@ -75,6 +82,8 @@ class Intake:
         self.size += len(data)
         if self.size > self.parts.settings.max_upload_bytes:
             raise FileTooLargeError(too_large(self.parts))
+        if self.fingerprint:
+            self.digest.update(data)
         await self._upload.write(data)
 
     async def finish(self) -> None:
@@ -135,8 +144,28 @@ async def check(parts: Parts, fields: dict[str, str]) -> Wishes:
     return Wishes(language, model, Priority(wanted))
 
 
-async def accept(parts: Parts, intake: Intake, owner: str, wishes: Wishes) -> Job:
-    """Commit the job, then publish its Prepare.
+def request_of(key: str, fields: dict[str, str], intake: Intake) -> Remembered:
+    """What a repeated request is recognised by. Raises InvalidFieldError for a key that is none."""
+    if not 1 <= len(key) <= MAX_NAME or not key.isprintable():
+        raise InvalidFieldError(f"`Idempotency-Key` has 1 to {MAX_NAME} printable characters.")
+    known = {name: fields.get(name, "") for name in ("language", "model", "priority")}
+    canonical = json.dumps({**known, "file": intake.digest.hexdigest(), "name": intake.filename}, sort_keys=True)
+    return Remembered(key, hashlib.sha256(canonical.encode()).hexdigest())
+
+
+async def answered_before(parts: Parts, owner: str, request: Remembered) -> Job | None:
+    """The job that the same request made; None: it is new. Raises IdempotencyMismatchError for another request."""
+    async with parts.database.read() as session:
+        found = await idempotency.find(session, owner, request.key)
+        if found is None:
+            return None
+        if found.request_hash != request.request_hash:
+            raise IdempotencyMismatchError
+        return await jobs.get(session, found.job_id, owner)
+
+
+async def accept(parts: Parts, intake: Intake, owner: str, wishes: Wishes, request: Remembered | None = None) -> Job:
+    """Commit the job, then publish its Prepare. Raises IntegrityError when the key of `request` was used meanwhile.
 
     A database that goes away here may have committed: then the object must stay, so it is not discarded; if nothing was
     committed, the intent lets the scheduler collect it.
@@ -155,6 +184,8 @@ async def accept(parts: Parts, intake: Intake, owner: str, wishes: Wishes) -> Jo
     try:
         async with parts.database.write() as session:
             job = await jobs.create(session, new)
+            if request is not None:
+                await idempotency.remember(session, owner, request, job.job_id, {"job_id": job.job_id})
     except DatabaseUnavailable:
         intake.keep()
         raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -128,8 +129,6 @@ async def test_a_stated_length_is_refused_before_the_first_byte(client: httpx.As
 async def test_a_silent_client_is_not_waited_for(
     client: httpx.AsyncClient, parts: Parts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import asyncio
-
     monkeypatch.setattr(multipart, "IDLE_SECONDS", 0.1)
     never = asyncio.Event()
 
@@ -195,8 +194,6 @@ async def test_broker_down_is_accepted_all_the_same(client: httpx.AsyncClient, p
 
 
 async def test_a_part_that_hangs_is_down(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
-    import asyncio
-
     async def hang(*_: Any) -> None:
         await asyncio.Event().wait()
 
@@ -318,3 +315,30 @@ async def test_a_database_without_our_tables_is_named(tmp_path: Path) -> None:
     await bare.broker.start()
     assert (await stats.health(bare)).checks["database"] == "down: no schema, run `make migrate`"
     await bare.stop()
+
+
+async def test_the_same_key_and_request_make_one_job(client: httpx.AsyncClient, parts: Parts) -> None:
+    body = FILE + part("language", b"en") + END
+    first = await post(client, body, **{"Idempotency-Key": "k1"})
+    again = await post(client, body, **{"Idempotency-Key": "k1"})
+    assert again.json()["job_id"] == first.json()["job_id"]
+    assert await left_behind(parts) == (1, 0, 1)
+    for other in (FILE + part("language", b"vi") + END, part("file", WAV + b"x", "a.wav") + END):
+        answer = await post(client, other, **{"Idempotency-Key": "k1"})
+        assert (answer.status_code, answer.json()["code"]) == (422, "IDEMPOTENCY_MISMATCH")
+    assert await left_behind(parts) == (1, 0, 1)
+    assert (await post(client, body, **{"Idempotency-Key": "k2"})).json()["job_id"] != first.json()["job_id"]
+
+
+async def test_the_same_key_twice_at_once(client: httpx.AsyncClient, parts: Parts) -> None:
+    answers = await asyncio.gather(*(post(client, FILE + END, **{"Idempotency-Key": "k"}) for _ in range(2)))
+    assert [answer.status_code for answer in answers] == [200, 200]
+    assert len({answer.json()["job_id"] for answer in answers}) == 1
+    assert await left_behind(parts) == (1, 0, 1)
+
+
+@pytest.mark.parametrize("key", ["", "k" * 300])
+async def test_a_key_that_is_none(client: httpx.AsyncClient, parts: Parts, key: str) -> None:
+    answer = await post(client, FILE + END, **{"Idempotency-Key": key})
+    assert (answer.status_code, answer.json()["code"]) == (422, "INVALID_FIELD")
+    assert await left_behind(parts) == (0, 0, 0)

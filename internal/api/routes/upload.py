@@ -9,6 +9,7 @@ from typing import Any
 
 import structlog
 from fastapi import APIRouter, Request
+from sqlalchemy.exc import IntegrityError
 from starlette.requests import ClientDisconnect
 
 from core.errors import FileTooLargeError, MalformedUploadError
@@ -17,6 +18,8 @@ from internal.api.multipart import read_form
 from internal.api.schemas.jobs import Accepted, Problem
 from internal.bootstrap import Parts
 from internal.services import submit
+from repositories.idempotency import Remembered
+from repositories.models import Job
 
 log = structlog.get_logger(__name__)
 router = APIRouter(tags=["upload"])
@@ -56,7 +59,8 @@ async def upload(request: Request, parts: PartsOf, owner: Owner, estimator: Esti
     if stated.isdigit() and int(stated) > parts.settings.max_upload_bytes + FORM_SLACK:
         await _Body(request).drain()
         raise FileTooLargeError(submit.too_large(parts))
-    intake, body = submit.Intake(parts), _Body(request)
+    body = _Body(request)
+    intake = submit.Intake(parts, fingerprint="idempotency-key" in request.headers)
     try:
         job, warning = await _receive(request, body, parts, owner, intake)
     except ClientDisconnect:
@@ -80,8 +84,26 @@ async def _receive(
 ) -> tuple[Any, str | None]:
     fields = await read_form(request.headers.get("content-type", ""), body.pieces(), intake)
     wishes = await submit.check(parts, fields)
-    await intake.finish()
-    return await submit.accept(parts, intake, owner, wishes), wishes.warning
+    key = request.headers.get("idempotency-key")
+    if key is None:
+        await intake.finish()
+        return await submit.accept(parts, intake, owner, wishes), wishes.warning
+    return await _once(parts, owner, intake, wishes, submit.request_of(key, fields, intake)), wishes.warning
+
+
+async def _once(parts: Parts, owner: str, intake: submit.Intake, wishes: submit.Wishes, request: Remembered) -> Job:
+    """Two at once both stream; one insert wins, the loser removes its object and answers like the winner."""
+    before = await submit.answered_before(parts, owner, request)
+    if before is None:
+        await intake.finish()
+        try:
+            return await submit.accept(parts, intake, owner, wishes, request)
+        except IntegrityError:
+            before = await submit.answered_before(parts, owner, request)
+            if before is None:
+                raise
+    await intake.discard()
+    return before
 
 
 class _Body:
