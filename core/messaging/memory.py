@@ -10,7 +10,7 @@ import contextlib
 import heapq
 import itertools
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,6 +19,7 @@ from core.messaging.dispatch import known_delays, pick_delay, verdict_of
 from core.messaging.port import (
     Ack,
     DeadLetter,
+    DeadMessage,
     Handler,
     Message,
     QueueName,
@@ -130,6 +131,15 @@ class MemoryBroker:
         subscription = _Subscription(self, queue, self._queues[queue], handler, prefetch)
         self._subscriptions.append(subscription)
         return subscription
+
+    async def walk_dead_letters(self, remove: Callable[[DeadMessage], Awaitable[bool]]) -> int:
+        await self.ping()
+        queue = self._queues[QueueName.DEAD]
+        shown = [await queue.get() for _ in range(len(queue))]
+        for envelope in shown:
+            if not await remove(DeadMessage(envelope.body, envelope.headers)):
+                await queue.put(envelope)
+        return len(shown)
 
     async def stats(self) -> list[QueueStats]:
         await self.ping()

@@ -136,6 +136,14 @@ class DeadLetter:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class DeadMessage:
+    """What lies in the dead-letter queue: any bytes, and the headers that tell how they came there."""
+
+    body: bytes
+    headers: Mapping[str, Any]
+
+
 Verdict = Ack | Retry | DeadLetter
 Handler = Callable[[Delivery], Awaitable[Verdict]]
 
@@ -184,6 +192,13 @@ class Broker(Protocol):
 
     async def consume(self, queue: QueueName, handler: Handler, prefetch: int) -> Subscription:
         """Deliver at most `prefetch` unanswered messages at a time, highest level first, each in a task of its own."""
+        ...
+
+    async def walk_dead_letters(self, remove: Callable[[DeadMessage], Awaitable[bool]]) -> int:
+        """Show every dead letter to `remove` once, oldest first; those it answers True for are removed.
+
+        Returns how many were shown. Raises BrokerUnavailable.
+        """
         ...
 
     async def stats(self) -> list[QueueStats]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import aio_pika
@@ -22,7 +22,18 @@ from aiormq.exceptions import AMQPError as WireError
 from core.config import QueueType
 from core.errors import BrokerUnavailable
 from core.messaging.dispatch import known_delays, pick_delay, verdict_of
-from core.messaging.port import Ack, DeadLetter, Handler, Message, QueueName, QueueStats, Retry, Subscription, Verdict
+from core.messaging.port import (
+    Ack,
+    DeadLetter,
+    DeadMessage,
+    Handler,
+    Message,
+    QueueName,
+    QueueStats,
+    Retry,
+    Subscription,
+    Verdict,
+)
 from core.messaging.topology import DEAD_EXCHANGE, EXCHANGE, Topology, check_quorum
 
 log = structlog.get_logger(__name__)
@@ -176,6 +187,28 @@ class RabbitMQBroker:
         await subscription.connect()
         self._subscriptions.append(subscription)
         return subscription
+
+    async def walk_dead_letters(self, remove: Callable[[DeadMessage], Awaitable[bool]]) -> int:
+        if self._stopped:
+            raise BrokerUnavailable("The broker's client is stopped.")
+        channel = await self._consuming.fresh_channel()
+        shown = 0
+        try:
+            queue = await channel.declare_queue(QueueName.DEAD.value, durable=True, passive=True)
+            for _ in range(queue.declaration_result.message_count or 0):
+                message = await queue.get(fail=False, timeout=TIMEOUT)
+                if message is None:
+                    break
+                shown += 1
+                if await remove(DeadMessage(message.body, message.headers)):
+                    await message.ack()
+        except _ERRORS as error:
+            raise BrokerUnavailable(f"Cannot read the dead letters: {error!r}"[:300]) from error
+        finally:
+            # what was not answered returns to the queue, in its old place
+            with contextlib.suppress(*_ERRORS):
+                await channel.close()
+        return shown
 
     async def stats(self) -> list[QueueStats]:
         """`unacked` counts this process's own: the protocol tells no other."""

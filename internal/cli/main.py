@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from core.database import Database
 from internal.bootstrap import VERSION
-from internal.cli import processes
+from internal.cli import dlq, processes
 from internal.process import settings_or_exit
 from migrations.run import upgrade
 
@@ -40,8 +40,11 @@ def main() -> None:
     parser.add_argument("--version", action="version", version=f"async-stt {VERSION}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for name, (function, text) in COMMANDS.items():
-        commands.add_parser(name, help=text, description=text).set_defaults(run=function)
-    parser.parse_args().run()
+        # called with the words of the command line, of which these have none
+        commands.add_parser(name, help=text, description=text).set_defaults(run=lambda _, function=function: function())
+    dlq.add_to(commands)
+    words = parser.parse_args()
+    words.run(words)
 
 
 if __name__ == "__main__":

@@ -20,12 +20,14 @@ from core.messaging.port import (
     Ack,
     Broker,
     DeadLetter,
+    DeadMessage,
     Delivery,
     Message,
     MessageType,
     QueueName,
     Retry,
     Verdict,
+    decode,
 )
 from core.messaging.rabbitmq import RabbitMQBroker
 from core.messaging.topology import TopologyMismatch
@@ -262,6 +264,25 @@ async def test_dead_letters_wait_in_their_queue_with_their_headers(broker: RawBr
     delivery = (await inbox.wait(1))[0]
     assert delivery.message.token == "t"
     assert delivery.headers["code"] == "TIMEOUT"
+
+
+async def test_dead_letters_are_walked_and_removed_one_by_one(broker: RawBroker) -> None:
+    for token in ("a", "b", "c"):
+        await broker.publish(Message(MessageType.REPLAY, "j", token=token), headers={"code": token})
+    await ready(broker, QueueName.DEAD, 3)
+    seen: list[str] = []
+
+    async def remove(letter: DeadMessage) -> bool:
+        seen.append(decode(letter.body).token or "")
+        assert letter.headers["code"] == seen[-1]
+        return seen[-1] == "b"
+
+    assert await broker.walk_dead_letters(remove) == 3
+    assert seen == ["a", "b", "c"]
+    await ready(broker, QueueName.DEAD, 2)
+    seen.clear()
+    assert await broker.walk_dead_letters(remove) == 2
+    assert seen == ["a", "c"]
 
 
 async def test_a_stopped_broker_refuses(broker: RawBroker) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -144,3 +146,26 @@ def test_a_killed_api_answers_again(service: Service, long: tuple[Path, str]) ->
     service.start("api-2", "api")
     service.wait_ready()
     whole(service, job_id, long)
+
+
+def test_a_dead_letter_is_triaged_by_command(service: Service, tmp_path: Path) -> None:
+    """A recording that fails leaves a letter; replayed by command it fails again, once; purged it is gone."""
+    path = tmp_path / "text.mp3"
+    path.write_bytes(b"no sound at all " * 1000)
+    job_id = service.upload(path)
+    assert service.wait(job_id)["status"] == "FAILED"
+
+    def stt(*words: str) -> str:
+        call = [sys.executable, "-m", "internal.cli.main", "dlq", *words]
+        environment = {**service.environment, "COLUMNS": "300"}
+        done = subprocess.run(call, env=environment, cwd=services.ROOT, capture_output=True, text=True, check=False)
+        return done.stdout + done.stderr
+
+    wait_until(lambda: job_id in stt("list"), "the letter is there", 20)
+    assert "INVALID_AUDIO" in stt("show", job_id)
+    assert "1 reopened" in stt("replay", job_id)
+    wait_until(lambda: job_id in stt("list"), "it failed again", 30)
+    assert "1 dead letters removed" in stt("purge", "all")
+    assert "No dead letters" in stt("list")
+    assert "No dead letter of job" in stt("show", job_id)
+    assert service.status(job_id)["status"] == "FAILED"
