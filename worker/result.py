@@ -38,8 +38,7 @@ class JobFacts:
 
 def build_result(facts: JobFacts, chunks: Sequence[ChunkTranscript], method: MergeMethod) -> Result:
     """Merge and count. A recording in which nobody speaks has empty text and confidence 0."""
-    heard = [merged for merged in merge(chunks, method) if clean(merged.segment.text)]
-    segments = [_segment(number, merged) for number, merged in enumerate(heard)]
+    segments = segments_of(chunks, method)
     text = " ".join(segment.text for segment in segments)
     return Result(
         job_id=facts.job_id,
@@ -57,6 +56,12 @@ def build_result(facts: JobFacts, chunks: Sequence[ChunkTranscript], method: Mer
         chunks=tuple(ResultChunk(c.index, c.start, c.end, c.attempts, round(c.seconds, 3)) for c in chunks),
         timings=_timings(facts, chunks),
     )
+
+
+def segments_of(chunks: Sequence[ChunkTranscript], method: MergeMethod) -> list[ResultSegment]:
+    """The merged segments as clients see them, of a finished recording or of what is heard so far."""
+    heard = [merged for merged in merge(chunks, method) if clean(merged.segment.text)]
+    return [_segment(number, merged) for number, merged in enumerate(heard)]
 
 
 def _segment(number: int, merged: MergedSegment) -> ResultSegment:

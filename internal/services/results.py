@@ -14,7 +14,7 @@ from internal.bootstrap import Parts
 from repositories import jobs
 from repositories.models import Job
 from worker.exporters import Exporter, formats
-from worker.merger import merge
+from worker.result import segments_of
 
 
 async def find(parts: Parts, job_id: str, owner: str) -> Job:
@@ -63,9 +63,5 @@ async def so_far(parts: Parts, job: Job) -> list[ResultSegment]:
     """Segments of the chunks that are finished, in order."""
     async with parts.database.read() as session:
         chunks = await jobs.transcripts(session, job.job_id)
-    merged = await asyncio.to_thread(merge, chunks, MergeMethod.SMART)
-    return [
-        ResultSegment(number, item.chunk, s.start, s.end, s.text, s.confidence, s.words)
-        for number, item in enumerate(merged)
-        for s in (item.segment,)
-    ]
+    method = MergeMethod(job.options.get("merge_method", MergeMethod.SMART))
+    return await asyncio.to_thread(segments_of, chunks, method)
