@@ -110,3 +110,9 @@ def test_compose_has_no_password_in_it() -> None:
     assert text.count("${POSTGRES_PASSWORD:?") == 2
     assert text.count("${MINIO_SECRET_KEY:?") == 2
     assert text.count("${RABBITMQ_PASSWORD:?") == 2
+
+
+def test_compose_turns_the_plugins_on() -> None:
+    assert "./rabbitmq-plugins:/etc/rabbitmq/enabled_plugins:ro" in str(services()["rabbitmq"]["volumes"])
+    plugins = (ROOT / "deploy" / "rabbitmq-plugins").read_text()
+    assert all(name in plugins for name in ("rabbitmq_management", "rabbitmq_shovel", "rabbitmq_shovel_management"))
