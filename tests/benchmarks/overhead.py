@@ -7,7 +7,6 @@ import contextlib
 import statistics
 import tempfile
 import time
-import uuid
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
@@ -18,7 +17,7 @@ from sqlalchemy import select
 from core.database import Database
 from repositories.models import Metric
 from tests.benchmarks.table import Row
-from tests.e2e.service import Service, embedded, on_real_parts
+from tests.e2e.service import Service, embedded, on_real_parts, stores_of
 from tests.servers import minio, postgres, rabbitmq
 from tests.speech import recording, write_wav
 
@@ -47,16 +46,7 @@ def real(folder: Path) -> Iterator[tuple[Service, str]]:
         database, broker, storage = postgres.find(), rabbitmq.find(), minio.find()
         for server in (database, broker, storage):
             stack.callback(server.remove)
-        stores = {
-            "DATABASE_URL": postgres.create_database(database.url),
-            "BROKER": "rabbitmq",
-            "RABBITMQ_URL": rabbitmq.create_vhost(broker),
-            "STORAGE": "minio",
-            "MINIO_ENDPOINT": storage.endpoint,
-            "MINIO_ACCESS_KEY": storage.access_key,
-            "MINIO_SECRET_KEY": storage.secret_key,
-            "MINIO_BUCKET": f"t{uuid.uuid4().hex[:16]}",
-        }
+        stores = stores_of(database, broker, storage)
         service = stack.enter_context(on_real_parts(folder, stores))
         yield service, stores["DATABASE_URL"].replace("postgresql://", "postgresql+asyncpg://")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +9,6 @@ import pytest
 
 from tests.e2e import service as services
 from tests.e2e.service import Service
-from tests.servers import postgres, rabbitmq
 from tests.servers.minio import Minio
 from tests.servers.postgres import Postgres
 from tests.servers.rabbitmq import RabbitMQ
@@ -19,16 +17,7 @@ from tests.servers.rabbitmq import RabbitMQ
 @pytest.fixture(scope="session")
 def real_stores(postgres_server: Postgres, rabbitmq_server: RabbitMQ, minio_server: Minio) -> dict[str, str]:
     """The settings of a fresh database, virtual host and bucket."""
-    return {
-        "DATABASE_URL": postgres.create_database(postgres_server.url),
-        "BROKER": "rabbitmq",
-        "RABBITMQ_URL": rabbitmq.create_vhost(rabbitmq_server),
-        "STORAGE": "minio",
-        "MINIO_ENDPOINT": minio_server.endpoint,
-        "MINIO_ACCESS_KEY": minio_server.access_key,
-        "MINIO_SECRET_KEY": minio_server.secret_key,
-        "MINIO_BUCKET": f"t{uuid.uuid4().hex[:16]}",
-    }
+    return services.stores_of(postgres_server, rabbitmq_server, minio_server)
 
 
 @pytest.fixture(scope="session")

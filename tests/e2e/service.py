@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +17,11 @@ from typing import Any
 import httpx
 import psutil
 
+from tests.servers import postgres, rabbitmq
 from tests.servers.base import free_port, wait_until
+from tests.servers.minio import Minio
+from tests.servers.postgres import Postgres
+from tests.servers.rabbitmq import RabbitMQ
 
 ROOT = Path(__file__).resolve().parents[2]
 DONE_SECONDS = 90.0
@@ -118,6 +123,20 @@ def settings(folder: Path, port: int, **more: str) -> dict[str, str]:
         "TEMP_DIR": str(folder / "tmp"),
         "LOG_FORMAT": "json",
         **more,
+    }
+
+
+def stores_of(database: Postgres, broker: RabbitMQ, storage: Minio) -> dict[str, str]:
+    """The settings of a fresh database, virtual host and bucket on these servers."""
+    return {
+        "DATABASE_URL": postgres.create_database(database.url),
+        "BROKER": "rabbitmq",
+        "RABBITMQ_URL": rabbitmq.create_vhost(broker),
+        "STORAGE": "minio",
+        "MINIO_ENDPOINT": storage.endpoint,
+        "MINIO_ACCESS_KEY": storage.access_key,
+        "MINIO_SECRET_KEY": storage.secret_key,
+        "MINIO_BUCKET": f"t{uuid.uuid4().hex[:16]}",
     }
 
 

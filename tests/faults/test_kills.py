@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,7 +17,6 @@ from repositories.models import Chunk, Metric
 from tests.contract import invariants
 from tests.e2e import service as services
 from tests.e2e.service import Service
-from tests.servers import postgres, rabbitmq
 from tests.servers.base import Server, wait_until
 from tests.servers.minio import Minio
 from tests.servers.postgres import Postgres
@@ -33,17 +31,7 @@ def service(
     tmp_path: Path, postgres_server: Postgres, rabbitmq_server: RabbitMQ, minio_server: Minio
 ) -> Iterator[Service]:
     """A service of its own on the real parts, one slot, so that a recording takes a while."""
-    stores = {
-        "DATABASE_URL": postgres.create_database(postgres_server.url),
-        "BROKER": "rabbitmq",
-        "RABBITMQ_URL": rabbitmq.create_vhost(rabbitmq_server),
-        "STORAGE": "minio",
-        "MINIO_ENDPOINT": minio_server.endpoint,
-        "MINIO_ACCESS_KEY": minio_server.access_key,
-        "MINIO_SECRET_KEY": minio_server.secret_key,
-        "MINIO_BUCKET": f"t{uuid.uuid4().hex[:16]}",
-        "WORKER_CONCURRENCY": "1",
-    }
+    stores = services.stores_of(postgres_server, rabbitmq_server, minio_server) | {"WORKER_CONCURRENCY": "1"}
     with services.on_real_parts(tmp_path, stores) as service:
         yield service
 
