@@ -102,7 +102,8 @@ class Intake:
         try:
             if self._upload is not None:
                 await self._upload.abort()
-                await self.parts.storage.delete_prefix(f"uploads/{self.job_id}/")
+                # by the exact key: S3 servers list unfinished multipart uploads that way only
+                await self.parts.storage.delete_prefix(self.key)
             if self.key:
                 async with self.parts.database.write() as session:
                     await intents.drop(session, self.key)
