@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +43,19 @@ async def test_the_first_sound_track_of_a_video(tmp_path: Path) -> None:
     sound = recording("en", 2, seed=1)[0]
     data = await pcm_of(encode(sound, tmp_path / "a.mkv", video=True), tmp_path)
     assert len(data) / 2 == pytest.approx(len(sound), rel=0.05)
+
+
+def with_longer_picture(sound: Path, path: Path) -> Path:
+    picture = ["-f", "lavfi", "-i", "color=size=64x64:rate=5:duration=40"]
+    call = [ffmpeg.program(), "-v", "error", "-i", str(sound), *picture, "-c:v", "mpeg4", "-c:a", "copy", str(path)]
+    subprocess.run(call, check=True)
+    return path
+
+
+@pytest.mark.parametrize("ending", ["avi", "mp4", "mkv"])
+async def test_a_video_may_be_longer_than_its_sound(tmp_path: Path, ending: str) -> None:
+    sound = encode(recording("en", 2, seed=1)[0], tmp_path / "sound.mp3")
+    assert len(await pcm_of(with_longer_picture(sound, tmp_path / f"a.{ending}"), tmp_path)) > 100_000
 
 
 async def test_too_long_is_never_shortened(tmp_path: Path) -> None:
