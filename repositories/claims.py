@@ -13,8 +13,10 @@ from sqlalchemy import ColumnElement, and_, case, exists, func, insert, or_, sel
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from core.database import after
+from core.domain import keys
 from core.domain.job import OPEN, JobStatus
 from core.domain.spans import PlannedChunk, Span
+from repositories import intents
 from repositories.models import Chunk, Job, Metric
 
 CLAIM_MARGIN = 30.0
@@ -25,6 +27,8 @@ RETRY_MARGIN = 60.0
 """Seconds past a retry's delay before the scheduler publishes it again."""
 FIRST_RELEASE = 64
 """Chunks that Prepare releases; each completion releases one more."""
+WORKING_LIFETIME = 3600.0
+"""Seconds after which working audio that got no plan is collected: a Prepare takes 25 min, an outage in it 10 min."""
 MAX_LOST = 5
 """Runs that may end without a word before the row fails with WORKER_CRASH."""
 
@@ -133,8 +137,14 @@ async def claim_chunk(
 
 
 async def claim_prepare(session: AsyncSession, job_id: str, failures: int, **how: Any) -> tuple[Claim, Job] | None:
-    """Take a job that has no plan yet. `how`: worker, deadline (seconds), redelivered."""
-    return await _claim_job(session, job_id, failures, Job.chunks_total.is_(None), **how)
+    """Take a job that has no plan yet. `how`: worker, deadline (seconds), redelivered.
+
+    An intent notes the working audio that this run will write, so that a killed one leaves nothing for ever.
+    """
+    taken = await _claim_job(session, job_id, failures, Job.chunks_total.is_(None), **how)
+    if taken is not None:
+        await intents.note(session, keys.working_key(job_id, taken[0].number), job_id, WORKING_LIFETIME)
+    return taken
 
 
 async def claim_finalise(session: AsyncSession, job_id: str, failures: int, **how: Any) -> tuple[Claim, Job] | None:
@@ -224,6 +234,7 @@ async def store_plan(session: AsyncSession, job_id: str, plan: Plan) -> list[Rel
     ).first()
     if row is None:
         return None
+    await intents.drop(session, plan.key)
     if none:
         return [Released(job_id, None, 0)]
     rows = [_chunk_row(job_id, plan.number, index, chunk) for index, chunk in enumerate(plan.chunks)]

@@ -135,11 +135,19 @@ class MemoryBroker:
     async def walk_dead_letters(self, remove: Callable[[DeadMessage], Awaitable[bool]]) -> int:
         await self.ping()
         queue = self._queues[QueueName.DEAD]
-        shown = [await queue.get() for _ in range(len(queue))]
-        for envelope in shown:
-            if not await remove(DeadMessage(envelope.body, envelope.headers)):
-                await queue.put(envelope)
-        return len(shown)
+        waiting = [await queue.get() for _ in range(len(queue))]
+        count, kept = len(waiting), []
+        try:
+            while waiting:
+                envelope = waiting[0]
+                if not await remove(DeadMessage(envelope.body, envelope.headers)):
+                    kept.append(envelope)
+                del waiting[0]
+        finally:
+            # also when `remove` raises: what was not removed goes back to its old place
+            for envelope in reversed([*kept, *waiting]):
+                await queue.put(envelope, front=True)
+        return count
 
     async def stats(self) -> list[QueueStats]:
         await self.ping()

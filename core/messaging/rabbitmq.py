@@ -194,16 +194,14 @@ class RabbitMQBroker:
         channel = await self._consuming.fresh_channel()
         shown = 0
         try:
-            queue = await channel.declare_queue(QueueName.DEAD.value, durable=True, passive=True)
+            queue = await _reading(channel.declare_queue(QueueName.DEAD.value, durable=True, passive=True))
             for _ in range(queue.declaration_result.message_count or 0):
-                message = await queue.get(fail=False, timeout=TIMEOUT)
+                message = await _reading(queue.get(fail=False, timeout=TIMEOUT))
                 if message is None:
                     break
                 shown += 1
                 if await remove(DeadMessage(message.body, message.headers)):
-                    await message.ack()
-        except _ERRORS as error:
-            raise BrokerUnavailable(f"Cannot read the dead letters: {error!r}"[:300]) from error
+                    await _reading(message.ack())
         finally:
             # what was not answered returns to the queue, in its old place
             with contextlib.suppress(*_ERRORS):
@@ -220,6 +218,13 @@ class RabbitMQBroker:
             unacked = sum(len(one.running) for one in self._subscriptions if one.name is name)
             rows.append(QueueStats(name.value, result.message_count or 0, unacked, result.consumer_count or 0))
         return rows
+
+
+async def _reading(call: Awaitable[Any]) -> Any:
+    try:
+        return await call
+    except _ERRORS as error:
+        raise BrokerUnavailable(f"Cannot read the dead letters: {error!r}"[:300]) from error
 
 
 def _blocked(connection: AbstractConnection) -> bool:

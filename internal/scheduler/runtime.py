@@ -21,9 +21,8 @@ class Scheduler:
         self._side_tasks = SideTasks()
 
     async def start(self) -> None:
-        patience = Patience(longest=float("inf"))
-        await patience.run(self.parts.storage.start)
-        await patience.run(self.parts.broker.start)
+        # storage is not waited for: it only matters to housekeeping, whose rounds try again by themselves
+        await Patience(longest=float("inf")).run(self.parts.broker.start)
         rounds = self.rounds
         self._side_tasks.start(ROUND, rounds.publish_due, "publish due rows")
         self._side_tasks.start(ROUND, rounds.boost_starving, "boost starving jobs")

@@ -285,6 +285,25 @@ async def test_dead_letters_are_walked_and_removed_one_by_one(broker: RawBroker)
     assert seen == ["a", "c"]
 
 
+async def test_a_walk_that_breaks_off_loses_no_letter(broker: RawBroker) -> None:
+    for name in ("one", "two", "three"):
+        await broker.publish(Message(MessageType.REPLAY, name, token="t"))
+    await ready(broker, QueueName.DEAD, 3)
+    seen: list[str] = []
+
+    async def remove(letter: DeadMessage) -> bool:
+        seen.append(decode(letter.body).job_id)
+        if len(seen) == 2:
+            raise RuntimeError("the database went away")
+        return len(seen) == 1 or len(seen) > 2
+
+    with pytest.raises(RuntimeError):
+        await broker.walk_dead_letters(remove)
+    await ready(broker, QueueName.DEAD, 2)
+    assert await broker.walk_dead_letters(remove) == 2
+    assert seen == ["one", "two", "two", "three"]
+
+
 async def test_a_stopped_broker_refuses(broker: RawBroker) -> None:
     await broker.ping()
     await broker.stop()

@@ -124,6 +124,7 @@ class PrepareHandler:
         released = await self.context.transaction(lambda session, _: claims.store_plan(session, job.job_id, plan))
         if released is None:
             log.info("another plan was first", action="plan_lost", plan=plan.number)
+            # its intent stays: where storage is away right now, the scheduler removes the object later
             await self.context.parts.storage.delete(plan.key)
             return
         job.chunks_total, job.model = len(plan.chunks), plan.model
