@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from core.database import after
 from core.domain import keys
 from core.domain.job import OPEN, JobStatus
-from core.domain.spans import PlannedChunk, Span
+from core.domain.spans import Span
 from repositories import intents
 from repositories.models import Chunk, Job, Metric
 
@@ -31,6 +31,18 @@ WORKING_LIFETIME = 3600.0
 """Seconds after which working audio that got no plan is collected: a Prepare takes 25 min, an outage in it 10 min."""
 MAX_LOST = 5
 """Runs that may end without a word before the row fails with WORKER_CRASH."""
+SUSPECT = 2
+"""Lost runs after which a row runs alone, so that what kills its consumer takes nobody else's work with it."""
+
+
+@dataclass(frozen=True, slots=True)
+class How:
+    """Who claims, for how many seconds. redelivered: take over at once. alone: nothing else runs beside it here."""
+
+    worker: str
+    deadline: float
+    redelivered: bool = False
+    alone: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,35 +96,27 @@ class ChunkOutcome:
     metrics: dict[str, float]
 
 
-def _takeable(row: type[Job] | type[Chunk], redelivered: bool) -> ColumnElement[bool]:
+def _takeable(row: type[Job] | type[Chunk], how: How) -> ColumnElement[bool]:
     """Nobody holds it, or its claim has run out, or the broker says that its holder is gone."""
-    if redelivered:
-        return true()
-    return or_(row.holder.is_(None), row.due_at <= after())
+    free = true() if how.redelivered else or_(row.holder.is_(None), row.due_at <= after())
+    return free if how.alone else and_(free, row.lost < SUSPECT)
 
 
-def _claimed(row: type[Job] | type[Chunk], worker: str, deadline: float) -> dict[str, Any]:
+def _claimed(row: type[Job] | type[Chunk], how: How) -> dict[str, Any]:
     return {
-        "holder": worker,
-        "worker_id": worker,
+        "holder": how.worker,
+        "worker_id": how.worker,
         "claim": row.claim + 1,
-        "due_at": after(deadline + CLAIM_MARGIN),
+        "due_at": after(how.deadline + CLAIM_MARGIN),
         "lost": row.lost + case((row.holder.is_(None), 0), else_=1),
         "updated_at": after(),
     }
 
 
 async def claim_chunk(
-    session: AsyncSession,
-    job_id: str,
-    chunk_index: int,
-    failures: int,
-    *,
-    worker: str,
-    deadline: float,
-    redelivered: bool,
+    session: AsyncSession, job_id: str, chunk_index: int, failures: int, how: How
 ) -> ClaimedChunk | None:
-    """Take the chunk for `deadline` seconds; None: somebody else has it, or there is nothing to do."""
+    """Take the chunk; None: somebody else has it, or there is nothing to do, or it is suspect and may only run alone."""
     alive = exists().where(Job.job_id == job_id, Job.status == JobStatus.PROCESSING, Job.deleted_at.is_(None))
     statement = (
         update(Chunk)
@@ -122,9 +126,9 @@ async def claim_chunk(
             Chunk.failures == failures,
             Chunk.status.in_(OPEN),
             alive,
-            _takeable(Chunk, redelivered),
+            _takeable(Chunk, how),
         )
-        .values(status=JobStatus.PROCESSING, attempts=Chunk.attempts + 1, **_claimed(Chunk, worker, deadline))
+        .values(status=JobStatus.PROCESSING, attempts=Chunk.attempts + 1, **_claimed(Chunk, how))
         .returning(Chunk.claim, Chunk.failures, Chunk.lost, Chunk.plan, Chunk.spans, Chunk.error_code)
         .execution_options(synchronize_session=False)
     )
@@ -132,36 +136,37 @@ async def claim_chunk(
     if row is None:
         return None
     job = (await session.execute(select(Job).where(Job.job_id == job_id))).scalar_one()
-    claim = Claim(job_id, worker, row.claim, row.failures, row.lost, chunk_index)
+    claim = Claim(job_id, how.worker, row.claim, row.failures, row.lost, chunk_index)
     return ClaimedChunk(claim, row.plan, tuple(Span(*pair) for pair in row.spans), row.error_code, job)
 
 
-async def claim_prepare(session: AsyncSession, job_id: str, failures: int, **how: Any) -> tuple[Claim, Job] | None:
-    """Take a job that has no plan yet. `how`: worker, deadline (seconds), redelivered.
+async def claim_prepare(session: AsyncSession, job_id: str, failures: int, how: How) -> tuple[Claim, Job] | None:
+    """Take a job that has no plan yet.
 
     An intent notes the working audio that this run will write, so that a killed one leaves nothing for ever.
     """
-    taken = await _claim_job(session, job_id, failures, Job.chunks_total.is_(None), **how)
+    taken = await _claim_job(session, job_id, failures, Job.chunks_total.is_(None), how)
     if taken is not None:
         await intents.note(session, keys.working_key(job_id, taken[0].number), job_id, WORKING_LIFETIME)
     return taken
 
 
-async def claim_finalise(session: AsyncSession, job_id: str, failures: int, **how: Any) -> tuple[Claim, Job] | None:
-    """Take a job whose chunks are all done. `how` as in `claim_prepare`."""
+async def claim_finalise(session: AsyncSession, job_id: str, failures: int, how: How) -> tuple[Claim, Job] | None:
+    """Take a job whose chunks are all done."""
     done = and_(Job.chunks_completed == Job.chunks_total, Job.status == JobStatus.PROCESSING)
-    return await _claim_job(session, job_id, failures, done, **how)
+    return await _claim_job(session, job_id, failures, done, how)
+
+
+async def is_suspect(session: AsyncSession, job_id: str, chunk_index: int | None) -> bool:
+    """The row has lost so many consumers that a claim beside other work passes it over."""
+    row: type[Job] | type[Chunk] = Job if chunk_index is None else Chunk
+    mine = (row.job_id == job_id,) if chunk_index is None else (row.job_id == job_id, Chunk.chunk_index == chunk_index)
+    statement = select(row.job_id).where(*mine, row.status.in_(OPEN), row.lost >= SUSPECT)
+    return (await session.execute(statement)).first() is not None
 
 
 async def _claim_job(
-    session: AsyncSession,
-    job_id: str,
-    failures: int,
-    step: ColumnElement[bool],
-    *,
-    worker: str,
-    deadline: float,
-    redelivered: bool,
+    session: AsyncSession, job_id: str, failures: int, step: ColumnElement[bool], how: How
 ) -> tuple[Claim, Job] | None:
     statement = (
         update(Job)
@@ -171,9 +176,9 @@ async def _claim_job(
             Job.status.in_(OPEN),
             Job.deleted_at.is_(None),
             step,
-            _takeable(Job, redelivered),
+            _takeable(Job, how),
         )
-        .values(started_at=func.coalesce(Job.started_at, after()), **_claimed(Job, worker, deadline))
+        .values(started_at=func.coalesce(Job.started_at, after()), **_claimed(Job, how))
         .returning(Job.claim, Job.failures, Job.lost)
         .execution_options(synchronize_session=False)
     )
@@ -181,78 +186,7 @@ async def _claim_job(
     if row is None:
         return None
     job = (await session.execute(select(Job).where(Job.job_id == job_id))).scalar_one()
-    return Claim(job_id, worker, row.claim, row.failures, row.lost), job
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What Prepare found out. number: the claim that made it; duration in seconds; key of the working audio."""
-
-    number: int
-    key: str
-    duration: float
-    chunks: tuple[PlannedChunk, ...]
-    model: str
-    options: dict[str, Any]
-    download_seconds: float
-    decode_seconds: float
-    first_release: int = FIRST_RELEASE
-
-
-async def store_plan(session: AsyncSession, job_id: str, plan: Plan) -> list[Released] | None:
-    """Insert the chunk rows, once per job; None: another Prepare was first, or the job has ended meanwhile.
-
-    Returns what may be published: the first chunks, or the job itself (its Finalise) where there are none.
-    """
-    none = not plan.chunks
-    row = (
-        await session.execute(
-            update(Job)
-            .where(Job.job_id == job_id, Job.chunks_total.is_(None), Job.status.in_(OPEN), Job.deleted_at.is_(None))
-            .values(
-                status=JobStatus.PROCESSING,
-                chunks_total=len(plan.chunks),
-                plan=plan.number,
-                working_audio_path=plan.key,
-                audio_duration_seconds=plan.duration,
-                model=plan.model,
-                options=plan.options,
-                download_seconds=plan.download_seconds,
-                decode_seconds=plan.decode_seconds,
-                holder=None,
-                failures=0,
-                lost=0,
-                publishes=1 if none else 0,
-                due_at=after(RELEASE_DELAY) if none else None,
-                event_seq=Job.event_seq + 1,
-                progressed_at=after(),
-                updated_at=after(),
-            )
-            .returning(Job.job_id)
-            .execution_options(synchronize_session=False)
-        )
-    ).first()
-    if row is None:
-        return None
-    await intents.drop(session, plan.key)
-    if none:
-        return [Released(job_id, None, 0)]
-    rows = [_chunk_row(job_id, plan.number, index, chunk) for index, chunk in enumerate(plan.chunks)]
-    await session.execute(insert(Chunk).values(updated_at=after()), rows)
-    return await release_chunks(session, job_id, plan.first_release)
-
-
-def _chunk_row(job_id: str, plan: int, index: int, chunk: PlannedChunk) -> dict[str, Any]:
-    return {
-        "job_id": job_id,
-        "chunk_index": index,
-        "plan": plan,
-        "spans": [[span.first, span.last] for span in chunk.spans],
-        "overlap": chunk.overlap,
-        "start_time": chunk.start_time,
-        "end_time": chunk.end_time,
-        "status": JobStatus.PENDING,
-    }
+    return Claim(job_id, how.worker, row.claim, row.failures, row.lost), job
 
 
 async def release_chunks(session: AsyncSession, job_id: str, count: int) -> list[Released]:

@@ -7,7 +7,7 @@ import contextlib
 import itertools
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 import structlog
@@ -16,18 +16,18 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from core.errors import DiskFullError, InfrastructureError, InternalError, Kind, SttError, WhisperCrashError
 from core.messaging.port import Ack, Delivery, Message, Retry, Verdict
 from internal.bootstrap import Parts
+from internal.consumer.quarantine import Quarantine
 from internal.consumer.workspace import Workspace
 from internal.patience import Patience
 from internal.services import dead_letters
-from repositories import failures
-from repositories.claims import MAX_LOST, Claim
-from repositories.models import Job
+from repositories import claims, failures
+from repositories.claims import MAX_LOST, Claim, How
 from worker.models import ModelCatalogue
 from worker.pool import Pool
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
-ClaimStep = Callable[..., Awaitable[tuple[Claim, Job] | None]]
+ClaimStep = Callable[[AsyncSession, How], Awaitable[T | None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +40,7 @@ class Context:
     pool: Pool
     catalogue: ModelCatalogue
     patience: Patience
+    quarantine: Quarantine = field(default_factory=Quarantine)
 
     async def transaction(self, work: Callable[[AsyncSession, int], Awaitable[T]]) -> T:
         """Run `work(session, attempt)` in one write transaction, again while the database is away."""
@@ -52,19 +53,38 @@ class Context:
 
         return await self.patience.run(once)
 
-    async def claim_job(self, claim: ClaimStep, delivery: Delivery, deadline: float) -> tuple[Claim, Job] | None:
-        """Take a job's step for `deadline` seconds; None: somebody else has it, or there is nothing to do."""
-        message = delivery.message
+    async def take(
+        self, delivery: Delivery, deadline: float, step: ClaimStep[T], run: Callable[[T], Awaitable[Verdict]]
+    ) -> Verdict:
+        """Claim a row for `deadline` seconds and run it; nothing to do where somebody else has it.
+
+        A row that has lost several consumers runs alone here.
+        """
+        async with self.quarantine.beside():
+            taken = await self.claim(delivery, deadline, step, alone=False)
+            if taken is not None:
+                return await run(taken)
+        if not await self._is_suspect(delivery.message):
+            return Ack()
+        async with self.quarantine.alone():
+            log.warning("this has stopped several workers, it runs alone", action="quarantined")
+            taken = await self.claim(delivery, deadline, step, alone=True)
+            return Ack() if taken is None else await run(taken)
+
+    async def claim(self, delivery: Delivery, deadline: float, step: ClaimStep[T], *, alone: bool) -> T | None:
+        """A claim whose COMMIT may have been stored counts as redelivered when it is repeated."""
         return await self.transaction(
-            lambda session, attempt: claim(
-                session,
-                message.job_id,
-                message.failures,
-                worker=self.worker_id,
-                deadline=deadline,
-                redelivered=delivery.redelivered or attempt > 0,
+            lambda session, attempt: step(
+                session, How(self.worker_id, deadline, delivery.redelivered or attempt > 0, alone)
             )
         )
+
+    async def _is_suspect(self, message: Message) -> bool:
+        async def ask() -> bool:
+            async with self.parts.database.read() as session:
+                return await claims.is_suspect(session, message.job_id, message.chunk_index)
+
+        return await self.patience.run(ask)
 
     def retry_delay(self, failures_so_far: int) -> float:
         """Seconds before the next attempt; the last configured delay where there are fewer."""

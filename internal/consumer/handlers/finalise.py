@@ -14,7 +14,7 @@ from core.domain import keys
 from core.domain.job import AUTO
 from core.domain.result import Result
 from core.domain.transcript import ChunkTranscript
-from core.messaging.port import Ack, Delivery, Verdict
+from core.messaging.port import Delivery, Verdict
 from internal.consumer.context import Context
 from repositories import claims, jobs
 from repositories.claims import Claim, Finished
@@ -33,11 +33,17 @@ class FinaliseHandler:
 
     async def __call__(self, delivery: Delivery) -> Verdict:
         message = delivery.message
-        taken = await self.context.claim_job(claims.claim_finalise, delivery, DEADLINE)
-        if taken is None:
-            return Ack()
-        claim, job = taken
-        return await self.context.settled(claim, message, lambda: self._run(claim, job))
+
+        async def run(taken: tuple[Claim, Job]) -> Verdict:
+            claim, job = taken
+            return await self.context.settled(claim, message, lambda: self._run(claim, job))
+
+        return await self.context.take(
+            delivery,
+            DEADLINE,
+            lambda session, how: claims.claim_finalise(session, message.job_id, message.failures, how),
+            run,
+        )
 
     async def _run(self, claim: Claim, job: Job) -> None:
         chunks, ended = await self.context.patience.run(partial(self._read, job))

@@ -14,12 +14,13 @@ import structlog
 from core.domain import keys
 from core.domain.job import AUTO
 from core.errors import ObjectNotFound, SourceNotFoundError
-from core.messaging.port import Ack, Delivery, Retry, Verdict
+from core.messaging.port import Delivery, Retry, Verdict
 from internal.consumer.context import Context
 from internal.consumer.model_choice import choose
 from internal.services import publishing
-from repositories import claims
-from repositories.claims import Claim, Plan
+from repositories import claims, plans
+from repositories.claims import Claim
+from repositories.plans import Plan
 from repositories.models import Job
 from worker.chunking import ChunkLimits
 from worker.preparer import Prepared, prepare
@@ -45,11 +46,17 @@ class PrepareHandler:
             model = await choose(self.context, message.model, message.language)
             if model is None:
                 return Retry(self.context.retry_delay(99))
-            taken = await self.context.claim_job(claims.claim_prepare, delivery, DEADLINE)
-            if taken is None:
-                return Ack()
-            claim, job = taken
-            return await self.context.settled(claim, message, lambda: self._run(claim, job, model))
+
+            async def run(taken: tuple[Claim, Job]) -> Verdict:
+                claim, job = taken
+                return await self.context.settled(claim, message, lambda: self._run(claim, job, model))
+
+            return await self.context.take(
+                delivery,
+                DEADLINE,
+                lambda session, how: claims.claim_prepare(session, message.job_id, message.failures, how),
+                run,
+            )
 
     async def _run(self, claim: Claim, job: Job, model: str) -> None:
         with self.context.workspace.folder(f"{claim.job_id}-{claim.number}") as folder:
@@ -121,7 +128,7 @@ class PrepareHandler:
         }
 
     async def _store(self, job: Job, plan: Plan) -> None:
-        released = await self.context.transaction(lambda session, _: claims.store_plan(session, job.job_id, plan))
+        released = await self.context.transaction(lambda session, _: plans.store_plan(session, job.job_id, plan))
         if released is None:
             log.info("another plan was first", action="plan_lost", plan=plan.number)
             # its intent stays: where storage is away right now, the scheduler removes the object later

@@ -58,24 +58,18 @@ class TranscribeHandler:
         if model is None:
             return Retry(self.context.retry_delay(99))
         async with self.context.pool.slot() as slot:
-            claimed = await self._claim(delivery)
-            if claimed is None:
-                return Ack()
-            return await self.context.settled(claimed.claim, message, lambda: self._run(slot, claimed, message))
 
-    async def _claim(self, delivery: Delivery) -> ClaimedChunk | None:
-        message = delivery.message
-        return await self.context.transaction(
-            lambda session, attempt: claims.claim_chunk(
-                session,
-                message.job_id,
-                message.chunk_index or 0,
-                message.failures,
-                worker=self.context.worker_id,
-                deadline=self._deadline(message.failures),
-                redelivered=delivery.redelivered or attempt > 0,
+            async def run(claimed: ClaimedChunk) -> Verdict:
+                return await self.context.settled(claimed.claim, message, lambda: self._run(slot, claimed, message))
+
+            return await self.context.take(
+                delivery,
+                self._deadline(message.failures),
+                lambda session, how: claims.claim_chunk(
+                    session, message.job_id, message.chunk_index or 0, message.failures, how
+                ),
+                run,
             )
-        )
 
     def _deadline(self, failures: int) -> float:
         """Seconds: a retry gets twice the time of the attempt before it, up to 15 min."""

@@ -1,0 +1,87 @@
+"""The plan of a job: its chunk rows, inserted once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import insert, update
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from core.database import after
+from core.domain.job import OPEN, JobStatus
+from core.domain.spans import PlannedChunk
+from repositories import intents
+from repositories.claims import FIRST_RELEASE, RELEASE_DELAY, Released, release_chunks
+from repositories.models import Chunk, Job
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What Prepare found out. number: the claim that made it; duration in seconds; key of the working audio."""
+
+    number: int
+    key: str
+    duration: float
+    chunks: tuple[PlannedChunk, ...]
+    model: str
+    options: dict[str, Any]
+    download_seconds: float
+    decode_seconds: float
+    first_release: int = FIRST_RELEASE
+
+
+async def store_plan(session: AsyncSession, job_id: str, plan: Plan) -> list[Released] | None:
+    """Insert the chunk rows, once per job; None: another Prepare was first, or the job has ended meanwhile.
+
+    Returns what may be published: the first chunks, or the job itself (its Finalise) where there are none.
+    """
+    none = not plan.chunks
+    row = (
+        await session.execute(
+            update(Job)
+            .where(Job.job_id == job_id, Job.chunks_total.is_(None), Job.status.in_(OPEN), Job.deleted_at.is_(None))
+            .values(
+                status=JobStatus.PROCESSING,
+                chunks_total=len(plan.chunks),
+                plan=plan.number,
+                working_audio_path=plan.key,
+                audio_duration_seconds=plan.duration,
+                model=plan.model,
+                options=plan.options,
+                download_seconds=plan.download_seconds,
+                decode_seconds=plan.decode_seconds,
+                holder=None,
+                failures=0,
+                lost=0,
+                publishes=1 if none else 0,
+                due_at=after(RELEASE_DELAY) if none else None,
+                event_seq=Job.event_seq + 1,
+                progressed_at=after(),
+                updated_at=after(),
+            )
+            .returning(Job.job_id)
+            .execution_options(synchronize_session=False)
+        )
+    ).first()
+    if row is None:
+        return None
+    await intents.drop(session, plan.key)
+    if none:
+        return [Released(job_id, None, 0)]
+    rows = [_chunk_row(job_id, plan.number, index, chunk) for index, chunk in enumerate(plan.chunks)]
+    await session.execute(insert(Chunk).values(updated_at=after()), rows)
+    return await release_chunks(session, job_id, plan.first_release)
+
+
+def _chunk_row(job_id: str, plan: int, index: int, chunk: PlannedChunk) -> dict[str, Any]:
+    return {
+        "job_id": job_id,
+        "chunk_index": index,
+        "plan": plan,
+        "spans": [[span.first, span.last] for span in chunk.spans],
+        "overlap": chunk.overlap,
+        "start_time": chunk.start_time,
+        "end_time": chunk.end_time,
+        "status": JobStatus.PENDING,
+    }

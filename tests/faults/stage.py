@@ -1,0 +1,291 @@
+"""The stage of the fault tests: a service on real servers whose processes stop at chosen steps, and what must hold after."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import signal
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import psutil
+from minio import Minio as Client
+from sqlalchemy import select, text
+
+from core.config import load_settings
+from core.domain.job import TERMINAL, JobStatus
+from internal import bootstrap
+from internal.bootstrap import Parts
+from internal.consumer.workspace import Workspace
+from internal.scheduler.rounds import Rounds
+from internal.services import publishing
+from repositories import jobs
+from repositories.claims import Released
+from repositories.models import Chunk, Job, Metric
+from tests.contract import invariants
+from tests.e2e.service import ROOT, Service
+from tests.servers.base import wait_until
+
+SCRIPT = Path(__file__).with_name("stoppable.py")
+STORES = ("DATABASE_URL", "BROKER", "RABBITMQ_URL", "STORAGE", "DATA_DIR")
+
+
+@dataclass
+class Process:
+    """One process of the service; `folder` holds the marks of where it stops."""
+
+    service: Service
+    name: str
+    folder: Path
+
+    @property
+    def popen(self) -> subprocess.Popen[bytes]:
+        return self.service.processes[self.name]
+
+    def wait_reached(self, seconds: float = 40) -> None:
+        wait_until((self.folder / "reached").exists, f"{self.name} is at its step\n{self.log()[-3000:]}", seconds)
+
+    def let_go(self) -> None:
+        (self.folder / "go").touch()
+
+    def log(self) -> str:
+        return (self.service.folder / f"{self.name}.log").read_text()
+
+    def said(self, action: str) -> list[dict[str, Any]]:
+        """Its log lines of this action."""
+        lines = (json.loads(line) for line in self.log().splitlines() if line.startswith("{"))
+        return [line for line in lines if line.get("action") == action]
+
+    def wait_said(self, action: str, seconds: float = 40) -> None:
+        wait_until(lambda: bool(self.said(action)), f"{self.name} says {action}", seconds)
+
+    def kill(self) -> None:
+        """kill -9, and no child is left."""
+        children = psutil.Process(self.popen.pid).children(recursive=True)
+        self.service.kill(self.name)
+        wait_until(lambda: not any(alive(child) for child in children), "no child is left", 15)
+
+    def pause(self) -> None:
+        self.popen.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        self.popen.send_signal(signal.SIGCONT)
+
+    def end(self) -> None:
+        """SIGTERM; must end by itself."""
+        process = self.service.processes.pop(self.name)
+        process.terminate()
+        assert process.wait(60) == 0, self.log()[-3000:]
+
+
+def alive(process: psutil.Process) -> bool:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    return False
+
+
+@dataclass
+class Stage:
+    """service: its API and two schedulers run all the time; consumers belong to one test each."""
+
+    service: Service
+    folder: Path
+    consumers: list[Process] = field(default_factory=list)
+    submitted: list[str] = field(default_factory=list)
+
+    def consumer(self, stop_at: str | None = None, *, wait: bool = True, **environment: str) -> Process:
+        """A consumer, ready unless `wait` is false; one with `stop_at` stops at that step."""
+        process = self._process(f"consumer-{self.folder.name}-{len(self.consumers)}")
+        self.consumers.append(process)
+        words: tuple[str, ...] = ()
+        if stop_at is not None:
+            words = (sys.executable, str(SCRIPT), "consumer")
+            environment |= {"STOP_AT": stop_at, "STOP_FOLDER": str(process.folder)}
+        self.service.start(process.name, "consumer", *words, **environment)
+        if wait:
+            process.wait_said("consumer_started")
+        return process
+
+    def api(self, stop_at: str | None = None) -> Process:
+        """The API anew, on the same port."""
+        process = self._process("api")
+        words = () if stop_at is None else (sys.executable, str(SCRIPT), "api")
+        self.service.start("api", "api", *words, STOP_AT=stop_at or "", STOP_FOLDER=str(process.folder))
+        self.service.wait_ready(workers=False)
+        return process
+
+    def process(self, name: str) -> Process:
+        return Process(self.service, name, self.folder)
+
+    def _process(self, name: str) -> Process:
+        folder = self.folder / f"{name}-{len(list(self.folder.iterdir()))}"
+        folder.mkdir()
+        return Process(self.service, name, folder)
+
+    def upload(self, path: Path, name: str | None = None, **fields: str) -> str:
+        job_id = self.service.upload(path, name, language="en", **fields)
+        self.submitted.append(job_id)
+        return job_id
+
+    def wait(self, job_id: str, status: str = "COMPLETED", seconds: float = 90) -> dict[str, Any]:
+        state = self.service.wait(job_id, seconds)
+        assert state["status"] == status, f"{state}\n{self.service.logs()}"
+        return state
+
+    def sql(self, statement: str, **values: Any) -> list[Any]:
+        return asyncio.run(self._sql(statement, values))
+
+    async def _sql(self, statement: str, values: dict[str, Any]) -> list[Any]:
+        async with self.parts() as parts, parts.database.write() as session:
+            result = await session.execute(text(statement), values)
+            return list(result.all()) if result.returns_rows else []  # type: ignore[attr-defined]
+
+    def attempts(self, job_id: str) -> dict[int, int]:
+        """How often each finished chunk was claimed."""
+        rows = self.sql(f"SELECT chunk_index, attempts FROM chunks WHERE job_id = '{job_id}' AND status = 'COMPLETED'")
+        return {row[0]: row[1] for row in rows}
+
+    @contextlib.asynccontextmanager
+    async def parts(self) -> AsyncIterator[Parts]:
+        """The service's stores, for the test's own use."""
+        wanted = {name.lower(): value for name, value in self.service.environment.items() if name in STORES}
+        minio = {name.lower(): value for name, value in self.service.environment.items() if name.startswith("MINIO_")}
+        parts = bootstrap.build(
+            load_settings(_env_file=None, retry_delay=0.2, retry_backoff_multiplier=1.5, **wanted, **minio)
+        )
+        try:
+            yield parts
+        finally:
+            await parts.stop()
+
+    def wake_ups(self, job_id: str, copies: int = 1, chunks: tuple[int, ...] = ()) -> None:
+        """Publish copies of the job's own wake-up, or of these chunks'."""
+        asyncio.run(self._wake_ups([Released(job_id, index, 0) for index in chunks or (None,)] * copies))
+
+    async def _wake_ups(self, rows: list[Released]) -> None:
+        async with self.parts() as parts:
+            await parts.broker.start()
+            async with parts.database.read() as session:
+                found = await jobs.by_ids(session, {row.job_id for row in rows})
+            for row in rows:
+                await parts.broker.publish(publishing.message_for(found[row.job_id], row))
+
+    def let_claims_run_out(self, job_id: str) -> None:
+        for table in ("jobs", "chunks"):
+            past = "now() - interval '1 second'"
+            self.sql(f"UPDATE {table} SET due_at = {past} WHERE job_id = '{job_id}' AND due_at IS NOT NULL")
+
+    def objects(self, job_id: str) -> Counter[str]:
+        """What lies in the bucket of this job, by folder."""
+        environment = self.service.environment
+        client = Client(
+            environment["MINIO_ENDPOINT"],
+            environment["MINIO_ACCESS_KEY"],
+            environment["MINIO_SECRET_KEY"],
+            secure=False,
+        )
+        found = client.list_objects(environment["MINIO_BUCKET"], recursive=True)
+        keys = [str(item.object_name).split("/") for item in found]
+        return Counter(folder for folder, job, *_ in keys if job == job_id)
+
+    def queue(self, name: str) -> str:
+        """The management API's path of a queue."""
+        return f"/api/queues/{urlsplit(self.service.environment['RABBITMQ_URL']).path.lstrip('/')}/{name}"
+
+    def collect(self) -> None:
+        """Let an hour pass for what was noted and never became anything."""
+        self.sql("UPDATE upload_intents SET expires_at = now() - interval '1 second'")
+        asyncio.run(self._collect())
+
+    async def _collect(self) -> None:
+        async with self.parts() as parts:
+            await parts.storage.start()
+            await Rounds(parts).collect_intents()
+
+    def check(self) -> None:
+        """What must hold after every fault: see `tests/faults/README.md`."""
+        asyncio.run(self._check_rows())
+        self.collect()
+        for job_id in self.submitted:
+            self._check_objects(job_id)
+        self._check_files()
+
+    async def _check_rows(self) -> None:
+        async with self.parts() as parts:
+            await invariants.check(parts.database)
+            async with parts.database.read() as session:
+                for job_id in self.submitted:
+                    job = (await session.execute(select(Job).where(Job.job_id == job_id))).scalar_one()
+                    chunks = (await session.execute(select(Chunk).where(Chunk.job_id == job_id))).scalars().all()
+                    names = (await session.execute(select(Metric.metric_name).where(Metric.job_id == job_id))).scalars()
+                    check_job(job, list(chunks), Counter(names))
+
+    def _check_objects(self, job_id: str) -> None:
+        [(status, deleted)] = self.sql(f"SELECT status, deleted_at FROM jobs WHERE job_id = '{job_id}'")
+        wanted = {"uploads": 1, "results": 2} if status == JobStatus.COMPLETED else {"uploads": 1}
+        wanted = {} if deleted else wanted
+        seen: Counter[str] = Counter()
+
+        def as_wanted() -> bool:
+            nonlocal seen
+            seen = self.objects(job_id)
+            # a job that may be taken up again keeps its working audio
+            return {**seen, "work": 0} == {**wanted, "work": 0} and (status != JobStatus.COMPLETED or not seen["work"])
+
+        with contextlib.suppress(TimeoutError):
+            wait_until(as_wanted, "the objects are right", 10)
+        assert as_wanted(), f"{status}: {dict(seen)}"
+
+    def _check_files(self) -> None:
+        """Every folder left belongs to a live consumer and is empty but for its lock."""
+        root = Path(self.service.environment["TEMP_DIR"])
+        if not root.exists():
+            return
+        sweep = Workspace(root, "sweep")
+        sweep.open()
+        sweep.close()
+        left = lambda: [path for path in root.glob("*/*") if path.name != ".lock"]  # noqa: E731
+        wait_until(lambda: not left(), f"no file is left: {left()}", 10)
+
+    def end(self) -> None:
+        for process in self.consumers:
+            if process.name in self.service.processes:
+                process.resume()
+                process.let_go()
+                self.service.kill(process.name)
+
+
+def check_job(job: Job, chunks: list[Chunk], metrics: Counter[str]) -> None:
+    """Terminal; each finished chunk committed once; one result; event numbers without gaps."""
+    assert job.status in TERMINAL, f"{job.job_id} is {job.status}"
+    completed = [chunk for chunk in chunks if chunk.status == JobStatus.COMPLETED]
+    assert metrics["chunk_seconds"] == len(completed), "a chunk was committed twice"
+    assert metrics["total_seconds"] == (job.status == JobStatus.COMPLETED), "a job has one result"
+    numbers = sorted(chunk.event_seq for chunk in completed)
+    assert len(set(numbers)) == len(numbers)
+    if job.status == JobStatus.COMPLETED and not (job.retry_count or job.deleted_at):
+        # planned, each chunk, completed
+        assert numbers == list(range(2, len(completed) + 2))
+        assert job.event_seq == len(completed) + 2
+    assert all(number < job.event_seq for number in numbers)
+
+
+@contextlib.contextmanager
+def stage(service: Service, folder: Path) -> Iterator[Stage]:
+    """Consumers of the test end with it; what must hold after a fault is checked where the test itself passed."""
+    made = Stage(service, folder)
+    try:
+        yield made
+        made.check()
+    finally:
+        made.end()
+
+
+__all__ = ["ROOT", "Process", "Stage", "stage"]

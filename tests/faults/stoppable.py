@@ -1,0 +1,175 @@
+"""`python stoppable.py consumer|api`: the real process, with one step of its work made to stop or to go wrong.
+
+STOP_AT names the step. On reaching it the process makes the file `{STOP_FOLDER}/reached` and waits for `go`: the test
+kills it there, or lets it go on. Everything else is the product's own code.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import os
+import signal
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+from core.errors import WhisperCrashError
+from core.messaging import rabbitmq
+from core.messaging.port import Ack, Delivery, MessageType, decode
+from core.storage.minio import MinioStorage
+from internal.cli import processes
+from internal.consumer.context import Context
+from internal.consumer.handlers.finalise import FinaliseHandler
+from internal.consumer.handlers.prepare import PrepareHandler
+from internal.consumer.handlers.transcribe import TranscribeHandler
+from internal.services import submit
+from internal.services.publishing import Publisher
+from worker import preparer
+from worker.pool import Slot
+
+FOLDER = Path(os.environ.get("STOP_FOLDER", "."))
+committing: contextvars.ContextVar[bool] = contextvars.ContextVar("committing", default=False)
+Step = Callable[..., Awaitable[Any]]
+
+
+async def stop_here() -> None:
+    (FOLDER / "reached").touch()
+    while not (FOLDER / "go").exists():
+        await asyncio.sleep(0.01)
+
+
+def stop_before(owner: Any, name: str, when: Callable[..., bool] = lambda *_: True) -> None:
+    original: Step = getattr(owner, name)
+
+    async def stopped(*args: Any, **more: Any) -> Any:
+        if when(*args):
+            await stop_here()
+        return await original(*args, **more)
+
+    setattr(owner, name, stopped)
+
+
+def stop_after(owner: Any, name: str) -> None:
+    original: Step = getattr(owner, name)
+
+    async def stopped(*args: Any, **more: Any) -> Any:
+        result = await original(*args, **more)
+        await stop_here()
+        return result
+
+    setattr(owner, name, stopped)
+
+
+def publishes(kind: MessageType) -> Callable[..., bool]:
+    return lambda _, messages: bool(messages) and messages[0].type is kind
+
+
+def takes_a_chunk(_: Context, delivery: Delivery, *__: Any) -> bool:
+    return delivery.message.type is MessageType.TRANSCRIBE
+
+
+def during_download() -> None:
+    async def half(_: MinioStorage, _key: str, path: Path) -> int:
+        path.write_bytes(b"half of it")
+        await stop_here()
+        raise AssertionError("killed before")
+
+    MinioStorage.download = half  # type: ignore[method-assign]
+
+
+def during_decode() -> None:
+    original = preparer.decode
+
+    async def stopped(*args: Any, on_pcm: Callable[[bytes], None], **more: Any) -> int:
+        def held(block: bytes) -> None:
+            (FOLDER / "reached").touch()
+            while not (FOLDER / "go").exists():
+                time.sleep(0.01)
+            on_pcm(block)
+
+        return await original(*args, on_pcm=held, **more)
+
+    preparer.decode = stopped  # type: ignore[attr-defined]
+
+
+def mid_chunk() -> None:
+    original = Slot.transcribe
+
+    async def stopped(*args: Any, **more: Any) -> Any:
+        running = asyncio.create_task(original(*args, **more))
+        await stop_here()
+        return await running
+
+    Slot.transcribe = stopped  # type: ignore[method-assign]
+
+
+def after_commit() -> None:
+    """Committed, and nothing published or acknowledged yet."""
+    original = TranscribeHandler._commit
+
+    async def marked(*args: Any) -> None:
+        committing.set(True)
+        await original(*args)
+
+    TranscribeHandler._commit = marked  # type: ignore[method-assign]
+    stop_before(Publisher, "publish", lambda *_: committing.get())
+
+
+def before_acknowledgement() -> None:
+    def heard(_: Any, message: Any, verdict: Any) -> bool:
+        return isinstance(verdict, Ack) and decode(message.body).type is MessageType.TRANSCRIBE
+
+    stop_before(rabbitmq._Subscription, "_execute", heard)
+
+
+def dies_of_poison() -> None:
+    """A chunk of a recording named poison kills the whole consumer, each time."""
+    original = TranscribeHandler._hear
+
+    async def dying(self: TranscribeHandler, slot: Any, claimed: Any, pcm: bytes) -> Any:
+        if claimed.job.original_filename.startswith("poison"):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return await original(self, slot, claimed, pcm)
+
+    TranscribeHandler._hear = dying  # type: ignore[method-assign]
+
+
+def fails_second_chunk() -> None:
+    original = TranscribeHandler._hear
+
+    async def failing(self: TranscribeHandler, slot: Any, claimed: Any, pcm: bytes) -> Any:
+        if claimed.claim.chunk_index == 1:
+            raise WhisperCrashError
+        return await original(self, slot, claimed, pcm)
+
+    TranscribeHandler._hear = failing  # type: ignore[method-assign]
+
+
+STEPS: dict[str, Callable[[], None]] = {
+    "before claiming": lambda: stop_before(Context, "take"),
+    "before claiming a chunk": lambda: stop_before(Context, "take", takes_a_chunk),
+    "before download": lambda: stop_before(MinioStorage, "download"),
+    "during download": during_download,
+    "during decode": during_decode,
+    "before the plan": lambda: stop_before(PrepareHandler, "_store"),
+    "after planning": lambda: stop_before(Publisher, "publish", publishes(MessageType.TRANSCRIBE)),
+    "mid-chunk": mid_chunk,
+    "before the chunk's commit": lambda: stop_before(TranscribeHandler, "_commit"),
+    "after the chunk's commit": after_commit,
+    "before the acknowledgement": before_acknowledgement,
+    "before Finalise is published": lambda: stop_before(Publisher, "publish", publishes(MessageType.FINALISE)),
+    "mid-finalise": lambda: stop_before(FinaliseHandler, "_write"),
+    "after the result's upload": lambda: stop_after(FinaliseHandler, "_write"),
+    "dies of poison": dies_of_poison,
+    "fails its second chunk": fails_second_chunk,
+    "stored, no row": lambda: stop_before(submit, "accept"),
+    "committed, no answer": lambda: stop_before(Publisher, "publish", publishes(MessageType.PREPARE)),
+}
+
+if __name__ == "__main__":
+    # the pool's children load this file too, under another name, and are left as they are
+    STEPS[os.environ["STOP_AT"]]()
+    {"consumer": processes.consumer, "api": processes.api}[sys.argv[1]]()

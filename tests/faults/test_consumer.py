@@ -1,0 +1,129 @@
+"""Consumers die, stall and race at every step of a job; it completes, and no finished chunk is heard again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.faults.stage import Stage
+from tests.servers.base import wait_until
+from tests.speech import silence, word_error_rate, write_wav
+
+pytestmark = [pytest.mark.servers, pytest.mark.speech, pytest.mark.timeout(240)]
+STEPS = (
+    "before claiming",
+    "during download",
+    "during decode",
+    "before the plan",
+    "after planning",
+    "before claiming a chunk",
+    "mid-chunk",
+    "after the chunk's commit",
+    "before the acknowledgement",
+    "mid-finalise",
+    "after the result's upload",
+)
+
+
+def whole(here: Stage, job_id: str, long: tuple[Path, str]) -> None:
+    """COMPLETED, with every word."""
+    here.wait(job_id)
+    text = here.service.client.get(f"/api/v1/result/{job_id}").json()["text"]
+    assert word_error_rate(long[1], text) <= 2.5
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_killed_at(here: Stage, long: tuple[Path, str], step: str) -> None:
+    first = here.consumer(step)
+    job_id = here.upload(long[0])
+    first.wait_reached()
+    finished = here.attempts(job_id)
+    first.kill()
+    here.consumer()
+    whole(here, job_id, long)
+    after = here.attempts(job_id)
+    assert {index: after[index] for index in finished} == finished, "a finished chunk was heard again"
+
+
+def test_killed_between_the_last_commit_and_finalise(here: Stage, long: tuple[Path, str]) -> None:
+    first = here.consumer("before Finalise is published")
+    job_id = here.upload(long[0])
+    first.wait_reached()
+    finished = here.attempts(job_id)
+    first.kill()
+    here.consumer()
+    whole(here, job_id, long)
+    assert here.attempts(job_id) == finished
+
+
+def test_killed_before_finalising_silence(here: Stage, tmp_path: Path) -> None:
+    first = here.consumer("before Finalise is published")
+    job_id = here.upload(write_wav(tmp_path / "silence.wav", silence(20)))
+    first.wait_reached()
+    first.kill()
+    here.consumer()
+    assert here.wait(job_id)["chunks_total"] == 0
+
+
+def test_paused_past_the_heartbeat(here: Stage, long: tuple[Path, str]) -> None:
+    """Another consumer takes over; what the paused one writes when it wakes up changes nothing."""
+    paused = here.consumer("before the chunk's commit")
+    job_id = here.upload(long[0])
+    paused.wait_reached()
+    paused.pause()
+    other = here.consumer()
+    whole(here, job_id, long)
+    before = here.sql(f"SELECT event_seq, updated_at, chunks_completed FROM jobs WHERE job_id = '{job_id}'")
+    paused.resume()
+    paused.let_go()
+    paused.wait_said("chunk_duplicate")
+    assert here.sql(f"SELECT event_seq, updated_at, chunks_completed FROM jobs WHERE job_id = '{job_id}'") == before
+    assert len(other.said("job_completed")) == 1
+
+
+def test_a_chunk_that_kills_its_consumer_each_time(here: Stage, long: tuple[Path, str], clip: Path) -> None:
+    poison = here.upload(long[0], "poison.flac")
+    good = here.upload(clip)
+    deaths = 0
+    consumer = here.consumer("dies of poison", wait=False)
+    while here.service.status(poison)["status"] in ("PENDING", "PROCESSING"):
+        if consumer.popen.poll() is not None:
+            deaths += 1
+            here.service.kill(consumer.name)
+            assert deaths < 12, "it loops for ever"
+            consumer = here.consumer("dies of poison", wait=False)
+    assert here.wait(poison, "FAILED")["error_code"] == "WORKER_CRASH"
+    [(lost, attempts)] = here.sql(f"SELECT lost, attempts FROM chunks WHERE job_id = '{poison}' AND status = 'FAILED'")
+    assert (lost, deaths >= 5) == (6, True), f"lost {lost} runs, {attempts} attempts, {deaths} deaths"
+    here.wait(good)
+
+
+def test_two_prepares_of_one_job(here: Stage, long: tuple[Path, str]) -> None:
+    """Both have decoded and stored their working audio; one plan is kept, one object."""
+    slow = here.consumer("before the plan", PREPARE_CONCURRENCY="1")
+    job_id = here.upload(long[0])
+    slow.wait_reached()
+    other = here.consumer("before claiming a chunk")
+    here.let_claims_run_out(job_id)
+    here.wake_ups(job_id, 4)
+    other.wait_reached()
+    assert here.objects(job_id)["work"] == 2
+    slow.let_go()
+    slow.wait_said("plan_lost")
+    wait_until(lambda: here.objects(job_id)["work"] == 1, "the loser's object is gone", 10)
+    other.let_go()
+    whole(here, job_id, long)
+
+
+def test_prepare_redelivered_while_it_runs(here: Stage, long: tuple[Path, str]) -> None:
+    """The line breaks during the decode: the broker delivers again while the first run goes on."""
+    slow = here.consumer("during decode", PREPARE_CONCURRENCY="1")
+    job_id = here.upload(long[0])
+    slow.wait_reached()
+    here.consumer()
+    here.let_claims_run_out(job_id)
+    here.wake_ups(job_id, 4)
+    whole(here, job_id, long)
+    slow.let_go()
+    slow.wait_said("plan_lost")

@@ -1,0 +1,47 @@
+"""Who is alone is alone; many run beside each other."""
+
+from __future__ import annotations
+
+import asyncio
+
+from internal.consumer.quarantine import Quarantine
+
+
+async def test_alone_waits_for_the_others_and_holds_new_ones_back() -> None:
+    quarantine, order = Quarantine(), []
+    release = asyncio.Event()
+
+    async def beside(name: str) -> None:
+        async with quarantine.beside():
+            order.append(f"{name} begins")
+            await release.wait()
+        order.append(f"{name} ends")
+
+    async def alone() -> None:
+        async with quarantine.alone():
+            order.append("alone")
+
+    tasks = [asyncio.create_task(beside("one")), asyncio.create_task(beside("two"))]
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    tasks.append(asyncio.create_task(alone()))
+    await asyncio.sleep(0)
+    tasks.append(asyncio.create_task(beside("three")))
+    await asyncio.sleep(0)
+    assert order == ["one begins", "two begins"]
+    release.set()
+    async with asyncio.timeout(5):
+        await asyncio.gather(*tasks)
+    assert order.index("alone") > order.index("one ends")
+    assert order.index("three begins") > order.index("alone")
+
+
+async def test_a_cancelled_wait_changes_nothing() -> None:
+    quarantine = Quarantine()
+    async with quarantine.beside():
+        waiting = asyncio.create_task(quarantine.alone().__aenter__())
+        await asyncio.sleep(0)
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
+    async with asyncio.timeout(5), quarantine.alone():
+        pass
