@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Put on this machine what the tests on real servers need: PostgreSQL, RabbitMQ, ffmpeg, espeak-ng, MinIO.
+# Put on this machine what the tests on real servers need: PostgreSQL, RabbitMQ, ffmpeg, espeak-ng, faketime, MinIO.
 # Installs where it may (root, or sudo without a password), else prints the one line to run and goes on:
 # the tests that need a missing server then skip, or fail where CI is set. No system service is started.
 set -euo pipefail
@@ -12,6 +12,7 @@ missing_packages() {
 	[ -x /usr/lib/rabbitmq/bin/rabbitmq-server ] || command -v rabbitmq-server >/dev/null || echo rabbitmq-server
 	command -v ffmpeg >/dev/null || echo ffmpeg
 	command -v espeak-ng >/dev/null || echo espeak-ng
+	command -v faketime >/dev/null || echo faketime
 }
 
 install_packages() {

@@ -29,6 +29,8 @@ FIRST_RELEASE = 64
 """Chunks that Prepare releases; each completion releases one more."""
 WORKING_LIFETIME = 3600.0
 """Seconds after which working audio that got no plan is collected: a Prepare takes 25 min, an outage in it 10 min."""
+WORKING_GRACE = 60.0
+"""Seconds that whoever completed a job has to delete its working audio himself."""
 MAX_LOST = 5
 """Runs that may end without a word before the row fails with WORKER_CRASH."""
 SUSPECT = 2
@@ -297,7 +299,10 @@ class Finished:
 
 
 async def complete_job(session: AsyncSession, job_id: str, done: Finished) -> bool:
-    """Mark the job COMPLETED, once; False: it was, or it has ended otherwise."""
+    """Mark the job COMPLETED, once; False: it was, or it has ended otherwise.
+
+    Its working audio is noted for collection, in case nobody lives to delete it.
+    """
     statement = (
         update(Job)
         .where(
@@ -318,11 +323,14 @@ async def complete_job(session: AsyncSession, job_id: str, done: Finished) -> bo
             event_seq=Job.event_seq + 1,
             **_ended(),
         )
-        .returning(Job.job_id)
+        .returning(Job.working_audio_path)
         .execution_options(synchronize_session=False)
     )
-    if (await session.execute(statement)).first() is None:
+    row = (await session.execute(statement)).first()
+    if row is None:
         return False
+    if row.working_audio_path:
+        await intents.note(session, row.working_audio_path, job_id, WORKING_GRACE)
     await add_metrics(session, job_id, done.metrics)
     return True
 

@@ -75,14 +75,12 @@ class Rounds:
             await dead_letters.publish(self.parts, job_id)
 
     async def collect_intents(self) -> None:
-        """Remove what uploads that never became jobs left behind."""
+        """Remove what uploads that never became jobs, and steps that died, left behind."""
         async with self.parts.database.read() as session:
             expired = await intents.expired(session)
         for intent in expired:
-            await self.parts.storage.delete_prefix(intent.key)
-            async with self.parts.database.write() as session:
-                await intents.drop(session, intent.key)
-            log.info("abandoned upload removed", action="intent_collected", job_id=intent.job_id)
+            await lifecycle.collect(self.parts, intent.key)
+            log.info("abandoned object removed", action="intent_collected", job_id=intent.job_id, key=intent.key)
 
     async def housekeep(self) -> None:
         await self.collect_intents()

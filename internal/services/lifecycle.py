@@ -8,7 +8,7 @@ from core.domain import keys
 from core.errors import ConflictError, InfrastructureError, JobNotFoundError
 from internal.bootstrap import Parts
 from internal.services import reopening, results
-from repositories import deletion, failures
+from repositories import deletion, failures, intents
 from repositories.models import Job
 
 log = structlog.get_logger(__name__)
@@ -55,6 +55,13 @@ async def delete(parts: Parts, job_id: str, owner: str) -> None:
 async def remove_objects(parts: Parts, job_id: str) -> None:
     for prefix in keys.job_prefixes(job_id):
         await parts.storage.delete_prefix(prefix)
+
+
+async def collect(parts: Parts, key: str) -> None:
+    """Remove an object that was noted as on its way out (or never became anything), then the note."""
+    await parts.storage.delete_prefix(key)
+    async with parts.database.write() as session:
+        await intents.drop(session, key)
 
 
 async def expire(parts: Parts) -> None:

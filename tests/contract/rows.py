@@ -10,9 +10,10 @@ from sqlalchemy import select, update
 from core.database import Database, after
 from core.domain.job import Priority
 from core.domain.spans import SAMPLE_RATE, PlannedChunk, Span
-from repositories import claims, jobs
-from repositories.claims import ChunkOutcome, ClaimedChunk, Committed, Plan, Released
+from repositories import claims, jobs, plans
+from repositories.claims import ChunkOutcome, ClaimedChunk, Committed, How, Released
 from repositories.models import Chunk, Job
+from repositories.plans import Plan
 
 WORKER = "worker-1"
 DEADLINE = 60.0
@@ -44,9 +45,9 @@ def plan(chunks: int, number: int = 1, first_release: int = claims.FIRST_RELEASE
 async def planned_job(database: Database, chunks: int, *, first_release: int = 64, **changes: Any) -> str:
     job_id = await new_job(database, **changes)
     async with database.write() as session:
-        assert await claims.claim_prepare(session, job_id, 0, worker=WORKER, deadline=DEADLINE, redelivered=False)
+        assert await claims.claim_prepare(session, job_id, 0, How(WORKER, DEADLINE))
     async with database.write() as session:
-        assert await claims.store_plan(session, job_id, plan(chunks, first_release=first_release)) is not None
+        assert await plans.store_plan(session, job_id, plan(chunks, first_release=first_release)) is not None
     return job_id
 
 
@@ -54,9 +55,7 @@ async def claim(
     database: Database, job_id: str, index: int = 0, failures: int = 0, worker: str = WORKER, redelivered: bool = False
 ) -> ClaimedChunk | None:
     async with database.write() as session:
-        return await claims.claim_chunk(
-            session, job_id, index, failures, worker=worker, deadline=DEADLINE, redelivered=redelivered
-        )
+        return await claims.claim_chunk(session, job_id, index, failures, How(worker, DEADLINE, redelivered))
 
 
 OUTCOME = ChunkOutcome([{"start": 0.0, "end": 1.0, "text": "hello", "confidence": 0.9}], 0.5, "en", {})

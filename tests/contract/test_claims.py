@@ -11,7 +11,8 @@ from sqlalchemy import update
 from core.database import Database, after
 from core.domain.job import JobStatus
 from core.errors import ChunkTimeoutError
-from repositories import claims, failures
+from repositories import claims, failures, plans
+from repositories.claims import How
 from repositories.models import Job
 from tests.contract import invariants
 from tests.contract.rows import (
@@ -78,22 +79,22 @@ async def test_a_deleted_job_is_not_claimed(database: Database) -> None:
 
 async def test_prepare_is_claimed_once_and_only_without_a_plan(database: Database) -> None:
     job_id = await new_job(database)
-    how = {"worker": WORKER, "deadline": DEADLINE, "redelivered": False}
+    how = How(WORKER, DEADLINE)
     async with database.write() as session:
-        taken = await claims.claim_prepare(session, job_id, 0, **how)
+        taken = await claims.claim_prepare(session, job_id, 0, how)
     assert taken is not None
     assert taken[1].started_at is not None
     async with database.write() as session:
-        assert await claims.claim_prepare(session, job_id, 0, **how) is None
-        assert await claims.store_plan(session, job_id, plan(1)) is not None
+        assert await claims.claim_prepare(session, job_id, 0, how) is None
+        assert await plans.store_plan(session, job_id, plan(1)) is not None
     async with database.write() as session:
-        assert await claims.claim_prepare(session, job_id, 0, **how) is None
+        assert await claims.claim_prepare(session, job_id, 0, how) is None
 
 
 async def test_two_prepares_make_one_plan(database: Database) -> None:
     job_id = await planned_job(database, 2)
     async with database.write() as session:
-        assert await claims.store_plan(session, job_id, plan(3, number=2)) is None
+        assert await plans.store_plan(session, job_id, plan(3, number=2)) is None
     row = await job(database, job_id)
     assert (row.plan, row.chunks_total, row.working_audio_path) == (1, 2, "work/x/1.pcm")
 
@@ -159,13 +160,13 @@ async def test_auto_releases_one_until_the_language_is_pinned(database: Database
 async def test_no_chunks_means_finalise(database: Database) -> None:
     job_id = await new_job(database)
     async with database.write() as session:
-        released = await claims.store_plan(session, job_id, plan(0))
+        released = await plans.store_plan(session, job_id, plan(0))
     assert released is not None
     assert indexes(released) == [None]
     await invariants.check(database)
     async with database.write() as session:
-        how = {"worker": WORKER, "deadline": DEADLINE, "redelivered": False}
-        assert await claims.claim_finalise(session, job_id, 0, **how) is not None
+        how = How(WORKER, DEADLINE)
+        assert await claims.claim_finalise(session, job_id, 0, how) is not None
     assert await finalise(database, job_id)
 
 
@@ -249,3 +250,22 @@ async def test_a_failed_attempt_needs_its_own_claim(database: Database) -> None:
     assert (row.failures, row.holder, row.error_code) == (1, None, "TIMEOUT")
     assert (await job(database, job_id)).retry_count == 1
     await invariants.check(database)
+
+
+async def test_what_has_lost_several_consumers_is_only_taken_alone(database: Database) -> None:
+    job_id = await planned_job(database, 1)
+    for turn in range(claims.SUSPECT + 1):
+        beside = How(f"worker-{turn}", DEADLINE, redelivered=True, alone=False)
+        async with database.write() as session:
+            assert await claims.claim_chunk(session, job_id, 0, 0, beside) is not None
+    async with database.write() as session:
+        assert await claims.claim_chunk(session, job_id, 0, 0, beside) is None
+    async with database.read() as session:
+        assert await claims.is_suspect(session, job_id, 0)
+        assert not await claims.is_suspect(session, job_id, None)
+    taken = await claim(database, job_id, redelivered=True)
+    assert taken is not None
+    assert taken.claim.lost == claims.SUSPECT + 1
+    await commit(database, taken)
+    async with database.read() as session:
+        assert not await claims.is_suspect(session, job_id, 0)

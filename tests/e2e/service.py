@@ -39,12 +39,17 @@ class Service:
     def __post_init__(self) -> None:
         self.client = httpx.Client(base_url=self.url, timeout=30)
 
-    def start(self, name: str, kind: str | None = None) -> None:
-        """Start `cmd/{kind}/main.py` as `name`."""
+    def start(self, name: str, kind: str | None = None, *words: str, **environment: str) -> None:
+        """Start `cmd/{kind}/main.py` (or the program `words`) as `name`, with more settings in `environment`."""
         log = (self.folder / f"{name}.log").open("ab")
-        command = [sys.executable, str(ROOT / "cmd" / (kind or name) / "main.py")]
+        command = words or (sys.executable, str(ROOT / "cmd" / (kind or name) / "main.py"))
         self.processes[name] = subprocess.Popen(
-            command, env=self.environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.folder
+            command,
+            env={**self.environment, **environment},
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            cwd=self.folder,
         )
 
     def kill(self, name: str) -> None:
@@ -72,10 +77,12 @@ class Service:
                 found += psutil.Process(process.pid).children(recursive=True)
         return found
 
-    def wait_ready(self) -> None:
+    def wait_ready(self, *, workers: bool = True) -> None:
+        """workers: also wait until a consumer lives."""
+
         def ready() -> bool:
             health = httpx.get(f"{self.url}/health", timeout=5).json()
-            return bool(health["workers_active"] and health["status"] == "healthy")
+            return bool((health["workers_active"] or not workers) and health["status"] == "healthy")
 
         try:
             wait_until(ready, "the service is healthy", 60)
@@ -153,16 +160,18 @@ def embedded(folder: Path, **more: str) -> Iterator[Service]:
 
 
 @contextlib.contextmanager
-def on_real_parts(folder: Path, stores: dict[str, str]) -> Iterator[Service]:
-    """api, consumer and scheduler as processes of their own; `stores`: the settings of the real servers."""
+def on_real_parts(
+    folder: Path, stores: dict[str, str], kinds: tuple[str, ...] = ("api", "consumer", "scheduler")
+) -> Iterator[Service]:
+    """Each of `kinds` as a process of its own; `stores`: the settings of the real servers."""
     port = free_port()
     service = Service(f"http://127.0.0.1:{port}", folder, settings(folder, port, **stores))
     migrate = [sys.executable, "-m", "internal.cli.main", "migrate"]
     subprocess.run(migrate, env=service.environment, cwd=ROOT, check=True, capture_output=True)
     try:
-        for name in ("api", "consumer", "scheduler"):
+        for name in kinds:
             service.start(name)
-        service.wait_ready()
+        service.wait_ready(workers="consumer" in kinds)
         yield service
     finally:
         service.stop()

@@ -67,6 +67,8 @@ class Server:
     """Subclasses give the command, what makes it ready, and its addresses."""
 
     name = "server"
+    orderly = signal.SIGTERM
+    """What tells it to end in order."""
 
     def __init__(self, folder: Path | None = None) -> None:
         self._own_folder = folder is None
@@ -134,7 +136,7 @@ class Server:
         if process is None:
             return
         self.resume()
-        process.terminate()
+        process.send_signal(self.orderly)
         try:
             process.wait(30)
         except subprocess.TimeoutExpired:

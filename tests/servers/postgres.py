@@ -6,6 +6,7 @@ import asyncio
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 import uuid
 from pathlib import Path
@@ -31,6 +32,7 @@ class GivenPostgres(Given):
 
 class LocalPostgres(Server):
     name = "postgresql"
+    orderly = signal.SIGINT  # SIGTERM would wait until the last client has gone
 
     def __init__(self, programs: Path, folder: Path | None = None, port: int | None = None) -> None:
         super().__init__(folder)

@@ -16,6 +16,7 @@ from core.domain.result import Result
 from core.domain.transcript import ChunkTranscript
 from core.messaging.port import Delivery, Verdict
 from internal.consumer.context import Context
+from internal.services import lifecycle
 from repositories import claims, jobs
 from repositories.claims import Claim, Finished
 from repositories.models import Job
@@ -61,7 +62,7 @@ class FinaliseHandler:
         completed = await self.context.transaction(lambda session, _: claims.complete_job(session, job.job_id, done))
         log.info("job finished", action="job_completed" if completed else "job_duplicate", **_metrics(result))
         if completed and job.working_audio_path:
-            await self.context.parts.storage.delete(job.working_audio_path)
+            await lifecycle.collect(self.context.parts, job.working_audio_path)
 
     async def _read(self, job: Job) -> tuple[list[ChunkTranscript], datetime]:
         async with self.context.parts.database.read() as session:

@@ -1,0 +1,99 @@
+"""A machine whose clock is an hour off, more than one scheduler, and every process restarted under load."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import time
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.e2e.service import ROOT, Service
+from tests.faults.stage import Stage
+from tests.servers.base import wait_until
+
+pytestmark = [pytest.mark.servers, pytest.mark.speech, pytest.mark.timeout(300)]
+LOAD = 200
+
+
+@pytest.mark.parametrize("off", ["+3600s", "-3600s"])
+def test_a_clock_an_hour_off(here: Stage, clip: Path, off: str) -> None:
+    """Time is the database's: nothing expires early, no claim runs out, nothing is taken for dead."""
+    if not shutil.which("faketime"):
+        pytest.fail("faketime is missing: apt-get install faketime")
+    for name in ("scheduler", "scheduler-2"):
+        here.process(name).pause()
+    here.consumer(RESULT_TTL="1800")
+    slow = here.consumer("mid-chunk", RESULT_TTL="1800")
+    done = [here.upload(clip) for _ in range(6)]
+    slow.wait_reached()
+    past = "now() - interval '1 second'"
+    here.sql(f"INSERT INTO upload_intents (key, job_id, expires_at) VALUES ('uploads/x/y', gen_random_uuid(), {past})")
+    # storage itself refuses a client whose clock is off, so the schedulers' own work is looked at without it
+    settings = {"FAKETIME_DONT_FAKE_MONOTONIC": "1", "STORAGE": "local"}
+    clock = ("faketime", "-f", off, sys.executable, str(ROOT / "cmd/scheduler/main.py"))
+    here.service.start("skewed", "scheduler", *clock, **settings)
+    skewed = here.process("skewed")
+    try:
+        skewed.wait_said("intent_collected")
+        slow.let_go()
+        for job_id in done:
+            here.wait(job_id)
+            assert here.service.client.get(f"/api/v1/result/{job_id}").status_code == 200
+            assert here.sql(f"SELECT max(lost), max(attempts) FROM chunks WHERE job_id = '{job_id}'") == [(0, 1)]
+        assert not skewed.said("job_expired")
+        assert here.service.client.get("/health").json()["workers_active"] >= 2
+    finally:
+        skewed.kill()
+        for name in ("scheduler", "scheduler-2"):
+            here.process(name).resume()
+
+
+def test_two_hundred_jobs_through_a_rolling_restart(here: Stage, clip: Path) -> None:
+    """Every process is told to stop and replaced while clients submit, each with a retry: all 200 complete."""
+    consumers = [here.consumer(), here.consumer()]
+    with ThreadPoolExecutor(4) as threads:
+        accepted = threads.map(lambda _: submit(here.service, clip), range(LOAD))
+        for consumer in consumers:
+            here.consumer()
+            consumer.end()
+        for name, kind in (("scheduler", "scheduler"), ("scheduler-2", "scheduler"), ("api", "api")):
+            here.process(name).end()
+            here.service.start(name, kind)
+        job_ids = list(accepted)
+    here.service.wait_ready()
+    assert len(set(job_ids)) == LOAD
+    here.submitted += job_ids[:20]
+    listed = ",".join(f"'{job_id}'" for job_id in job_ids)
+    count = f"SELECT count(*) FROM jobs WHERE job_id IN ({listed}) AND status = 'COMPLETED'"
+    wait_until(lambda: here.sql(count)[0][0] == LOAD, "all are done", 200)
+    heard = f"SELECT count(*) FROM metrics WHERE metric_name = 'chunk_seconds' AND job_id IN ({listed})"
+    assert here.sql(heard)[0][0] == LOAD
+    lost = f"SELECT coalesce(sum(lost), 0), coalesce(sum(failures), 0) FROM chunks WHERE job_id IN ({listed})"
+    assert here.sql(lost) == [(0, 0)], "an orderly end loses no attempt"
+
+
+def submit(service: Service, clip: Path) -> str:
+    """As a careful client does it: the same key again until there is an answer."""
+    key, data = uuid.uuid4().hex, clip.read_bytes()
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        try:
+            answer = httpx.post(
+                f"{service.url}/api/v1/upload",
+                files={"file": (clip.name, data)},
+                data={"language": "en"},
+                headers={"Idempotency-Key": key},
+                timeout=30,
+            )
+        except httpx.TransportError:
+            time.sleep(0.2)
+            continue
+        if answer.status_code == 200:
+            return str(answer.json()["job_id"])
+        assert answer.status_code == 503, answer.text
+    raise AssertionError("no answer for a minute")
