@@ -6,7 +6,7 @@ PYTHON = $(shell for name in $(CANDIDATES); do $$name -c '$(NEW_ENOUGH)' >/dev/n
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: help demo test test-fast run services up down migrate lint bench venv format
+.PHONY: help demo test test-fast test-faults soak run services up down migrate lint bench venv format
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -23,6 +23,14 @@ test: $(VENV)/.dev ## everything, with real PostgreSQL, RabbitMQ and MinIO
 
 test-fast: $(VENV)/.dev ## what needs no server
 	@$(RUN) -m pytest -m "not servers"
+
+test-faults: $(VENV)/.dev ## every fault of tests/faults/README.md, on the real servers; part of `make test`
+	@bash deploy/install-test-tools.sh
+	@$(RUN) -m pytest tests/faults
+
+soak: $(VENV)/.dev ## 15 minutes of mixed jobs, something killed every 20 s (MINUTES=15)
+	@bash deploy/install-test-tools.sh
+	@$(RUN) -m tests.soak $(MINUTES)
 
 services: $(VENV)/.dev ## real PostgreSQL, RabbitMQ and MinIO for development, in the foreground
 	@bash deploy/install-test-tools.sh

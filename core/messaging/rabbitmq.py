@@ -37,7 +37,8 @@ from core.messaging.port import (
 from core.messaging.topology import DEAD_EXCHANGE, EXCHANGE, Topology, check_quorum
 
 log = structlog.get_logger(__name__)
-HEARTBEAT = 10
+HEARTBEAT = 8
+"""Seconds; the client calls a line dead after three and a half of them, and a second each: 31 s."""
 TIMEOUT = 2.0
 """Seconds for a publish; the scheduler publishes what did not make it."""
 CONNECT_TIMEOUT = 5.0

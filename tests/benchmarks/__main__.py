@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import sys
 
-from tests.benchmarks import overhead, pipeline, silence, upload
+from tests.benchmarks import fairness, overhead, pipeline, silence, upload
 from tests.benchmarks.table import Row, markdown
 
-ALL = {"pipeline": pipeline.run, "silence": silence.run, "upload": upload.run, "overhead": overhead.run}
+ALL = {
+    "pipeline": pipeline.run,
+    "silence": silence.run,
+    "upload": upload.run,
+    "overhead": overhead.run,
+    "fairness": fairness.run,
+}
 
 
 def main() -> None:

@@ -39,14 +39,14 @@ def run() -> list[Row]:
 
 
 @contextlib.contextmanager
-def real(folder: Path) -> Iterator[tuple[Service, str]]:
+def real(folder: Path, **more: str) -> Iterator[tuple[Service, str]]:
     """A service on three private servers, and its database's address."""
     folder.mkdir()
     with contextlib.ExitStack() as stack:
         database, broker, storage = postgres.find(), rabbitmq.find(), minio.find()
         for server in (database, broker, storage):
             stack.callback(server.remove)
-        stores = stores_of(database, broker, storage)
+        stores = stores_of(database, broker, storage) | more
         service = stack.enter_context(on_real_parts(folder, stores))
         yield service, stores["DATABASE_URL"].replace("postgresql://", "postgresql+asyncpg://")
 

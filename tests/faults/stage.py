@@ -1,4 +1,4 @@
-"""The stage of the fault tests: a service on real servers, processes that stop at chosen steps, what must hold after."""
+"""The stage of the fault tests: a service on real servers, processes that stop at will, and what must hold after."""
 
 from __future__ import annotations
 
@@ -251,8 +251,11 @@ class Stage:
         sweep = Workspace(root, "sweep")
         sweep.open()
         sweep.close()
-        left = lambda: [path for path in root.glob("*/*") if path.name != ".lock"]  # noqa: E731
-        wait_until(lambda: not left(), f"no file is left: {left()}", 10)
+
+        def empty() -> bool:
+            return all(path.name == ".lock" for path in root.glob("*/*"))
+
+        wait_until(empty, f"no file is left of {sorted(root.glob('*/*'))}", 10)
 
     def end(self) -> None:
         for process in self.consumers:

@@ -27,7 +27,7 @@ from internal.consumer.handlers.prepare import PrepareHandler
 from internal.consumer.handlers.transcribe import TranscribeHandler
 from internal.services import submit
 from internal.services.publishing import Publisher
-from worker import preparer
+from worker import audio, preparer
 from worker.pool import Slot
 
 FOLDER = Path(os.environ.get("STOP_FOLDER", "."))
@@ -41,6 +41,10 @@ async def stop_here() -> None:
         await asyncio.sleep(0.01)
 
 
+def replace(owner: Any, name: str, function: Step) -> None:
+    setattr(owner, name, function)
+
+
 def stop_before(owner: Any, name: str, when: Callable[..., bool] = lambda *_: True) -> None:
     original: Step = getattr(owner, name)
 
@@ -49,7 +53,7 @@ def stop_before(owner: Any, name: str, when: Callable[..., bool] = lambda *_: Tr
             await stop_here()
         return await original(*args, **more)
 
-    setattr(owner, name, stopped)
+    replace(owner, name, stopped)
 
 
 def stop_after(owner: Any, name: str) -> None:
@@ -60,7 +64,7 @@ def stop_after(owner: Any, name: str) -> None:
         await stop_here()
         return result
 
-    setattr(owner, name, stopped)
+    replace(owner, name, stopped)
 
 
 def publishes(kind: MessageType) -> Callable[..., bool]:
@@ -77,11 +81,11 @@ def during_download() -> None:
         await stop_here()
         raise AssertionError("killed before")
 
-    MinioStorage.download = half  # type: ignore[method-assign]
+    replace(MinioStorage, "download", half)
 
 
 def during_decode() -> None:
-    original = preparer.decode
+    original = audio.decode
 
     async def stopped(*args: Any, on_pcm: Callable[[bytes], None], **more: Any) -> int:
         def held(block: bytes) -> None:
@@ -92,7 +96,7 @@ def during_decode() -> None:
 
         return await original(*args, on_pcm=held, **more)
 
-    preparer.decode = stopped  # type: ignore[attr-defined]
+    replace(preparer, "decode", stopped)
 
 
 def mid_chunk() -> None:
@@ -103,7 +107,7 @@ def mid_chunk() -> None:
         await stop_here()
         return await running
 
-    Slot.transcribe = stopped  # type: ignore[method-assign]
+    replace(Slot, "transcribe", stopped)
 
 
 def after_commit() -> None:
@@ -114,7 +118,7 @@ def after_commit() -> None:
         committing.set(True)
         await original(*args)
 
-    TranscribeHandler._commit = marked  # type: ignore[method-assign]
+    replace(TranscribeHandler, "_commit", marked)
     stop_before(Publisher, "publish", lambda *_: committing.get())
 
 
@@ -134,7 +138,7 @@ def dies_of_poison() -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         return await original(self, slot, claimed, pcm)
 
-    TranscribeHandler._hear = dying  # type: ignore[method-assign]
+    replace(TranscribeHandler, "_hear", dying)
 
 
 def fails_second_chunk() -> None:
@@ -145,7 +149,7 @@ def fails_second_chunk() -> None:
             raise WhisperCrashError
         return await original(self, slot, claimed, pcm)
 
-    TranscribeHandler._hear = failing  # type: ignore[method-assign]
+    replace(TranscribeHandler, "_hear", failing)
 
 
 STEPS: dict[str, Callable[[], None]] = {

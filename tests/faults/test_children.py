@@ -22,8 +22,7 @@ FATES = {
 
 
 def test_children_that_fail_every_time(here: Stage, tmp_path: Path) -> None:
-    bad = {"ENGINE": "tests.integration.bad_engines", "CHUNK_TIMEOUT": "0.5", "WORKER_CONCURRENCY": "2"}
-    consumer = here.consumer(**bad)
+    consumer = here.consumer(ENGINE="tests.integration.bad_engines", CHUNK_TIMEOUT="0.5", WORKER_CONCURRENCY="2")
     doomed = {name: here.upload(recording(tmp_path, name, fate)) for name, (fate, _) in FATES.items()}
     fine = [here.upload(recording(tmp_path, f"fine-{number}", FINE)) for number in range(5)]
     for job_id in fine:

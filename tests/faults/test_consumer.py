@@ -46,6 +46,18 @@ def test_killed_at(here: Stage, long: tuple[Path, str], step: str) -> None:
     assert {index: after[index] for index in finished} == finished, "a finished chunk was heard again"
 
 
+def test_told_to_stop_twice_it_hands_back(here: Stage, long: tuple[Path, str]) -> None:
+    """What runs past the grace period is given back uncounted; another consumer goes on at once."""
+    first = here.consumer("mid-chunk")
+    job_id = here.upload(long[0])
+    first.wait_reached()
+    first.popen.terminate()
+    first.end()
+    assert here.sql(f"SELECT max(lost), max(failures) FROM chunks WHERE job_id = '{job_id}'") == [(0, 0)]
+    here.consumer()
+    whole(here, job_id, long)
+
+
 def test_killed_between_the_last_commit_and_finalise(here: Stage, long: tuple[Path, str]) -> None:
     first = here.consumer("before Finalise is published")
     job_id = here.upload(long[0])

@@ -1,0 +1,375 @@
+"""Random interleavings of whatever may happen to jobs, on the embedded stores; after each step everything must hold.
+
+The machine plays two consumers step by step, so that a crash, a duplicate, a person or the clock may come between a
+claim, the work and the commit. All else is the service's own code: settling, scheduler, replays, what a person does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import sys
+import tempfile
+import uuid
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
+from sqlalchemy import event, select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+from structlog.testing import capture_logs
+
+from core import errors
+from core.database import Database, after
+from core.domain import keys
+from core.domain.job import OPEN, TERMINAL, JobStatus
+from core.messaging.memory import MemoryBroker
+from core.messaging.port import Ack, Delivery, Message, MessageType, QueueName, Retry, Verdict, decode
+from internal import bootstrap
+from internal.bootstrap import Parts
+from internal.consumer.runtime import Consumer
+from internal.scheduler.rounds import Rounds
+from internal.services import lifecycle, publishing
+from migrations.run import upgrade
+from repositories import claims, jobs, schedule
+from repositories.models import Chunk, Job, Metric, UploadIntent
+from tests.contract import invariants, rows
+from tests.integration.test_consumer import configured
+
+T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., None])
+LOSERS = {JobStatus.FAILED, JobStatus.CANCELLED}
+
+
+def visible(job: Job) -> tuple[object, ...]:
+    return job.status, job.deleted_at is None, job.chunks_total, job.chunks_completed
+
+
+def end(job: Job) -> tuple[object, ...]:
+    return job.status, job.completed_at, job.error_code, job.replay_token, job.minio_result_path
+
+
+def check_step(old: Job, new: Job, reopened: bool) -> None:
+    """One visible change at most, numbered without a gap; what has ended stays, unless somebody reopens or deletes."""
+    what = f"{old.event_seq}: {visible(old)} {end(old)} -> {new.event_seq}: {visible(new)} {end(new)}"
+    assert new.event_seq == old.event_seq + (visible(old) != visible(new)), what
+    assert old.deleted_at is None or new.deleted_at, what
+    if old.status in TERMINAL and new.deleted_at is None and end(old) != end(new):
+        assert reopened and old.status in LOSERS and new.status in OPEN, what
+
+
+@dataclass(slots=True)
+class Watch:
+    """Compares each moment with the one before. `reopened`: jobs that somebody reopened in between."""
+
+    jobs: dict[str, Job] = field(default_factory=dict)
+    chunks: dict[tuple[str, int], Any] = field(default_factory=dict)
+    reopened: set[str] = field(default_factory=set)
+
+    async def look(self, parts: Parts) -> None:
+        await invariants.check(parts.database)
+        async with parts.database.read() as session:
+            now = {job.job_id: job for job in (await session.execute(select(Job))).scalars()}
+            assert not [job_id for job_id in now if now[job_id].deleted_at and await jobs.get(session, job_id)]
+        assert all(old.deleted_at for job_id, old in self.jobs.items() if job_id not in now)
+        for job_id in now.keys() & self.jobs.keys():
+            check_step(self.jobs[job_id], now[job_id], job_id in self.reopened)
+        self.jobs, self.reopened = now, set()
+        await self._check_chunks(parts.database)
+        for job in (job for job in now.values() if job.deleted_at is None):
+            await self._check_objects(parts, job)
+
+    async def _check_chunks(self, database: Database) -> None:
+        """A committed chunk stays as it is; each one was measured once, and so was each COMPLETED job."""
+        columns = (Chunk.job_id, Chunk.chunk_index, Chunk.event_seq, Chunk.transcription)
+        async with database.read() as session:
+            done = (await session.execute(select(*columns).where(Chunk.status == JobStatus.COMPLETED))).all()
+            metrics = (await session.execute(select(Metric.job_id, Metric.metric_name, Metric.metric_value))).all()
+        now = {(row[0], row[1]): (row[2], row[3]) for row in done}
+        assert all(now.get(key) == chunk for key, chunk in self.chunks.items() if key[0] in self.jobs)
+        assert all(seq <= self.jobs[job_id].event_seq for (job_id, _), (seq, _) in now.items())
+        assert sorted((job_id, value) for job_id, name, value in metrics if name == "chunk_seconds") == sorted(now)
+        ended = sorted(job_id for job_id, name, _ in metrics if name == "total_seconds")
+        assert ended == sorted(key for key, job in self.jobs.items() if job.status == JobStatus.COMPLETED)
+        self.chunks = now
+
+    async def _check_objects(self, parts: Parts, job: Job) -> None:
+        """A COMPLETED job's result tells its chunks; any other job that was planned still has its audio."""
+        if job.status == JobStatus.COMPLETED:
+            mine = sorted((index, heard) for (owner, index), (_, heard) in self.chunks.items() if owner == job.job_id)
+            texts = [segment["text"] for _, heard in mine for segment in heard]
+            assert json.loads(await parts.storage.get_bytes(keys.result_key(job.job_id))) == texts
+        elif job.chunks_total:
+            assert await parts.storage.stat(job.working_audio_path or ""), "the working audio is gone"
+
+
+@dataclass(slots=True)
+class Run:
+    """A claim that somebody holds, or believes to hold. written: its object is in storage."""
+
+    who: Consumer
+    message: Message
+    claim: claims.Claim
+    job: Job
+    chunk: claims.ClaimedChunk | None
+    written: bool = False
+
+
+COIN = st.booleans()
+ERRORS = (errors.WhisperCrashError, errors.DiskFullError, errors.CorruptedFileError, errors.StorageUnavailable)
+ENDS = st.sampled_from((*["well"] * 10, "crash", *ERRORS))
+TIMES = ((Job, "expires_at"), (Job, "deleted_at"), (Job, "progressed_at"), (UploadIntent, "expires_at"))
+ALLOWED: dict[Any, Any] = {lifecycle.cancel: set(OPEN), lifecycle.retry: LOSERS, lifecycle.delete: set(JobStatus)}
+STEPS: dict[str, tuple[set[str], int, st.SearchStrategy[dict[str, Any]]]] = {}
+
+
+def step(among: str, weight: int, **how: st.SearchStrategy[Any]) -> Callable[[F], F]:
+    """Something that may happen while there is anything to `pick` `among`."""
+
+    def known(act: F) -> F:
+        STEPS[act.__name__] = (set(among.split()), weight, st.fixed_dictionaries({"pick": st.integers(0, 11), **how}))
+        return act
+
+    return known
+
+
+def picked(things: list[T], pick: int, kept: bool = True) -> T:
+    return things[pick % len(things)] if kept else things.pop(pick % len(things))
+
+
+class Interleavings(RuleBasedStateMachine):
+    """Each step is one of somebody: a consumer, the scheduler, the broker, a person, the clock, a crash."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder = tempfile.TemporaryDirectory()
+        self.to_come = [str(uuid.UUID(int=number)) for number in (1, 2, 3)]
+        self.job_ids: list[str] = []
+        self.published: list[Message] = []
+        self.runner, self.watch = asyncio.Runner(), Watch()
+        self.run(self.start())
+
+    async def start(self) -> None:
+        """As internal/embedded.py, but its two consumers only lend their parts: nothing is ever delivered to them."""
+        self.parts = bootstrap.build(configured(Path(self.folder.name), max_retries=1))
+        engine = self.parts.database.engine.sync_engine
+        # nobody pulls the plug here, and waiting for the disk would be most of the time
+        event.listen(engine, "connect", lambda connection, _: connection.execute("PRAGMA synchronous=OFF").close())
+        await upgrade(self.parts.database)
+        async with self.parts.database.write() as session:
+            await schedule.release_everything(session)
+        await self.parts.storage.start()
+        await self.parts.broker.start()
+        self.consumers = [Consumer(self.parts, name) for name in ("one", "two")]
+        self.inbox: list[Message] = []
+        self.runs: list[Run] = []
+
+    def run(self, act: Coroutine[Any, Any, T]) -> T:
+        """Do it, and let arrive what it published."""
+        result = self.runner.run(act)
+        self.runner.run(self.arrive())
+        return result
+
+    async def arrive(self) -> None:
+        for name in (QueueName.JOBS, QueueName.CHUNKS):
+            queue = cast(MemoryBroker, self.parts.broker)._queues[name]
+            arrived = [decode((await queue.get()).body) for _ in range(len(queue))]
+            self.inbox += arrived
+            self.published += arrived
+
+    @property
+    def letters(self) -> list[Message]:
+        return [decode(body) for body, _ in cast(MemoryBroker, self.parts.broker).waiting(QueueName.DEAD)]
+
+    @invariant()
+    def everything_holds(self) -> None:
+        self.runner.run(self.watch.look(self.parts))
+
+    @rule(data=st.data())
+    def somebody_acts(self, data: st.DataObject) -> None:
+        """One rule, not one for each step: hypothesis leaves rules out at random, and most examples would be idle."""
+        some = {name for name in ("inbox", "job_ids", "letters", "published", "runs", "to_come") if getattr(self, name)}
+        names = [name for name, (among, weight, _) in STEPS.items() if among & some for _ in range(weight)]
+        name = data.draw(st.sampled_from(names), label="step")
+        getattr(self, name)(**data.draw(STEPS[name][2], label=name))
+
+    @step("to_come", 2, language=st.sampled_from(("en", "auto")))
+    def submit(self, pick: int, language: str) -> None:
+        self.job_ids.append(self.to_come.pop(0))
+        self.run(rows.new_job(self.parts.database, job_id=self.job_ids[-1], language=language))
+        job = self.run(rows.job(self.parts.database, self.job_ids[-1]))
+        self.run(self.parts.publisher.publish([publishing.prepare(job, claims.Released(job.job_id, None, 0))]))
+
+    @step("inbox", 2, redelivered=COIN, again=COIN)
+    def deliver(self, pick: int, redelivered: bool, again: bool) -> None:
+        """`redelivered`, though its holder may be alive; `again`: the broker will deliver it once more."""
+        message = picked(self.inbox, pick, again)
+        self.runs += self.run(self.taken(self.consumers[pick % 2], message, redelivered))
+
+    @step("inbox runs", 9, begins=COIN, ends=ENDS, chunks=st.integers(0, 4), told=COIN, again=COIN)
+    def consume(self, pick: int, begins: bool, ends: Any, chunks: int, told: bool, again: bool) -> None:
+        """A run begins, goes on or ends badly; `again`: the answer is lost, so that it will do the same once more."""
+        if not self.runs or (begins and self.inbox):
+            self.deliver(pick, False, again)
+            return
+        run = picked(self.runs, pick, again)
+        if ends == "well":
+            self.runs += [] if self.run(self.advanced(run, chunks, told)) or again else [run]
+        elif ends != "crash":
+            self.run(self.settle(run, ends))
+
+    async def taken(self, who: Consumer, message: Message, redelivered: bool = False) -> list[Run]:
+        """Claim as a consumer does; empty: there was nothing to take."""
+        found: list[Run] = []
+
+        async def claim(session: AsyncSession, how: claims.How) -> Any:
+            job_id, failures = message.job_id, message.failures
+            if message.type is MessageType.TRANSCRIBE:
+                return await claims.claim_chunk(session, job_id, message.chunk_index or 0, failures, how)
+            claim_job = claims.claim_prepare if message.type is MessageType.PREPARE else claims.claim_finalise
+            return await claim_job(session, job_id, failures, how)
+
+        async def keep(taken: Any) -> Verdict:
+            chunk = taken if isinstance(taken, claims.ClaimedChunk) else None
+            one, job = (chunk.claim, chunk.job) if chunk else taken
+            found.append(Run(who, message, one, job, chunk))
+            return Ack()
+
+        await who.context.take(Delivery(message, redelivered), rows.DEADLINE, claim, keep)
+        if found and found[0].claim.lost > claims.MAX_LOST:
+            # settling says so itself: a run lost too often never begins
+            await self.settle(found.pop(), errors.InternalError)
+        return found
+
+    async def advanced(self, run: Run, chunks: int, told: bool = True) -> bool:
+        """The run's next step, an object or a commit; True: its last. `told` False: no broker when it publishes."""
+        if not run.written and run.chunk is None:
+            return await self.write(run)
+        if not told:
+            await self.parts.broker.stop()
+        await self.commit(run, chunks)
+        await self.parts.broker.start()
+        return True
+
+    async def write(self, run: Run) -> bool:
+        key, data = keys.working_key(run.job.job_id, run.claim.number), b"audio"
+        if run.message.type is MessageType.FINALISE:
+            async with self.parts.database.read() as session:
+                heard = await jobs.transcripts(session, run.job.job_id)
+            texts = [segment.text for chunk in heard for segment in chunk.segments]
+            key, data = keys.result_key(run.job.job_id), json.dumps(texts).encode()
+        await self.parts.storage.put_bytes(key, data)
+        run.written = True
+        return False
+
+    async def commit(self, run: Run, chunks: int) -> None:
+        """What is heard names the claim, so that a second commit would show; what is measured names the chunk."""
+        job_id, number, handler = run.job.job_id, run.claim.number, cast(Any, run.who._handlers[run.message.type])
+        if run.chunk:
+            segment = {"start": 0.0, "end": 1.0, "text": str(run.claim), "confidence": 0.9}
+            metrics = {"chunk_seconds": float(run.claim.chunk_index or 0)}
+            await handler._commit(run.chunk, claims.ChunkOutcome([segment], 0.5, "en", metrics))
+        elif run.message.type is MessageType.PREPARE:
+            plan = rows.plan(chunks, number, first_release=1 if run.job.language == "auto" else 2)
+            await handler._store(run.job, replace(plan, key=keys.working_key(job_id, number)))
+        else:
+            done = claims.Finished(keys.result_key(job_id), "", 0.9, 1.0, 3600, {"total_seconds": 1.0})
+            await run.who.context.transaction(lambda session, _: claims.complete_job(session, job_id, done))
+
+    async def settle(self, run: Run, error: type[errors.SttError]) -> None:
+        async def fail() -> None:
+            raise error
+
+        verdict = await run.who.context.settled(run.claim, run.message, fail)
+        if isinstance(verdict, Retry):
+            await self.parts.broker.publish(verdict.message or run.message)
+
+    @step("inbox", 2)
+    def work(self, pick: int) -> None:
+        """A while in which nothing goes wrong, so that examples get far."""
+        for _ in range(min(pick, len(self.inbox))):
+            for run in self.run(self.taken(self.consumers[0], self.inbox.pop(0))):
+                while not self.run(self.advanced(run, chunks=pick % 5)):
+                    pass
+            self.everything_holds()
+
+    @step("published", 1, failures=st.integers(0, 2))
+    def repeat(self, pick: int, failures: int) -> None:
+        """A wake-up of any earlier moment is published again."""
+        self.run(self.parts.broker.publish(replace(picked(self.published[::-1], pick), failures=failures)))
+
+    @step("inbox runs", 1)
+    def restart(self, pick: int) -> None:
+        """The process dies, with all its claims and messages."""
+        self.run(self.parts.stop())
+        self.run(self.start())
+
+    @step("job_ids", 2, noticed=COIN)
+    def let_time_pass(self, pick: int, noticed: bool) -> None:
+        """Whatever the job waits for is due; `noticed` by the scheduler, too."""
+        self.run(rows.expire(self.parts.database, picked(self.job_ids, pick)))
+        if noticed:
+            self.run(Rounds(self.parts).publish_due())
+
+    @step("job_ids", 1, time=st.sampled_from(TIMES))
+    def housekeep(self, pick: int, time: tuple[Any, str]) -> None:
+        """This time of the job, where set, is long ago, and the scheduler notices."""
+
+        async def later(table: Any, name: str) -> None:
+            mine = (table.job_id == picked(self.job_ids, pick), getattr(table, name).is_not(None))
+            async with self.parts.database.write() as session:
+                await session.execute(update(table).where(*mine).values({name: after(-100_000)}))
+            await Rounds(self.parts).housekeep()
+
+        self.run(later(*time))
+
+    @step("job_ids", 2, what=st.sampled_from(tuple(ALLOWED)))
+    def ask(self, pick: int, what: Callable[[Parts, str, str], Coroutine[Any, Any, Any]]) -> None:
+        """Granted where the job's state allows it, else refused."""
+        job_id = picked(self.job_ids, pick)
+        job = self.watch.jobs.get(job_id)
+        fine = job is not None and job.deleted_at is None and job.status in ALLOWED[what]
+        self.watch.reopened = {job_id} if what is lifecycle.retry else set()
+        refused = pytest.raises((errors.ConflictError, errors.JobNotFoundError))
+        with contextlib.nullcontext() if fine else refused:
+            self.run(what(self.parts, job_id, "local"))
+
+    @step("letters", 2, times=st.integers(1, 2))
+    def replay(self, pick: int, times: int) -> None:
+        """A copy of a dead letter comes to a consumer, perhaps twice; the letter itself stays where it is."""
+        letter = picked(self.letters, pick)
+        self.watch.reopened = {letter.job_id}
+        for _ in range(times):
+            self.run(self.consumers[0].handle(Delivery(letter)))
+
+    def teardown(self) -> None:
+        """Time passes, the scheduler goes round, messages are handled; nothing else. Every job must end by that."""
+        try:
+            # not after a failure: what the drain says would hide what was wrong first
+            for pick in range(60 if sys.exc_info()[0] is None and self.job_ids else 0):
+                self.let_time_pass(pick, noticed=True)
+                while self.inbox:
+                    self.work(7)
+            assert sys.exc_info()[0] or all(
+                job.deleted_at or job.status in TERMINAL for job in self.watch.jobs.values()
+            )
+        finally:
+            self.runner.run(self.parts.stop())
+            self.runner.close()
+            self.folder.cleanup()
+
+
+@pytest.mark.timeout(600)  # passing takes half a minute; making a failing example small takes hypothesis 5 min
+def test_whatever_interleaves_every_job_ends_and_nothing_is_done_twice() -> None:
+    """After each step the invariant, event numbers, commits, results and ended jobs hold; at last everything drains."""
+    how = settings(max_examples=25, stateful_step_count=50, deadline=None, print_blob=True)
+    how = settings(how, derandomize=bool(os.environ.get("CI")), suppress_health_check=[HealthCheck.too_slow])
+    with capture_logs():
+        run_state_machine_as_test(Interleavings, settings=how)
