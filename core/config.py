@@ -10,6 +10,7 @@ import re
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 import yaml
 from pydantic import AliasChoices, Field, ValidationError, ValidationInfo, field_validator, model_validator
@@ -29,6 +30,7 @@ _HERE = Path(__file__).resolve().parent
 DEMO_MODELS = (_HERE.parent / "assets" / "model", _HERE / "demo_model")
 """Where the demo model lies: in the repository, in an installed package. MODELS_DIR is searched before."""
 
+API_KEY = re.compile(r"stt_([0-9a-f]{8,32})_([A-Za-z0-9_-]{32,128})")
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 
 
@@ -72,6 +74,21 @@ class Settings(BaseSettings):
     api_host: str = "127.0.0.1"
     api_port: int = Field(8000, ge=0, le=65535)
     api_workers: int = Field(4, ge=1, le=64)
+
+    # who may call, how often, and what we call for him
+    allow_anonymous: bool = False
+    api_key: str = ""
+    secret_key: str = ""
+    allow_default_credentials: bool = False
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
+    rate_limit_per_minute: int = Field(1200, ge=0)
+    max_queued_jobs: int = Field(10_000, ge=0)
+    max_queued_seconds: float = Field(0, ge=0)
+    max_bytes_per_day: int = Field(0, ge=0)
+    media_url_allowed_hosts: Annotated[tuple[str, ...] | None, NoDecode] = None
+    webhook_allowed_hosts: Annotated[tuple[str, ...], NoDecode] = ()
+    download_timeout: float = Field(900, gt=0, le=1200)
+    upload_link_ttl: int = Field(3600, ge=60, le=86_400)
 
     # stores
     data_dir: Path = Path("~/.local/share/async-stt")
@@ -149,11 +166,26 @@ class Settings(BaseSettings):
         config = os.environ.get("STT_CONFIG")
         return (*sources, _ConfigFile(settings_cls, _existing(config))) if config else sources
 
-    @field_validator("languages", mode="before")
+    @field_validator("languages", "cors_origins", "media_url_allowed_hosts", "webhook_allowed_hosts", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         if isinstance(value, str):
             return tuple(part.strip().lower() for part in value.split(",") if part.strip())
+        return value
+
+    @field_validator("media_url_allowed_hosts", "webhook_allowed_hosts")
+    @classmethod
+    def _with_port(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        for host in value or ():
+            if not re.fullmatch(r".+:\d{1,5}", host):
+                raise ValueError(f"{host!r} is no host:port")
+        return value
+
+    @field_validator("api_key")
+    @classmethod
+    def _key_form(cls, value: str) -> str:
+        if value and not API_KEY.fullmatch(value):
+            raise ValueError("looks like stt_ID_SECRET, the ID 8 to 32 of 0-9a-f, the SECRET at least 32 characters")
         return value
 
     @field_validator("default_language")
@@ -234,7 +266,40 @@ class Settings(BaseSettings):
         if self.storage is StorageKind.MINIO:
             _check(bool(self.minio_access_key), "MINIO_ACCESS_KEY", "is set when STORAGE=minio")
             _check(bool(self.minio_secret_key), "MINIO_SECRET_KEY", "is set when STORAGE=minio")
+        if not self.allow_default_credentials:
+            for name in self._default_credentials():
+                _check(
+                    False,
+                    name,
+                    "has a password that everybody knows; choose another, or ALLOW_DEFAULT_CREDENTIALS=true",
+                )
         return self
+
+    def _default_credentials(self) -> list[str]:
+        """Names of the settings whose password is the one that the server comes with."""
+        rabbit, database = urlsplit(self.rabbitmq_url), urlsplit(self.database_url)
+        found = {
+            "RABBITMQ_URL": self.broker is BrokerKind.RABBITMQ and (rabbit.password or "guest") == "guest",
+            "MINIO_SECRET_KEY": self.storage is StorageKind.MINIO and self.minio_secret_key == "minioadmin",
+            "DATABASE_URL": database.password in ("postgres", "password"),
+        }
+        return [name for name, bad in found.items() if bad]
+
+    @property
+    def loopback(self) -> bool:
+        """Nobody but this machine reaches the API."""
+        return self.api_host in ("localhost", "::1") or self.api_host.startswith("127.")
+
+    @property
+    def media_hosts(self) -> tuple[str, ...]:
+        """host:port pairs that recordings may be fetched from besides public addresses: by default our own storage."""
+        if self.media_url_allowed_hosts is not None:
+            return self.media_url_allowed_hosts
+        if self.storage is not StorageKind.MINIO:
+            return ()
+        default = 443 if self.minio_use_ssl else 80
+        ends = (self.minio_endpoint, self.minio_public_endpoint)
+        return tuple(end if ":" in end else f"{end}:{default}" for end in ends if end)
 
     @property
     def max_upload_bytes(self) -> int:

@@ -26,10 +26,12 @@ class SttError(Exception):
     en: ClassVar[str] = "Something went wrong. Please try again later."
     vi: ClassVar[str] = "Đã xảy ra lỗi. Vui lòng thử lại sau."
     max_retries: ClassVar[int | None] = None  # None: MAX_RETRIES
+    retry_after: float | None = None  # seconds after which asking again makes sense
 
-    def __init__(self, detail: str | None = None) -> None:
+    def __init__(self, detail: str | None = None, *, retry_after: float | None = None) -> None:
         super().__init__(detail or self.en)
         self.detail = detail
+        self.retry_after = retry_after or self.retry_after
 
     def message(self, language: str = "en") -> str:
         """The text for the sender: this case's own detail (English only), else the class's."""
@@ -122,7 +124,7 @@ class DiskFullError(WorkError):
 
 # -- infrastructure: waited out -------------------------------------------------------------------------------------
 class InfrastructureError(SttError):
-    kind, http_status = Kind.INFRASTRUCTURE, 503
+    kind, http_status, retry_after = Kind.INFRASTRUCTURE, 503, 5.0
     code = "UNAVAILABLE"
     en = "A part of the service is down. Nothing is lost; try again in a few seconds."
     vi = "Một phần của dịch vụ đang tạm ngừng. Vui lòng thử lại sau vài giây."
@@ -215,9 +217,39 @@ class ConflictError(RequestError):
 
 
 class TooManyUploads(RequestError):
-    code, http_status = "TOO_MANY_UPLOADS", 503
+    code, http_status, retry_after = "TOO_MANY_UPLOADS", 503, 5.0
     en = "Too many uploads at once. Try again in a few seconds."
     vi = "Có quá nhiều lượt tải lên. Vui lòng thử lại sau vài giây."
+
+
+class UnauthorizedError(RequestError):
+    code, http_status = "UNAUTHORIZED", 401
+    en = "A valid API key is needed. Send it as `X-API-Key` or `Authorization: Bearer`."
+    vi = "Cần khóa API hợp lệ. Hãy gửi trong `X-API-Key` hoặc `Authorization: Bearer`."
+
+
+class RateLimitedError(RequestError):
+    code, http_status = "RATE_LIMITED", 429
+    en = "Too many requests. Wait for the seconds that `Retry-After` names."
+    vi = "Quá nhiều yêu cầu. Hãy chờ số giây trong `Retry-After`."
+
+
+class QuotaExceededError(RequestError):
+    code, http_status = "QUOTA_EXCEEDED", 429
+    en = "A limit of this key is reached. Wait for jobs to finish, or ask for a higher limit."
+    vi = "Đã đạt giới hạn của khóa này. Hãy chờ các công việc hoàn thành."
+
+
+class NothingUploadedError(RequestError):
+    code, http_status = "NOTHING_UPLOADED", 409
+    en = "Nothing has been uploaded yet. Send the recording to `upload_url` first."
+    vi = "Chưa có tệp nào được tải lên. Hãy gửi bản ghi âm tới `upload_url` trước."
+
+
+class BodyTooLargeError(RequestError):
+    code, http_status = "BODY_TOO_LARGE", 413
+    en = "The body is larger than 64 KiB. Recordings go to /api/v1/upload."
+    vi = "Nội dung yêu cầu lớn hơn 64 KiB. Hãy gửi bản ghi âm tới /api/v1/upload."
 
 
 class ObjectNotFound(SttError):

@@ -10,9 +10,12 @@ from core.database import Database
 from core.messaging.memory import MemoryBroker
 from core.messaging.port import Broker
 from core.messaging.rabbitmq import RabbitMQBroker
+from core.outbound import Outbound
+from core.secret import Secret
 from core.storage.local import LocalStorage
 from core.storage.minio import MinioStorage
 from core.storage.port import Storage
+from internal.services.limiting import Limiter
 from internal.services.publishing import Publisher
 
 VERSION = "0.1.0"
@@ -27,18 +30,35 @@ class Parts:
     broker: Broker
     storage: Storage
     publisher: Publisher
+    secret: Secret
+    limiter: Limiter
+    media: Outbound
+    webhooks: Outbound
 
     async def stop(self) -> None:
         await self.broker.stop()
         await self.storage.stop()
         await self.database.stop()
+        await self.media.stop()
+        await self.webhooks.stop()
 
 
 def build(settings: Settings) -> Parts:
     """Make the adapters; nothing is connected yet."""
     database = Database(settings.database_url)
     broker = make_broker(settings)
-    return Parts(settings, database, broker, make_storage(settings), Publisher(database, broker))
+    return Parts(
+        settings=settings,
+        database=database,
+        broker=broker,
+        storage=make_storage(settings),
+        publisher=Publisher(database, broker),
+        secret=Secret.of(settings.secret_key, Path(settings.data_dir)),
+        # a queue in memory means one process, which can count by itself
+        limiter=Limiter(settings, database, shared=settings.broker is not BrokerKind.MEMORY),
+        media=Outbound(settings.media_hosts),
+        webhooks=Outbound(settings.webhook_allowed_hosts),
+    )
 
 
 def make_broker(settings: Settings) -> Broker:

@@ -21,6 +21,7 @@ from internal.api.app import create_app
 from internal.bootstrap import Parts
 from internal.consumer.runtime import Consumer
 from internal.scheduler.runtime import Scheduler
+from internal.services import access
 from migrations.run import upgrade
 from repositories import schedule
 
@@ -46,6 +47,7 @@ class Embedded:
         await upgrade(self.parts.database)
         async with self.parts.database.write() as session:
             await schedule.release_everything(session)
+        await access.ensure_first(self.parts)
         await self._consumer.start()
         await self._scheduler.start()
         await self._serve(listener)

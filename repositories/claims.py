@@ -16,7 +16,7 @@ from core.database import after
 from core.domain import keys
 from core.domain.job import OPEN, JobStatus
 from core.domain.spans import Span
-from repositories import intents
+from repositories import intents, webhooks
 from repositories.models import Chunk, Job, Metric
 
 CLAIM_MARGIN = 30.0
@@ -118,7 +118,7 @@ def _claimed(row: type[Job] | type[Chunk], how: How) -> dict[str, Any]:
 async def claim_chunk(
     session: AsyncSession, job_id: str, chunk_index: int, failures: int, how: How
 ) -> ClaimedChunk | None:
-    """Take the chunk; None: somebody else has it, or there is nothing to do, or it is suspect and may only run alone."""
+    """Take the chunk; None: somebody else has it, there is nothing to do, or it is suspect and may only run alone."""
     alive = exists().where(Job.job_id == job_id, Job.status == JobStatus.PROCESSING, Job.deleted_at.is_(None))
     statement = (
         update(Chunk)
@@ -331,6 +331,7 @@ async def complete_job(session: AsyncSession, job_id: str, done: Finished) -> bo
         return False
     if row.working_audio_path:
         await intents.note(session, row.working_audio_path, job_id, WORKING_GRACE)
+    await webhooks.enqueue(session, job_id, webhooks.COMPLETED)
     await add_metrics(session, job_id, done.metrics)
     return True
 

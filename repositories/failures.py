@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from core.database import after
 from core.domain.job import OPEN, JobStatus
 from core.errors import SttError
+from repositories import webhooks
 from repositories.claims import FIRST_RELEASE, RELEASE_DELAY, RETRY_MARGIN, Claim, Released, release_chunks
 from repositories.models import Chunk, Job
 
@@ -112,6 +113,7 @@ async def fail_job(
         await session.rollback()
         return False
     await park_chunks(session, job_id)
+    await webhooks.enqueue(session, job_id, webhooks.FAILED)
     return True
 
 
@@ -163,6 +165,7 @@ async def cancel_job(session: AsyncSession, job_id: str, owner: str, ttl: int = 
     if (await session.execute(statement)).first() is None:
         return False
     await park_chunks(session, job_id)
+    await webhooks.enqueue(session, job_id, webhooks.FAILED)
     return True
 
 

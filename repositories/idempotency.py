@@ -49,5 +49,9 @@ async def remember(session: AsyncSession, owner: str, request: Remembered, job_i
     )
 
 
+async def forget(session: AsyncSession, owner: str, key: str) -> None:
+    await session.execute(delete(Idempotency).where(Idempotency.owner == owner, Idempotency.key == key))
+
+
 async def forget_expired(session: AsyncSession) -> None:
     await session.execute(delete(Idempotency).where(Idempotency.expires_at <= after()))

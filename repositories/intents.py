@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from sqlalchemy import delete, insert, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -12,8 +14,26 @@ LIFETIME = 86_400.0
 """Seconds an upload may take before what it left is collected."""
 
 
-async def note(session: AsyncSession, key: str, job_id: str, lifetime: float = LIFETIME) -> None:
-    await session.execute(insert(UploadIntent).values(key=key, job_id=job_id, expires_at=after(lifetime)))
+async def note(
+    session: AsyncSession,
+    key: str,
+    job_id: str,
+    lifetime: float = LIFETIME,
+    *,
+    owner: str | None = None,
+    wishes: dict[str, Any] | None = None,
+) -> None:
+    """owner and wishes: of an upload by link, for the job that its start will make."""
+    values = {"key": key, "job_id": job_id, "expires_at": after(lifetime), "owner": owner, "wishes": wishes}
+    await session.execute(insert(UploadIntent).values(**values))
+
+
+async def of_link(session: AsyncSession, job_id: str) -> UploadIntent | None:
+    """What an upload by link was promised for, until it expires."""
+    statement = select(UploadIntent).where(
+        UploadIntent.job_id == job_id, UploadIntent.owner.is_not(None), UploadIntent.expires_at > after()
+    )
+    return (await session.execute(statement)).scalar_one_or_none()
 
 
 async def expired(session: AsyncSession, limit: int = 100) -> list[UploadIntent]:

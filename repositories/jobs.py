@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import delete, func, insert, select
+from sqlalchemy import delete, func, insert, literal, or_, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import undefer
 
-from core.database import after
-from core.domain.job import OPEN, JobStatus, Priority, job_band
+from core.database import UtcDateTime, after
+from core.domain.job import OPEN, TERMINAL, JobStatus, Priority, job_band
 from core.domain.transcript import ChunkTranscript, Segment
 from repositories.claims import RELEASE_DELAY
-from repositories.models import Chunk, Job, Metric, UploadIntent
+from repositories.models import Chunk, Job, JobId, Metric, UploadIntent
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +78,25 @@ async def unfinished(session: AsyncSession, owner: str) -> int:
     return (await session.execute(statement)).scalar_one()
 
 
+async def queued_seconds(session: AsyncSession, owner: str) -> float:
+    """Seconds of sound in the owner's unfinished jobs, as far as their lengths are known."""
+    statement = select(func.sum(Job.audio_duration_seconds)).where(Job.owner == owner, Job.status.in_(OPEN))
+    return float((await session.execute(statement)).scalar_one() or 0.0)
+
+
+async def bytes_since(session: AsyncSession, owner: str, seconds: float) -> int:
+    """Bytes of the recordings that the owner submitted in the last `seconds`."""
+    statement = select(func.sum(Job.file_size_mb)).where(Job.owner == owner, Job.created_at > after(-seconds))
+    return int(((await session.execute(statement)).scalar_one() or 0.0) * 1024 * 1024)
+
+
+async def oldest_leaves(session: AsyncSession, owner: str, seconds: float) -> float:
+    """Seconds until the owner's oldest job of the last `seconds` is older than that."""
+    statement = select(func.min(Job.created_at), after()).where(Job.owner == owner, Job.created_at > after(-seconds))
+    oldest, now = (await session.execute(statement)).one()
+    return seconds if oldest is None else seconds - float((now - oldest).total_seconds())
+
+
 async def get(session: AsyncSession, job_id: str, owner: str | None = None, *, with_text: bool = False) -> Job | None:
     """The job, or None where it is unknown, deleted, or somebody else's. `owner` None: any (inside the service)."""
     statement = select(Job).where(Job.job_id == job_id, Job.deleted_at.is_(None))
@@ -94,14 +113,16 @@ async def by_ids(session: AsyncSession, job_ids: Collection[str]) -> dict[str, J
     return {job.job_id: job for job in (await session.execute(statement)).scalars()}
 
 
-async def transcripts(session: AsyncSession, job_id: str) -> list[ChunkTranscript]:
-    """Every finished chunk's segments, in order of the recording."""
+async def transcripts(session: AsyncSession, job_id: str, only: Collection[int] | None = None) -> list[ChunkTranscript]:
+    """Segments of every finished chunk, or of those whose index is in `only`, in order of the recording."""
     columns = (Chunk.chunk_index, Chunk.start_time, Chunk.end_time, Chunk.transcription, Chunk.overlap)
     statement = (
         select(*columns, Chunk.attempts, Chunk.seconds)
         .where(Chunk.job_id == job_id, Chunk.status == JobStatus.COMPLETED)
         .order_by(Chunk.chunk_index)
     )
+    if only is not None:
+        statement = statement.where(Chunk.chunk_index.in_(only))
     return [
         ChunkTranscript(
             row.chunk_index,
@@ -188,3 +209,79 @@ async def waiting_audio(session: AsyncSession, created_before: datetime) -> floa
     left = func.sum(Job.audio_duration_seconds * func.coalesce(share, 1.0))
     statement = select(left).where(Job.status.in_(OPEN), Job.created_at < created_before, Job.deleted_at.is_(None))
     return float((await session.execute(statement)).scalar_one() or 0.0)
+
+
+async def by_request(
+    session: AsyncSession, owner: str, request_id: str, ttl: float, *, with_text: bool = False
+) -> Job | None:
+    """The owner's job of this request_id, until `ttl` seconds after its end (0: for ever)."""
+    statement = select(Job).where(Job.owner == owner, Job.request_id == request_id, Job.deleted_at.is_(None))
+    if ttl:
+        statement = statement.where(or_(Job.completed_at.is_(None), Job.completed_at > after(-ttl)))
+    if with_text:
+        statement = statement.options(undefer(Job.transcription_text))
+    return (await session.execute(statement)).scalar_one_or_none()
+
+
+async def free_request(session: AsyncSession, owner: str, request_id: str, ttl: float) -> None:
+    """Let the request_id be used again where its job ended over `ttl` seconds ago; the job itself stays."""
+    if ttl:
+        await session.execute(
+            update(Job)
+            .where(Job.owner == owner, Job.request_id == request_id, Job.completed_at <= after(-ttl))
+            .values(request_id=None, updated_at=after())
+            .execution_options(synchronize_session=False)
+        )
+
+
+async def note_source(session: AsyncSession, job_id: str, key: str, size: int) -> bool:
+    """A fetched recording lies in storage, so that a retry fetches nothing; False: somebody else's copy was first."""
+    statement = (
+        update(Job)
+        .where(Job.job_id == job_id, Job.minio_audio_path.is_(None), Job.deleted_at.is_(None))
+        .values(minio_audio_path=key, file_size_mb=size / 1024 / 1024, updated_at=after())
+        .returning(Job.job_id)
+        .execution_options(synchronize_session=False)
+    )
+    return (await session.execute(statement)).first() is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """What a list asks for; before: time and id of the last job of the page before."""
+
+    limit: int
+    status: str | None = None
+    language: str | None = None
+    before: tuple[datetime, str] | None = None
+
+
+async def listed(session: AsyncSession, owner: str, page: Page) -> list[Job]:
+    """The owner's jobs, newest first; one more than asked for where there is a next page."""
+    statement = select(Job).where(Job.owner == owner, Job.deleted_at.is_(None))
+    if page.status is not None:
+        statement = statement.where(Job.status == page.status)
+    if page.language is not None:
+        statement = statement.where(Job.language == page.language)
+    if page.before is not None:
+        statement = statement.where(tuple_(Job.created_at, Job.job_id) < _place(*page.before))
+    newest = statement.order_by(Job.created_at.desc(), Job.job_id.desc()).limit(page.limit + 1)
+    return list((await session.execute(newest)).scalars())
+
+
+def _place(at: datetime, job_id: str) -> Any:
+    return tuple_(literal(at, UtcDateTime()), literal(job_id, JobId))
+
+
+async def states(session: AsyncSession, job_ids: Collection[str]) -> dict[str, tuple[int, bool]]:
+    """Event number and whether it has ended (or is gone), of each job that is there."""
+    statement = select(Job.job_id, Job.event_seq, Job.status, Job.deleted_at).where(Job.job_id.in_(job_ids))
+    rows = (await session.execute(statement)).all()
+    return {row.job_id: (row.event_seq, row.status in TERMINAL or row.deleted_at is not None) for row in rows}
+
+
+async def chunk_marks(session: AsyncSession, job_id: str) -> list[tuple[int, int, float, bool]]:
+    """Of every chunk: index, event number, overlap with the one before (seconds), finished."""
+    columns = (Chunk.chunk_index, Chunk.event_seq, Chunk.overlap, Chunk.status)
+    rows = await session.execute(select(*columns).where(Chunk.job_id == job_id).order_by(Chunk.chunk_index))
+    return [(row[0], row[1], row[2], row[3] == JobStatus.COMPLETED) for row in rows.all()]

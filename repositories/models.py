@@ -182,13 +182,32 @@ class Idempotency(Base):
 
 
 class UploadIntent(Base):
+    """`owner` and `wishes` where the sender uploads by himself and starts the job afterwards."""
+
     __tablename__ = "upload_intents"
 
     key: Mapped[str] = mapped_column(Text, primary_key=True)
     job_id: Mapped[str] = mapped_column(JobId)
     expires_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    owner: Mapped[str | None] = mapped_column(String(100))
+    wishes: Mapped[dict[str, Any] | None] = mapped_column(Json)
 
-    __table_args__ = (Index("ix_upload_intents_expires_at", "expires_at"),)
+    __table_args__ = (
+        Index("ix_upload_intents_expires_at", "expires_at"),
+        Index("ix_upload_intents_job_id", "job_id"),
+    )
+
+
+class RateLimit(Base):
+    """One window of one counter; `expires_at` ends it."""
+
+    __tablename__ = "rate_limits"
+
+    key: Mapped[str] = mapped_column(String(255), primary_key=True)
+    hits: Mapped[int] = mapped_column(Integer)
+    expires_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+    __table_args__ = (Index("ix_rate_limits_expires_at", "expires_at"),)
 
 
 class ApiKey(Base):

@@ -118,6 +118,10 @@ class LocalStorage:
 
         return await self.run(work)
 
+    async def upload_link(self, key: str, seconds: int) -> str | None:
+        """None: a directory has no address; the API takes the bytes itself."""
+        return None
+
     async def delete(self, key: str) -> None:
         path = self.path_of(key)
 

@@ -7,6 +7,7 @@ import contextlib
 import io
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 from xml.etree.ElementTree import ParseError
@@ -50,6 +51,7 @@ class MinioStorage:
         self._probe = Minio(endpoint, access_key, secret_key, secure=secure, http_client=self._quick)
         self.bucket = bucket
         self.public_endpoint = public_endpoint or endpoint
+        self._credentials, self._secure = (access_key, secret_key), secure
         self.max_uploads = max_uploads
         self.sending: set[_MinioUpload] = set()
         self._calls: ThreadPoolExecutor | None = None
@@ -162,6 +164,21 @@ class MinioStorage:
         except ObjectNotFound:
             return None
         return ObjectInfo(key, found.size or 0, found.last_modified)  # type: ignore[arg-type]
+
+    async def upload_link(self, key: str, seconds: int) -> str | None:
+        """Signed for the public endpoint, which need not be reachable from here."""
+        checked_key(key)
+        return await self.run(lambda: self._upload_link(key, timedelta(seconds=seconds)))
+
+    def _upload_link(self, key: str, lifetime: timedelta) -> str:
+        client = Minio(
+            self.public_endpoint,
+            *self._credentials,
+            secure=self._secure,
+            region=self.client._get_region(self.bucket),
+            http_client=self._connections,
+        )
+        return client.presigned_put_object(self.bucket, key, lifetime)
 
     async def delete(self, key: str) -> None:
         checked_key(key)

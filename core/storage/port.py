@@ -101,6 +101,10 @@ class Storage(Protocol):
 
     async def stat(self, key: str) -> ObjectInfo | None: ...
 
+    async def upload_link(self, key: str, seconds: int) -> str | None:
+        """An address that takes the object's bytes with PUT for so long; None: this storage has none of its own."""
+        ...
+
     async def delete(self, key: str) -> None:
         """Harmless where there is no such object."""
         ...

@@ -7,15 +7,20 @@ import contextlib
 from collections.abc import AsyncIterator
 
 from fastapi import FastAPI
+from fastapi.middleware.cors import CORSMiddleware
+from starlette.types import Scope
 
 from core.config import load_settings
 from internal import bootstrap
 from internal.api import errors
-from internal.api.middleware import RequestLog
-from internal.api.routes import jobs, lifecycle, service, upload
+from internal.api.middleware import RequestLog, SafeHeaders, SmallBodies
+from internal.api.routes import events, jobs, lifecycle, links, openai, service, transcribe, upload
 from internal.bootstrap import VERSION, Parts
 from internal.patience import Patience
+from internal.services import access
+from internal.services.access import Access
 from internal.services.estimates import Estimator
+from internal.services.watching import Watcher
 
 
 def create_app(parts: Parts) -> FastAPI:
@@ -29,11 +34,33 @@ def create_app(parts: Parts) -> FastAPI:
     )
     app.state.parts = parts
     app.state.estimator = Estimator(parts.database)
-    app.add_middleware(RequestLog)
+    app.state.watcher = Watcher(parts.database)
+    app.state.access = Access(parts)
     errors.install(app)
-    for router in (upload.router, jobs.router, lifecycle.router, service.router):
-        app.include_router(router)
+    for room in (upload, transcribe, links, jobs, events, lifecycle, openai, service):
+        app.include_router(room.router)
+    # the last added is the outermost
+    app.add_middleware(SmallBodies, streams=streams)
+    if parts.settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=list(parts.settings.cors_origins),
+            allow_methods=["*"],
+            allow_headers=["*"],
+            expose_headers=["X-Request-ID", "Retry-After"],
+        )
+    app.add_middleware(SafeHeaders)
+    app.add_middleware(RequestLog)
     return app
+
+
+STREAMED = ("/api/v1/upload", "/api/stt/upload", "/api/transcribe", "/v1/audio/transcriptions")
+
+
+def streams(scope: Scope) -> bool:
+    """Whether this request carries a recording, which its route counts by itself."""
+    path: str = scope["path"]
+    return path in STREAMED or (scope["method"] == "PUT" and path.startswith("/api/v1/uploads/"))
 
 
 def factory() -> FastAPI:
@@ -58,4 +85,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 async def _start(parts: Parts) -> None:
     patience = Patience(longest=float("inf"))
-    await asyncio.gather(patience.run(parts.storage.start), patience.run(parts.broker.start))
+    await asyncio.gather(
+        patience.run(parts.storage.start),
+        patience.run(parts.broker.start),
+        patience.run(lambda: access.ensure_first(parts)),
+    )

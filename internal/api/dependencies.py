@@ -1,16 +1,19 @@
-"""What routes ask for."""
+"""What routes ask for. Asking for the owner is what checks the key and counts the request."""
 
 from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import Depends, Request
+from fastapi import Depends, Request, Security
+from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
 
 from internal.bootstrap import Parts
+from internal.services.access import Access
 from internal.services.estimates import Estimator
+from internal.services.watching import Watcher
 
-LOCAL = "local"
-"""The owner of every job while no keys are configured."""
+_header = APIKeyHeader(name="X-API-Key", auto_error=False, description="stt_ID_SECRET")
+_bearer = HTTPBearer(auto_error=False, description="the same key")
 
 
 def get_parts(request: Request) -> Parts:
@@ -23,10 +26,27 @@ def get_estimator(request: Request) -> Estimator:
     return estimator
 
 
-def get_owner() -> str:
-    return LOCAL
+def get_watcher(request: Request) -> Watcher:
+    watcher: Watcher = request.app.state.watcher
+    return watcher
 
 
 PartsOf = Annotated[Parts, Depends(get_parts)]
 EstimatorOf = Annotated[Estimator, Depends(get_estimator)]
+WatcherOf = Annotated[Watcher, Depends(get_watcher)]
+
+
+async def get_owner(
+    request: Request,
+    parts: PartsOf,
+    key: Annotated[str | None, Security(_header)] = None,
+    bearer: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)] = None,
+) -> str:
+    """Raises UnauthorizedError, RateLimitedError."""
+    access: Access = request.app.state.access
+    owner = await access.owner(key or (bearer.credentials if bearer else None))
+    await parts.limiter.request(owner)
+    return owner
+
+
 Owner = Annotated[str, Depends(get_owner)]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from http import HTTPStatus
 from typing import Any
 
@@ -11,10 +13,11 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from core.errors import InfrastructureError, InternalError, JobNotFoundError, SttError, TooManyUploads
+from core.errors import InternalError, JobNotFoundError, SttError, UnauthorizedError
 
 log = structlog.get_logger(__name__)
-RETRY_AFTER = "5"
+OPENAI = "/v1/"
+"""Paths whose errors have the shape that OpenAI's clients read."""
 _FIELD_OF = {"UNSUPPORTED_LANGUAGE": "language", "UNKNOWN_MODEL": "model"}
 
 
@@ -34,6 +37,8 @@ def problem(
     headers: dict[str, str] | None = None,
     **extra: Any,
 ) -> JSONResponse:
+    if request.url.path.startswith(OPENAI):
+        return openai_error(status, code, detail, errors, headers)
     body: dict[str, Any] = {
         "type": "about:blank",
         "title": HTTPStatus(status).phrase,
@@ -48,16 +53,41 @@ def problem(
     return JSONResponse(body, status, headers=headers, media_type="application/problem+json")
 
 
+def openai_error(
+    status: int, code: str, message: str, errors: list[dict[str, Any]] | None, headers: dict[str, str] | None
+) -> JSONResponse:
+    kind = {401: "authentication_error", 429: "rate_limit_error"}.get(status, "invalid_request_error")
+    error = {
+        "message": message,
+        "type": "server_error" if status >= 500 else kind,
+        "param": errors[0]["field"] if errors else None,
+        "code": "invalid_api_key" if status == 401 else code.lower(),
+    }
+    return JSONResponse({"error": error}, status, headers=headers)
+
+
 async def on_stt_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, SttError)
-    vietnamese = prefers_vietnamese(request)
-    detail = error.message("vi" if vietnamese else "en")
-    headers = {"Retry-After": RETRY_AFTER} if isinstance(error, InfrastructureError | TooManyUploads) else None
-    field = _FIELD_OF.get(error.code)
-    errors = [{"field": field, "message": detail}] if field else None
+    detail = error.message("vi" if prefers_vietnamese(request) else "en")
+    field = _FIELD_OF.get(error.code) or named_field(detail)
+    errors = [{"field": field, "message": detail}] if field and error.http_status == 422 else None
     job_id = request.path_params.get("job_id") if not isinstance(error, JobNotFoundError) else None
     extra = {"job_id": job_id} if job_id else {}
+    headers = headers_of(error)
     return problem(request, error.http_status, error.code, detail, errors=errors, headers=headers, **extra)
+
+
+def headers_of(error: SttError) -> dict[str, str]:
+    headers = {} if error.retry_after is None else {"Retry-After": str(math.ceil(error.retry_after))}
+    if isinstance(error, UnauthorizedError):
+        headers["WWW-Authenticate"] = "Bearer"
+    return headers
+
+
+def named_field(detail: str) -> str | None:
+    """The field that a message begins with, in backquotes."""
+    found = re.match(r"`(\w+)`", detail)
+    return found[1] if found else None
 
 
 async def on_http_error(request: Request, error: Exception) -> JSONResponse:

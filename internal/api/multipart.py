@@ -95,7 +95,7 @@ async def read_form(content_type: str, chunks: AsyncIterator[bytes], sink: FileS
     events = _Events(_boundary(content_type))
     fields: dict[str, bytes] = {}
     files = 0
-    async for data in _patiently(chunks):
+    async for data in patiently(chunks):
         try:
             events.parser.write(data)
         except FormParserError as error:
@@ -104,7 +104,7 @@ async def read_form(content_type: str, chunks: AsyncIterator[bytes], sink: FileS
             if part.name == "file":
                 files += await _file_event(kind, part, piece, sink, files)
             else:
-                _collect(fields, part.name, piece)
+                _collect(fields, kind, part.name, piece)
         events.happened.clear()
     if not events.ended:
         raise MalformedUploadError("The upload ended before its last boundary. Send it again.")
@@ -121,7 +121,8 @@ def _boundary(content_type: str) -> bytes:
     return boundary
 
 
-async def _patiently(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+async def patiently(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """The pieces that are not empty. Raises UploadTimeoutError after 60 s without one."""
     iterator = aiter(chunks)
     while True:
         try:
@@ -148,8 +149,12 @@ async def _file_event(kind: str, part: _Part, piece: bytes, sink: FileSink, file
     return 1
 
 
-def _collect(fields: dict[str, bytes], name: str, piece: bytes) -> None:
-    value = fields.get(name, b"") + piece
+def _collect(fields: dict[str, bytes], kind: str, name: str, piece: bytes) -> None:
+    """The last of several parts of one name counts; a name that ends in [] is a list, joined with commas."""
+    value = fields.get(name, b"")
+    if kind == "begin":
+        value = value + b"," if name.endswith("[]") and value else b""
+    value += piece
     if len(value) > MAX_FIELD_BYTES:
         raise InvalidFieldError(f"The field `{name[:50]}` is longer than {MAX_FIELD_BYTES} bytes.")
     fields[name] = value

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from core.database import Database
 from internal.bootstrap import VERSION
-from internal.cli import dlq, processes
+from internal.cli import dlq, keys, processes
 from internal.process import settings_or_exit
 from migrations.run import upgrade
 
@@ -43,6 +43,7 @@ def main() -> None:
         # called with the words of the command line, of which these have none
         commands.add_parser(name, help=text, description=text).set_defaults(run=lambda _, function=function: function())
     dlq.add_to(commands)
+    keys.add_to(commands)
     words = parser.parse_args()
     words.run(words)
 

@@ -11,7 +11,7 @@ from core.errors import ChunkTimeoutError
 from core.messaging.port import QueueName
 from internal.bootstrap import Parts
 from internal.services import dead_letters, lifecycle, reopening
-from repositories import failures, idempotency, intents, schedule, starvation, workers
+from repositories import failures, idempotency, intents, rate_limits, schedule, starvation, workers
 
 log = structlog.get_logger(__name__)
 ROUND = 5.0
@@ -89,3 +89,4 @@ class Rounds:
         async with self.parts.database.write() as session:
             await workers.forget_gone(session)
             await idempotency.forget_expired(session)
+            await rate_limits.forget_expired(session)

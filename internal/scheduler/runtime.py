@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import structlog
 
 from internal.bootstrap import Parts
 from internal.patience import Patience
+from internal.scheduler import webhooks
 from internal.scheduler.rounds import HOUSEKEEPING_ROUND, QUEUE_ROUND, ROUND, Rounds
 from internal.side_tasks import SideTasks
 
@@ -27,6 +30,7 @@ class Scheduler:
         self._side_tasks.start(ROUND, rounds.publish_due, "publish due rows")
         self._side_tasks.start(ROUND, rounds.boost_starving, "boost starving jobs")
         self._side_tasks.start(QUEUE_ROUND, rounds.notice_purged_queues, "notice purged queues")
+        self._side_tasks.start(webhooks.ROUND, partial(webhooks.deliver_due, self.parts), "deliver webhooks")
         self._side_tasks.start(HOUSEKEEPING_ROUND, rounds.housekeep, "housekeeping")
         log.info("scheduler is ready", action="scheduler_started")
 

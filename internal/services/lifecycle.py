@@ -8,7 +8,7 @@ from core.domain import keys
 from core.errors import ConflictError, InfrastructureError, JobNotFoundError
 from internal.bootstrap import Parts
 from internal.services import reopening, results
-from repositories import deletion, failures, intents
+from repositories import deletion, failures, intents, webhooks
 from repositories.models import Job
 
 log = structlog.get_logger(__name__)
@@ -34,6 +34,15 @@ async def retry(parts: Parts, job_id: str, owner: str) -> Job:
     await reopening.publish(parts, released)
     log.info("job reopened", action="job_retried", job_id=job.job_id, rows=len(released))
     return await results.find(parts, job_id, owner)
+
+
+async def deliver_again(parts: Parts, job_id: str, owner: str) -> Job:
+    """Send the job's webhook once more. Raises JobNotFoundError, ConflictError."""
+    job = await results.find(parts, job_id, owner)
+    async with parts.database.write() as session:
+        if not await webhooks.send_again(session, job.job_id):
+            raise ConflictError("The job has no callback_url, or has not ended yet: there is nothing to deliver.")
+    return job
 
 
 async def delete(parts: Parts, job_id: str, owner: str) -> None:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 import uuid
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from pathlib import PurePosixPath
+from typing import Any
 
 import structlog
+from sqlalchemy.exc import IntegrityError
 
 from core.domain import keys
-from core.domain.job import AUTO, Priority
-from core.domain.models import DEMO, default_model, resolve
 from core.errors import (
     DatabaseUnavailable,
     EmptyFileError,
@@ -20,16 +21,16 @@ from core.errors import (
     IdempotencyMismatchError,
     InfrastructureError,
     InvalidFieldError,
-    UnknownModelError,
     UnsupportedFormatError,
-    UnsupportedLanguageError,
 )
 from core.storage.port import Upload
 from internal.bootstrap import Parts
 from internal.services import publishing
-from repositories import idempotency, intents, jobs, workers
+from internal.services.wishes import Wishes
+from repositories import idempotency, intents, jobs
 from repositories.claims import Released
 from repositories.idempotency import Remembered
+from repositories.jobs import NewJob
 from repositories.models import Job
 
 log = structlog.get_logger(__name__)
@@ -38,17 +39,6 @@ ACCEPTED = (
     *(".webm", ".mkv", ".avi", ".mov", ".opus", ".aiff", ".amr"),
 )
 MAX_NAME = 255
-NO_WORKER = "No worker is running; the job waits until one starts."
-
-
-@dataclass(frozen=True, slots=True)
-class Wishes:
-    """What the sender asked for, checked. model: a full name, or None where no worker lives to know it."""
-
-    language: str
-    model: str | None
-    priority: Priority
-    warning: str | None = None
 
 
 class Intake:
@@ -67,11 +57,7 @@ class Intake:
 
     async def begin(self, filename: str) -> None:
         """Raises UnsupportedFormatError; TooManyUploads, StorageUnavailable, DatabaseUnavailable."""
-        self.filename = display_name(filename)
-        if PurePosixPath(self.filename.lower()).suffix not in ACCEPTED:
-            raise UnsupportedFormatError(
-                f"The format of {self.filename!r} is not supported. Try {', '.join(ACCEPTED)}."
-            )
+        self.filename = accepted_name(filename)
         self.key = keys.upload_key(self.job_id, self.filename)
         async with self.parts.database.write() as session:
             await intents.note(session, self.key, self.job_id)
@@ -115,43 +101,26 @@ def too_large(parts: Parts) -> str:
     return f"The file is larger than {parts.settings.max_upload_size_mb} MB. Use a smaller or more compressed one."
 
 
+def accepted_name(filename: str) -> str:
+    """The name as it is shown. Raises UnsupportedFormatError for an ending that is not in the list."""
+    name = display_name(filename)
+    if PurePosixPath(name.lower()).suffix not in ACCEPTED:
+        raise UnsupportedFormatError(f"The format of {name!r} is not supported. Try {', '.join(ACCEPTED)}.")
+    return name
+
+
 def display_name(filename: str) -> str:
     """The last part of the name without control characters, at most 255 characters, its ending kept."""
     last = filename.replace("\\", "/").split("/")[-1]
     return "".join(letter for letter in last if letter.isprintable())[-MAX_NAME:]
 
 
-async def check(parts: Parts, fields: dict[str, str]) -> Wishes:
-    """Raises UnsupportedLanguageError, InvalidFieldError, UnknownModelError; DatabaseUnavailable."""
-    settings = parts.settings
-    language = fields.get("language") or settings.default_language
-    allowed = (*settings.languages, AUTO)
-    if language not in allowed:
-        raise UnsupportedLanguageError(f"`language` {language[:20]!r} is not supported. Use {', '.join(allowed)}.")
-    wanted = fields.get("priority") or Priority.NORMAL.value
-    if wanted not in list(Priority):
-        raise InvalidFieldError(f"`priority` {wanted[:20]!r} is unknown. Use {', '.join(Priority)}.")
-    async with parts.database.read() as session:
-        alive = await workers.alive(session)
-    have = sorted({model for worker in alive for model in worker.models})
-    asked = fields.get("model") or settings.default_model
-    if not alive:
-        return Wishes(language, asked, Priority(wanted), NO_WORKER)
-    model = resolve(asked, language, have) if asked else default_model(language, have)
-    if model is None:
-        raise UnknownModelError(f"No worker has the model {str(asked)[:50]!r}. There are: {', '.join(have) or 'none'}.")
-    if asked is None and model.startswith(DEMO):
-        log.warning("the demo model transcribes nothing but its own sentences", action="demo_model", model=model)
-    return Wishes(language, model, Priority(wanted))
-
-
-def request_of(key: str, fields: dict[str, str], intake: Intake) -> Remembered:
-    """What a repeated request is recognised by. Raises InvalidFieldError for a key that is none."""
+def request_of(key: str, fields: Mapping[str, Any], file: str = "") -> Remembered:
+    """What a repeated request is recognised by. file: what tells the recording. Raises InvalidFieldError."""
     if not 1 <= len(key) <= MAX_NAME or not key.isprintable():
         raise InvalidFieldError(f"`Idempotency-Key` has 1 to {MAX_NAME} printable characters.")
-    known = {name: fields.get(name, "") for name in ("language", "model", "priority")}
-    canonical = json.dumps({**known, "file": intake.digest.hexdigest(), "name": intake.filename}, sort_keys=True)
-    return Remembered(key, hashlib.sha256(canonical.encode()).hexdigest())
+    canonical = json.dumps([dict(fields), file], sort_keys=True, default=str)
+    return Remembered(key, hashlib.sha256(canonical.encode(errors="replace")).hexdigest())
 
 
 async def answered_before(parts: Parts, owner: str, request: Remembered) -> Job | None:
@@ -165,31 +134,66 @@ async def answered_before(parts: Parts, owner: str, request: Remembered) -> Job 
         return await jobs.get(session, found.job_id, owner)
 
 
+async def once(
+    parts: Parts, owner: str, request: Remembered | None, make: Callable[[], Awaitable[Job]]
+) -> tuple[Job, bool]:
+    """The job that `make` makes, or the one that the same request made before; whether it is new.
+
+    `make` raises IntegrityError when somebody else with the same key was faster.
+    """
+    if request is None:
+        return await make(), True
+    before = await answered_before(parts, owner, request)
+    if before is not None:
+        return before, False
+    try:
+        return await make(), True
+    except IntegrityError:
+        before = await answered_before(parts, owner, request)
+        if before is None:
+            raise
+        return before, False
+
+
 async def accept(parts: Parts, intake: Intake, owner: str, wishes: Wishes, request: Remembered | None = None) -> Job:
-    """Commit the job, then publish its Prepare. Raises IntegrityError when the key of `request` was used meanwhile.
+    """Commit an upload's job, then publish its Prepare. Raises IntegrityError, see `once`.
 
     A database that goes away here may have committed: then the object must stay, so it is not discarded; if nothing was
     committed, the intent lets the scheduler collect it.
     """
-    new = jobs.NewJob(
-        job_id=intake.job_id,
+    await parts.limiter.submit(owner, intake.size)
+    new = new_job(intake.job_id, owner, wishes)
+    new = replace(new, original_filename=intake.filename, audio_key=intake.key, file_size=intake.size)
+    try:
+        return await create(parts, new, request)
+    except DatabaseUnavailable:
+        intake.keep()
+        raise
+
+
+def new_job(job_id: str, owner: str, wishes: Wishes) -> NewJob:
+    """What every way in has in common."""
+    return NewJob(
+        job_id=job_id,
         owner=owner,
         language=wishes.language,
         model=wishes.model,
         priority=wishes.priority,
-        options={},
-        original_filename=intake.filename,
-        audio_key=intake.key,
-        file_size=intake.size,
+        options=wishes.options,
+        original_filename=None,
+        audio_key=None,
+        file_size=0,
+        callback_url=wishes.callback_url,
+        client_metadata=wishes.metadata,
     )
-    try:
-        async with parts.database.write() as session:
-            job = await jobs.create(session, new)
-            if request is not None:
-                await idempotency.remember(session, owner, request, job.job_id, {"job_id": job.job_id})
-    except DatabaseUnavailable:
-        intake.keep()
-        raise
+
+
+async def create(parts: Parts, new: NewJob, request: Remembered | None = None) -> Job:
+    """Commit the job with its idempotency key, then publish. Raises IntegrityError, DatabaseUnavailable."""
+    async with parts.database.write() as session:
+        job = await jobs.create(session, new)
+        if request is not None:
+            await idempotency.remember(session, new.owner, request, job.job_id, {"job_id": job.job_id})
     await parts.publisher.publish([publishing.prepare(job, Released(job.job_id, None, 0))])
-    log.info("job accepted", action="job_accepted", job_id=job.job_id, bytes=intake.size, model=job.model)
+    log.info("job accepted", action="job_accepted", job_id=job.job_id, bytes=new.file_size, model=job.model)
     return job

@@ -144,6 +144,7 @@ def stores_of(database: Postgres, broker: RabbitMQ, storage: Minio) -> dict[str,
         "MINIO_ACCESS_KEY": storage.access_key,
         "MINIO_SECRET_KEY": storage.secret_key,
         "MINIO_BUCKET": f"t{uuid.uuid4().hex[:16]}",
+        "ALLOW_DEFAULT_CREDENTIALS": "true",
     }
 
 

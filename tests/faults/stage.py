@@ -34,7 +34,7 @@ from tests.e2e.service import ROOT, Service
 from tests.servers.base import wait_until
 
 SCRIPT = Path(__file__).with_name("stoppable.py")
-STORES = ("DATABASE_URL", "BROKER", "RABBITMQ_URL", "STORAGE", "DATA_DIR")
+STORES = ("DATABASE_URL", "BROKER", "RABBITMQ_URL", "STORAGE", "DATA_DIR", "ALLOW_DEFAULT_CREDENTIALS")
 
 
 @dataclass

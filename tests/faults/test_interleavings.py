@@ -12,8 +12,7 @@ import json
 import os
 import sys
 import tempfile
-import uuid
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -23,17 +22,14 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 from sqlalchemy import event, select, update
-from sqlalchemy.ext.asyncio import AsyncSession
 from structlog.testing import capture_logs
 
 from core import errors
-from core.database import Database, after
+from core.database import after
 from core.domain import keys
 from core.domain.job import OPEN, TERMINAL, JobStatus
-from core.messaging.memory import MemoryBroker
 from core.messaging.port import Ack, Delivery, Message, MessageType, QueueName, Retry, Verdict, decode
 from internal import bootstrap
-from internal.bootstrap import Parts
 from internal.consumer.runtime import Consumer
 from internal.scheduler.rounds import Rounds
 from internal.services import lifecycle, publishing
@@ -44,25 +40,22 @@ from tests.contract import invariants, rows
 from tests.integration.test_consumer import configured
 
 T = TypeVar("T")
-F = TypeVar("F", bound=Callable[..., None])
 LOSERS = {JobStatus.FAILED, JobStatus.CANCELLED}
 
 
-def visible(job: Job) -> tuple[object, ...]:
-    return job.status, job.deleted_at is None, job.chunks_total, job.chunks_completed
-
-
-def end(job: Job) -> tuple[object, ...]:
-    return job.status, job.completed_at, job.error_code, job.replay_token, job.minio_result_path
+def facts(job: Job) -> tuple[tuple[object, ...], tuple[object, ...]]:
+    """What a client sees of a job's progress, and what of an ended job may not change any more."""
+    end = (job.status, job.completed_at, job.error_code, job.replay_token, job.minio_result_path)
+    return (job.status, job.deleted_at is None, job.chunks_total, job.chunks_completed), end
 
 
 def check_step(old: Job, new: Job, reopened: bool) -> None:
     """One visible change at most, numbered without a gap; what has ended stays, unless somebody reopens or deletes."""
-    what = f"{old.event_seq}: {visible(old)} {end(old)} -> {new.event_seq}: {visible(new)} {end(new)}"
-    assert new.event_seq == old.event_seq + (visible(old) != visible(new)), what
-    assert old.deleted_at is None or new.deleted_at, what
-    if old.status in TERMINAL and new.deleted_at is None and end(old) != end(new):
-        assert reopened and old.status in LOSERS and new.status in OPEN, what
+    (before, was), (now, ends) = facts(old), facts(new)
+    assert new.event_seq == old.event_seq + (before != now), f"{old.event_seq} {before} -> {new.event_seq} {now}"
+    assert old.deleted_at is None or new.deleted_at
+    if old.status in TERMINAL and new.deleted_at is None and was != ends:
+        assert reopened and old.status in LOSERS and new.status in OPEN, f"{was} -> {ends}"
 
 
 @dataclass(slots=True)
@@ -73,7 +66,7 @@ class Watch:
     chunks: dict[tuple[str, int], Any] = field(default_factory=dict)
     reopened: set[str] = field(default_factory=set)
 
-    async def look(self, parts: Parts) -> None:
+    async def look(self, parts: bootstrap.Parts) -> None:
         await invariants.check(parts.database)
         async with parts.database.read() as session:
             now = {job.job_id: job for job in (await session.execute(select(Job))).scalars()}
@@ -82,14 +75,14 @@ class Watch:
         for job_id in now.keys() & self.jobs.keys():
             check_step(self.jobs[job_id], now[job_id], job_id in self.reopened)
         self.jobs, self.reopened = now, set()
-        await self._check_chunks(parts.database)
+        await self._check_chunks(parts)
         for job in (job for job in now.values() if job.deleted_at is None):
             await self._check_objects(parts, job)
 
-    async def _check_chunks(self, database: Database) -> None:
+    async def _check_chunks(self, parts: bootstrap.Parts) -> None:
         """A committed chunk stays as it is; each one was measured once, and so was each COMPLETED job."""
         columns = (Chunk.job_id, Chunk.chunk_index, Chunk.event_seq, Chunk.transcription)
-        async with database.read() as session:
+        async with parts.database.read() as session:
             done = (await session.execute(select(*columns).where(Chunk.status == JobStatus.COMPLETED))).all()
             metrics = (await session.execute(select(Metric.job_id, Metric.metric_name, Metric.metric_value))).all()
         now = {(row[0], row[1]): (row[2], row[3]) for row in done}
@@ -100,7 +93,7 @@ class Watch:
         assert ended == sorted(key for key, job in self.jobs.items() if job.status == JobStatus.COMPLETED)
         self.chunks = now
 
-    async def _check_objects(self, parts: Parts, job: Job) -> None:
+    async def _check_objects(self, parts: bootstrap.Parts, job: Job) -> None:
         """A COMPLETED job's result tells its chunks; any other job that was planned still has its audio."""
         if job.status == JobStatus.COMPLETED:
             mine = sorted((index, heard) for (owner, index), (_, heard) in self.chunks.items() if owner == job.job_id)
@@ -122,22 +115,23 @@ class Run:
     written: bool = False
 
 
-COIN = st.booleans()
+COIN, SELDOM = st.booleans(), st.sampled_from((False, False, False, True))
 ERRORS = (errors.WhisperCrashError, errors.DiskFullError, errors.CorruptedFileError, errors.StorageUnavailable)
 ENDS = st.sampled_from((*["well"] * 10, "crash", *ERRORS))
-TIMES = ((Job, "expires_at"), (Job, "deleted_at"), (Job, "progressed_at"), (UploadIntent, "expires_at"))
+PICK, TIMES = st.integers(0, 11), st.sampled_from(("due_at", "due_at", "expires_at", "deleted_at", "progressed_at"))
 ALLOWED: dict[Any, Any] = {lifecycle.cancel: set(OPEN), lifecycle.retry: LOSERS, lifecycle.delete: set(JobStatus)}
-STEPS: dict[str, tuple[set[str], int, st.SearchStrategy[dict[str, Any]]]] = {}
-
-
-def step(among: str, weight: int, **how: st.SearchStrategy[Any]) -> Callable[[F], F]:
-    """Something that may happen while there is anything to `pick` `among`."""
-
-    def known(act: F) -> F:
-        STEPS[act.__name__] = (set(among.split()), weight, st.fixed_dictionaries({"pick": st.integers(0, 11), **how}))
-        return act
-
-    return known
+STEPS: dict[str, tuple[str, int, dict[str, st.SearchStrategy[Any]]]] = {
+    "submit": ("to_come", 2, {"language": st.sampled_from(("en", "auto"))}),
+    "deliver": ("inbox", 6, {"redelivered": SELDOM, "again": SELDOM}),
+    "go_on": ("runs", 8, {"ends": ENDS, "chunks": st.integers(0, 4), "told": COIN, "again": SELDOM}),
+    "work": ("inbox", 2, {}),
+    "repeat": ("published", 1, {"failures": st.integers(0, 2)}),
+    "restart": ("inbox runs", 1, {}),
+    "let_time_pass": ("job_ids", 4, {"time": TIMES, "noticed": COIN}),
+    "ask": ("job_ids", 2, {"what": st.sampled_from(tuple(ALLOWED))}),
+    "replay": ("letters", 2, {"times": st.integers(1, 2)}),
+}
+"""What may happen while there is anything to `pick` among these; how often; what else is drawn."""
 
 
 def picked(things: list[T], pick: int, kept: bool = True) -> T:
@@ -150,9 +144,8 @@ class Interleavings(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.folder = tempfile.TemporaryDirectory()
-        self.to_come = [str(uuid.UUID(int=number)) for number in (1, 2, 3)]
-        self.job_ids: list[str] = []
-        self.published: list[Message] = []
+        self.to_come = [f"00000000-0000-0000-0000-00000000000{number}" for number in (1, 2, 3)]
+        self.job_ids, self.published = list[str](), list[Message]()
         self.runner, self.watch = asyncio.Runner(), Watch()
         self.run(self.start())
 
@@ -168,8 +161,7 @@ class Interleavings(RuleBasedStateMachine):
         await self.parts.storage.start()
         await self.parts.broker.start()
         self.consumers = [Consumer(self.parts, name) for name in ("one", "two")]
-        self.inbox: list[Message] = []
-        self.runs: list[Run] = []
+        self.inbox, self.runs = list[Message](), list[Run]()
 
     def run(self, act: Coroutine[Any, Any, T]) -> T:
         """Do it, and let arrive what it published."""
@@ -179,14 +171,11 @@ class Interleavings(RuleBasedStateMachine):
 
     async def arrive(self) -> None:
         for name in (QueueName.JOBS, QueueName.CHUNKS):
-            queue = cast(MemoryBroker, self.parts.broker)._queues[name]
+            queue = cast(Any, self.parts.broker)._queues[name]
             arrived = [decode((await queue.get()).body) for _ in range(len(queue))]
             self.inbox += arrived
             self.published += arrived
-
-    @property
-    def letters(self) -> list[Message]:
-        return [decode(body) for body, _ in cast(MemoryBroker, self.parts.broker).waiting(QueueName.DEAD)]
+        self.letters = [decode(body) for body, _ in cast(Any, self.parts.broker).waiting(QueueName.DEAD)]
 
     @invariant()
     def everything_holds(self) -> None:
@@ -196,29 +185,23 @@ class Interleavings(RuleBasedStateMachine):
     def somebody_acts(self, data: st.DataObject) -> None:
         """One rule, not one for each step: hypothesis leaves rules out at random, and most examples would be idle."""
         some = {name for name in ("inbox", "job_ids", "letters", "published", "runs", "to_come") if getattr(self, name)}
-        names = [name for name, (among, weight, _) in STEPS.items() if among & some for _ in range(weight)]
-        name = data.draw(st.sampled_from(names), label="step")
-        getattr(self, name)(**data.draw(STEPS[name][2], label=name))
+        steps = [name for name, (among, often, _) in STEPS.items() if some & {*among.split()} for _ in range(often)]
+        step = data.draw(st.sampled_from(steps), label="step")
+        getattr(self, step)(**data.draw(st.fixed_dictionaries({"pick": PICK, **STEPS[step][2]}), label=step))
 
-    @step("to_come", 2, language=st.sampled_from(("en", "auto")))
     def submit(self, pick: int, language: str) -> None:
         self.job_ids.append(self.to_come.pop(0))
         self.run(rows.new_job(self.parts.database, job_id=self.job_ids[-1], language=language))
         job = self.run(rows.job(self.parts.database, self.job_ids[-1]))
         self.run(self.parts.publisher.publish([publishing.prepare(job, claims.Released(job.job_id, None, 0))]))
 
-    @step("inbox", 2, redelivered=COIN, again=COIN)
     def deliver(self, pick: int, redelivered: bool, again: bool) -> None:
         """`redelivered`, though its holder may be alive; `again`: the broker will deliver it once more."""
         message = picked(self.inbox, pick, again)
         self.runs += self.run(self.taken(self.consumers[pick % 2], message, redelivered))
 
-    @step("inbox runs", 9, begins=COIN, ends=ENDS, chunks=st.integers(0, 4), told=COIN, again=COIN)
-    def consume(self, pick: int, begins: bool, ends: Any, chunks: int, told: bool, again: bool) -> None:
-        """A run begins, goes on or ends badly; `again`: the answer is lost, so that it will do the same once more."""
-        if not self.runs or (begins and self.inbox):
-            self.deliver(pick, False, again)
-            return
+    def go_on(self, pick: int, ends: Any, chunks: int, told: bool, again: bool) -> None:
+        """A run makes its next step, or ends badly; `again`: the answer is lost, so that it will do the same again."""
         run = picked(self.runs, pick, again)
         if ends == "well":
             self.runs += [] if self.run(self.advanced(run, chunks, told)) or again else [run]
@@ -229,10 +212,10 @@ class Interleavings(RuleBasedStateMachine):
         """Claim as a consumer does; empty: there was nothing to take."""
         found: list[Run] = []
 
-        async def claim(session: AsyncSession, how: claims.How) -> Any:
-            job_id, failures = message.job_id, message.failures
+        async def claim(session: Any, how: claims.How) -> Any:
+            job_id, failures, index = message.job_id, message.failures, message.chunk_index or 0
             if message.type is MessageType.TRANSCRIBE:
-                return await claims.claim_chunk(session, job_id, message.chunk_index or 0, failures, how)
+                return await claims.claim_chunk(session, job_id, index, failures, how)
             claim_job = claims.claim_prepare if message.type is MessageType.PREPARE else claims.claim_finalise
             return await claim_job(session, job_id, failures, how)
 
@@ -291,7 +274,6 @@ class Interleavings(RuleBasedStateMachine):
         if isinstance(verdict, Retry):
             await self.parts.broker.publish(verdict.message or run.message)
 
-    @step("inbox", 2)
     def work(self, pick: int) -> None:
         """A while in which nothing goes wrong, so that examples get far."""
         for _ in range(min(pick, len(self.inbox))):
@@ -300,38 +282,27 @@ class Interleavings(RuleBasedStateMachine):
                     pass
             self.everything_holds()
 
-    @step("published", 1, failures=st.integers(0, 2))
     def repeat(self, pick: int, failures: int) -> None:
         """A wake-up of any earlier moment is published again."""
         self.run(self.parts.broker.publish(replace(picked(self.published[::-1], pick), failures=failures)))
 
-    @step("inbox runs", 1)
     def restart(self, pick: int) -> None:
         """The process dies, with all its claims and messages."""
         self.run(self.parts.stop())
         self.run(self.start())
 
-    @step("job_ids", 2, noticed=COIN)
-    def let_time_pass(self, pick: int, noticed: bool) -> None:
-        """Whatever the job waits for is due; `noticed` by the scheduler, too."""
-        self.run(rows.expire(self.parts.database, picked(self.job_ids, pick)))
+    def let_time_pass(self, pick: int, time: str, noticed: bool) -> None:
+        """These times of the job and of what belongs to it are long ago, where set; `noticed` by the scheduler."""
+        for table in (one for one in (Job, Chunk, UploadIntent) if hasattr(one, time)):
+            mine = (table.job_id == picked(self.job_ids, pick), getattr(table, time).is_not(None))
+            statement = update(table).where(*mine).values({time: after(-100_000)})
+            do = cast(Any, lambda session, _, statement=statement: session.execute(statement))
+            self.run(self.consumers[0].context.transaction(do))
         if noticed:
             self.run(Rounds(self.parts).publish_due())
+            self.run(Rounds(self.parts).housekeep())
 
-    @step("job_ids", 1, time=st.sampled_from(TIMES))
-    def housekeep(self, pick: int, time: tuple[Any, str]) -> None:
-        """This time of the job, where set, is long ago, and the scheduler notices."""
-
-        async def later(table: Any, name: str) -> None:
-            mine = (table.job_id == picked(self.job_ids, pick), getattr(table, name).is_not(None))
-            async with self.parts.database.write() as session:
-                await session.execute(update(table).where(*mine).values({name: after(-100_000)}))
-            await Rounds(self.parts).housekeep()
-
-        self.run(later(*time))
-
-    @step("job_ids", 2, what=st.sampled_from(tuple(ALLOWED)))
-    def ask(self, pick: int, what: Callable[[Parts, str, str], Coroutine[Any, Any, Any]]) -> None:
+    def ask(self, pick: int, what: Any) -> None:
         """Granted where the job's state allows it, else refused."""
         job_id = picked(self.job_ids, pick)
         job = self.watch.jobs.get(job_id)
@@ -341,7 +312,6 @@ class Interleavings(RuleBasedStateMachine):
         with contextlib.nullcontext() if fine else refused:
             self.run(what(self.parts, job_id, "local"))
 
-    @step("letters", 2, times=st.integers(1, 2))
     def replay(self, pick: int, times: int) -> None:
         """A copy of a dead letter comes to a consumer, perhaps twice; the letter itself stays where it is."""
         letter = picked(self.letters, pick)
@@ -350,20 +320,25 @@ class Interleavings(RuleBasedStateMachine):
             self.run(self.consumers[0].handle(Delivery(letter)))
 
     def teardown(self) -> None:
-        """Time passes, the scheduler goes round, messages are handled; nothing else. Every job must end by that."""
         try:
-            # not after a failure: what the drain says would hide what was wrong first
-            for pick in range(60 if sys.exc_info()[0] is None and self.job_ids else 0):
-                self.let_time_pass(pick, noticed=True)
-                while self.inbox:
-                    self.work(7)
-            assert sys.exc_info()[0] or all(
-                job.deleted_at or job.status in TERMINAL for job in self.watch.jobs.values()
-            )
+            if sys.exc_info()[0] is None:  # else what is said here would hide what was wrong first
+                self.drain()
         finally:
             self.runner.run(self.parts.stop())
             self.runner.close()
             self.folder.cleanup()
+
+    def drain(self) -> None:
+        """Time passes, the scheduler goes round, messages are handled; nothing else. Every job must end by that."""
+        for _ in range(20):
+            if all(job.deleted_at or job.status in TERMINAL for job in self.watch.jobs.values()):
+                return
+            for pick in range(len(self.job_ids)):
+                self.let_time_pass(pick, "due_at", noticed=True)
+                self.everything_holds()
+            while self.inbox:
+                self.work(7)
+        raise AssertionError(f"not drained: {[facts(job) for job in self.watch.jobs.values()]}")
 
 
 @pytest.mark.timeout(600)  # passing takes half a minute; making a failing example small takes hypothesis 5 min

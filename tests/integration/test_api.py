@@ -138,9 +138,9 @@ async def test_a_silent_client_is_not_waited_for(
             await never.wait()
 
     with pytest.MonkeyPatch.context() as patch:
-        from internal.api.routes import upload
+        from internal.api.routes import body
 
-        patch.setattr(upload, "DRAIN_SECONDS", 0.1)
+        patch.setattr(body, "DRAIN_SECONDS", 0.1)
         answer = await post(client, stuck())  # type: ignore[arg-type]
     assert answer.json()["code"] == "UPLOAD_TIMEOUT"
     assert await left_behind(parts) == (0, 0, 0)

@@ -25,6 +25,7 @@ from internal.consumer.workspace import Workspace
 from internal.patience import Patience
 from internal.scheduler.rounds import Rounds
 from internal.services import publishing, submit
+from internal.services.wishes import Wishes
 from internal.side_tasks import SideTasks
 from migrations.run import upgrade
 from repositories import intents, jobs
@@ -85,7 +86,7 @@ async def submitted(parts: Parts, sound: Sound, folder: Path) -> str:
     await intake.begin("speech.wav")
     await intake.write(write_wav(folder / "speech.wav", sound).read_bytes())
     await intake.finish()
-    wishes = submit.Wishes("en", "demo-q5_0", Priority.NORMAL)
+    wishes = Wishes("en", "demo-q5_0", Priority.NORMAL)
     return (await submit.accept(parts, intake, "local", wishes)).job_id
 
 

@@ -41,6 +41,7 @@ def show(database: postgres.LocalPostgres, broker: rabbitmq.LocalRabbitMQ, stora
         "MINIO_ENDPOINT": storage.endpoint,
         "MINIO_ACCESS_KEY": storage.access_key,
         "MINIO_SECRET_KEY": storage.secret_key,
+        "ALLOW_DEFAULT_CREDENTIALS": "true",
     }
     print("\n".join(f"export {name}={value}" for name, value in lines.items()))  # noqa: T201
     print(f"\nRabbitMQ's page  {broker.management}\nMinIO's console  http://{storage.console}\nCtrl-C ends all three")  # noqa: T201

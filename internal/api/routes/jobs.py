@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from fastapi import APIRouter, Query, Response
 
 from core.domain.job import JobStatus
 from core.domain.result import ResultSegment
 from internal.api.dependencies import EstimatorOf, Owner, PartsOf
-from internal.api.schemas.jobs import Problem, ResultBody, SegmentBody, Status
+from internal.api.routes.responses import Responses, refusals
+from internal.api.schemas.jobs import ResultBody, SegmentBody, Status
 from internal.services import results
 from internal.services.estimates import Estimator
 from repositories.models import Job
@@ -17,8 +16,8 @@ from worker.exporters import formats
 from worker.result import confidence
 
 router = APIRouter(tags=["jobs"])
-PROBLEMS: dict[int | str, dict[str, Any]] = {status: {"model": Problem} for status in (404, 503)}
-MORE_PROBLEMS: dict[int | str, dict[str, Any]] = {**PROBLEMS, 400: {"model": Problem}, 422: {"model": Problem}}
+PROBLEMS = refusals(404)
+MORE_PROBLEMS = refusals(400, 404, 422)
 
 
 @router.get("/api/v1/status/{job_id}", responses=PROBLEMS)
@@ -75,7 +74,7 @@ def _body(job: Job, segments: list[ResultSegment], text: str | None = None) -> R
         language=job.detected_language or job.language,
         confidence=confidence(segments) if job.confidence is None else job.confidence,
         model=job.model,
-        segments=[_segment(segment) for segment in segments],
+        segments=[segment_body(segment) for segment in segments],
         minio_result_path=job.minio_result_path,
         completed_at=job.completed_at,
         processing_time=job.processing_seconds or 0.0,
@@ -84,7 +83,7 @@ def _body(job: Job, segments: list[ResultSegment], text: str | None = None) -> R
     )
 
 
-def _segment(segment: ResultSegment) -> SegmentBody:
+def segment_body(segment: ResultSegment) -> SegmentBody:
     words = [{"word": w.word, "start": w.start, "end": w.end, "probability": w.probability} for w in segment.words]
     return SegmentBody(
         id=segment.id,
@@ -96,7 +95,7 @@ def _segment(segment: ResultSegment) -> SegmentBody:
     )
 
 
-FILES: dict[int | str, dict[str, Any]] = {
+FILES: Responses = {
     **MORE_PROBLEMS,
     200: {"content": {kind.media_type.split(";")[0]: {} for kind in formats().values()}, "description": "The file"},
 }

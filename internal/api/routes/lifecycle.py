@@ -1,24 +1,91 @@
-"""Cancel, retry, delete."""
+"""The jobs themselves: list, look, cancel, retry, delete."""
 
 from __future__ import annotations
 
-from typing import Any
+import base64
+from datetime import datetime
+from typing import Annotated
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Query, Response
 
+from core.domain.job import JobStatus
+from core.errors import InvalidFieldError
 from internal.api.dependencies import EstimatorOf, Owner, PartsOf
 from internal.api.routes.jobs import status_of
-from internal.api.schemas.jobs import Problem, Status
+from internal.api.routes.responses import refusals
+from internal.api.schemas.jobs import JobBody, JobList, Status
 from internal.services import lifecycle, results
+from internal.services.estimates import Estimator
+from repositories import jobs
+from repositories.models import Job
 
 router = APIRouter(tags=["jobs"])
-PROBLEMS: dict[int | str, dict[str, Any]] = {status: {"model": Problem} for status in (404, 409, 503)}
+PROBLEMS = refusals(404, 409)
+MOST, USUAL = 200, 50
 
 
-@router.get("/api/v1/jobs/{job_id}", responses=PROBLEMS)
-async def job(job_id: str, parts: PartsOf, owner: Owner, estimator: EstimatorOf) -> Status:
-    """The same as its status."""
-    return await status_of(await results.find(parts, job_id, owner), estimator)
+@router.get("/api/v1/jobs", responses=refusals(422))
+async def listed(
+    parts: PartsOf,
+    owner: Owner,
+    estimator: EstimatorOf,
+    status: JobStatus | None = None,
+    language: str | None = None,
+    limit: Annotated[int, Query(ge=1, le=MOST)] = USUAL,
+    cursor: str | None = None,
+) -> JobList:
+    """Newest first."""
+    page = jobs.Page(limit, status, language, read_cursor(cursor) if cursor else None)
+    async with parts.database.read() as session:
+        found = await jobs.listed(session, owner, page)
+    shown = found[:limit]
+    more = write_cursor(shown[-1]) if len(found) > limit else None
+    return JobList(jobs=[await body_of(job, estimator) for job in shown], next_cursor=more)
+
+
+def write_cursor(job: Job) -> str:
+    return base64.urlsafe_b64encode(f"{job.created_at.isoformat()} {job.job_id}".encode()).decode()
+
+
+def read_cursor(text: str) -> tuple[datetime, str]:
+    """Raises InvalidFieldError."""
+    try:
+        at, job_id = base64.b64decode(text.encode(), b"-_", validate=True).decode().split(" ")
+        before = datetime.fromisoformat(at)
+        if before.tzinfo is None or not results.is_job_id(job_id):
+            raise ValueError(text)
+        return before, job_id
+    except (ValueError, UnicodeError, OverflowError):
+        raise InvalidFieldError("`cursor` is not one of ours. Use the `next_cursor` of the page before.") from None
+
+
+@router.get("/api/v1/jobs/{job_id}", responses=refusals(404))
+async def job(job_id: str, parts: PartsOf, owner: Owner, estimator: EstimatorOf) -> JobBody:
+    """A job with everything that was asked for it."""
+    return await body_of(await results.find(parts, job_id, owner), estimator)
+
+
+async def body_of(job: Job, estimator: Estimator) -> JobBody:
+    state = await status_of(job, estimator)
+    return JobBody(
+        **state.model_dump(),
+        language=job.language,
+        detected_language=job.detected_language,
+        model=job.model,
+        priority=job.priority,
+        original_filename=job.original_filename,
+        duration_seconds=job.audio_duration_seconds,
+        request_id=job.request_id,
+        metadata=job.client_metadata,
+        retry_count=job.retry_count,
+        expires_at=job.expires_at,
+    )
+
+
+@router.post("/api/v1/jobs/{job_id}/webhook", status_code=202, responses=PROBLEMS)
+async def webhook(job_id: str, parts: PartsOf, owner: Owner, estimator: EstimatorOf) -> Status:
+    """Deliver the webhook again, under its own id; 409 without a callback or before the end."""
+    return await status_of(await lifecycle.deliver_again(parts, job_id, owner), estimator)
 
 
 @router.post("/api/v1/jobs/{job_id}/cancel", status_code=202, responses=PROBLEMS)

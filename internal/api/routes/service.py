@@ -8,8 +8,8 @@ from typing import Any
 from fastapi import APIRouter, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from internal.api.dependencies import PartsOf
-from internal.api.schemas.jobs import Problem
+from internal.api.dependencies import Owner, PartsOf
+from internal.api.routes.responses import refusals
 from internal.api.schemas.service import About, HealthBody, Live, StatsBody
 from internal.bootstrap import VERSION
 from internal.services import stats
@@ -38,8 +38,8 @@ async def live() -> Live:
     return Live()
 
 
-@router.get("/api/v1/stats", responses={503: {"model": Problem}})
-async def figures(parts: PartsOf) -> StatsBody:
+@router.get("/api/v1/stats", responses=refusals())
+async def figures(parts: PartsOf, _: Owner) -> StatsBody:
     found: dict[str, Any] = await stats.stats(parts)
     return StatsBody(**found)
 

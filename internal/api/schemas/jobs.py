@@ -30,6 +30,26 @@ class Status(BaseModel):
     estimated_time_seconds: float | None
 
 
+class JobBody(Status):
+    """A job with everything that was asked for it."""
+
+    language: str
+    detected_language: str | None
+    model: str | None
+    priority: str
+    original_filename: str | None
+    duration_seconds: float | None
+    request_id: str | None
+    metadata: dict[str, Any] | None
+    retry_count: int
+    expires_at: datetime | None
+
+
+class JobList(BaseModel):
+    jobs: list[JobBody]
+    next_cursor: str | None = Field(description="Hand it back as `cursor`; null on the last page.")
+
+
 class SegmentBody(BaseModel):
     id: int
     start: float

@@ -13,15 +13,15 @@ import structlog
 
 from core.domain import keys
 from core.domain.job import AUTO
-from core.errors import ObjectNotFound, SourceNotFoundError
 from core.messaging.port import Delivery, Retry, Verdict
 from internal.consumer.context import Context
 from internal.consumer.model_choice import choose
+from internal.consumer.source import obtain
 from internal.services import publishing
 from repositories import claims, plans
 from repositories.claims import Claim
-from repositories.plans import Plan
 from repositories.models import Job
+from repositories.plans import Plan
 from worker.chunking import ChunkLimits
 from worker.preparer import Prepared, prepare
 
@@ -61,7 +61,8 @@ class PrepareHandler:
     async def _run(self, claim: Claim, job: Job, model: str) -> None:
         with self.context.workspace.folder(f"{claim.job_id}-{claim.number}") as folder:
             started = time.monotonic()
-            source = await self._download(job, folder / "source")
+            source = folder / "source"
+            await obtain(self.context, job, source)
             downloaded = time.monotonic() - started
             prepared = await self._decode(source, folder / "working.pcm")
             source.unlink()
@@ -71,16 +72,6 @@ class PrepareHandler:
                 await self.context.patience.run(partial(storage.put_file, key, folder / "working.pcm"))
         plan = await self._plan(claim, job, prepared, key, model, downloaded)
         await self._store(job, plan)
-
-    async def _download(self, job: Job, target: Path) -> Path:
-        key = job.minio_audio_path
-        if key is None:
-            raise SourceNotFoundError
-        try:
-            await self.context.patience.run(partial(self.context.parts.storage.download, key, target))
-        except ObjectNotFound as error:
-            raise SourceNotFoundError from error
-        return target
 
     async def _decode(self, source: Path, pcm: Path) -> Prepared:
         settings = self.context.parts.settings

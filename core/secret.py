@@ -1,0 +1,50 @@
+"""The service's own secret: what API keys are hashed with and webhooks and upload links are signed with."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import hashlib
+import hmac
+import os
+import secrets
+from pathlib import Path
+
+FILE = "secret.key"
+
+
+class Secret:
+    """`value` is never shown; everything else is derived from it."""
+
+    def __init__(self, value: str) -> None:
+        self._value = value.encode()
+
+    @classmethod
+    def of(cls, configured: str, data_dir: Path) -> Secret:
+        """SECRET_KEY, or else one made once in `data_dir`, readable by its owner alone."""
+        return cls(configured or _kept(data_dir / FILE))
+
+    def sign(self, purpose: str, text: str) -> str:
+        """HMAC-SHA256 as 64 hexadecimal digits; a signature for one purpose is none for another."""
+        return hmac.new(self._value, f"{purpose}\0{text}".encode(), hashlib.sha256).hexdigest()
+
+    def verify(self, purpose: str, text: str, signature: str) -> bool:
+        return hmac.compare_digest(self.sign(purpose, text).encode(), signature.encode())
+
+    def webhook_secret(self, owner: str) -> str:
+        """What this owner verifies his webhooks with, in the form of Standard Webhooks."""
+        return "whsec_" + base64.b64encode(bytes.fromhex(self.sign("webhook", owner))).decode()
+
+
+def _kept(file: Path) -> str:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    # linked into place whole: another process that starts at once reads all of it or makes it itself
+    draft = file.with_name(f"{FILE}.{os.getpid()}.{secrets.token_hex(4)}")
+    with contextlib.suppress(FileExistsError):
+        if not file.exists():
+            descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(descriptor, "w") as out:
+                out.write(secrets.token_hex(32))
+            os.link(draft, file)
+    draft.unlink(missing_ok=True)
+    return file.read_text()

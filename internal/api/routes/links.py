@@ -1,0 +1,86 @@
+"""Upload by link: the bytes go straight to object storage, then the job is started."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request, Response
+from fastapi.encoders import jsonable_encoder
+from starlette.requests import ClientDisconnect
+
+from core.errors import FileTooLargeError, MalformedUploadError
+from internal.api.dependencies import EstimatorOf, Owner, PartsOf
+from internal.api.multipart import patiently
+from internal.api.routes.jobs import status_of
+from internal.api.routes.responses import refusals
+from internal.api.schemas.jobs import Status
+from internal.api.schemas.submit import LinkBody, LinkWanted
+from internal.bootstrap import Parts
+from internal.services import by_link, submit
+from internal.services.wishes import FIELDS, check
+from repositories.models import UploadIntent
+
+router = APIRouter(tags=["upload"])
+BYTES: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
+    }
+}
+
+
+@router.post("/api/v1/uploads", status_code=201, responses=refusals(400, 413, 422))
+async def promise(request: Request, body: LinkWanted, parts: PartsOf, owner: Owner) -> LinkBody:
+    """A link that takes the recording with PUT; then POST /api/v1/jobs/{job_id}/start."""
+    fields = body.model_dump()
+    wishes = await check(parts, {name: fields[name] for name in FIELDS})
+    key = request.headers.get("idempotency-key")
+    remembered = None if key is None else submit.request_of(key, jsonable_encoder(fields))
+    link = await by_link.promise(parts, owner, body.filename, wishes, remembered)
+    url = link.url if "://" in link.url else str(request.base_url).rstrip("/") + link.url
+    return LinkBody(job_id=link.job_id, upload_url=url, expires_at=link.expires_at)
+
+
+@router.put(
+    "/api/v1/uploads/{job_id}",
+    status_code=200,
+    responses=refusals(400, 404, 408, 413, 422),
+    response_class=Response,
+    openapi_extra=BYTES,
+)
+async def put(
+    job_id: str,
+    request: Request,
+    parts: PartsOf,
+    expires: Annotated[int, Query(ge=0, le=2**53)],
+    signature: Annotated[str, Query(max_length=128)],
+) -> Response:
+    """Where storage is a directory, the link leads here: the signature in it is the permission."""
+    intent = await by_link.intake_of(parts, job_id, expires, signature)
+    await _receive(request, parts, intent)
+    return Response(status_code=200)
+
+
+async def _receive(request: Request, parts: Parts, intent: UploadIntent) -> None:
+    upload = await parts.storage.open_upload(intent.key)
+    size = 0
+    try:
+        async for data in patiently(request.stream()):
+            size += len(data)
+            if size > parts.settings.max_upload_bytes:
+                raise FileTooLargeError(submit.too_large(parts))
+            await upload.write(data)
+        await upload.commit()
+    except ClientDisconnect:
+        await asyncio.shield(upload.abort())
+        raise MalformedUploadError("The upload was not finished. Send it again.") from None
+    except BaseException:
+        await asyncio.shield(upload.abort())
+        raise
+
+
+@router.post("/api/v1/jobs/{job_id}/start", status_code=202, responses=refusals(400, 404, 409, 413))
+async def start(job_id: str, parts: PartsOf, owner: Owner, estimator: EstimatorOf) -> Status:
+    """Begin with what was uploaded; harmless twice. 409 when nothing was."""
+    return await status_of(await by_link.start(parts, owner, job_id), estimator)

@@ -1,0 +1,157 @@
+"""OpenAI-compatible routes: the official `openai` package, unchanged, is the test."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import JSONResponse, StreamingResponse
+
+from core.domain.job import AUTO
+from core.errors import InvalidFieldError, SttError
+from internal.api.dependencies import Owner, PartsOf, WatcherOf
+from internal.api.multipart import read_form
+from internal.api.routes.body import Body, refuse_stated
+from internal.api.schemas import openai as shapes
+from internal.bootstrap import Parts
+from internal.services import openai, results, submit
+from internal.services.events import follow
+from internal.services.watching import Watcher
+from internal.services.wishes import FIELDS, Wishes, check
+from repositories import workers
+from repositories.models import Job
+
+router = APIRouter(tags=["openai"])
+FORMATS = ("json", "text", "srt", "verbose_json", "vtt")
+GRANULARITIES = "timestamp_granularities[]"
+_TEXT: dict[str, Any] = {"type": "string"}
+ERROR: dict[str, Any] = {
+    "type": "object",
+    "required": ["error"],
+    "properties": {
+        "error": {
+            "type": "object",
+            "required": ["message", "type", "param", "code"],
+            "properties": {
+                "message": _TEXT,
+                "type": _TEXT,
+                "param": {"type": ["string", "null"]},
+                "code": {"type": ["string", "null"]},
+            },
+        }
+    },
+}
+REFUSALS: dict[int | str, dict[str, Any]] = {
+    status: {"description": "OpenAI's error", "content": {"application/json": {"schema": ERROR}}}
+    for status in (400, 401, 404, 408, 409, 413, 422, 429, 500, 503)
+}
+ANSWERS: dict[int | str, dict[str, Any]] = {
+    **REFUSALS,
+    200: {
+        "description": "The transcript",
+        "content": {kind: {} for kind in ("application/json", "text/plain", "text/vtt", "text/event-stream")},
+    },
+}
+FORM = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["file", "model"],
+                    "properties": {
+                        "file": {"type": "string", "format": "binary"},
+                        "model": {**_TEXT, "description": "one of GET /v1/models; `whisper-1` is the default model"},
+                        "language": _TEXT,
+                        "prompt": _TEXT,
+                        "temperature": {"type": "number"},
+                        "response_format": {**_TEXT, "enum": list(FORMATS)},
+                        GRANULARITIES: {"type": "array", "items": {**_TEXT, "enum": ["segment", "word"]}},
+                        "stream": {"type": "boolean"},
+                    },
+                }
+            }
+        },
+    }
+}
+
+
+@router.post("/v1/audio/transcriptions", openapi_extra=FORM, responses=ANSWERS, response_class=Response)
+async def transcribe(request: Request, parts: PartsOf, owner: Owner, watcher: WatcherOf) -> Response:
+    """Waits on the queue. A client that hangs up loses nothing: the same body again finds its job."""
+    await refuse_stated(request, parts)
+    body = Body(request)
+    intake = submit.Intake(parts, fingerprint=True)
+    async with body.refusing(intake):
+        fields = await read_form(request.headers.get("content-type", ""), body.pieces(), intake)
+        wishes, kind = await _wishes(parts, fields)
+        job = await openai.accept(parts, intake, owner, wishes, fields)
+    if fields.get("stream", "").lower() in ("true", "1"):
+        return StreamingResponse(_deltas(parts, watcher, job), media_type="text/event-stream")
+    return await _answer(parts, await openai.finished(parts, watcher, job), kind, fields)
+
+
+async def _wishes(parts: Parts, fields: dict[str, str]) -> tuple[Wishes, str]:
+    """Raises InvalidFieldError, UnsupportedLanguageError, UnknownModelError."""
+    kind = fields.get("response_format") or "json"
+    if kind not in FORMATS:
+        raise InvalidFieldError(f"`response_format` {kind[:20]!r} is unknown. Use {', '.join(FORMATS)}.")
+    wanted = set(filter(None, fields.get(GRANULARITIES, "").split(",")))
+    if wanted - {"segment", "word"}:
+        raise InvalidFieldError("`timestamp_granularities` are segment and word.")
+    if wanted and kind != "verbose_json":
+        raise InvalidFieldError("`timestamp_granularities` need response_format=verbose_json.")
+    asked = {name: fields[name] for name in FIELDS if name in fields}
+    asked["language"] = asked.get("language") or AUTO
+    if asked.get("model") in openai.ANY_MODEL:
+        del asked["model"]
+    return await check(parts, {**asked, "words": "word" in wanted}), kind
+
+
+async def _answer(parts: Parts, job: Job, kind: str, fields: dict[str, str]) -> Response:
+    if kind in ("text", "srt", "vtt"):
+        exporter, data = await results.exported(parts, job, "txt" if kind == "text" else kind)
+        return Response(data, media_type=exporter.media_type)
+    result = await results.stored(parts, job)
+    if kind == "json":
+        return JSONResponse({"text": result.text, "usage": shapes.usage(result)})
+    wanted = fields.get(GRANULARITIES, "segment")
+    temperature = float(job.options.get("temperature") or 0.0)
+    return JSONResponse(shapes.verbose(result, temperature, segments="segment" in wanted, words="word" in wanted))
+
+
+async def _deltas(parts: Parts, watcher: Watcher, job: Job) -> AsyncIterator[str]:
+    """Each segment as it is finished, then the whole text."""
+    try:
+        first = True
+        async for event in follow(parts, watcher, job.job_id, 0):
+            if event.segment is not None:
+                yield _data({"type": "transcript.text.delta", "delta": ("" if first else " ") + event.segment.text})
+                first = False
+            elif event.kind == "quiet":
+                yield ": still here\n\n"
+        done = await results.stored(parts, await openai.finished(parts, watcher, job))
+        yield _data({"type": "transcript.text.done", "text": done.text})
+    except asyncio.CancelledError:
+        raise
+    except SttError as error:
+        yield _data({"error": {"message": error.message(), "type": "server_error", "param": None, "code": error.code}})
+    yield "data: [DONE]\n\n"
+
+
+def _data(data: dict[str, Any]) -> str:
+    return f"data: {json.dumps(data, ensure_ascii=False)}\n\n"
+
+
+@router.get("/v1/models", responses={status: REFUSALS[status] for status in (401, 429, 500, 503)})
+async def models(parts: PartsOf, _: Owner) -> dict[str, Any]:
+    """Every model that a live worker has."""
+    async with parts.database.read() as session:
+        alive = await workers.alive(session)
+    names = sorted({model for worker in alive for model in worker.models})
+    started = min((int(worker.started_at.timestamp()) for worker in alive), default=0)
+    return shapes.models(names, started)

@@ -1,0 +1,79 @@
+"""Submit a URL and poll (section 2 of the HTTP contract): what polling clients were written against."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Request
+from fastapi.encoders import jsonable_encoder
+
+from core.domain.job import JobStatus
+from internal.api.dependencies import Owner, PartsOf
+from internal.api.routes.responses import refusals
+from internal.api.schemas.submit import Polled, UrlSubmit
+from internal.services import by_url, submit
+from internal.services.wishes import FIELDS, check
+from repositories.models import Job
+
+router = APIRouter(tags=["transcribe"])
+SUBMITTED = "Job submitted successfully"
+
+
+@router.post("/api/v1/transcribe", status_code=202, response_model_exclude_none=True, responses=refusals(400, 413, 422))
+async def by_address(request: Request, body: UrlSubmit, parts: PartsOf, owner: Owner) -> Polled:
+    """Answers at once; the recording is fetched by a worker. The same request_id again is the same job."""
+    before = await by_url.find(parts, owner, body.request_id, with_text=True)
+    if before is not None:
+        return polled(before)
+    fields = body.model_dump()
+    wishes = await check(parts, {name: fields[name] for name in FIELDS})
+    key = request.headers.get("idempotency-key")
+    remembered = None if key is None else submit.request_of(key, jsonable_encoder(fields))
+    job, new = await by_url.accept(parts, owner, body.request_id, body.media_url, wishes, remembered)
+    if not new:
+        return polled(await by_url.get(parts, owner, job.request_id or body.request_id))
+    return Polled(
+        request_id=body.request_id,
+        status=JobStatus.PROCESSING,
+        message=SUBMITTED,
+        job_id=job.job_id,
+        warning=wishes.warning,
+    )
+
+
+@router.get("/api/v1/transcribe/{request_id}", response_model_exclude_none=True, responses=refusals(404))
+async def poll(request_id: str, parts: PartsOf, owner: Owner) -> Polled:
+    """Poll every 2 to 10 seconds. 404 once JOB_TTL_SECONDS have passed since the job's end."""
+    return polled(await by_url.get(parts, owner, request_id))
+
+
+def polled(job: Job) -> Polled:
+    """Numbers are never null once COMPLETED: clients format them."""
+    answer = Polled(request_id=job.request_id or "", job_id=job.job_id, status=JobStatus.PROCESSING, message="")
+    match job.status:
+        case JobStatus.COMPLETED:
+            return answer.model_copy(update=_completed(job))
+        case JobStatus.FAILED:
+            return answer.model_copy(update=_failed(job.error_message or "", job.error_code))
+        case JobStatus.CANCELLED:
+            return answer.model_copy(update=_failed("Job cancelled", "CANCELLED"))
+        case _:
+            return answer.model_copy(update={"message": "Transcription in progress"})
+
+
+def _completed(job: Job) -> dict[str, object]:
+    return {
+        "status": JobStatus.COMPLETED.value,
+        "message": "Transcription completed successfully",
+        "transcription": job.transcription_text or "",
+        "duration": round(job.audio_duration_seconds or 0.0, 3),
+        "confidence": job.confidence or 0.0,
+        "processing_time": job.processing_seconds or 0.0,
+    }
+
+
+def _failed(error: str, code: str | None) -> dict[str, object]:
+    return {
+        "status": JobStatus.FAILED.value,
+        "message": "Transcription failed",
+        "error": error,
+        "error_code": code,
+    }

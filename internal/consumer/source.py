@@ -1,0 +1,121 @@
+"""Where a job's recording comes from: our storage, or an address that is fetched into it once."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+from functools import partial
+from http import HTTPStatus
+from pathlib import Path
+
+import structlog
+
+from core.domain import keys
+from core.errors import (
+    DiskFullError,
+    FileTooLargeError,
+    NetworkError,
+    ObjectNotFound,
+    SourceNotFoundError,
+    SttError,
+)
+from core.outbound import Limits, Refused, Response, TooLarge, Unreachable
+from internal.consumer.context import Context
+from internal.services import submit
+from repositories import jobs
+from repositories.models import Job
+
+log = structlog.get_logger(__name__)
+BLOCK = 1024 * 1024
+FAILED = "Failed to download audio file"
+
+
+async def obtain(context: Context, job: Job, target: Path) -> None:
+    """Write the recording to `target`. Raises SourceNotFoundError, FileTooLargeError, NetworkError, DiskFullError."""
+    if job.minio_audio_path is None and job.media_url is not None:
+        size = await _fetch(context, job, job.media_url, target)
+        await _keep(context, job, target, size)
+        return
+    if job.media_url is not None:
+        await _weigh(context, job)
+    await _download(context, job.minio_audio_path, target)
+
+
+async def _download(context: Context, key: str | None, target: Path) -> None:
+    if key is None:
+        raise SourceNotFoundError
+    try:
+        await context.patience.run(partial(context.parts.storage.download, key, target))
+    except ObjectNotFound as error:
+        raise SourceNotFoundError from error
+
+
+async def _weigh(context: Context, job: Job) -> None:
+    """An object that the sender put there himself has not been measured yet."""
+    found = await context.patience.run(partial(context.parts.storage.stat, job.minio_audio_path or ""))
+    if found is None:
+        raise SourceNotFoundError(f"{FAILED}: there is no such object in storage")
+    if found.size > context.parts.settings.max_upload_bytes:
+        raise FileTooLargeError(submit.too_large(context.parts))
+
+
+async def _fetch(context: Context, job: Job, url: str, target: Path) -> int:
+    """Returns its size in bytes."""
+    settings = context.parts.settings
+    limits = Limits(total=settings.download_timeout, max_bytes=settings.max_upload_bytes)
+    try:
+        async with context.parts.media.get(url, limits) as response:
+            _check(response)
+            size = await _write(response, target)
+    except Refused as error:
+        raise SourceNotFoundError(f"{FAILED}: {error}") from error
+    except Unreachable as error:
+        raise NetworkError(f"{FAILED}: {error}") from error
+    except TooLarge as error:
+        raise FileTooLargeError(submit.too_large(context.parts)) from error
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise DiskFullError from error
+        raise
+    log.info("recording fetched", action="fetched", bytes=size, file=job.original_filename)
+    return size
+
+
+def _check(response: Response) -> None:
+    """Only 200 is a recording; what may pass by itself is worth another try, the rest is not."""
+    if response.status == HTTPStatus.OK:
+        return
+    reason = f"{FAILED}: {response.status} {response.reason or _phrase(response.status)}".strip()
+    passing = response.status >= 500 or response.status in (408, 425, 429)
+    kind: type[SttError] = NetworkError if passing else SourceNotFoundError
+    raise kind(reason)
+
+
+def _phrase(status: int) -> str:
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:
+        return ""
+
+
+async def _write(response: Response, target: Path) -> int:
+    """A block at a time, each in a thread: a full or slow disk must not stop the heartbeats. Returns how many bytes."""
+    size = 0
+    with await asyncio.to_thread(target.open, "wb") as file:
+        block = bytearray()
+        async for piece in response.body():
+            block += piece
+            size += len(piece)
+            if len(block) >= BLOCK:
+                await asyncio.to_thread(file.write, bytes(block))
+                block.clear()
+        await asyncio.to_thread(file.write, bytes(block))
+        await asyncio.to_thread(file.flush)
+    return size
+
+
+async def _keep(context: Context, job: Job, source: Path, size: int) -> None:
+    """In storage, so that a retry fetches nothing."""
+    key = keys.upload_key(job.job_id, job.original_filename or "recording")
+    await context.patience.run(partial(context.parts.storage.put_file, key, source))
+    await context.transaction(lambda session, _: jobs.note_source(session, job.job_id, key, size))

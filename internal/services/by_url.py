@@ -1,0 +1,104 @@
+"""Submit by URL: the answer comes at once, the consumer resolves and fetches. One job per owner and request_id."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import replace
+from pathlib import PurePosixPath
+from urllib.parse import unquote, urlsplit
+
+from sqlalchemy.exc import IntegrityError
+
+from core.errors import InvalidFieldError, JobNotFoundError
+from core.outbound import Refused
+from core.storage.port import checked_key
+from internal.bootstrap import Parts
+from internal.services import submit
+from internal.services.wishes import MAX_URL, Wishes
+from repositories import jobs
+from repositories.idempotency import Remembered
+from repositories.jobs import NewJob
+from repositories.models import Job
+
+BUCKET_SCHEME = "minio"
+INBOX = "inbox"
+
+
+async def accept(
+    parts: Parts, owner: str, request_id: str, media_url: str, wishes: Wishes, request: Remembered | None
+) -> tuple[Job, bool]:
+    """The job of this request_id, and whether it is new. Raises InvalidFieldError, QuotaExceededError."""
+    before = await find(parts, owner, request_id)
+    if before is not None:
+        return before, False
+    key = source_key(parts, owner, media_url)
+    await parts.limiter.submit(owner)
+    new = replace(
+        submit.new_job(str(uuid.uuid4()), owner, wishes),
+        request_id=request_id,
+        media_url=media_url,
+        original_filename=name_of(media_url),
+        audio_key=key,
+    )
+    try:
+        return await submit.once(parts, owner, request, lambda: _create(parts, new, request))
+    except IntegrityError:
+        # somebody else with the same request_id was faster
+        before = await find(parts, owner, request_id)
+        if before is None:
+            raise
+        return before, False
+
+
+async def _create(parts: Parts, new: NewJob, request: Remembered | None) -> Job:
+    async with parts.database.write() as session:
+        await jobs.free_request(session, new.owner, new.request_id or "", parts.settings.job_ttl_seconds)
+    return await submit.create(parts, new, request)
+
+
+async def find(parts: Parts, owner: str, request_id: str, *, with_text: bool = False) -> Job | None:
+    async with parts.database.read() as session:
+        ttl = parts.settings.job_ttl_seconds
+        return await jobs.by_request(session, owner, request_id, ttl, with_text=with_text)
+
+
+async def get(parts: Parts, owner: str, request_id: str) -> Job:
+    """With its text. Raises JobNotFoundError, also once JOB_TTL_SECONDS have passed since its end."""
+    job = await find(parts, owner, request_id, with_text=True)
+    if job is None:
+        raise JobNotFoundError(f"Job not found: {request_id[:255]}")
+    return job
+
+
+def source_key(parts: Parts, owner: str, url: str) -> str | None:
+    """The object that a `minio://` address means; None for one that is fetched. Raises InvalidFieldError."""
+    if len(url) > MAX_URL:
+        raise InvalidFieldError(f"`media_url` is longer than {MAX_URL} characters.")
+    if url.startswith(f"{BUCKET_SCHEME}://"):
+        return _object(parts, owner, url)
+    try:
+        parts.media.check(url)
+    except Refused as error:
+        raise InvalidFieldError(f"`media_url`: {error}.") from None
+    return None
+
+
+def _object(parts: Parts, owner: str, url: str) -> str:
+    prefix = f"{BUCKET_SCHEME}://{parts.settings.minio_bucket}/"
+    key = url.removeprefix(prefix)
+    try:
+        checked_key(key)
+    except ValueError:
+        key = ""
+    if not url.startswith(prefix) or not key.startswith(f"{INBOX}/{owner}/"):
+        raise InvalidFieldError(f"`media_url`: only {prefix}{INBOX}/{owner}/… can be named.")
+    return key
+
+
+def name_of(url: str) -> str:
+    """The last part of the address's path, as a file name; never its query, which may be a secret."""
+    try:
+        path = unquote(urlsplit(url).path)
+    except ValueError:
+        path = ""
+    return submit.display_name(PurePosixPath(path).name) or "recording"

@@ -1,0 +1,75 @@
+"""The OpenAI-compatible way in: the same queue, a caller who waits, and his repeated request that finds its job."""
+
+from __future__ import annotations
+
+from core.domain.job import JobStatus
+from core.errors import ConflictError, SttError
+from internal.bootstrap import Parts
+from internal.services import submit
+from internal.services.submit import Intake
+from internal.services.watching import Watcher
+from internal.services.wishes import Wishes
+from repositories import idempotency, jobs
+from repositories.idempotency import Remembered
+from repositories.models import Job
+
+ANY_MODEL = ("whisper-1", "gpt-4o-transcribe", "gpt-4o-mini-transcribe")
+"""Names that OpenAI's clients send without thinking: they mean the default model."""
+PATIENCE = 3600.0
+
+
+class JobFailed(SttError):
+    """The job ended without a result; code, status and text are the job's own."""
+
+    def __init__(self, job: Job, status: int) -> None:
+        super().__init__(job.error_message or "Job cancelled")
+        self.code = job.error_code or "CANCELLED"  # type: ignore[misc]
+        self.http_status = status  # type: ignore[misc]
+
+
+async def accept(parts: Parts, intake: Intake, owner: str, wishes: Wishes, fields: dict[str, str]) -> Job:
+    """The job of this very body: a running or completed one of the last day, else a new one."""
+    request = submit.request_of("openai", fields, intake.digest.hexdigest())
+    request = Remembered(f"openai {request.request_hash}", request.request_hash)
+    before = await submit.answered_before(parts, owner, request)
+    if before is not None and before.status in (JobStatus.FAILED, JobStatus.CANCELLED):
+        before = None
+    if before is None:
+        async with parts.database.write() as session:
+            await idempotency.forget(session, owner, request.key)
+        await intake.finish()
+        before, new = await submit.once(
+            parts, owner, request, lambda: submit.accept(parts, intake, owner, wishes, request)
+        )
+        if new:
+            return before
+    await intake.discard()
+    return before
+
+
+async def finished(parts: Parts, watcher: Watcher, job: Job) -> Job:
+    """Wait until the job has ended. Raises JobFailed, ConflictError where it was deleted meanwhile."""
+    async with watcher.watch(job.job_id) as watch:
+        seen = -1
+        while await watch.past(seen, PATIENCE):
+            seen = watch.seq
+            if watch.ended:
+                break
+    async with parts.database.read() as session:
+        found = await jobs.get(session, job.job_id)
+    if found is None:
+        raise ConflictError("The job was deleted.")
+    if found.status != JobStatus.COMPLETED:
+        raise JobFailed(found, status_of(found.error_code))
+    return found
+
+
+def status_of(code: str | None) -> int:
+    """The HTTP status that the error table has for a job's code; a cancelled job is a conflict."""
+    todo = [SttError]
+    while todo:
+        kind = todo.pop()
+        if kind.code == code and kind.__dict__.get("code") == code:
+            return kind.http_status
+        todo += kind.__subclasses__()
+    return 409

@@ -1,0 +1,137 @@
+"""What a sender may ask for besides his recording, checked in one place for every way in."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import structlog
+
+from core.domain.job import AUTO, Priority
+from core.domain.models import DEMO, default_model, resolve
+from core.errors import InvalidFieldError, UnknownModelError, UnsupportedLanguageError
+from core.outbound import Outbound, Refused
+from internal.bootstrap import Parts
+from repositories import workers
+
+log = structlog.get_logger(__name__)
+NO_WORKER = "No worker is running; the job waits until one starts."
+MAX_URL, MAX_PROMPT, MAX_METADATA = 4096, 2000, 16_384
+FIELDS = ("language", "model", "priority", "callback_url", "metadata", "prompt", "words", "temperature")
+"""Names that a submit may carry; others are ignored."""
+_TRUE, _FALSE = ("true", "1", "yes", "on"), ("false", "0", "no", "off", "")
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What the sender asked for, checked. model: a full name, or None where no worker lives to know it."""
+
+    language: str
+    model: str | None
+    priority: Priority
+    warning: str | None = None
+    options: dict[str, Any] = field(default_factory=dict)
+    callback_url: str | None = None
+    metadata: dict[str, Any] | None = None
+
+
+async def check(parts: Parts, fields: Mapping[str, Any]) -> Wishes:
+    """Raises UnsupportedLanguageError, InvalidFieldError, UnknownModelError; DatabaseUnavailable.
+
+    Values are texts, or what JSON has for them; an empty one counts as left out.
+    """
+    language = _language(parts, fields)
+    wanted = str(fields.get("priority") or Priority.NORMAL.value)
+    if wanted not in list(Priority):
+        raise InvalidFieldError(f"`priority` {wanted[:20]!r} is unknown. Use {', '.join(Priority)}.")
+    model, warning = await _model(parts, str(fields.get("model") or ""), language)
+    return Wishes(
+        language,
+        model,
+        Priority(wanted),
+        warning,
+        _options(fields),
+        _callback(parts.webhooks, str(fields.get("callback_url") or "")),
+        _metadata(fields.get("metadata")),
+    )
+
+
+def _language(parts: Parts, fields: Mapping[str, Any]) -> str:
+    settings = parts.settings
+    language = str(fields.get("language") or settings.default_language)
+    allowed = (*settings.languages, AUTO)
+    if language not in allowed:
+        raise UnsupportedLanguageError(f"`language` {language[:20]!r} is not supported. Use {', '.join(allowed)}.")
+    return language
+
+
+async def _model(parts: Parts, named: str, language: str) -> tuple[str | None, str | None]:
+    """The full name of a live worker's model, and a warning."""
+    async with parts.database.read() as session:
+        alive = await workers.alive(session)
+    have = sorted({model for worker in alive for model in worker.models})
+    asked = named or parts.settings.default_model
+    if not alive:
+        return asked, NO_WORKER
+    model = resolve(asked, language, have) if asked else default_model(language, have)
+    if model is None:
+        raise UnknownModelError(f"No worker has the model {str(asked)[:50]!r}. There are: {', '.join(have) or 'none'}.")
+    if not asked and model.startswith(DEMO):
+        log.warning("the demo model transcribes nothing but its own sentences", action="demo_model", model=model)
+    return model, None
+
+
+def _options(fields: Mapping[str, Any]) -> dict[str, Any]:
+    prompt = str(fields.get("prompt") or "")
+    if len(prompt) > MAX_PROMPT or "\0" in prompt:
+        raise InvalidFieldError(f"`prompt` has at most {MAX_PROMPT} characters and no zero byte.")
+    options: dict[str, Any] = {"prompt": prompt} if prompt else {}
+    if _truth("words", fields.get("words")):
+        options["words"] = True
+    temperature = _temperature(fields.get("temperature"))
+    return options | ({"temperature": temperature} if temperature else {})
+
+
+def _truth(name: str, value: Any) -> bool:
+    text = str(value if value is not None else "").lower()
+    if text not in (*_TRUE, *_FALSE):
+        raise InvalidFieldError(f"`{name}` is true or false.")
+    return text in _TRUE
+
+
+def _temperature(value: Any) -> float:
+    try:
+        number = float(value or 0)
+    except (TypeError, ValueError):
+        number = -1.0
+    if not 0 <= number <= 1:
+        raise InvalidFieldError("`temperature` is a number from 0 to 1.")
+    return number
+
+
+def _callback(outbound: Outbound, url: str) -> str | None:
+    if not url:
+        return None
+    try:
+        outbound.check(url)
+    except Refused as error:
+        raise InvalidFieldError(f"`callback_url`: {error}.") from None
+    if len(url) > MAX_URL:
+        raise InvalidFieldError(f"`callback_url` is longer than {MAX_URL} characters.")
+    return url
+
+
+def _metadata(value: Any) -> dict[str, Any] | None:
+    """A JSON object, or its text; it comes back as it was sent."""
+    if value in (None, ""):
+        return None
+    try:
+        data = json.loads(value) if isinstance(value, str) else value
+        text = json.dumps(data, allow_nan=False)
+    except (ValueError, TypeError, RecursionError):
+        raise InvalidFieldError("`metadata` is not valid JSON.") from None
+    if not isinstance(data, dict) or len(text) > MAX_METADATA or "\\u0000" in text:
+        raise InvalidFieldError(f"`metadata` is a JSON object of at most {MAX_METADATA} characters.")
+    return data
