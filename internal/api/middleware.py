@@ -121,7 +121,14 @@ class SmallBodies:
                 raise BodyTooLargeError
             return message
 
-        await self.app(scope, counted, send)
+        async def answer(message: Message) -> None:
+            # the framework makes an answer of its own of whatever goes wrong while a body is read
+            if left >= 0:
+                await send(message)
+
+        await self.app(scope, counted, answer)
+        if left < 0:
+            await _refuse(scope, receive, send)
 
 
 async def _refuse(scope: Scope, receive: Receive, send: Send) -> None:

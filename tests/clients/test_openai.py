@@ -1,0 +1,122 @@
+"""The official `openai` package, unchanged, sync and async."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import httpx
+import openai
+import pytest
+
+from tests.clients.elsewhere import SAMPLE
+from tests.e2e.service import ROOT, Service
+from tests.speech import encode, recording, word_error_rate
+
+pytestmark = [pytest.mark.speech, pytest.mark.timeout(180)]
+WORDS = (ROOT / "assets" / "samples" / "hello.en.txt").read_text()
+
+
+@pytest.fixture
+def client(service: Service) -> openai.OpenAI:
+    return openai.OpenAI(api_key="anything", base_url=f"{service.url}/v1")
+
+
+def test_json(client: openai.OpenAI) -> None:
+    with SAMPLE.open("rb") as file:
+        heard = client.audio.transcriptions.create(model="whisper-1", file=file, language="en")
+    assert word_error_rate(WORDS, heard.text) <= 5
+
+
+def test_the_language_is_found(client: openai.OpenAI) -> None:
+    path = ROOT / "assets" / "samples" / "hello.vi.mp3"
+    with path.open("rb") as file:
+        heard = client.audio.transcriptions.create(model="whisper-1", file=file, response_format="verbose_json")
+    assert heard.language == "vietnamese"
+
+
+@pytest.mark.parametrize("kind", ["text", "srt", "vtt"])
+def test_formats_that_are_text(client: openai.OpenAI, kind: str) -> None:
+    with SAMPLE.open("rb") as file:
+        heard = client.audio.transcriptions.create(
+            model="whisper-1",
+            file=file,
+            language="en",
+            response_format=kind,  # type: ignore[call-overload]
+        )
+    assert isinstance(heard, str)
+    assert "contract" in heard
+    assert ("-->" in heard) == (kind != "text")
+
+
+def test_verbose_json_with_words(client: openai.OpenAI) -> None:
+    with SAMPLE.open("rb") as file:
+        heard = client.audio.transcriptions.create(
+            model="demo",
+            file=file,
+            language="en",
+            response_format="verbose_json",
+            timestamp_granularities=["word", "segment"],
+            prompt="contract, warehouse",
+            temperature=0.0,
+        )
+    assert heard.segments
+    assert heard.words
+    assert heard.duration == pytest.approx(23.2, abs=0.2)
+    assert word_error_rate(heard.text, " ".join(word.word for word in heard.words)) == 0
+    starts = [word.start for word in heard.words]
+    assert starts == sorted(starts)
+    assert {"avg_logprob", "compression_ratio", "no_speech_prob", "tokens", "seek"} <= set(
+        heard.segments[0].model_dump()
+    )
+
+
+def test_streaming(client: openai.OpenAI, tmp_path: Path) -> None:
+    sound, reference = recording("en", 24, seed=81)
+    path = encode(sound, tmp_path / "long.mp3")
+    deltas, done = [], ""
+    with path.open("rb") as file:
+        for event in client.audio.transcriptions.create(model="whisper-1", file=file, language="en", stream=True):
+            if event.type == "transcript.text.delta":
+                deltas.append(event.delta)
+            elif event.type == "transcript.text.done":
+                done = event.text
+    assert len(deltas) > 3
+    assert "".join(deltas) == done
+    assert word_error_rate(reference, done) <= 5
+
+
+async def test_async_client(embedded_service: Service) -> None:
+    client = openai.AsyncOpenAI(api_key="anything", base_url=f"{embedded_service.url}/v1")
+    heard = await client.audio.transcriptions.create(model="whisper-1", file=SAMPLE, language="en")
+    assert word_error_rate(WORDS, heard.text) <= 5
+    names = [model.id async for model in client.models.list()]
+    assert "demo-q5_0" in names
+    await client.close()
+
+
+def test_a_caller_who_hangs_up_finds_his_job(service: Service, tmp_path: Path) -> None:
+    """The package gives up and tries again with the same body: no second job."""
+    path = encode(recording("en", 30, seed=82)[0], tmp_path / f"{tmp_path.parent.name}.{tmp_path.name}.mp3")
+    impatient = openai.OpenAI(api_key="x", base_url=f"{service.url}/v1", timeout=0.4, max_retries=2)
+    with path.open("rb") as file, pytest.raises(openai.APITimeoutError):
+        impatient.audio.transcriptions.create(model="whisper-1", file=file, language="en")
+    patient = openai.OpenAI(api_key="x", base_url=f"{service.url}/v1")
+    with path.open("rb") as file:
+        assert patient.audio.transcriptions.create(model="whisper-1", file=file, language="en").text
+    listed = service.client.get("/api/v1/jobs", params={"limit": 200}).json()["jobs"]
+    assert [job["original_filename"] for job in listed].count(path.name) == 1, "the same body made two jobs"
+
+
+def test_errors_have_openais_shape(client: openai.OpenAI, service: Service, tmp_path: Path) -> None:
+    nonsense = tmp_path / "nonsense.mp3"
+    nonsense.write_bytes(b"no sound at all " * 500)
+    with nonsense.open("rb") as file, pytest.raises(openai.UnprocessableEntityError) as failed:
+        client.audio.transcriptions.create(model="whisper-1", file=file)
+    assert failed.value.code == "invalid_audio"
+    with SAMPLE.open("rb") as file, pytest.raises(openai.UnprocessableEntityError) as unknown:
+        client.audio.transcriptions.create(model="no-such-model", file=file)
+    assert (unknown.value.code, unknown.value.param) == ("unknown_model", "model")
+    with SAMPLE.open("rb") as file, pytest.raises(openai.APIStatusError) as language:
+        client.audio.transcriptions.create(model="whisper-1", file=file, language="xx")
+    assert language.value.param == "language"
+    assert httpx.get(f"{service.url}/v1/nothing").json()["error"]["type"] == "invalid_request_error"

@@ -1,0 +1,250 @@
+"""Clients that submit a URL and poll, written as such clients are: `requests`, and `httpx` that reads JSON first."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import requests
+from minio import Minio as S3
+
+from tests.clients.elsewhere import SAMPLE, Elsewhere
+from tests.e2e.service import ROOT, Service
+from tests.speech import word_error_rate
+
+pytestmark = [pytest.mark.speech, pytest.mark.timeout(180)]
+WORDS = (ROOT / "assets" / "samples" / "hello.en.txt").read_text()
+
+
+class PollingClient:
+    """Ten seconds for a submit, a poll every so often, numbers formatted without a check."""
+
+    def __init__(self, url: str) -> None:
+        self.url = f"{url}/api/v1/transcribe"
+        self.session = requests.Session()
+        self.session.headers["X-API-Key"] = "anything"
+
+    def submit(self, request_id: str, media_url: str, **more: Any) -> requests.Response:
+        body = {"request_id": request_id, "media_url": media_url, "language": "en", **more}
+        return self.session.post(self.url, json=body, timeout=10)
+
+    def poll(self, request_id: str) -> dict[str, Any]:
+        answer = self.session.get(f"{self.url}/{request_id}", timeout=10)
+        answer.raise_for_status()
+        found: dict[str, Any] = answer.json()
+        return found
+
+    def transcribe(self, request_id: str, media_url: str) -> str:
+        submitted = self.submit(request_id, media_url)
+        assert submitted.status_code == 202, submitted.text
+        assert submitted.json()["status"] in ("PROCESSING", "COMPLETED", "FAILED")
+        end = time.monotonic() + 90
+        while time.monotonic() < end:
+            state = self.poll(request_id)
+            if state["status"] == "COMPLETED":
+                return (
+                    f"{state['transcription']}\n"
+                    f"{state['duration']:.1f} s, {state['confidence']:.2f}, in {state['processing_time']:.1f} s"
+                )
+            if state["status"] == "FAILED":
+                raise RuntimeError(state["error"])
+            assert state == {**state, "status": "PROCESSING", "message": "Transcription in progress"}
+            time.sleep(0.1)
+        raise TimeoutError(request_id)
+
+
+@pytest.fixture
+def client(embedded_service: Service) -> PollingClient:
+    return PollingClient(embedded_service.url)
+
+
+def fresh() -> str:
+    return str(uuid.uuid4().int)[:19]
+
+
+def test_a_url_becomes_a_transcript(client: PollingClient, elsewhere: Elsewhere) -> None:
+    text, figures = client.transcribe(fresh(), elsewhere.url("/clip.mp3?token=secret")).split("\n")
+    assert word_error_rate(WORDS, text) <= 5
+    assert figures.startswith("23.")
+
+
+def test_the_first_answer_has_the_contracts_shape(client: PollingClient, elsewhere: Elsewhere) -> None:
+    request_id = fresh()
+    answer = client.submit(request_id, elsewhere.url("/clip.mp3"), metadata={"video": 7}, priority="high")
+    assert answer.status_code == 202
+    wanted = {"request_id": request_id, "status": "PROCESSING", "message": "Job submitted successfully"}
+    assert wanted.items() <= answer.json().items()
+
+
+def test_the_same_request_id_is_the_same_job(client: PollingClient, elsewhere: Elsewhere) -> None:
+    request_id = fresh()
+    client.transcribe(request_id, elsewhere.url("/once.mp3"))
+    again = client.submit(request_id, elsewhere.url("/another.mp3"), language="vi")
+    assert (again.status_code, again.json()["status"]) == (202, "COMPLETED")
+    assert again.json()["transcription"]
+    assert elsewhere.asked.count("/once.mp3") == 1
+    assert "/another.mp3" not in elsewhere.asked
+
+
+async def test_twenty_submits_of_one_request_id_at_once(embedded_service: Service, elsewhere: Elsewhere) -> None:
+    body = {"request_id": fresh(), "media_url": elsewhere.url("/race.mp3"), "language": "en"}
+    async with httpx.AsyncClient(base_url=embedded_service.url, timeout=30) as client:
+        answers = await asyncio.gather(*(client.post("/api/v1/transcribe", json=body) for _ in range(20)))
+        assert {answer.status_code for answer in answers} == {202}
+        assert len({answer.json()["job_id"] for answer in answers}) == 1
+
+
+async def test_five_jobs_at_once_with_httpx(embedded_service: Service, elsewhere: Elsewhere) -> None:
+    """It reads the JSON before it looks at the status, so every body has to be JSON."""
+
+    async def one(client: httpx.AsyncClient, name: str) -> str:
+        request_id = fresh()
+        body = {"request_id": request_id, "media_url": elsewhere.url(f"/{name}.mp3"), "language": "en"}
+        data = (await client.post("/api/v1/transcribe", json=body)).json()
+        while data["status"] == "PROCESSING":
+            await asyncio.sleep(0.1)
+            data = (await client.get(f"/api/v1/transcribe/{request_id}")).json()
+        return str(data["status"])
+
+    async with httpx.AsyncClient(base_url=embedded_service.url, timeout=10) as client:
+        states = await asyncio.gather(*(one(client, f"five-{number}") for number in range(5)))
+        assert states == ["COMPLETED"] * 5
+        missing = await client.get("/api/v1/transcribe/7577034049470926087")
+        assert (missing.json()["detail"], missing.status_code) == ("Job not found: 7577034049470926087", 404)
+
+
+@pytest.mark.parametrize(
+    ("path", "error"),
+    [
+        ("/status/403", "Failed to download audio file: 403 Forbidden"),
+        ("/status/404", "Failed to download audio file: 404 Not Found"),
+        ("/status/410", "Failed to download audio file: 410 Gone"),
+        ("/inside", "Failed to download audio file: "),
+        ("/redirect/loop", "Failed to download audio file: the server redirects more than 5 times"),
+        ("/packed", "Failed to download audio file: the server compresses"),
+    ],
+)
+def test_the_sender_is_told_why(client: PollingClient, elsewhere: Elsewhere, path: str, error: str) -> None:
+    with pytest.raises(RuntimeError, match=error):
+        client.transcribe(fresh(), elsewhere.url(path))
+
+
+def test_redirects_are_followed(client: PollingClient, elsewhere: Elsewhere) -> None:
+    assert client.transcribe(fresh(), elsewhere.url("/redirect/3"))
+
+
+def test_a_server_that_fails_once_is_asked_again(client: PollingClient, elsewhere: Elsewhere) -> None:
+    elsewhere.answers["/flaky.mp3"] = [503]
+    assert client.transcribe(fresh(), elsewhere.url("/flaky.mp3"))
+    assert elsewhere.asked.count("/flaky.mp3") == 2
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("ftp://example.com/a.mp3", "file:///etc/passwd", "http://127.0.0.1:1/a", "http://169.254.169.254/latest"),
+        *("http://2130706433/a", "http://[::1]/a", "http://user:pw@example.com/a", "http://10.0.0.1/a", "nonsense"),
+        *("minio://other-bucket/inbox/local/a.mp3", "minio://stt-audio-files/uploads/x/a.mp3", "http://0x7f.1/a"),
+    ],
+)
+def test_addresses_that_are_refused_at_once(client: PollingClient, url: str) -> None:
+    answer = client.submit(fresh(), url)
+    assert (answer.status_code, answer.json()["code"]) == (422, "INVALID_FIELD")
+    assert answer.json()["errors"][0]["field"] == "media_url"
+
+
+@pytest.mark.parametrize("request_id", ["", "a b", "x" * 256, "ä", "a/b"])
+def test_request_ids_that_are_none(client: PollingClient, elsewhere: Elsewhere, request_id: str) -> None:
+    answer = client.submit(request_id, elsewhere.url("/clip.mp3"))
+    assert answer.status_code == 422
+    assert isinstance(answer.json()["detail"], str)
+
+
+def test_a_cancelled_job_reads_as_failed(client: PollingClient, elsewhere: Elsewhere) -> None:
+    request_id = fresh()
+    job_id = client.submit(request_id, elsewhere.url("/drip")).json()["job_id"]
+    url = client.url.replace("transcribe", f"jobs/{job_id}/cancel")
+    assert client.session.post(url, timeout=10).status_code == 202
+    state = client.poll(request_id)
+    assert (state["status"], state["error"]) == ("FAILED", "Job cancelled")
+
+
+@pytest.mark.servers
+def test_presigned_addresses_of_our_own_storage_need_no_setting(real_service: Service) -> None:
+    s3 = storage(real_service)
+    bucket = real_service.environment["MINIO_BUCKET"]
+    s3.fput_object(bucket, "inbox/local/hello.mp3", str(SAMPLE))
+    client = PollingClient(real_service.url)
+    signed = s3.presigned_get_object(bucket, "inbox/local/hello.mp3", expires=timedelta(hours=1))
+    assert word_error_rate(WORDS, client.transcribe(fresh(), signed).split("\n")[0]) <= 5
+    named = f"minio://{bucket}/inbox/local/hello.mp3"
+    assert word_error_rate(WORDS, client.transcribe(fresh(), named).split("\n")[0]) <= 5
+    with pytest.raises(RuntimeError, match="there is no such object"):
+        client.transcribe(fresh(), f"minio://{bucket}/inbox/local/nothing.mp3")
+    assert client.submit(fresh(), f"minio://{bucket}/inbox/somebody/hello.mp3").status_code == 422
+
+
+@pytest.mark.servers
+def test_results_are_seen_in_storage(real_service: Service) -> None:
+    job_id = real_service.upload(SAMPLE, language="en")
+    real_service.wait(job_id)
+    s3, bucket = storage(real_service), real_service.environment["MINIO_BUCKET"]
+    names = {item.object_name for item in s3.list_objects(bucket, f"results/{job_id}/", recursive=True)}
+    assert names == {f"results/{job_id}/transcription.json", f"results/{job_id}/transcription.txt"}
+    text = s3.get_object(bucket, f"results/{job_id}/transcription.txt").read().decode()
+    assert word_error_rate(WORDS, text) <= 5
+
+
+def storage(service: Service) -> S3:
+    keys = (service.environment["MINIO_ACCESS_KEY"], service.environment["MINIO_SECRET_KEY"])
+    return S3(service.environment["MINIO_ENDPOINT"], *keys, secure=False)
+
+
+@pytest.mark.servers
+def test_a_link_goes_straight_to_storage(real_service: Service) -> None:
+    through_link(real_service, SAMPLE)
+
+
+def test_a_link_leads_to_the_api_where_storage_is_a_directory(embedded_service: Service) -> None:
+    through_link(embedded_service, SAMPLE)
+
+
+def through_link(service: Service, path: Path) -> None:
+    wish: dict[str, Any] = {"filename": "hello.mp3", "language": "en", "words": True}
+    promise = requests.post(f"{service.url}/api/v1/uploads", json=wish, timeout=10)
+    assert promise.status_code == 201, promise.text
+    link = promise.json()
+    start = f"{service.url}/api/v1/jobs/{link['job_id']}/start"
+    early = requests.post(start, timeout=10)
+    assert (early.status_code, early.json()["code"]) == (409, "NOTHING_UPLOADED")
+    sent = requests.put(link["upload_url"], data=path.read_bytes(), timeout=30)
+    assert sent.status_code == 200, sent.text
+    for _ in range(2):
+        started = requests.post(start, timeout=10)
+        assert (started.status_code, started.json()["job_id"]) == (202, link["job_id"])
+    assert service.wait(link["job_id"])["status"] == "COMPLETED"
+    result = service.client.get(f"/api/v1/result/{link['job_id']}").json()
+    assert word_error_rate(WORDS, result["text"]) <= 5
+    assert all(segment["words"] for segment in result["segments"])
+
+
+def test_a_link_that_was_tampered_with(embedded_service: Service) -> None:
+    wish = {"filename": "hello.mp3", "language": "en"}
+    link = requests.post(f"{embedded_service.url}/api/v1/uploads", json=wish, timeout=10).json()
+    other = requests.post(f"{embedded_service.url}/api/v1/uploads", json=wish, timeout=10).json()
+    for url in (
+        link["upload_url"][:-1],
+        link["upload_url"].replace("expires=", "expires=9"),
+        link["upload_url"].replace(link["job_id"], other["job_id"]),
+    ):
+        assert requests.put(url, data=b"x", timeout=10).status_code == 401
+    empty = requests.put(link["upload_url"], data=b"", timeout=10)
+    assert empty.status_code == 200
+    start = requests.post(f"{embedded_service.url}/api/v1/jobs/{link['job_id']}/start", timeout=10)
+    assert (start.status_code, start.json()["code"]) == (400, "EMPTY_FILE")

@@ -1,0 +1,314 @@
+"""Keys, owners and limits: who is let in, what he sees, how much he may ask for."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from sqlalchemy import update
+
+from core.config import load_settings
+from core.database import Database, after
+from core.errors import RateLimitedError, SettingsError
+from core.secret import Secret
+from internal import bootstrap
+from internal.api.app import create_app
+from internal.bootstrap import Parts
+from internal.services import access
+from internal.services.limiting import Limiter
+from migrations.run import upgrade
+from repositories import api_keys
+from repositories.models import ApiKey, Job
+
+FIRST = "stt_0123456789abcdef_" + "s" * 40
+WAV = ("a.wav", b"RIFF" + bytes(2000))
+
+
+@contextlib.asynccontextmanager
+async def serving(folder: Path, **settings: Any) -> AsyncIterator[tuple[httpx.AsyncClient, Parts]]:
+    parts = bootstrap.build(load_settings(_env_file=None, data_dir=folder / "data", **settings))
+    await upgrade(parts.database)
+    await parts.storage.start()
+    await parts.broker.start()
+    await access.ensure_first(parts)
+    transport = httpx.ASGITransport(create_app(parts), raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://stt") as client:
+        yield client, parts
+    await parts.stop()
+
+
+def bearing(key: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {key}"}
+
+
+async def upload(client: httpx.AsyncClient, **headers: str) -> httpx.Response:
+    return await client.post("/api/v1/upload", files={"file": WAV}, headers=headers)
+
+
+# -- who is let in -----------------------------------------------------------------------------------------------------
+async def test_without_keys_loopback_is_open_and_the_network_is_not(tmp_path: Path) -> None:
+    async with serving(tmp_path / "a") as (client, _):
+        assert (await upload(client, **{"X-API-Key": "anything"})).status_code == 200
+    async with serving(tmp_path / "b", api_host="0.0.0.0") as (client, _):
+        assert (await upload(client)).status_code == 401
+        assert (await client.get("/live")).status_code == 200
+    async with serving(tmp_path / "c", api_host="0.0.0.0", allow_anonymous=True) as (client, _):
+        assert (await upload(client)).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "",
+        "x",
+        "stt_",
+        FIRST[:-1] + "t",
+        FIRST.replace("0123", "3210"),
+        FIRST + "s",
+        "stt_0123456789abcdef_" + "\x7f" * 40,
+    ],
+)
+async def test_every_wrong_key_gets_the_same_words(tmp_path: Path, key: str) -> None:
+    async with serving(tmp_path, api_key=FIRST) as (client, _):
+        answer = await client.get("/api/v1/jobs", headers={"X-API-Key": key})
+        assert answer.status_code == 401
+        assert answer.json()["detail"] == (await client.get("/api/v1/jobs")).json()["detail"]
+        assert answer.headers["www-authenticate"] == "Bearer"
+
+
+async def test_both_headers_are_understood(tmp_path: Path) -> None:
+    async with serving(tmp_path, api_key=FIRST) as (client, _):
+        for headers in ({"X-API-Key": FIRST}, bearing(FIRST)):
+            assert (await client.get("/api/v1/jobs", headers=headers)).status_code == 200
+
+
+async def test_a_key_ends_when_it_is_revoked_or_expires(tmp_path: Path) -> None:
+    async with serving(tmp_path, api_key=FIRST) as (client, parts):
+        revoked, _ = await access.create(parts, None, None, None)
+        expired, _ = await access.create(parts, None, None, 60)
+        for key in (revoked, expired):
+            assert (await client.get("/api/v1/jobs", headers=bearing(key))).status_code == 200
+        async with parts.database.write() as session:
+            assert await api_keys.revoke(session, revoked.split("_")[1])
+            assert not await api_keys.revoke(session, revoked.split("_")[1])
+            await session.execute(update(ApiKey).where(ApiKey.expires_at.is_not(None)).values(expires_at=after(-1)))
+        for key in (revoked, expired):
+            assert (await client.get("/api/v1/jobs", headers=bearing(key))).status_code == 401
+
+
+async def test_revoking_the_last_key_does_not_open_the_doors(tmp_path: Path) -> None:
+    async with serving(tmp_path, api_key=FIRST) as (client, parts):
+        async with parts.database.write() as session:
+            await api_keys.revoke(session, FIRST.split("_")[1])
+        assert (await client.get("/api/v1/jobs")).status_code == 401
+
+
+async def test_the_secret_is_not_in_the_database(tmp_path: Path) -> None:
+    async with serving(tmp_path, api_key=FIRST) as (_, parts):
+        key, _owner = await access.create(parts, "team", "for the crawler", None)
+        await parts.database.stop()
+        stored = b"".join(path.read_bytes() for path in (tmp_path / "data").glob("stt.db*"))
+        assert key.split("_", 2)[2].encode() not in stored
+        assert FIRST.split("_")[2].encode() not in stored
+
+
+async def test_the_first_key_with_another_secret_stops_the_start(tmp_path: Path) -> None:
+    async with serving(tmp_path, api_key=FIRST) as (_, parts):
+        await access.ensure_first(parts)
+    with pytest.raises(SettingsError, match="API_KEY"):
+        async with serving(tmp_path, api_key=FIRST[:-1] + "t"):
+            pass
+
+
+async def test_a_wrong_key_is_noticed_before_the_body_is_read(tmp_path: Path) -> None:
+    read = 0
+
+    async def body() -> AsyncIterator[bytes]:
+        nonlocal read
+        for _ in range(100):
+            read += 1
+            yield bytes(1024)
+
+    async with serving(tmp_path, api_key=FIRST) as (client, _):
+        headers = {"Content-Type": "multipart/form-data; boundary=b"}
+        for path in ("/api/v1/upload", "/v1/audio/transcriptions"):
+            assert (await client.post(path, content=body(), headers=headers)).status_code == 401
+    assert read == 0
+
+
+# -- what he sees ------------------------------------------------------------------------------------------------------
+async def test_somebody_elses_job_is_not_there_on_any_route(tmp_path: Path) -> None:
+    async with serving(tmp_path, api_key=FIRST) as (client, parts):
+        other, _ = await access.create(parts, "other", None, None)
+        job_id = (await upload(client, **bearing(FIRST))).json()["job_id"]
+        submit = {"request_id": "r-1", "media_url": "http://example.com/a.mp3", "language": "en"}
+        assert (await client.post("/api/v1/transcribe", json=submit, headers=bearing(FIRST))).status_code == 202
+        link = (await client.post("/api/v1/uploads", json={"filename": "a.wav"}, headers=bearing(FIRST))).json()
+        spec = create_app(parts).openapi()["paths"]
+        calls = [(path, method) for path, item in spec.items() for method in item if "{" in path and method != "put"]
+        assert len(calls) >= 11
+        for path, method in calls:
+            for number in (job_id, link["job_id"]):
+                url = path.replace("{job_id}", number).replace("{request_id}", "r-1")
+                answer = await client.request(method.upper(), url, headers=bearing(other))
+                assert answer.status_code == 404, (method, url)
+        assert (await client.get("/api/v1/jobs", headers=bearing(other))).json()["jobs"] == []
+        assert (await client.get(f"/api/v1/status/{job_id}", headers=bearing(FIRST))).status_code == 200
+
+
+async def test_two_owners_use_the_same_request_id_and_key(tmp_path: Path) -> None:
+    async with serving(tmp_path, api_key=FIRST) as (client, parts):
+        other, _ = await access.create(parts, "other", None, None)
+        submit = {"request_id": "r-1", "media_url": "http://example.com/a.mp3", "language": "en"}
+        found = set()
+        for key in (FIRST, other, FIRST, other):
+            headers = bearing(key) | {"Idempotency-Key": "k"}
+            found.add((await client.post("/api/v1/transcribe", json=submit, headers=headers)).json()["job_id"])
+        assert len(found) == 2
+
+
+async def test_what_a_sender_cannot_set(tmp_path: Path) -> None:
+    """Mass assignment: fields that are the service's own are ignored, wherever they stand."""
+    async with serving(tmp_path) as (client, parts):
+        mine = {"job_id": "x", "owner": "other", "status": "COMPLETED", "failures": 9, "options": {"a": 1}, "band": 9}
+        submit = {"request_id": "r-1", "media_url": "http://example.com/a.mp3", "language": "en", **mine}
+        job_id = (await client.post("/api/v1/transcribe", json=submit)).json()["job_id"]
+        form = {name: str(value) for name, value in mine.items()}
+        await client.post("/api/v1/upload", files={"file": WAV}, data=form)
+        async with parts.database.read() as session:
+            job = await session.get(Job, job_id)
+        assert job is not None
+        assert (job.owner, job.status, job.failures, job.options, job.band) == ("local", "PENDING", 0, {}, 2)
+
+
+async def test_pages(tmp_path: Path) -> None:
+    async with serving(tmp_path) as (client, _):
+        made = [(await upload(client)).json()["job_id"] for _ in range(7)]
+        seen: list[str] = []
+        cursor: str | None = None
+        while True:
+            query = {"limit": 3} | ({"cursor": cursor} if cursor else {})
+            page = (await client.get("/api/v1/jobs", params=query)).json()
+            seen += [job["job_id"] for job in page["jobs"]]
+            cursor = page["next_cursor"]
+            if cursor is None:
+                break
+        assert seen == made[::-1]
+        assert len((await client.get("/api/v1/jobs", params={"status": "PENDING"})).json()["jobs"]) == 7
+        assert (await client.get("/api/v1/jobs", params={"status": "COMPLETED"})).json()["jobs"] == []
+        assert (await client.get("/api/v1/jobs", params={"language": "en"})).json()["jobs"] == []
+        for bad in ({"cursor": "x"}, {"cursor": "MjAyNg=="}, {"limit": 0}, {"limit": 201}, {"status": "x"}):
+            assert (await client.get("/api/v1/jobs", params=bad)).status_code == 422, bad
+
+
+# -- how much he may ask for -------------------------------------------------------------------------------------------
+async def test_requests_a_minute(tmp_path: Path) -> None:
+    async with serving(tmp_path, rate_limit_per_minute=5) as (client, _):
+        answers = [await client.get("/api/v1/jobs") for _ in range(6)]
+        assert [answer.status_code for answer in answers] == [200] * 5 + [429]
+        assert 1 <= int(answers[-1].headers["retry-after"]) <= 60
+        assert answers[-1].json()["code"] == "RATE_LIMITED"
+        assert (await client.get("/live")).status_code == 200
+
+
+async def test_several_processes_count_together(database: Database, tmp_path: Path) -> None:
+    settings = load_settings(_env_file=None, data_dir=tmp_path, rate_limit_per_minute=20)
+    limiters = [Limiter(settings, database, shared=True) for _ in range(4)]
+    results = await asyncio.gather(*(limiters[n % 4].request("owner") for n in range(30)), return_exceptions=True)
+    refused = [error for error in results if isinstance(error, RateLimitedError)]
+    assert len(refused) == 10
+    assert all(error is None or error in refused for error in results)
+    assert all(1 <= (error.retry_after or 0) <= 60 for error in refused)
+    await limiters[0].request("somebody else")
+
+
+async def test_quotas(tmp_path: Path) -> None:
+    async with serving(tmp_path / "a", max_queued_jobs=2) as (client, _):
+        codes = [(await upload(client)).status_code for _ in range(3)]
+        assert codes == [200, 200, 429]
+    async with serving(tmp_path / "b", max_bytes_per_day=3000) as (client, _):
+        assert (await upload(client)).status_code == 200
+        refused = await upload(client)
+        assert (refused.status_code, refused.json()["code"]) == (429, "QUOTA_EXCEEDED")
+        assert 80_000 < int(refused.headers["retry-after"]) <= 86_400
+    async with serving(tmp_path / "c", max_queued_seconds=10) as (client, parts):
+        assert (await upload(client)).status_code == 200
+        async with parts.database.write() as session:
+            await session.execute(update(Job).values(audio_duration_seconds=11.0))
+        assert (await upload(client)).status_code == 429
+        left = [path for path in (Path(parts.settings.data_dir) / "objects").rglob("*") if path.is_file()]
+        assert len(left) == 1
+
+
+# -- safe on a network -------------------------------------------------------------------------------------------------
+async def test_headers_that_browsers_need(tmp_path: Path) -> None:
+    async with serving(tmp_path) as (client, _):
+        for path in ("/", "/live", "/api/v1/jobs", "/nowhere", "/docs"):
+            headers = (await client.get(path)).headers
+            assert headers["x-content-type-options"] == "nosniff"
+            assert headers["x-frame-options"] == "DENY"
+            assert ("default-src 'none'" in headers.get("content-security-policy", "")) == (path != "/docs")
+            assert "access-control-allow-origin" not in headers
+
+
+async def test_cross_origin_calls_only_where_allowed(tmp_path: Path) -> None:
+    async with serving(tmp_path, cors_origins="https://app.example") as (client, _):
+        allowed = await client.get("/live", headers={"Origin": "https://app.example"})
+        assert allowed.headers["access-control-allow-origin"] == "https://app.example"
+        other = await client.get("/live", headers={"Origin": "https://evil.example"})
+        assert "access-control-allow-origin" not in other.headers
+
+
+@pytest.mark.parametrize("stated", [True, False])
+async def test_bodies_are_small(tmp_path: Path, stated: bool) -> None:
+    big = b'{"request_id": "' + b"x" * 70_000 + b'"}'
+
+    async def pieces() -> AsyncIterator[bytes]:
+        yield big[:40_000]
+        yield big[40_000:]
+
+    async with serving(tmp_path) as (client, _):
+        headers = {"Content-Type": "application/json"}
+        answer = await client.post("/api/v1/transcribe", content=big if stated else pieces(), headers=headers)
+        assert (answer.status_code, answer.json()["code"]) == (413, "BODY_TOO_LARGE")
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("RABBITMQ_URL", {"broker": "rabbitmq", "rabbitmq_url": "amqp://guest:guest@10.0.0.1/"}),
+        ("RABBITMQ_URL", {"broker": "rabbitmq", "rabbitmq_url": "amqp://10.0.0.1/"}),
+        ("MINIO_SECRET_KEY", {"storage": "minio", "minio_access_key": "a", "minio_secret_key": "minioadmin"}),
+        ("DATABASE_URL", {"database_url": "postgresql://postgres:postgres@10.0.0.1/stt"}),
+    ],
+)
+def test_passwords_that_everybody_knows_stop_the_start(name: str, values: dict[str, str]) -> None:
+    with pytest.raises(SettingsError, match=name):
+        load_settings(_env_file=None, **values)
+    load_settings(_env_file=None, allow_default_credentials=True, **values)
+
+
+def test_the_secret_is_made_once_and_is_nobody_elses(tmp_path: Path) -> None:
+    first, second = Secret.of("", tmp_path), Secret.of("", tmp_path)
+    signature = first.sign("a", "text")
+    assert second.verify("a", "text", signature)
+    assert not second.verify("b", "text", signature)
+    assert (tmp_path / "secret.key").stat().st_mode & 0o777 == 0o600
+    assert not Secret.of("another", tmp_path).verify("a", "text", signature)
+
+
+def test_media_hosts_are_our_own_storage_by_default() -> None:
+    own = {"storage": "minio", "minio_access_key": "a", "minio_secret_key": "b", "minio_endpoint": "minio:9000"}
+    assert load_settings(_env_file=None, **own, minio_public_endpoint="s3.example").media_hosts == (
+        "minio:9000",
+        "s3.example:80",
+    )
+    assert load_settings(_env_file=None).media_hosts == ()
+    assert load_settings(_env_file=None, media_url_allowed_hosts="a.b:1").media_hosts == ("a.b:1",)
+    with pytest.raises(SettingsError, match="MEDIA_URL_ALLOWED_HOSTS"):
+        load_settings(_env_file=None, media_url_allowed_hosts="a.b")
