@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import time
 from functools import partial
 from http import HTTPStatus
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 import structlog
 
 from core.domain import keys
+from core.domain.job import JobStatus
 from core.errors import (
     DiskFullError,
     FileTooLargeError,
@@ -27,6 +29,8 @@ from repositories.models import Job
 
 log = structlog.get_logger(__name__)
 BLOCK = 1024 * 1024
+LOOK_EVERY = 5.0
+"""Seconds between two looks at whether the job is still wanted."""
 FAILED = "Failed to download audio file"
 
 
@@ -66,7 +70,7 @@ async def _fetch(context: Context, job: Job, url: str, target: Path) -> int:
     try:
         async with context.parts.media.get(url, limits) as response:
             _check(response)
-            size = await _write(response, target)
+            size = await _write(context, job, response, target)
     except Refused as error:
         raise SourceNotFoundError(f"{FAILED}: {error}") from error
     except Unreachable as error:
@@ -98,20 +102,31 @@ def _phrase(status: int) -> str:
         return ""
 
 
-async def _write(response: Response, target: Path) -> int:
+async def _write(context: Context, job: Job, response: Response, target: Path) -> int:
     """A block at a time, each in a thread: a full or slow disk must not stop the heartbeats. Returns how many bytes."""
-    size = 0
+    size, looked = 0, time.monotonic()
     with await asyncio.to_thread(target.open, "wb") as file:
         block = bytearray()
         async for piece in response.body():
             block += piece
             size += len(piece)
+            if time.monotonic() - looked > LOOK_EVERY:
+                await _still_wanted(context, job)
+                looked = time.monotonic()
             if len(block) >= BLOCK:
                 await asyncio.to_thread(file.write, bytes(block))
                 block.clear()
         await asyncio.to_thread(file.write, bytes(block))
         await asyncio.to_thread(file.flush)
     return size
+
+
+async def _still_wanted(context: Context, job: Job) -> None:
+    """A slow server must not hold a worker for a job that has been cancelled or deleted meanwhile."""
+    async with context.parts.database.read() as session:
+        found = await jobs.get(session, job.job_id)
+    if found is None or JobStatus(found.status).terminal:
+        raise SourceNotFoundError(f"{FAILED}: the job has ended")
 
 
 async def _keep(context: Context, job: Job, source: Path, size: int) -> None:

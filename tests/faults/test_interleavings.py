@@ -343,7 +343,7 @@ class Interleavings(RuleBasedStateMachine):
 @pytest.mark.timeout(600)  # passing takes half a minute; making a failing example small takes hypothesis 5 min
 def test_whatever_interleaves_every_job_ends_and_nothing_is_done_twice() -> None:
     """After each step the invariant, event numbers, commits, results and ended jobs hold; at last everything drains."""
-    how = settings(max_examples=40, stateful_step_count=50, deadline=None, print_blob=True)
+    how = settings(max_examples=25, stateful_step_count=50, deadline=None, print_blob=True)
     how = settings(how, derandomize=bool(os.environ.get("CI")), suppress_health_check=[HealthCheck.too_slow])
     with capture_logs():
         run_state_machine_as_test(Interleavings, settings=how)

@@ -1,0 +1,58 @@
+"""The running service against its own OpenAPI page: no 5xx, no undocumented answer, with and without a key.
+
+A short run; `make fuzz` makes the long one.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e import service as services
+from tests.e2e.service import ROOT, Service
+
+pytestmark = pytest.mark.timeout(600)
+KEY = "stt_0123456789abcdef_" + "s" * 40
+EXAMPLES = os.environ.get("FUZZ_EXAMPLES", "8")
+CHECKS = (
+    *("not_a_server_error", "status_code_conformance", "content_type_conformance", "response_schema_conformance"),
+    *("negative_data_rejection", "missing_required_header", "unsupported_method", "use_after_free"),
+    *("ensure_resource_availability", "ignored_auth"),
+)
+
+
+@pytest.fixture(scope="module")
+def keyed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    with services.embedded(
+        tmp_path_factory.mktemp("keyed"), API_KEY=KEY, RATE_LIMIT_PER_MINUTE="0", MAX_QUEUED_JOBS="0"
+    ) as service:
+        yield service
+
+
+def fuzz(service: Service, folder: Path, *words: str) -> None:
+    command = [
+        *(str(Path(sys.executable).with_name("schemathesis")), "run", f"{service.url}/openapi.json"),
+        *("--checks", ",".join(CHECKS), "--max-examples", EXAMPLES, "--seed", "7", "--no-color"),
+        *("--phases", "examples,coverage,fuzzing,stateful", "--continue-on-failure", "--request-timeout", "60"),
+        # an events stream goes on as long as its job does
+        *("--exclude-path", "/api/v1/jobs/{job_id}/events", "--suppress-health-check", "all"),
+        *words,
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=folder, check=False)
+    assert done.returncode == 0, done.stdout[-12_000:] + done.stderr[-2000:]
+
+
+def test_with_a_key(keyed: Service, tmp_path: Path) -> None:
+    fuzz(keyed, tmp_path, "--header", f"X-API-Key: {KEY}")
+
+
+def test_without_a_key(embedded_service: Service, tmp_path: Path) -> None:
+    fuzz(embedded_service, tmp_path, "--exclude-checks", "ignored_auth")
+
+
+__all__ = ["ROOT"]
