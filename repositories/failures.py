@@ -91,7 +91,7 @@ async def fail_job(
         return False
     statement = (
         update(Job)
-        .where(Job.job_id == job_id, Job.status.in_(OPEN))
+        .where(Job.job_id == job_id, Job.status.in_(OPEN), Job.deleted_at.is_(None))
         .values(
             status=JobStatus.FAILED,
             error_code=error.code,

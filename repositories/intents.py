@@ -36,6 +36,12 @@ async def of_link(session: AsyncSession, job_id: str) -> UploadIntent | None:
     return (await session.execute(statement)).scalar_one_or_none()
 
 
+async def keep(session: AsyncSession, key: str) -> bool:
+    """The object has found its place: drop the note; False: it has expired, so the object may be gone already."""
+    statement = delete(UploadIntent).where(UploadIntent.key == key, UploadIntent.expires_at > after())
+    return (await session.execute(statement.returning(UploadIntent.key))).first() is not None
+
+
 async def expired(session: AsyncSession, limit: int = 100) -> list[UploadIntent]:
     statement = select(UploadIntent).where(UploadIntent.expires_at <= after()).limit(limit)
     return list((await session.execute(statement)).scalars())

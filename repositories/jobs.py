@@ -74,13 +74,15 @@ async def create(session: AsyncSession, new: NewJob) -> Job:
 
 async def unfinished(session: AsyncSession, owner: str) -> int:
     """How many jobs of the owner are still open."""
-    statement = select(func.count()).select_from(Job).where(Job.owner == owner, Job.status.in_(OPEN))
+    mine = (Job.owner == owner, Job.status.in_(OPEN), Job.deleted_at.is_(None))
+    statement = select(func.count()).select_from(Job).where(*mine)
     return (await session.execute(statement)).scalar_one()
 
 
 async def queued_seconds(session: AsyncSession, owner: str) -> float:
     """Seconds of sound in the owner's unfinished jobs, as far as their lengths are known."""
-    statement = select(func.sum(Job.audio_duration_seconds)).where(Job.owner == owner, Job.status.in_(OPEN))
+    mine = (Job.owner == owner, Job.status.in_(OPEN), Job.deleted_at.is_(None))
+    statement = select(func.sum(Job.audio_duration_seconds)).where(*mine)
     return float((await session.execute(statement)).scalar_one() or 0.0)
 
 

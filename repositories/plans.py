@@ -66,7 +66,11 @@ async def store_plan(session: AsyncSession, job_id: str, plan: Plan) -> list[Rel
     ).first()
     if row is None:
         return None
-    await intents.drop(session, plan.key)
+    noted = await intents.keep(session, plan.key)
+    if plan.chunks and not noted:
+        # its working audio was collected meanwhile: whoever slept so long begins again
+        await session.rollback()
+        return None
     if none:
         return [Released(job_id, None, 0)]
     rows = [_chunk_row(job_id, plan.number, index, chunk) for index, chunk in enumerate(plan.chunks)]

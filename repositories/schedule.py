@@ -164,7 +164,16 @@ async def republish_unclaimed(
 
 
 async def release_everything(session: AsyncSession) -> None:
-    """Embedded start: nobody but this process exists, so no claim is alive and every open row is due at once."""
+    """Embedded start: nobody but this process exists, so no claim is alive and every open row is due at once.
+
+    Dead letters went with the memory they lay in, so they are due again too.
+    """
+    await session.execute(
+        update(Job)
+        .where(Job.status == JobStatus.FAILED, Job.replay_token.is_not(None), Job.deleted_at.is_(None))
+        .values(due_at=after(), updated_at=after())
+        .execution_options(synchronize_session=False)
+    )
     for row in (Job, Chunk):
         await session.execute(
             update(row)

@@ -54,6 +54,9 @@ async def stuck(session: AsyncSession, seconds: float) -> list[str]:
     """Jobs in which something runs and nothing has progressed for `seconds`."""
     chunk_runs = exists().where(Chunk.job_id == Job.job_id, Chunk.holder.is_not(None))
     statement = select(Job.job_id).where(
-        Job.status.in_(OPEN), Job.progressed_at <= after(-seconds), or_(Job.holder.is_not(None), chunk_runs)
+        Job.status.in_(OPEN),
+        Job.deleted_at.is_(None),
+        Job.progressed_at <= after(-seconds),
+        or_(Job.holder.is_not(None), chunk_runs),
     )
     return list((await session.execute(statement.limit(LIMIT))).scalars())

@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import select, update
 
 from core.database import Database, after
+from core.domain import keys
 from core.domain.job import Priority
 from core.domain.spans import SAMPLE_RATE, PlannedChunk, Span
 from repositories import claims, jobs, plans
@@ -36,10 +37,12 @@ async def new_job(database: Database, owner: str = "local", **changes: Any) -> s
         return (await jobs.create(session, jobs.NewJob(**values))).job_id
 
 
-def plan(chunks: int, number: int = 1, first_release: int = claims.FIRST_RELEASE) -> Plan:
+def plan(chunks: int, number: int = 1, first_release: int = claims.FIRST_RELEASE, job_id: str = "x") -> Plan:
     second = SAMPLE_RATE
     planned = tuple(PlannedChunk((Span(i * second, (i + 1) * second),)) for i in range(chunks))
-    return Plan(number, f"work/x/{number}.pcm", float(chunks), planned, "demo-q5_0", {}, 0.1, 0.2, first_release)
+    return Plan(
+        number, keys.working_key(job_id, number), float(chunks), planned, "demo-q5_0", {}, 0.1, 0.2, first_release
+    )
 
 
 async def planned_job(database: Database, chunks: int, *, first_release: int = 64, **changes: Any) -> str:
@@ -47,7 +50,7 @@ async def planned_job(database: Database, chunks: int, *, first_release: int = 6
     async with database.write() as session:
         assert await claims.claim_prepare(session, job_id, 0, How(WORKER, DEADLINE))
     async with database.write() as session:
-        assert await plans.store_plan(session, job_id, plan(chunks, first_release=first_release)) is not None
+        assert await plans.store_plan(session, job_id, plan(chunks, 1, first_release, job_id)) is not None
     return job_id
 
 

@@ -13,7 +13,7 @@ from core.domain.job import JobStatus
 from core.errors import ChunkTimeoutError
 from repositories import claims, failures, plans
 from repositories.claims import How
-from repositories.models import Job
+from repositories.models import Job, UploadIntent
 from tests.contract import invariants
 from tests.contract.rows import (
     DEADLINE,
@@ -86,7 +86,7 @@ async def test_prepare_is_claimed_once_and_only_without_a_plan(database: Databas
     assert taken[1].started_at is not None
     async with database.write() as session:
         assert await claims.claim_prepare(session, job_id, 0, how) is None
-        assert await plans.store_plan(session, job_id, plan(1)) is not None
+        assert await plans.store_plan(session, job_id, plan(1, job_id=job_id)) is not None
     async with database.write() as session:
         assert await claims.claim_prepare(session, job_id, 0, how) is None
 
@@ -96,7 +96,7 @@ async def test_two_prepares_make_one_plan(database: Database) -> None:
     async with database.write() as session:
         assert await plans.store_plan(session, job_id, plan(3, number=2)) is None
     row = await job(database, job_id)
-    assert (row.plan, row.chunks_total, row.working_audio_path) == (1, 2, "work/x/1.pcm")
+    assert (row.plan, row.chunks_total, row.working_audio_path) == (1, 2, f"work/{job_id}/1.pcm")
 
 
 async def test_a_chunk_is_committed_once(database: Database) -> None:
@@ -269,3 +269,14 @@ async def test_what_has_lost_several_consumers_is_only_taken_alone(database: Dat
     await commit(database, taken)
     async with database.read() as session:
         assert not await claims.is_suspect(session, job_id, 0)
+
+
+async def test_a_plan_whose_audio_was_collected_is_not_stored(database: Database) -> None:
+    job_id = await new_job(database)
+    async with database.write() as session:
+        await claims.claim_prepare(session, job_id, 0, How(WORKER, DEADLINE))
+    async with database.write() as session:
+        await session.execute(update(UploadIntent).values(expires_at=after(-1)))
+    async with database.write() as session:
+        assert await plans.store_plan(session, job_id, plan(2, job_id=job_id)) is None
+    await invariants.check(database)

@@ -18,7 +18,7 @@ from internal.consumer.context import Context
 from internal.consumer.model_choice import choose
 from internal.consumer.source import obtain
 from internal.services import publishing
-from repositories import claims, plans
+from repositories import claims, jobs, plans
 from repositories.claims import Claim
 from repositories.models import Job
 from repositories.plans import Plan
@@ -121,9 +121,20 @@ class PrepareHandler:
     async def _store(self, job: Job, plan: Plan) -> None:
         released = await self.context.transaction(lambda session, _: plans.store_plan(session, job.job_id, plan))
         if released is None:
-            log.info("another plan was first", action="plan_lost", plan=plan.number)
-            # its intent stays: where storage is away right now, the scheduler removes the object later
-            await self.context.parts.storage.delete(plan.key)
+            await self._lost(job, plan)
             return
         job.chunks_total, job.model = len(plan.chunks), plan.model
         await self.context.parts.publisher.publish([publishing.message_for(job, row) for row in released])
+
+    async def _lost(self, job: Job, plan: Plan) -> None:
+        """Another plan was first, or this very one was, in a COMMIT whose answer never came: then its audio stays.
+
+        The intent stays too: where storage is away right now, the scheduler removes the object later.
+        """
+        async with self.context.parts.database.read() as session:
+            found = await jobs.get(session, job.job_id)
+        if found is not None and found.working_audio_path == plan.key:
+            log.info("the plan was stored before", action="plan_stored_before", plan=plan.number)
+            return
+        log.info("another plan was first", action="plan_lost", plan=plan.number)
+        await self.context.parts.storage.delete(plan.key)
