@@ -38,15 +38,12 @@ WatcherOf = Annotated[Watcher, Depends(get_watcher)]
 
 async def get_owner(
     request: Request,
-    parts: PartsOf,
     key: Annotated[str | None, Security(_header)] = None,
     bearer: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)] = None,
 ) -> str:
     """Raises UnauthorizedError, RateLimitedError."""
     access: Access = request.app.state.access
-    owner = await access.owner(key or (bearer.credentials if bearer else None))
-    await parts.limiter.request(owner)
-    return owner
+    return await access.owner(key or (bearer.credentials if bearer else None))
 
 
 Owner = Annotated[str, Depends(get_owner)]

@@ -28,18 +28,24 @@ class Access:
         self._asked = float("-inf")
 
     async def owner(self, key: str | None) -> str:
-        """Whose request this is. Raises UnauthorizedError, with one text for all causes; DatabaseUnavailable."""
-        if not await self._keys_exist():
-            settings = self._parts.settings
-            if settings.loopback or settings.allow_anonymous:
-                return LOCAL
+        """Whose request this is; it is counted, unless it comes without a key from this very machine.
+
+        Raises UnauthorizedError, with one text for all causes; RateLimitedError; DatabaseUnavailable.
+        """
+        settings = self._parts.settings
+        keyed = await self._keys_exist()
+        if not keyed and not settings.loopback and not settings.allow_anonymous:
             raise UnauthorizedError
+        owner = await self._owner_of(key) if keyed else LOCAL
+        if keyed or not settings.loopback:
+            await self._parts.limiter.request(owner)
+        return owner
+
+    async def _owner_of(self, key: str | None) -> str:
         form = API_KEY.fullmatch(key or "")
         if form is None:
             raise UnauthorizedError
-        return await self._owner_of(form[1], form[2])
-
-    async def _owner_of(self, key_id: str, secret: str) -> str:
+        key_id, secret = form[1], form[2]
         async with self._parts.database.read() as session:
             found = await api_keys.valid(session, key_id)
         if found is None or not self._parts.secret.verify("api key", secret, found.secret_hash):

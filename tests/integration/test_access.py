@@ -209,7 +209,9 @@ async def test_pages(tmp_path: Path) -> None:
 # -- how much he may ask for -------------------------------------------------------------------------------------------
 async def test_requests_a_minute(tmp_path: Path) -> None:
     async with serving(tmp_path, rate_limit_per_minute=5) as (client, _):
-        answers = [await client.get("/api/v1/jobs") for _ in range(6)]
+        assert {(await client.get("/api/v1/jobs")).status_code for _ in range(6)} == {200}, "this machine's own"
+    async with serving(tmp_path, rate_limit_per_minute=5, api_key=FIRST) as (client, _):
+        answers = [await client.get("/api/v1/jobs", headers=bearing(FIRST)) for _ in range(6)]
         assert [answer.status_code for answer in answers] == [200] * 5 + [429]
         assert 1 <= int(answers[-1].headers["retry-after"]) <= 60
         assert answers[-1].json()["code"] == "RATE_LIMITED"

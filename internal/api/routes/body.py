@@ -30,9 +30,14 @@ class Body:
         self._ended = False
 
     async def pieces(self) -> AsyncIterator[bytes]:
-        async for data in self._request.stream():
-            yield data
-        self._ended = True
+        while not self._ended:
+            message = await self._request.receive()
+            if message["type"] == "http.disconnect":
+                raise ClientDisconnect
+            # known before the piece is handled: a refusal of the last one has nothing left to drain
+            self._ended = not message.get("more_body", False)
+            if data := message.get("body"):
+                yield data
 
     @contextlib.asynccontextmanager
     async def refusing(self, intake: Intake) -> AsyncIterator[None]:
