@@ -6,7 +6,7 @@ PYTHON = $(shell for name in $(CANDIDATES); do $$name -c '$(NEW_ENOUGH)' >/dev/n
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: help demo test test-fast test-faults soak run services up down migrate lint bench venv format
+.PHONY: help demo test test-fast test-faults fuzz soak run services up down migrate lint bench venv format
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -27,6 +27,9 @@ test-fast: $(VENV)/.dev ## what needs no server
 test-faults: $(VENV)/.dev ## every fault of tests/faults/README.md, on the real servers; part of `make test`
 	@bash deploy/install-test-tools.sh
 	@$(RUN) -m pytest tests/faults
+
+fuzz: $(VENV)/.dev ## the long run of schemathesis against the service's own OpenAPI page (EXAMPLES=200)
+	@FUZZ_EXAMPLES=$(or $(EXAMPLES),200) $(RUN) -m pytest tests/clients/test_schema.py
 
 soak: $(VENV)/.dev ## 15 minutes of mixed jobs, something killed every 20 s (MINUTES=15)
 	@bash deploy/install-test-tools.sh

@@ -8,12 +8,14 @@ from collections.abc import AsyncIterator
 
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
+from fastapi.routing import APIRoute
 from starlette.types import Scope
 
 from core.config import load_settings
 from internal import bootstrap
 from internal.api import errors
 from internal.api.middleware import RequestLog, SafeHeaders, SmallBodies
+from internal.api.page import describe
 from internal.api.routes import events, jobs, lifecycle, links, openai, service, transcribe, upload
 from internal.bootstrap import VERSION, Parts
 from internal.patience import Patience
@@ -21,6 +23,13 @@ from internal.services import access
 from internal.services.access import Access
 from internal.services.estimates import Estimator
 from internal.services.watching import Watcher
+
+ROOMS = (upload, transcribe, links, jobs, events, lifecycle, openai, service)
+
+
+def api_routes() -> list[APIRoute]:
+    """Every route of ours, those too that the OpenAPI page does not show."""
+    return [route for room in ROOMS for route in room.router.routes if isinstance(route, APIRoute)]
 
 
 def create_app(parts: Parts) -> FastAPI:
@@ -36,9 +45,11 @@ def create_app(parts: Parts) -> FastAPI:
     app.state.estimator = Estimator(parts.database)
     app.state.watcher = Watcher(parts.database)
     app.state.access = Access(parts)
+    app.state.api_routes = api_routes()
     errors.install(app)
-    for room in (upload, transcribe, links, jobs, events, lifecycle, openai, service):
+    for room in ROOMS:
         app.include_router(room.router)
+    describe(app)
     # the last added is the outermost
     app.add_middleware(SmallBodies, streams=streams)
     if parts.settings.cors_origins:

@@ -94,7 +94,16 @@ async def on_http_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
     code = HTTPStatus(error.status_code).name
     headers = dict(error.headers or {})
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        headers["Allow"] = ", ".join(sorted(_allowed(request)))
     return problem(request, error.status_code, code, str(error.detail), headers=headers)
+
+
+def _allowed(request: Request) -> set[str]:
+    """The methods of every route with this path: the framework names those of the first one only."""
+    path = request.url.path
+    mine = [route for route in request.app.state.api_routes if route.path_regex.match(path)]
+    return {method for route in mine for method in route.methods or ()}
 
 
 async def on_invalid(request: Request, error: Exception) -> JSONResponse:

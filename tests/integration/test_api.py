@@ -9,14 +9,13 @@ from typing import Any
 
 import httpx
 import pytest
-from fastapi.routing import APIRoute
 from sqlalchemy import select
 
 from core.config import load_settings
 from core.errors import BrokerUnavailable, DatabaseUnavailable, StorageUnavailable
 from internal import bootstrap
 from internal.api import multipart
-from internal.api.app import create_app
+from internal.api.app import api_routes, create_app
 from internal.bootstrap import Parts
 from internal.services import stats
 from migrations.run import upgrade
@@ -266,11 +265,7 @@ HIDDEN = {"/api/stt/upload", "/api/transcribe", "/api/stt/status/{job_id}", "/ap
 async def test_openapi_equals_the_routes(parts: Parts) -> None:
     app = create_app(parts)
     described = {(path, method.upper()) for path, item in app.openapi()["paths"].items() for method in item}
-    routes = set()
-    for route in app.routes:
-        for one in getattr(route, "routes", [route]):
-            if isinstance(one, APIRoute) and one.path not in HIDDEN:
-                routes |= {(one.path, method) for method in one.methods or ()}
+    routes = {(one.path, method) for one in api_routes() if one.path not in HIDDEN for method in one.methods or ()}
     assert described == routes
     assert {path for path, _ in described} == {
         *("/api/v1/upload", "/api/v1/status/{job_id}", "/api/v1/result/{job_id}", "/api/v1/download/{job_id}"),
