@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from tests.benchmarks import fairness, overhead, pipeline, silence, upload
+from tests.benchmarks import fairness, overhead, pipeline, silence, upload, words
 from tests.benchmarks.table import Row, markdown
 
 ALL = {
@@ -13,6 +13,7 @@ ALL = {
     "upload": upload.run,
     "overhead": overhead.run,
     "fairness": fairness.run,
+    "words": words.run,
 }
 
 
