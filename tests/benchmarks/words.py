@@ -8,7 +8,7 @@ from __future__ import annotations
 import ctypes
 import ctypes.util
 import statistics
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,8 @@ import numpy as np
 
 from tests.benchmarks.table import Row
 from tests.speech import MODEL, RATE, Sound, plain, sentences
-from worker.engine.whisper_cpp import padded
+from worker.engine.whisper_cpp import context_of, load, padded
+from worker.transcriber import EngineSpec, Options, Samples
 
 SENTENCES = 40
 RETRIEVE, UTF8, WORD = 1, 1, 1
@@ -76,65 +77,79 @@ class Voice:
         return Spoken(np.interp(places, np.arange(len(whole)), whole).astype(np.int16), self._starts)
 
 
-def contexts() -> Iterator[tuple[str, Any, bool]]:
-    """Name, loaded model, and whether its times are those of the alignment heads."""
-    yield "heuristics", pw.whisper_init_from_file_with_params(str(MODEL), pw.whisper_context_default_params()), False
-    parameters = pw.whisper_context_default_params()
-    parameters.dtw_token_timestamps = True
-    parameters.flash_attn = False
-    parameters.dtw_aheads_preset = pw.whisper_alignment_heads_preset.WHISPER_AHEADS_N_TOP_MOST
-    parameters.dtw_n_top = 2
-    yield "alignment heads", pw.whisper_init_from_file_with_params(str(MODEL), parameters), True
+def samples_of(sound: Sound) -> Samples:
+    return np.asarray(sound, dtype=np.float32) / np.float32(32768)
 
 
-def starts(context: Any, sound: Sound, language: str, *, heads: bool) -> tuple[str, list[float]]:
-    """What is heard, and when each of its words begins."""
-    parameters = pw.whisper_full_default_params(pw.whisper_sampling_strategy.WHISPER_SAMPLING_GREEDY)
-    parameters.language, parameters.n_threads = language, 1
-    parameters.no_context = parameters.single_segment = parameters.token_timestamps = True
-    parameters.print_progress = parameters.print_realtime = parameters.print_timestamps = False
-    samples = padded(sound.astype(np.float32) / 32768)
-    assert pw.whisper_full(context, parameters, samples, len(samples)) == 0
-    words: list[tuple[bytes, float]] = []
+def heuristics() -> Callable[[Sound, str], list[tuple[str, float]]]:
+    """Each word and its start as the engine guesses it from the tokens' probabilities."""
+    context = context_of(MODEL, aligned=False)
+
+    def hear(sound: Sound, language: str) -> list[tuple[str, float]]:
+        parameters = pw.whisper_full_default_params(pw.whisper_sampling_strategy.WHISPER_SAMPLING_GREEDY)
+        parameters.language, parameters.n_threads = language, 1
+        parameters.no_context = parameters.single_segment = parameters.token_timestamps = True
+        parameters.print_progress = parameters.print_realtime = parameters.print_timestamps = False
+        samples = padded(samples_of(sound))
+        assert pw.whisper_full(context, parameters, samples, len(samples)) == 0
+        return list(_words(context))
+
+    return hear
+
+
+def _words(context: Any) -> Iterator[tuple[str, float]]:
+    word, start = b"", 0.0
     for index in range(pw.whisper_full_n_tokens(context, 0)):
         token = pw.whisper_full_get_token_data(context, 0, index)
         if token.id >= pw.whisper_token_eot(context):
             continue
         data = pw.whisper_token_to_bytes(context, token.id)
-        if data.startswith(b" ") or not words:
-            words.append((data, (token.t_dtw if heads else token.t0) / 100))
-        else:
-            words[-1] = (words[-1][0] + data, words[-1][1])
-    return b"".join(word for word, _ in words).decode(errors="replace"), [at for _, at in words]
+        if data.startswith(b" ") and word:
+            yield word.decode(errors="replace"), start
+            word = b""
+        if not word:
+            start = token.t0 / 100
+        word += data
+    yield word.decode(errors="replace"), start
+
+
+def alignment() -> Callable[[Sound, str], list[tuple[str, float]]]:
+    """Each word and its start as our adapter tells it."""
+    engine = load(EngineSpec("whisper_cpp", MODEL))
+
+    def hear(sound: Sound, language: str) -> list[tuple[str, float]]:
+        heard = engine.transcribe(samples_of(sound), Options(language, words=True))
+        return [(word.word, word.start) for segment in heard.segments for word in segment.words]
+
+    return hear
 
 
 def run() -> list[Row]:
     voice = Voice()
-    found = {name: errors(voice, context, heads) for name, context, heads in contexts()}
+    ways = {"heuristics": heuristics(), "heads": alignment()}
     rows = []
     for language in VOICES:
-        median = {name: statistics.median(values[language]) for name, values in found.items()}
-        worst = {name: float(np.percentile(values[language], 90)) for name, values in found.items()}
+        found = {name: errors(voice, hear, language) for name, hear in ways.items()}
+        median = {name: 1000 * statistics.median(values) for name, values in found.items()}
+        worst = {name: 1000 * float(np.percentile(values, 90)) for name, values in found.items()}
         rows.append(
             Row(
-                f"error of a word's start, {language}: the engine's token heuristics, median",
-                f"{median['heuristics'] * 1000:.0f} ms",
-                f"alignment heads {median['alignment heads'] * 1000:.0f} ms; 90th percentile "
-                f"{worst['heuristics'] * 1000:.0f} and {worst['alignment heads'] * 1000:.0f} ms; "
-                f"{len(found['heuristics'][language])} words",
+                f"error of a word's start, median, {language}",
+                f"{median['heads']:.0f} ms",
+                f"the engine's token heuristics {median['heuristics']:.0f} ms; 90th percentile {worst['heads']:.0f} "
+                f"and {worst['heuristics']:.0f} ms; {len(found['heads'])} words",
                 "the smaller",
             )
         )
     return rows
 
 
-def errors(voice: Voice, context: Any, heads: bool) -> dict[str, list[float]]:
+def errors(voice: Voice, hear: Callable[[Sound, str], list[tuple[str, float]]], language: str) -> list[float]:
     """Seconds between each word's true start and the told one, where every word was heard."""
-    found: dict[str, list[float]] = {language: [] for language in VOICES}
-    for language in VOICES:
-        for text in sentences(language, SENTENCES, seed=17):
-            spoken = voice.say(text, language)
-            heard, told = starts(context, spoken.sound, language, heads=heads)
-            if plain(heard) == plain(text) and len(told) == len(spoken.starts):
-                found[language] += [abs(a - b) for a, b in zip(told, spoken.starts, strict=True)]
+    found: list[float] = []
+    for text in sentences(language, SENTENCES, seed=17):
+        spoken = voice.say(text, language)
+        heard = hear(spoken.sound, language)
+        if plain("".join(f" {word}" for word, _ in heard)) == plain(text) and len(heard) == len(spoken.starts):
+            found += [abs(told - true) for (_, told), true in zip(heard, spoken.starts, strict=True)]
     return found

@@ -125,7 +125,7 @@ def test_an_unknown_engine_is_named() -> None:
 
 def test_letters_split_across_tokens_are_joined_before_decoding() -> None:
     whole = " ổn".encode()
-    tokens = [Token(whole[:2], 0.9, 0.0, 0.1), Token(whole[2:], 0.7, 0.1, 0.2)]
+    tokens = [Token(whole[:2], 0.9, 0.1), Token(whole[2:], 0.7, 0.2)]
     assert decode(tokens) == "ổn"
     words = list(words_of(Piece(0.0, 0.2, tuple(tokens))))
     assert [(word.word, round(word.probability, 2)) for word in words] == [("ổn", 0.8)]

@@ -18,6 +18,7 @@ import _pywhispercpp as pw
 import numpy as np
 
 from core.domain.job import AUTO
+from core.domain.models import model_of_file
 from core.domain.spans import SAMPLE_RATE
 from core.domain.transcript import Segment, Word
 from core.errors import ModelMissingError, OutOfMemoryError, UnsupportedLanguageError, WhisperCrashError
@@ -30,15 +31,20 @@ SHORTEST = SAMPLE_RATE * 11 // 10
 """whisper.cpp refuses audio under a second; shorter pieces are padded with silence to this many samples."""
 WINDOW = 30 * SAMPLE_RATE
 MAGIC = 0x67676D6C
+HEADS = (
+    *("tiny.en", "tiny", "base.en", "base", "small.en", "small", "medium.en", "medium"),
+    *("large-v1", "large-v2", "large-v3-turbo", "large-v3"),
+)
+"""Models whose alignment heads whisper.cpp knows; the longer of two names first."""
+TOP_LAYERS = 3
 
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """A text token's bytes, probability, and start and end in seconds where the engine estimated them."""
+    """A text token's bytes, probability, and where it ends in seconds, 0 where the engine was not asked."""
 
     data: bytes
     probability: float
-    start: float
     end: float
 
 
@@ -56,17 +62,38 @@ class Piece:
         def at(seconds: float) -> float:
             return min(seconds + offset, longest)
 
-        tokens = tuple(replace(token, start=at(token.start), end=at(token.end)) for token in self.tokens)
+        tokens = tuple(replace(token, end=at(token.end)) for token in self.tokens)
         return Piece(at(self.start), at(self.end), tokens)
 
 
 def load(spec: EngineSpec) -> WhisperCpp:
     """Raises ModelMissingError for a file that is missing or no ggml model: whisper.cpp itself would crash later."""
     check_file(spec.model_path)
-    context = pw.whisper_init_from_file_with_params(str(spec.model_path), pw.whisper_context_default_params())
+    return WhisperCpp(spec)
+
+
+def context_of(path: Path, *, aligned: bool) -> Any:
+    """A loaded model. aligned: one that can tell when each token was said. Raises OutOfMemoryError."""
+    parameters = pw.whisper_context_default_params()
+    if aligned:
+        parameters.dtw_token_timestamps = True
+        parameters.flash_attn = False  # it keeps no attention to look at
+        parameters.dtw_aheads_preset = heads_of(path.name)
+        parameters.dtw_n_top = TOP_LAYERS
+    context = pw.whisper_init_from_file_with_params(str(path), parameters)
     if context is None:
-        raise OutOfMemoryError(f"The model {spec.model_path.name} could not be loaded.")
-    return WhisperCpp(context, spec.threads)
+        raise OutOfMemoryError(f"The model {path.name} could not be loaded.")
+    return context
+
+
+def heads_of(file_name: str) -> Any:
+    """The alignment heads that are known of Whisper's own models; of others, all heads of the last layers."""
+    stem = (model_of_file(file_name) or "").lower()
+    known = pw.whisper_alignment_heads_preset
+    for name in HEADS:
+        if stem == name or stem.startswith(f"{name}-"):
+            return getattr(known, "WHISPER_AHEADS_" + name.upper().replace("-", "_").replace(".", "_"))
+    return known.WHISPER_AHEADS_N_TOP_MOST
 
 
 def check_file(path: Path) -> None:
@@ -80,13 +107,24 @@ def check_file(path: Path) -> None:
 
 
 class WhisperCpp:
-    def __init__(self, context: Any, threads: int) -> None:
-        self._context = context
-        self._threads = threads
-        self._first_timestamp: int = pw.whisper_token_beg(context)
-        self._end_of_text: int = pw.whisper_token_eot(context)
+    """Holds one context: the plain one, or from the first call that wants words on one that can align them."""
+
+    def __init__(self, spec: EngineSpec) -> None:
+        self._path, self._threads = spec.model_path, spec.threads
+        self._aligned = False
+        self._context = context_of(self._path, aligned=False)
+        self._first_timestamp: int = pw.whisper_token_beg(self._context)
+        self._end_of_text: int = pw.whisper_token_eot(self._context)
+
+    def _prepare(self, *, aligned: bool) -> None:
+        """Aligning costs time in every call, so a model is loaded anew where the wish changes; never twice at once."""
+        if aligned != self._aligned:
+            pw.whisper_free(self._context)
+            self._context = context_of(self._path, aligned=aligned)
+            self._aligned = aligned
 
     def transcribe(self, samples: Samples, options: Options) -> Heard:
+        self._prepare(aligned=options.words)
         started = time.process_time()
         language, encodes = self._language(samples, options)
         segments: list[Segment] = []
@@ -176,7 +214,7 @@ class WhisperCpp:
                 yield (token.id - self._first_timestamp) * TICK
             elif token.id < self._end_of_text:
                 data = pw.whisper_token_to_bytes(self._context, token.id)
-                yield Token(data, float(token.p), token.t0 / 100, token.t1 / 100)
+                yield Token(data, float(token.p), max(token.t_dtw, 0) / 100)
 
 
 def decode(tokens: Sequence[Token]) -> str:
@@ -186,7 +224,11 @@ def decode(tokens: Sequence[Token]) -> str:
 
 
 def words_of(piece: Piece) -> Iterator[Word]:
-    """Group tokens into words: a leading space starts one. Times are the engine's, kept inside the segment."""
+    """Group tokens into words: a leading space starts one.
+
+    The time that the alignment heads give a token is where it ends, so a word begins where the one before it ended:
+    measured, that halves the error (`tests/benchmarks/words.py`). Times are kept inside the segment and in order.
+    """
     groups: list[list[Token]] = []
     for token in piece.tokens:
         if token.data.startswith(b" ") or not groups:
@@ -196,8 +238,7 @@ def words_of(piece: Piece) -> Iterator[Word]:
     for group in groups:
         text = decode(group)
         if text:
-            first = min(max(group[0].start, before), piece.end)
-            before = min(max(group[-1].end, first), piece.end)
+            first, before = before, min(max(group[-1].end, before), piece.end)
             probability = sum(token.probability for token in group) / len(group)
             yield Word(text, round(first, 3), round(before, 3), round(probability, 4))
 
