@@ -10,5 +10,7 @@ POSTGRES_PASSWORD=$(secret)
 RABBITMQ_PASSWORD=$(secret)
 MINIO_ACCESS_KEY=stt
 MINIO_SECRET_KEY=$(secret)
+SECRET_KEY=$(secret)
+API_KEY=stt_$(secret | cut -c1-16)_$(secret)
 EOF
-echo "Passwords are in deploy/.env"
+echo "Passwords and the first API key are in deploy/.env"

@@ -1,13 +1,14 @@
-"""`stt keys create [--owner NAME] [--name TEXT] [--days N] | list | revoke ID`."""
+"""`stt keys create [--owner NAME] [--name TEXT] [--days N] | list | revoke ID | webhook-secret [OWNER]`."""
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import re
 from collections.abc import Awaitable, Callable
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from core.errors import InfrastructureError
 from internal import bootstrap
@@ -19,9 +20,13 @@ from repositories import api_keys
 console = Console(highlight=False)
 COLUMNS = ("id", "owner", "name", "created", "expires", "revoked", "last used")
 DAY = 86_400.0
+OWNER = re.compile(r"[A-Za-z0-9._-]{1,64}")
+"""What fits into an object key: `inbox/{owner}/…`."""
 
 
 async def create(parts: Parts, words: argparse.Namespace) -> None:
+    if words.owner and not OWNER.fullmatch(words.owner):
+        raise SystemExit("An owner is 1 to 64 of A-Z, a-z, 0-9, dot, hyphen and underscore.")
     lifetime = words.days * DAY if words.days else None
     key, owner = await access.create(parts, words.owner, words.name, lifetime)
     console.print(f"key: {key}", soft_wrap=True)
@@ -33,7 +38,7 @@ async def create(parts: Parts, words: argparse.Namespace) -> None:
 async def show_all(parts: Parts, _: argparse.Namespace) -> None:
     async with parts.database.read() as session:
         found = await api_keys.everything(session)
-    table = Table(*COLUMNS)
+    table = Table(*(Column(name, no_wrap=name == "id") for name in COLUMNS))
     for key in found:
         times = (key.created_at, key.expires_at, key.revoked_at, key.last_used_at)
         table.add_row(key.key_id, key.owner, key.name or "", *(f"{at:%Y-%m-%d %H:%M}" if at else "" for at in times))
@@ -48,10 +53,15 @@ async def revoke(parts: Parts, words: argparse.Namespace) -> None:
     console.print(f"{words.id} is revoked.")
 
 
+async def webhook_secret(parts: Parts, words: argparse.Namespace) -> None:
+    console.print(parts.secret.webhook_secret(words.owner), soft_wrap=True)
+
+
 COMMANDS: dict[str, Callable[[Parts, argparse.Namespace], Awaitable[None]]] = {
     "create": create,
     "list": show_all,
     "revoke": revoke,
+    "webhook-secret": webhook_secret,
 }
 
 
@@ -64,6 +74,8 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     new.add_argument("--days", type=float, help="until it expires; by default never")
     what.add_parser("list", help="every key, without its secret")
     what.add_parser("revoke", help="end a key at once").add_argument("id", help="the part between stt_ and the next _")
+    secret = what.add_parser("webhook-secret", help="what an owner verifies his webhooks with")
+    secret.add_argument("owner", nargs="?", default=access.LOCAL, help="by default the one of calls without a key")
     for parser in what.choices.values():
         parser.set_defaults(run=run)
 
