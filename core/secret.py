@@ -8,21 +8,24 @@ import hashlib
 import hmac
 import os
 import secrets
+from functools import cached_property
 from pathlib import Path
 
 FILE = "secret.key"
 
 
 class Secret:
-    """`value` is never shown; everything else is derived from it."""
+    """SECRET_KEY, or else one made in `data_dir` when it is first needed, readable by its owner alone.
 
-    def __init__(self, value: str) -> None:
-        self._value = value.encode()
+    It is never shown; everything else is derived from it.
+    """
 
-    @classmethod
-    def of(cls, configured: str, data_dir: Path) -> Secret:
-        """SECRET_KEY, or else one made once in `data_dir`, readable by its owner alone."""
-        return cls(configured or _kept(data_dir / FILE))
+    def __init__(self, configured: str, data_dir: Path) -> None:
+        self._configured, self._file = configured, data_dir / FILE
+
+    @cached_property
+    def _value(self) -> bytes:
+        return (self._configured or _kept(self._file)).encode()
 
     def sign(self, purpose: str, text: str) -> str:
         """HMAC-SHA256 as 64 hexadecimal digits; a signature for one purpose is none for another."""

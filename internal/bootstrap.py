@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import structlog
+
 from core.config import BrokerKind, Settings, StorageKind
 from core.database import Database
 from core.messaging.memory import MemoryBroker
@@ -18,6 +20,7 @@ from core.storage.port import Storage
 from internal.services.limiting import Limiter
 from internal.services.publishing import Publisher
 
+log = structlog.get_logger(__name__)
 VERSION = "0.1.0"
 
 
@@ -47,13 +50,15 @@ def build(settings: Settings) -> Parts:
     """Make the adapters; nothing is connected yet."""
     database = Database(settings.database_url)
     broker = make_broker(settings)
+    if settings.broker is not BrokerKind.MEMORY and not settings.secret_key:
+        log.warning("SECRET_KEY is not set: keys and signatures hold on this machine only", action="own_secret")
     return Parts(
         settings=settings,
         database=database,
         broker=broker,
         storage=make_storage(settings),
         publisher=Publisher(database, broker),
-        secret=Secret.of(settings.secret_key, Path(settings.data_dir)),
+        secret=Secret(settings.secret_key, Path(settings.data_dir)),
         # a queue in memory means one process, which can count by itself
         limiter=Limiter(settings, database, shared=settings.broker is not BrokerKind.MEMORY),
         media=Outbound(settings.media_hosts),

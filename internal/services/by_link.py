@@ -37,7 +37,7 @@ class Link:
 async def promise(parts: Parts, owner: str, filename: str, wishes: Wishes, request: Remembered | None) -> Link:
     """Raises UnsupportedFormatError, QuotaExceededError, IdempotencyMismatchError; StorageUnavailable."""
     await parts.limiter.submit(owner)
-    job_id = await _known(parts, owner, request)
+    job_id = await submit.recalled(parts, owner, request) if request else None
     if job_id is None:
         job_id = str(uuid.uuid4())
         name = submit.accepted_name(filename)
@@ -50,20 +50,9 @@ async def promise(parts: Parts, owner: str, filename: str, wishes: Wishes, reque
                 if request is not None:
                     await idempotency.remember(session, owner, request, job_id, {"job_id": job_id})
         except IntegrityError:
-            job_id = await _known(parts, owner, request) or job_id
+            # the same request, twice at once: the other was faster
+            job_id = (await submit.recalled(parts, owner, request) if request else None) or job_id
     return await _link(parts, job_id, keys.upload_key(job_id, submit.display_name(filename)))
-
-
-async def _known(parts: Parts, owner: str, request: Remembered | None) -> str | None:
-    """The job_id that the same request was promised before."""
-    if request is None:
-        return None
-    async with parts.database.read() as session:
-        found = await idempotency.find(session, owner, request.key)
-    if found is None:
-        return None
-    await submit.answered_before(parts, owner, request)
-    return found.job_id
 
 
 async def _link(parts: Parts, job_id: str, key: str) -> Link:

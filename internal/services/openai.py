@@ -15,7 +15,7 @@ from repositories.models import Job
 
 ANY_MODEL = ("whisper-1", "gpt-4o-transcribe", "gpt-4o-mini-transcribe")
 """Names that OpenAI's clients send without thinking: they mean the default model."""
-PATIENCE = 3600.0
+PATIENCE = 60.0
 
 
 class JobFailed(SttError):
@@ -50,11 +50,8 @@ async def accept(parts: Parts, intake: Intake, owner: str, wishes: Wishes, field
 async def finished(parts: Parts, watcher: Watcher, job: Job) -> Job:
     """Wait until the job has ended. Raises JobFailed, ConflictError where it was deleted meanwhile."""
     async with watcher.watch(job.job_id) as watch:
-        seen = -1
-        while await watch.past(seen, PATIENCE):
-            seen = watch.seq
-            if watch.ended:
-                break
+        while not watch.ended:
+            await watch.past(watch.seq, PATIENCE)
     async with parts.database.read() as session:
         found = await jobs.get(session, job.job_id)
     if found is None:

@@ -123,15 +123,28 @@ def request_of(key: str, fields: Mapping[str, Any], file: str = "") -> Remembere
     return Remembered(key, hashlib.sha256(canonical.encode(errors="replace")).hexdigest())
 
 
-async def answered_before(parts: Parts, owner: str, request: Remembered) -> Job | None:
-    """The job that the same request made; None: it is new. Raises IdempotencyMismatchError for another request."""
+async def recalled(parts: Parts, owner: str, request: Remembered) -> str | None:
+    """The job_id that the same request was given. Raises IdempotencyMismatchError for another request."""
     async with parts.database.read() as session:
         found = await idempotency.find(session, owner, request.key)
-        if found is None:
-            return None
-        if found.request_hash != request.request_hash:
-            raise IdempotencyMismatchError
-        return await jobs.get(session, found.job_id, owner)
+    if found is None:
+        return None
+    if found.request_hash != request.request_hash:
+        raise IdempotencyMismatchError
+    return found.job_id
+
+
+async def answered_before(parts: Parts, owner: str, request: Remembered) -> Job | None:
+    """The job that the same request made; None: it is new, or its job was deleted and the key is free again."""
+    job_id = await recalled(parts, owner, request)
+    if job_id is None:
+        return None
+    async with parts.database.read() as session:
+        job = await jobs.get(session, job_id, owner)
+    if job is None:
+        async with parts.database.write() as session:
+            await idempotency.forget(session, owner, request.key)
+    return job
 
 
 async def once(

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from standardwebhooks.webhooks import Webhook
 
-from core.secret import FILE, Secret
+from core.secret import Secret
 from tests.clients.elsewhere import SAMPLE, Elsewhere
 from tests.e2e.service import Service
 from tests.servers.base import wait_until
@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.speech, pytest.mark.timeout(120)]
 
 def verifier(service: Service) -> Webhook:
     """What `stt keys create` shows the owner."""
-    secret = Secret((Path(service.environment["DATA_DIR"]) / FILE).read_text())
+    secret = Secret("", Path(service.environment["DATA_DIR"]))
     return Webhook(secret.webhook_secret("local"))
 
 

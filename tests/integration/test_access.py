@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -24,6 +27,7 @@ from internal.services.limiting import Limiter
 from migrations.run import upgrade
 from repositories import api_keys
 from repositories.models import ApiKey, Job
+from tests.e2e.service import ROOT
 
 FIRST = "stt_0123456789abcdef_" + "s" * 40
 WAV = ("a.wav", b"RIFF" + bytes(2000))
@@ -296,12 +300,12 @@ def test_passwords_that_everybody_knows_stop_the_start(name: str, values: dict[s
 
 
 def test_the_secret_is_made_once_and_is_nobody_elses(tmp_path: Path) -> None:
-    first, second = Secret.of("", tmp_path), Secret.of("", tmp_path)
+    first, second = Secret("", tmp_path), Secret("", tmp_path)
     signature = first.sign("a", "text")
     assert second.verify("a", "text", signature)
     assert not second.verify("b", "text", signature)
     assert (tmp_path / "secret.key").stat().st_mode & 0o777 == 0o600
-    assert not Secret.of("another", tmp_path).verify("a", "text", signature)
+    assert not Secret("another", tmp_path).verify("a", "text", signature)
 
 
 def test_media_hosts_are_our_own_storage_by_default() -> None:
@@ -314,3 +318,48 @@ def test_media_hosts_are_our_own_storage_by_default() -> None:
     assert load_settings(_env_file=None, media_url_allowed_hosts="a.b:1").media_hosts == ("a.b:1",)
     with pytest.raises(SettingsError, match="MEDIA_URL_ALLOWED_HOSTS"):
         load_settings(_env_file=None, media_url_allowed_hosts="a.b")
+
+
+async def test_a_key_of_a_deleted_job_is_free_again(tmp_path: Path) -> None:
+    async with serving(tmp_path) as (client, _):
+        first = await upload(client, **{"Idempotency-Key": "k"})
+        assert (await client.delete(f"/api/v1/jobs/{first.json()['job_id']}")).status_code == 204
+        second = await upload(client, **{"Idempotency-Key": "k"})
+        assert second.status_code == 200
+        assert second.json()["job_id"] != first.json()["job_id"]
+
+
+async def test_a_link_is_promised_once_per_key(tmp_path: Path) -> None:
+    async with serving(tmp_path) as (client, _):
+        headers = {"Idempotency-Key": "k"}
+        wish = {"filename": "a.wav"}
+        answers = [await client.post("/api/v1/uploads", json=wish, headers=headers) for _ in range(2)]
+        assert len({answer.json()["job_id"] for answer in answers}) == 1
+        other = await client.post("/api/v1/uploads", json={"filename": "b.wav"}, headers=headers)
+        assert (other.status_code, other.json()["code"]) == (422, "IDEMPOTENCY_MISMATCH")
+
+
+async def test_figures_of_everybody_need_a_key(tmp_path: Path) -> None:
+    async with serving(tmp_path, api_key=FIRST) as (client, _):
+        assert (await client.get("/api/v1/stats")).status_code == 401
+        assert (await client.get("/api/v1/stats", headers=bearing(FIRST))).status_code == 200
+
+
+def test_keys_by_command(tmp_path: Path) -> None:
+    def stt(*words: str) -> str:
+        call = [sys.executable, "-m", "internal.cli.main", *words]
+        environment = {**os.environ, "DATA_DIR": str(tmp_path), "COLUMNS": "200"}
+        done = subprocess.run(call, env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
+        return done.stdout + done.stderr
+
+    assert "stt migrate" in stt("keys", "list")
+    stt("migrate")
+    assert "No keys" in stt("keys", "list")
+    made = stt("keys", "create", "--owner", "crawler", "--days", "1")
+    key_id = made.split("stt_")[1].split("_")[0]
+    assert "whsec_" in made
+    assert stt("keys", "webhook-secret", "crawler").strip() in made
+    assert key_id in stt("keys", "list")
+    assert "is revoked" in stt("keys", "revoke", key_id)
+    assert "no valid key" in stt("keys", "revoke", key_id)
+    assert "An owner is" in stt("keys", "create", "--owner", "a/b")

@@ -1,4 +1,4 @@
-"""The table of faults names tests that exist."""
+"""The tables of faults and of risks name tests that exist."""
 
 from __future__ import annotations
 
@@ -9,16 +9,35 @@ from pathlib import Path
 TESTS = Path(__file__).resolve().parents[1]
 
 
-def test_every_line_names_a_test_that_exists() -> None:
-    lines = [line for line in (TESTS / "faults" / "README.md").read_text().splitlines() if re.match(r"\| \d+ \|", line)]
-    assert [int(line.split("|")[1]) for line in lines] == list(range(1, 24))
-    there = {
+def there() -> set[str]:
+    return {
         node.name
         for path in TESTS.rglob("test_*.py")
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
     }
-    for line in lines:
-        named = re.findall(r"`(test_\w+)`", line.split("|")[4])
-        assert named, line
-        assert set(named) <= there, set(named) - there
+
+
+def rows(path: Path, first: str) -> list[list[str]]:
+    """Cells of each table line whose first cell is of this form."""
+    lines = (line.strip("|").split("|") for line in path.read_text().splitlines() if line.startswith("|"))
+    return [cells for cells in lines if re.fullmatch(first, cells[0].strip())]
+
+
+def check(table: list[list[str]]) -> None:
+    for cells in table:
+        named = re.findall(r"`(test_\w+)`", cells[-1])
+        assert named, cells
+        assert set(named) <= there(), set(named) - there()
+
+
+def test_every_fault_names_a_test_that_exists() -> None:
+    table = rows(TESTS / "faults" / "README.md", r"\d+")
+    assert [int(cells[0]) for cells in table] == list(range(1, 24))
+    check(table)
+
+
+def test_every_risk_names_a_test_that_exists() -> None:
+    table = rows(TESTS.parent / "docs" / "security.md", r"API\d+")
+    assert len(table) == 10
+    check(table)

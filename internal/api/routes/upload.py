@@ -50,6 +50,9 @@ FORM = {
 async def upload(request: Request, parts: PartsOf, owner: Owner, estimator: EstimatorOf) -> Accepted:
     """Send a recording; answers at once with the `job_id` to come back with."""
     await refuse_stated(request, parts)
+    if "idempotency-key" not in request.headers:
+        # before the first byte; a repeated request may still find its job
+        await parts.limiter.submit(owner)
     body = Body(request)
     intake = Intake(parts, fingerprint="idempotency-key" in request.headers)
     async with body.refusing(intake):
