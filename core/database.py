@@ -15,7 +15,7 @@ from typing import Any
 
 from sqlalchemy import BigInteger, DateTime, Float, bindparam, event, text
 from sqlalchemy.engine import Dialect
-from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.ext.compiler import compiles
@@ -23,7 +23,7 @@ from sqlalchemy.sql.elements import ColumnElement
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
-from core.errors import DatabaseUnavailable
+from core.errors import DatabaseUnavailable, InternalError
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -124,6 +124,9 @@ async def _translated() -> AsyncIterator[None]:
         yield
     except IntegrityError:
         raise
+    except DataError as error:
+        # a value that the database does not take is nobody's outage: waiting would never help
+        raise InternalError from error
     except (DBAPIError, PoolTimeout, OSError, TimeoutError) as error:
         raise DatabaseUnavailable from error
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 from dataclasses import replace
 from pathlib import PurePosixPath
@@ -22,6 +23,7 @@ from repositories.models import Job
 
 BUCKET_SCHEME = "minio"
 INBOX = "inbox"
+REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,255}")
 
 
 async def accept(
@@ -64,7 +66,7 @@ async def find(parts: Parts, owner: str, request_id: str, *, with_text: bool = F
 
 async def get(parts: Parts, owner: str, request_id: str) -> Job:
     """With its text. Raises JobNotFoundError, also once JOB_TTL_SECONDS have passed since its end."""
-    job = await find(parts, owner, request_id, with_text=True)
+    job = await find(parts, owner, request_id, with_text=True) if REQUEST_ID.fullmatch(request_id) else None
     if job is None:
         raise JobNotFoundError(f"Job not found: {request_id[:255]}")
     return job

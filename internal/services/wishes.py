@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,6 +22,7 @@ NO_WORKER = "No worker is running; the job waits until one starts."
 MAX_URL, MAX_PROMPT, MAX_METADATA = 4096, 2000, 16_384
 FIELDS = ("language", "model", "priority", "callback_url", "metadata", "prompt", "words", "temperature")
 """Names that a submit may carry; others are ignored."""
+MODEL = re.compile(r"[A-Za-z0-9._-]{1,100}")
 _TRUE, _FALSE = ("true", "1", "yes", "on"), ("false", "0", "no", "off", "")
 
 
@@ -74,7 +76,9 @@ async def _model(parts: Parts, named: str, language: str) -> tuple[str | None, s
     have = sorted({model for worker in alive for model in worker.models})
     asked = named or parts.settings.default_model
     if not alive:
-        return asked, NO_WORKER
+        if asked and not MODEL.fullmatch(asked):
+            raise UnknownModelError(f"{asked[:50]!r} is no model's name.")
+        return asked or None, NO_WORKER
     model = resolve(asked, language, have) if asked else default_model(language, have)
     if model is None:
         raise UnknownModelError(f"No worker has the model {str(asked)[:50]!r}. There are: {', '.join(have) or 'none'}.")
@@ -85,13 +89,22 @@ async def _model(parts: Parts, named: str, language: str) -> tuple[str | None, s
 
 def _options(fields: Mapping[str, Any]) -> dict[str, Any]:
     prompt = str(fields.get("prompt") or "")
-    if len(prompt) > MAX_PROMPT or "\0" in prompt:
+    if len(prompt) > MAX_PROMPT or "\0" in prompt or not _is_text(prompt):
         raise InvalidFieldError(f"`prompt` has at most {MAX_PROMPT} characters and no zero byte.")
     options: dict[str, Any] = {"prompt": prompt} if prompt else {}
     if _truth("words", fields.get("words")):
         options["words"] = True
     temperature = _temperature(fields.get("temperature"))
     return options | ({"temperature": temperature} if temperature else {})
+
+
+def _is_text(value: str) -> bool:
+    """Half of a pair of surrogates, which JSON can spell, is no text: databases refuse it."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _truth(name: str, value: Any) -> bool:
@@ -129,7 +142,8 @@ def _metadata(value: Any) -> dict[str, Any] | None:
         return None
     try:
         data = json.loads(value) if isinstance(value, str) else value
-        text = json.dumps(data, allow_nan=False)
+        text = json.dumps(data, allow_nan=False, ensure_ascii=False)
+        text.encode()
     except (ValueError, TypeError, RecursionError):
         raise InvalidFieldError("`metadata` is not valid JSON.") from None
     if not isinstance(data, dict) or len(text) > MAX_METADATA or "\\u0000" in text:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -101,3 +103,55 @@ async def test_a_link_that_was_never_started_ends(tmp_path: Path) -> None:
 
 def objects(parts: Any) -> list[Path]:
     return [path for path in (Path(parts.settings.data_dir) / "objects").rglob("*") if path.is_file()]
+
+
+THE_END = base64.b64encode(b"9999-12-31T23:59:59-14:00 00000000-0000-4000-8000-00000000000a").decode()
+
+
+@pytest.fixture
+async def on_either(database_url: str, tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
+    """The API over each database: what one of them cannot store is no outage."""
+    async with serving(tmp_path, database_url=database_url) as (client, _):
+        yield client
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"prompt": "\ud800"},
+        {"prompt": "a\0b"},
+        {"metadata": {"a": "\ud800"}},
+        {"metadata": {"\0": 1}},
+        {"metadata": {"a": [1e400]}},
+        {"model": "\0"},
+        {"model": "x" * 101},
+        {"language": "\0"},
+        {"priority": "\ud800"},
+        {"request_id": "a\0"},
+        {"media_url": "http://example.com/\0"},
+        {"callback_url": "http://example.com/\ud800"},
+    ],
+    ids=str,
+)
+async def test_what_no_database_takes_is_refused(on_either: httpx.AsyncClient, fields: dict[str, Any]) -> None:
+    body = json.dumps({**SUBMIT, **fields}).encode()
+    answer = await on_either.post("/api/v1/transcribe", content=body, headers={"Content-Type": "application/json"})
+    assert answer.status_code == 422, answer.text
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("/api/v1/transcribe/%00", 404),
+        ("/api/v1/transcribe/%ED%A0%80", 404),
+        ("/api/v1/status/%00", 404),
+        ("/api/v1/jobs?language=%00", 422),
+        (
+            f"/api/v1/jobs?cursor={THE_END}",
+            422,
+        ),
+        ("/api/v1/uploads/%00?expires=1&signature=%00", 405),
+    ],
+)
+async def test_addresses_that_no_database_takes(on_either: httpx.AsyncClient, path: str, status: int) -> None:
+    assert (await on_either.get(path)).status_code == status

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
@@ -30,7 +30,7 @@ async def listed(
     owner: Owner,
     estimator: EstimatorOf,
     status: JobStatus | None = None,
-    language: str | None = None,
+    language: Annotated[str | None, Query(pattern="^[a-z]{2,8}$")] = None,
     limit: Annotated[int, Query(ge=1, le=MOST)] = USUAL,
     cursor: str | None = None,
 ) -> JobList:
@@ -54,7 +54,7 @@ def read_cursor(text: str) -> tuple[datetime, str]:
         before = datetime.fromisoformat(at)
         if before.tzinfo is None or not results.is_job_id(job_id):
             raise ValueError(text)
-        return before, job_id
+        return before.astimezone(UTC), job_id
     except (ValueError, UnicodeError, OverflowError):
         raise InvalidFieldError("`cursor` is not one of ours. Use the `next_cursor` of the page before.") from None
 

@@ -50,12 +50,12 @@ FORM = {
 async def upload(request: Request, parts: PartsOf, owner: Owner, estimator: EstimatorOf) -> Accepted:
     """Send a recording; answers at once with the `job_id` to come back with."""
     await refuse_stated(request, parts)
-    if "idempotency-key" not in request.headers:
-        # before the first byte; a repeated request may still find its job
-        await parts.limiter.submit(owner)
     body = Body(request)
     intake = Intake(parts, fingerprint="idempotency-key" in request.headers)
     async with body.refusing(intake):
+        if not intake.fingerprint:
+            # before the first byte is kept; a repeated request may still find its job
+            await parts.limiter.submit(owner)
         job, warning = await _receive(request, body, parts, owner, intake)
     return Accepted(
         job_id=job.job_id,

@@ -7,6 +7,8 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
+from internal.services.by_url import REQUEST_ID
+
 
 class Wanted(BaseModel):
     """What every submit may carry."""
@@ -22,7 +24,7 @@ class Wanted(BaseModel):
 
 
 class UrlSubmit(Wanted):
-    request_id: str = Field(min_length=1, max_length=255, pattern=r"^[A-Za-z0-9._:-]+$")
+    request_id: str = Field(min_length=1, max_length=255, pattern=rf"^{REQUEST_ID.pattern}$")
     media_url: str = Field(min_length=1, description="http, https, or minio://bucket/inbox/OWNER/…")
 
 
