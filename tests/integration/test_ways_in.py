@@ -11,13 +11,18 @@ from typing import Any
 
 import httpx
 import pytest
-from sqlalchemy import update
+from sqlalchemy import delete, update
 
 from core.database import after
-from core.domain.job import JobStatus
+from core.domain.job import JobStatus, Priority
 from core.errors import DatabaseUnavailable
-from repositories.models import Job, UploadIntent
+from internal.scheduler.rounds import Rounds
+from internal.services import by_url
+from internal.services.wishes import Wishes
+from repositories.models import Chunk, Job, UploadIntent
+from tests.clients.elsewhere import served
 from tests.integration.test_access import serving
+from tests.integration.test_consumer import configured, consuming, ended, made
 
 SUBMIT = {"request_id": "r-1", "media_url": "http://example.com/a.mp3?signature=secret", "language": "en"}
 
@@ -155,3 +160,50 @@ async def test_what_no_database_takes_is_refused(on_either: httpx.AsyncClient, f
 )
 async def test_addresses_that_no_database_takes(on_either: httpx.AsyncClient, path: str, status: int) -> None:
     assert (await on_either.get(path)).status_code == status
+
+
+@pytest.mark.parametrize(
+    ("path", "code", "retries"),
+    [
+        ("/endless", "FILE_TOO_LARGE", 0),
+        ("/drip", "NETWORK", 1),
+        ("/broken", "NETWORK", 1),
+        ("/status/500", "NETWORK", 1),
+    ],
+)
+async def test_servers_that_waste_our_time(tmp_path: Path, path: str, code: str, retries: int) -> None:
+    """Bounded in bytes and in seconds; what may pass by itself is tried again."""
+    with served() as elsewhere:
+        settings = configured(
+            tmp_path,
+            media_url_allowed_hosts=elsewhere.host,
+            max_upload_size_mb=2,
+            download_timeout=1,
+            max_retries=1,
+        )
+        async with made(settings) as parts, consuming(parts):
+            wishes = Wishes("en", "demo-q5_0", Priority.NORMAL)
+            job, new = await by_url.accept(parts, "local", "r-1", elsewhere.url(path), wishes, None)
+            assert new
+            end = await ended(parts, job.job_id)
+        assert (end.status, end.error_code, end.retry_count) == (JobStatus.FAILED, code, retries)
+        assert len(elsewhere.asked) == retries + 1
+        assert not objects(parts)
+
+
+async def test_what_was_fetched_is_not_fetched_again(tmp_path: Path) -> None:
+    with served() as elsewhere:
+        async with made(configured(tmp_path, media_url_allowed_hosts=elsewhere.host)) as parts:
+            wishes = Wishes("en", "demo-q5_0", Priority.NORMAL)
+            job, _ = await by_url.accept(parts, "local", "r-1", elsewhere.url("/a.mp3"), wishes, None)
+            async with consuming(parts):
+                assert (await ended(parts, job.job_id)).status == JobStatus.COMPLETED
+            async with parts.database.write() as session:
+                await session.execute(
+                    update(Job).values(status=JobStatus.PENDING, chunks_total=None, chunks_completed=0, due_at=after())
+                )
+                await session.execute(delete(Chunk))
+            async with consuming(parts):
+                await Rounds(parts).publish_due()
+                assert (await ended(parts, job.job_id)).status == JobStatus.COMPLETED
+        assert elsewhere.asked == ["/a.mp3"]
