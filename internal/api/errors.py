@@ -14,6 +14,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from core.errors import InternalError, JobNotFoundError, SttError, UnauthorizedError
+from internal.services.openai import JobFailed
 
 log = structlog.get_logger(__name__)
 OPENAI = "/v1/"
@@ -81,6 +82,9 @@ def headers_of(error: SttError) -> dict[str, str]:
     headers = {} if error.retry_after is None else {"Retry-After": str(math.ceil(error.retry_after))}
     if isinstance(error, UnauthorizedError):
         headers["WWW-Authenticate"] = "Bearer"
+    if isinstance(error, JobFailed):
+        # OpenAI's clients ask again after 409 and 5xx unless they are told not to
+        headers["x-should-retry"] = "false"
     return headers
 
 

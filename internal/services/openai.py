@@ -19,7 +19,7 @@ PATIENCE = 60.0
 
 
 class JobFailed(SttError):
-    """The job ended without a result; code, status and text are the job's own."""
+    """The job ended without a result; code, status and text are the job's own. Asking again would run it all again."""
 
     def __init__(self, job: Job, status: int) -> None:
         super().__init__(job.error_message or "Job cancelled")
@@ -32,19 +32,17 @@ async def accept(parts: Parts, intake: Intake, owner: str, wishes: Wishes, field
     request = submit.request_of("openai", fields, intake.digest.hexdigest())
     request = Remembered(f"openai {request.request_hash}", request.request_hash)
     before = await submit.answered_before(parts, owner, request)
-    if before is not None and before.status in (JobStatus.FAILED, JobStatus.CANCELLED):
-        before = None
-    if before is None:
+    if before is not None and before.status not in (JobStatus.FAILED, JobStatus.CANCELLED):
+        await intake.discard()
+        return before
+    if before is not None:
         async with parts.database.write() as session:
             await idempotency.forget(session, owner, request.key)
-        await intake.finish()
-        before, new = await submit.once(
-            parts, owner, request, lambda: submit.accept(parts, intake, owner, wishes, request)
-        )
-        if new:
-            return before
-    await intake.discard()
-    return before
+    await intake.finish()
+    job, new = await submit.once(parts, owner, request, lambda: submit.accept(parts, intake, owner, wishes, request))
+    if not new:
+        await intake.discard()
+    return job
 
 
 async def finished(parts: Parts, watcher: Watcher, job: Job) -> Job:

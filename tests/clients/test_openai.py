@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -10,6 +11,7 @@ import pytest
 
 from tests.clients.elsewhere import SAMPLE
 from tests.e2e.service import ROOT, Service
+from tests.servers.base import wait_until
 from tests.speech import encode, recording, word_error_rate
 
 pytestmark = [pytest.mark.speech, pytest.mark.timeout(180)]
@@ -96,8 +98,8 @@ async def test_async_client(embedded_service: Service) -> None:
 
 def test_a_caller_who_hangs_up_finds_his_job(service: Service, tmp_path: Path) -> None:
     """The package gives up and tries again with the same body: no second job."""
-    path = encode(recording("en", 30, seed=82)[0], tmp_path / f"{tmp_path.parent.name}.{tmp_path.name}.mp3")
-    impatient = openai.OpenAI(api_key="x", base_url=f"{service.url}/v1", timeout=0.4, max_retries=2)
+    path = encode(recording("en", 150, seed=82)[0], tmp_path / f"{tmp_path.parent.name}.{tmp_path.name}.mp3")
+    impatient = openai.OpenAI(api_key="x", base_url=f"{service.url}/v1", timeout=0.4, max_retries=1)
     with path.open("rb") as file, pytest.raises(openai.APITimeoutError):
         impatient.audio.transcriptions.create(model="whisper-1", file=file, language="en")
     patient = openai.OpenAI(api_key="x", base_url=f"{service.url}/v1")
@@ -120,3 +122,22 @@ def test_errors_have_openais_shape(client: openai.OpenAI, service: Service, tmp_
         client.audio.transcriptions.create(model="whisper-1", file=file, language="xx")
     assert language.value.param == "language"
     assert httpx.get(f"{service.url}/v1/nothing").json()["error"]["type"] == "invalid_request_error"
+
+
+def test_a_failed_recording_is_not_sent_again_by_itself(embedded_service: Service, tmp_path: Path) -> None:
+    """The package would try twice more after a conflict; a cancelled job must not come back to life."""
+    path = encode(recording("en", 60, seed=84)[0], tmp_path / f"{tmp_path.name}.mp3")
+    client = openai.OpenAI(api_key="x", base_url=f"{embedded_service.url}/v1")
+
+    def mine() -> list[dict[str, str]]:
+        listed = embedded_service.client.get("/api/v1/jobs", params={"limit": 200}).json()["jobs"]
+        return [job for job in listed if job["original_filename"] == path.name]
+
+    with ThreadPoolExecutor(1) as threads, path.open("rb") as file:
+        call = client.audio.transcriptions.create
+        answer = threads.submit(call, model="whisper-1", file=file, language="en")
+        wait_until(lambda: bool(mine()), "the job is there", 20)
+        embedded_service.client.post(f"/api/v1/jobs/{mine()[0]['job_id']}/cancel")
+        with pytest.raises(openai.ConflictError):
+            answer.result(30)
+    assert len(mine()) == 1

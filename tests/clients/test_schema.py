@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e import service as services
-from tests.e2e.service import ROOT, Service
+from tests.e2e.service import Service
 
 pytestmark = pytest.mark.timeout(3600)
 KEY = "stt_0123456789abcdef_" + "s" * 40
@@ -56,6 +56,3 @@ def test_with_a_key(keyed: Service, tmp_path: Path) -> None:
 
 def test_without_a_key(embedded_service: Service, tmp_path: Path) -> None:
     fuzz(embedded_service, tmp_path, "--exclude-checks", "ignored_auth")
-
-
-__all__ = ["ROOT"]

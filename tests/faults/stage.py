@@ -30,7 +30,7 @@ from repositories import jobs
 from repositories.claims import Released
 from repositories.models import Chunk, Job, Metric
 from tests.contract import invariants
-from tests.e2e.service import ROOT, Service
+from tests.e2e.service import Service
 from tests.servers.base import wait_until
 
 SCRIPT = Path(__file__).with_name("stoppable.py")
@@ -289,6 +289,3 @@ def stage(service: Service, folder: Path) -> Iterator[Stage]:
         made.check()
     finally:
         made.end()
-
-
-__all__ = ["ROOT", "Process", "Stage", "stage"]

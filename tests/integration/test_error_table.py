@@ -29,7 +29,7 @@ def table() -> list[type[SttError]]:
 
 
 GROUPS = (SttError, errors.WorkError, errors.InfrastructureError, errors.RequestError)
-ROWS = [error for error in table() if error not in GROUPS]
+ROWS = [error for error in table() if error not in GROUPS and error.__module__ == "core.errors"]
 
 
 def of(kind: Kind) -> list[type[SttError]]:
