@@ -26,6 +26,8 @@ from migrations.run import upgrade
 from repositories import schedule
 
 log = structlog.get_logger(__name__)
+OPEN_STREAMS = 5
+"""Seconds that event streams and uploads get at the end; their clients come back and go on."""
 
 
 class Embedded:
@@ -56,7 +58,13 @@ class Embedded:
 
     async def _serve(self, listener: socket.socket) -> None:
         # lifespan off: the parts are started and stopped here, for all three services
-        config = uvicorn.Config(create_app(self.parts), log_config=None, lifespan="off", access_log=False)
+        config = uvicorn.Config(
+            create_app(self.parts),
+            log_config=None,
+            lifespan="off",
+            access_log=False,
+            timeout_graceful_shutdown=OPEN_STREAMS,
+        )
         self._server = _Server(config)
         self._serving = asyncio.create_task(self._server.serve(sockets=[listener]), name="http server")
 

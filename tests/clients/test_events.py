@@ -11,6 +11,7 @@ import pytest
 from httpx_sse import ServerSentEvent, connect_sse
 
 from tests.clients.elsewhere import SAMPLE
+from tests.e2e import service as services
 from tests.e2e.service import Service
 from tests.speech import encode, recording
 
@@ -107,3 +108,13 @@ def test_cancelled_and_failed_are_told(service: Service, long: Path, tmp_path: P
     nonsense.write_bytes(b"no sound at all " * 500)
     failed = read(service, service.upload(nonsense))[-1]
     assert (failed.event, json.loads(failed.data)["error_code"]) == ("failed", "INVALID_AUDIO")
+
+
+def test_an_open_stream_does_not_hold_up_the_end(tmp_path: Path, long: Path) -> None:
+    """Told to stop while somebody listens."""
+    with services.embedded(tmp_path) as service:
+        job_id = service.upload(long, language="en")
+        with httpx.stream("GET", f"{service.url}/api/v1/jobs/{job_id}/events", timeout=60):
+            process = service.processes.pop("embedded")
+            process.terminate()
+            assert process.wait(60) == 0
