@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import time
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -13,6 +14,7 @@ from tests.servers.base import Server
 from tests.servers.proxy import Cut, Proxy
 from tests.speech import silence, write_wav
 
+OUTAGE = 60.0
 pytestmark = [pytest.mark.servers, pytest.mark.speech, pytest.mark.timeout(240)]
 
 
@@ -43,6 +45,10 @@ def test_database_down_for_a_minute(here: Stage, long: tuple[Path, str], databas
     assert (health.status_code, health.json()["checks"]["database"][:4]) == (503, "down")
     assert health.json()["checks"]["broker"] == "ok"
     assert here.service.client.get("/live").status_code == 200
+    over = time.monotonic() + OUTAGE
+    while time.monotonic() < over:
+        assert here.service.client.get(f"/api/v1/status/{job_id}").status_code == 503
+        time.sleep(2)
     database_server.start()
     here.wait(job_id)
     assert set(here.attempts(job_id).values()) == {1}, "what was heard before the outage is not heard again"
