@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from sqlalchemy import delete, insert, select, update
@@ -68,6 +69,6 @@ async def alive(session: AsyncSession, kind: str = CONSUMER) -> list[Worker]:
     return list((await session.execute(statement.order_by(Worker.worker_id))).scalars())
 
 
-async def models(session: AsyncSession) -> list[str]:
-    """Every model that a live consumer has, sorted."""
-    return sorted({model for worker in await alive(session) for model in worker.models})
+def models(of: Iterable[Worker]) -> list[str]:
+    """Every model that one of these has, sorted."""
+    return sorted({model for worker in of for model in worker.models})

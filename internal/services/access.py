@@ -15,6 +15,7 @@ from repositories import api_keys
 
 LOCAL = "local"
 """The owner of jobs that were submitted without a key, and of the key that API_KEY names."""
+PURPOSE = "api key"
 RECHECK = 5.0
 """Seconds for which "there are no keys" is believed."""
 
@@ -48,7 +49,7 @@ class Access:
         key_id, secret = form[1], form[2]
         async with self._parts.database.read() as session:
             found = await api_keys.valid(session, key_id)
-        if found is None or not self._parts.secret.verify("api key", secret, found.secret_hash):
+        if found is None or not self._parts.secret.verify(PURPOSE, secret, found.secret_hash):
             raise UnauthorizedError
         if found.last_used_at is None or time.time() - found.last_used_at.timestamp() > api_keys.USED_EVERY:
             async with self._parts.database.write() as session:
@@ -68,7 +69,7 @@ async def create(parts: Parts, owner: str | None, name: str | None, lifetime: fl
     key_id, secret = secrets.token_hex(8), secrets.token_urlsafe(32)
     owner = owner or key_id
     async with parts.database.write() as session:
-        await api_keys.create(session, key_id, parts.secret.sign("api key", secret), owner, name, lifetime)
+        await api_keys.create(session, key_id, parts.secret.sign(PURPOSE, secret), owner, name, lifetime)
     return f"stt_{key_id}_{secret}", owner
 
 
@@ -77,7 +78,7 @@ async def ensure_first(parts: Parts) -> None:
     form = API_KEY.fullmatch(parts.settings.api_key)
     if form is None:
         return
-    hashed = parts.secret.sign("api key", form[2])
+    hashed = parts.secret.sign(PURPOSE, form[2])
     with contextlib.suppress(IntegrityError):
         async with parts.database.write() as session:
             await api_keys.create(session, form[1], hashed, LOCAL, "API_KEY", None)

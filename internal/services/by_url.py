@@ -29,10 +29,10 @@ REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,255}")
 async def accept(
     parts: Parts, owner: str, request_id: str, media_url: str, wishes: Wishes, request: Remembered | None
 ) -> tuple[Job, bool]:
-    """The job of this request_id, and whether it is new. Raises InvalidFieldError, QuotaExceededError."""
-    before = await find(parts, owner, request_id)
-    if before is not None:
-        return before, False
+    """The job of this request_id, and whether it is new. Raises InvalidFieldError, QuotaExceededError.
+
+    Callers look with `find` first; here only somebody who was faster is noticed.
+    """
     key = source_key(parts, owner, media_url)
     await parts.limiter.submit(owner)
     new = replace(

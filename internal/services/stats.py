@@ -47,7 +47,7 @@ async def health(parts: Parts) -> Health:
         # it answers, but not to our tables: most likely nobody has run the migrations
         log.warning("the database does not know our tables", action="no_schema", reason=str(error.__cause__)[:300])
         return Health({**checks, "database": "down: no schema, run `make migrate`"}, 0, 0, 0, [])
-    models = sorted({model for worker in alive for model in worker.models})
+    models = workers.models(alive)
     return Health(checks, len(alive), counts["PENDING"], counts["PROCESSING"], models)
 
 

@@ -73,7 +73,7 @@ async def _model(parts: Parts, named: str, language: str) -> tuple[str | None, s
     """The full name of a live worker's model, and a warning."""
     async with parts.database.read() as session:
         alive = await workers.alive(session)
-    have = sorted({model for worker in alive for model in worker.models})
+    have = workers.models(alive)
     asked = named or parts.settings.default_model
     if not alive:
         if asked and not MODEL.fullmatch(asked):

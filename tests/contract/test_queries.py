@@ -81,7 +81,7 @@ async def test_workers_live_while_they_announce_themselves(database: Database) -
         await workers.announce(session, who)
         await workers.announce(session, who)
     async with database.read() as session:
-        assert await workers.models(session) == ["base", "demo"]
+        assert workers.models(await workers.alive(session)) == ["base", "demo"]
     async with database.write() as session:
         from repositories.models import Worker
 

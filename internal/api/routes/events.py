@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
@@ -25,7 +26,8 @@ STREAM: Responses = {
     200: {"content": {MEDIA: {}}, "description": "The events, until the job has ended"},
     204: {"description": "The job has ended and its reader knows"},
 }
-BIGGEST = 2**53
+NUMBER = re.compile(r"[0-9]{1,15}")
+"""What can be an event's number; anything else is from the start."""
 
 
 @router.get("/api/v1/jobs/{job_id}/events", responses=STREAM, response_class=StreamingResponse)
@@ -39,11 +41,11 @@ async def events(
 ) -> Response:
     """`progress`, `segment`, and one of `completed`, `failed`, `cancelled` at the end."""
     job = await results.find(parts, job_id, owner)
-    last = int(last_event_id) if last_event_id.isascii() and last_event_id.isdigit() else 0
-    if JobStatus(job.status).terminal and job.event_seq <= last <= BIGGEST:
+    last = int(last_event_id) if NUMBER.fullmatch(last_event_id) else 0
+    if JobStatus(job.status).terminal and job.event_seq <= last:
         # a browser's EventSource asks again after every end; this is how it is told to stop
         return Response(status_code=204)
-    lines = _lines(follow(parts, watcher, job.job_id, min(last, BIGGEST)), estimator)
+    lines = _lines(follow(parts, watcher, job.job_id, last), estimator)
     return StreamingResponse(lines, media_type=MEDIA, headers={"X-Accel-Buffering": "no"})
 
 

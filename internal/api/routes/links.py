@@ -6,7 +6,6 @@ import asyncio
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
-from fastapi.encoders import jsonable_encoder
 from starlette.requests import ClientDisconnect
 
 from core.errors import FileTooLargeError, MalformedUploadError
@@ -18,7 +17,7 @@ from internal.api.schemas.jobs import Status
 from internal.api.schemas.submit import LinkBody, LinkWanted
 from internal.bootstrap import Parts
 from internal.services import by_link, submit
-from internal.services.wishes import FIELDS, check
+from internal.services.wishes import check
 from repositories.models import UploadIntent
 
 router = APIRouter(tags=["upload"])
@@ -34,9 +33,9 @@ BYTES: dict[str, Any] = {
 async def promise(request: Request, body: LinkWanted, parts: PartsOf, owner: Owner) -> LinkBody:
     """A link that takes the recording with PUT; then POST /api/v1/jobs/{job_id}/start."""
     fields = body.model_dump()
-    wishes = await check(parts, {name: fields[name] for name in FIELDS})
+    wishes = await check(parts, fields)
     key = request.headers.get("idempotency-key")
-    remembered = None if key is None else submit.request_of(key, jsonable_encoder(fields))
+    remembered = None if key is None else submit.request_of(key, fields)
     link = await by_link.promise(parts, owner, body.filename, wishes, remembered)
     url = link.url if "://" in link.url else str(request.base_url).rstrip("/") + link.url
     return LinkBody(job_id=link.job_id, upload_url=url, expires_at=link.expires_at)

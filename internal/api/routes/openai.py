@@ -15,19 +15,19 @@ from core.errors import InvalidFieldError, SttError
 from internal.api.dependencies import Owner, PartsOf, WatcherOf
 from internal.api.multipart import read_form
 from internal.api.routes.body import Body, refuse_stated
+from internal.api.routes.responses import TEXT, Responses, form
 from internal.api.schemas import openai as shapes
 from internal.bootstrap import Parts
 from internal.services import openai, results, submit
 from internal.services.events import follow
 from internal.services.watching import Watcher
-from internal.services.wishes import FIELDS, Wishes, check
+from internal.services.wishes import Wishes, check
 from repositories import workers
 from repositories.models import Job
 
 router = APIRouter(tags=["openai"])
 FORMATS = ("json", "text", "srt", "verbose_json", "vtt")
 GRANULARITIES = "timestamp_granularities[]"
-_TEXT: dict[str, Any] = {"type": "string"}
 ERROR: dict[str, Any] = {
     "type": "object",
     "required": ["error"],
@@ -36,48 +36,35 @@ ERROR: dict[str, Any] = {
             "type": "object",
             "required": ["message", "type", "param", "code"],
             "properties": {
-                "message": _TEXT,
-                "type": _TEXT,
+                "message": TEXT,
+                "type": TEXT,
                 "param": {"type": ["string", "null"]},
                 "code": {"type": ["string", "null"]},
             },
         }
     },
 }
-REFUSALS: dict[int | str, dict[str, Any]] = {
+REFUSALS: Responses = {
     status: {"description": "OpenAI's error", "content": {"application/json": {"schema": ERROR}}}
     for status in (400, 401, 404, 408, 409, 413, 422, 429, 500, 503)
 }
-ANSWERS: dict[int | str, dict[str, Any]] = {
+ANSWERS: Responses = {
     **REFUSALS,
     200: {
         "description": "The transcript",
         "content": {kind: {} for kind in ("application/json", "text/plain", "text/vtt", "text/event-stream")},
     },
 }
-FORM = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "multipart/form-data": {
-                "schema": {
-                    "type": "object",
-                    "required": ["file", "model"],
-                    "properties": {
-                        "file": {"type": "string", "format": "binary"},
-                        "model": {**_TEXT, "description": "one of GET /v1/models; `whisper-1` is the default model"},
-                        "language": _TEXT,
-                        "prompt": _TEXT,
-                        "temperature": {"type": "number"},
-                        "response_format": {**_TEXT, "enum": list(FORMATS)},
-                        GRANULARITIES: {"type": "array", "items": {**_TEXT, "enum": ["segment", "word"]}},
-                        "stream": {"type": "boolean"},
-                    },
-                }
-            }
-        },
-    }
-}
+FORM = form(
+    ["file", "model"],
+    model={**TEXT, "description": "one of GET /v1/models; `whisper-1` is the default model"},
+    language=TEXT,
+    prompt=TEXT,
+    temperature={"type": "number"},
+    response_format={**TEXT, "enum": list(FORMATS)},
+    stream={"type": "boolean"},
+    **{GRANULARITIES: {"type": "array", "items": {**TEXT, "enum": ["segment", "word"]}}},
+)
 
 
 @router.post("/v1/audio/transcriptions", openapi_extra=FORM, responses=ANSWERS, response_class=Response)
@@ -105,11 +92,14 @@ async def _wishes(parts: Parts, fields: dict[str, str]) -> tuple[Wishes, str]:
         raise InvalidFieldError("`timestamp_granularities` are segment and word.")
     if wanted and kind != "verbose_json":
         raise InvalidFieldError("`timestamp_granularities` need response_format=verbose_json.")
-    asked = {name: fields[name] for name in FIELDS if name in fields}
-    asked["language"] = asked.get("language") or AUTO
-    if asked.get("model") in openai.ANY_MODEL:
-        del asked["model"]
-    return await check(parts, {**asked, "words": "word" in wanted}), kind
+    model = fields.get("model", "")
+    asked = {
+        **fields,
+        "language": fields.get("language") or AUTO,
+        "model": "" if model in openai.ANY_MODEL else model,
+        "words": "word" in wanted,
+    }
+    return await check(parts, asked), kind
 
 
 async def _answer(parts: Parts, job: Job, kind: str, fields: dict[str, str]) -> Response:
@@ -152,6 +142,6 @@ async def models(parts: PartsOf, _: Owner) -> dict[str, Any]:
     """Every model that a live worker has."""
     async with parts.database.read() as session:
         alive = await workers.alive(session)
-    names = sorted({model for worker in alive for model in worker.models})
+    names = workers.models(alive)
     started = min((int(worker.started_at.timestamp()) for worker in alive), default=0)
     return shapes.models(names, started)

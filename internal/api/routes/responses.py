@@ -1,4 +1,4 @@
-"""Refusals that routes document: what every one may answer, and more."""
+"""What routes document by hand: forms, and the refusals that every one may answer, and more."""
 
 from __future__ import annotations
 
@@ -7,6 +7,14 @@ from typing import Any
 from internal.api.schemas.jobs import Problem
 
 Responses = dict[int | str, dict[str, Any]]
+TEXT: dict[str, Any] = {"type": "string"}
+
+
+def form(required: list[str], **properties: dict[str, Any]) -> dict[str, Any]:
+    """A multipart form as the OpenAPI page shows it: our routes read theirs as it arrives, out of FastAPI's sight."""
+    fields = {"file": {"type": "string", "format": "binary"}, **properties}
+    schema = {"type": "object", "required": required, "properties": fields}
+    return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": schema}}}}
 
 
 def refusals(*statuses: int) -> Responses:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from fastapi import APIRouter, Request
-from fastapi.encoders import jsonable_encoder
 
 from core.domain.job import JobStatus
 from internal.api.dependencies import Owner, PartsOf
 from internal.api.routes.responses import refusals
 from internal.api.schemas.submit import Polled, UrlSubmit
 from internal.services import by_url, submit
-from internal.services.wishes import FIELDS, check
+from internal.services.wishes import check
 from repositories.models import Job
 
 router = APIRouter(tags=["transcribe"])
@@ -24,9 +23,9 @@ async def by_address(request: Request, body: UrlSubmit, parts: PartsOf, owner: O
     if before is not None:
         return polled(before)
     fields = body.model_dump()
-    wishes = await check(parts, {name: fields[name] for name in FIELDS})
+    wishes = await check(parts, fields)
     key = request.headers.get("idempotency-key")
-    remembered = None if key is None else submit.request_of(key, jsonable_encoder(fields))
+    remembered = None if key is None else submit.request_of(key, fields)
     job, new = await by_url.accept(parts, owner, body.request_id, body.media_url, wishes, remembered)
     if not new:
         return polled(await by_url.get(parts, owner, job.request_id or body.request_id))

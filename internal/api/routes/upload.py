@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from fastapi import APIRouter, Request
 
 from internal.api.dependencies import EstimatorOf, Owner, PartsOf
 from internal.api.multipart import read_form
 from internal.api.routes.body import Body, refuse_stated
-from internal.api.routes.responses import refusals
+from internal.api.routes.responses import TEXT, form, refusals
 from internal.api.schemas.jobs import Accepted
 from internal.bootstrap import Parts
 from internal.services import submit
@@ -18,30 +16,16 @@ from internal.services.wishes import FIELDS, check
 from repositories.models import Job
 
 router = APIRouter(tags=["upload"])
-_TEXT: dict[str, Any] = {"type": "string"}
-FORM = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "multipart/form-data": {
-                "schema": {
-                    "type": "object",
-                    "required": ["file"],
-                    "properties": {
-                        "file": {"type": "string", "format": "binary"},
-                        "language": {**_TEXT, "description": "`en`, `vi` or `auto`"},
-                        "model": {**_TEXT, "description": "one that GET /health lists"},
-                        "priority": {**_TEXT, "enum": ["high", "normal", "low"]},
-                        "callback_url": {**_TEXT, "description": "called when the job has ended"},
-                        "metadata": {**_TEXT, "description": "a JSON object; comes back as it is"},
-                        "prompt": {**_TEXT, "description": "names and words to expect"},
-                        "words": {"type": "boolean", "description": "also tell when each word was said"},
-                    },
-                }
-            }
-        },
-    }
-}
+FORM = form(
+    ["file"],
+    language={**TEXT, "description": "`en`, `vi` or `auto`"},
+    model={**TEXT, "description": "one that GET /health lists"},
+    priority={**TEXT, "enum": ["high", "normal", "low"]},
+    callback_url={**TEXT, "description": "called when the job has ended"},
+    metadata={**TEXT, "description": "a JSON object; comes back as it is"},
+    prompt={**TEXT, "description": "names and words to expect"},
+    words={"type": "boolean", "description": "also tell when each word was said"},
+)
 
 
 @router.post("/api/v1/upload", openapi_extra=FORM, responses=refusals(400, 408, 413, 422))
