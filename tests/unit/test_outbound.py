@@ -472,7 +472,7 @@ async def test_broken_answers_are_unreachable(answer: bytes) -> None:
 
 async def test_a_closed_port_is_unreachable() -> None:
     async with outbound(f"127.0.0.1:{(port := free_port())}") as made:
-        with pytest.raises(Unreachable) as unreachable:
+        with pytest.raises(Unreachable, match=r"^the host ") as unreachable:
             await fetched(made, f"http://127.0.0.1:{port}/")
     assert "127" not in str(unreachable.value)
 
