@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import functools
 import os
 import random
 import shutil
@@ -58,10 +57,11 @@ def _reserve(port: int) -> None:
 def launch(command: Sequence[str], **more: Any) -> subprocess.Popen[bytes]:
     """Start a program that is killed when this process ends, however that ends."""
     prefix = ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []
-    call: Callable[[], subprocess.Popen[bytes]] = functools.partial(
-        subprocess.Popen, [*prefix, *command], stdin=subprocess.DEVNULL, **more
-    )
-    return _LAUNCHER.submit(call).result()
+
+    def start() -> subprocess.Popen[bytes]:
+        return subprocess.Popen([*prefix, *command], stdin=subprocess.DEVNULL, **more)
+
+    return _LAUNCHER.submit(start).result()
 
 
 def wait_until(ready: Callable[[], bool], what: str, seconds: float = START_SECONDS) -> None:
