@@ -9,7 +9,7 @@ RUN := $(VENV)/bin/python
 JOBS ?= 6
 PYTEST = $(RUN) -m pytest -n $(JOBS)
 
-.PHONY: help demo test test-fast test-faults fuzz soak run services up down migrate lint bench venv format
+.PHONY: help demo test test-fast test-faults fuzz soak mutate run services up down migrate lint bench venv format
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -37,6 +37,9 @@ fuzz: $(VENV)/.dev ## the long run of schemathesis against the service's own Ope
 soak: $(VENV)/.dev ## 15 minutes of mixed jobs, something killed every 20 s (MINUTES=15)
 	@bash deploy/install-test-tools.sh
 	@$(RUN) -m tests.soak $(MINUTES)
+
+mutate: $(VENV)/.dev ## try the tests on a module's mutants (MODULE=worker/merger.py TESTS="tests/unit/test_merger.py" SAMPLE=100)
+	@$(RUN) -m tests.mutation "$(MODULE)" --tests "$(TESTS)" --sample $(or $(SAMPLE),0) --processes $(or $(PROCESSES),1)
 
 services: $(VENV)/.dev ## real PostgreSQL, RabbitMQ and MinIO for development, in the foreground
 	@bash deploy/install-test-tools.sh
