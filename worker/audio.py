@@ -56,7 +56,7 @@ async def _decode(
 ) -> tuple[int, str, int]:
     """Status, log and number of samples; decoded from the file's own zero where that is hours ago."""
     for rebase in (False, True):
-        call = ffmpeg.command(source.absolute(), limit=limit, cpu_seconds=cpu_seconds, rebase=rebase)
+        call = ffmpeg.command(source, limit=limit, cpu_seconds=cpu_seconds, rebase=rebase)
         async with _started(call, target.parent) as process, _reading(process) as text:
             assert process.stdout is not None
             await text.described.wait()

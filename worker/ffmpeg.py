@@ -51,7 +51,7 @@ def command(source: Path, *, limit: float, cpu_seconds: float, rebase: bool = Fa
         *(program(), "-nostdin", "-hide_banner", "-nostats", "-loglevel", "info"),
         *(() if rebase else ("-copyts",)),
         *("-protocol_whitelist", "file,pipe", "-format_whitelist", DEMUXERS, "-codec_whitelist", DECODERS),
-        *("-threads", "1", "-i", f"file:{source}"),
+        *("-threads", "1", "-i", f"file:{source.absolute()}"),
         *("-map", "0:a:0", "-vn", "-sn", "-dn", "-t", f"{limit:.3f}", "-af", timeline.filters()),
         *("-threads", "1", "-c:a", "pcm_s16le", "-f", "s16le", "pipe:1"),
     ]

@@ -91,10 +91,13 @@ async def test_too_much_time_is_an_error_of_its_own(tmp_path: Path, monkeypatch:
     play(monkeypatch, tmp_path, "import time; time.sleep(600)")
     with pytest.raises(DecodeTimeoutError):
         await run(tmp_path, deadline=1)
+    assert DecodeTimeoutError.kind is Kind.PERMANENT, "the same file takes as long on every try"
+
+
+def test_too_much_processor_time_is_the_same_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     play(monkeypatch, tmp_path, "while True: pass")
     status = subprocess.run([*ffmpeg._launcher(0), ffmpeg.program()], check=False).returncode
     assert isinstance(ffmpeg.complaint(status, "", 0), DecodeTimeoutError)
-    assert DecodeTimeoutError.kind is Kind.PERMANENT, "the same file takes as long on every try"
 
 
 def test_the_deadline_follows_the_size() -> None:

@@ -48,6 +48,12 @@ def with_timestamps(folder: Path, expression: str, name: str = "a.mkv", sound: S
     return folder / name
 
 
+def converted(source: Path) -> bytes:
+    """What ffmpeg makes of a file by itself."""
+    call = [ffmpeg.program(), "-v", "error", "-i", str(source), "-ac", "1", "-ar", str(RATE), "-f", "s16le", "pipe:1"]
+    return subprocess.run(call, check=True, capture_output=True).stdout
+
+
 async def decoded(source: Path, max_duration: float = 21_600) -> Sound:
     pcm = source.with_suffix(".pcm")
     await decode(source, pcm, max_duration=max_duration, deadline=300, on_pcm=lambda _: None)
@@ -64,7 +70,7 @@ def first_sound(sound: Sound) -> float:
 async def test_sound_that_starts_late_is_late(tmp_path: Path, ending: str, video: bool) -> None:
     source, target = write_wav(tmp_path / "sound.wav", speech()), tmp_path / f"late.{ending}"
     picture = ["-c:v", "libvpx" if ending == "webm" else "mpeg4"] if video else []
-    inputs = [*(PICTURE if video else ()), "-itsoffset", "3.99", "-i", source]
+    inputs = [*(PICTURE if video else ()), "-itsoffset", "3.99", "-i", str(source)]
     maps = ["-map", "0:v", "-map", "1:a"] if video else []
     convert(*inputs, *maps, *picture, *codec(ending), target)
     late = await decoded(target)
@@ -93,9 +99,7 @@ async def test_sound_before_the_picture_is_not_cut(tmp_path: Path) -> None:
 async def test_a_plain_recording_is_what_it_was(tmp_path: Path, ending: str) -> None:
     """The delay of an encoder is no start, and a file without timestamps has none to follow."""
     source = encode(speech(), tmp_path / f"a.{ending}")
-    call = [ffmpeg.program(), "-v", "error", "-i", source, "-ac", "1", "-ar", str(RATE), "-f", "s16le", "pipe:1"]
-    plain = subprocess.run(call, check=True, capture_output=True).stdout
-    assert (await decoded(source)).tobytes() == plain
+    assert (await decoded(source)).tobytes() == converted(source)
 
 
 @pytest.mark.parametrize("ending", ["mp3", "aac", "ogg", "opus"])
@@ -139,7 +143,7 @@ async def test_timestamps_gone_wrong_neither_add_hours_nor_take_the_sound(tmp_pa
 async def test_a_file_cut_from_a_live_stream_starts_at_its_own_beginning(tmp_path: Path) -> None:
     """Picture and sound bear the stream's time of day; the sound is 3.99 s behind the picture."""
     source = write_wav(tmp_path / "sound.wav", speech())
-    late = [*PICTURE, "-itsoffset", "3.99", "-i", source, "-map", "0:v", "-map", "1:a", "-c:v", "mpeg4"]
+    late = [*PICTURE, "-itsoffset", "3.99", "-i", str(source), "-map", "0:v", "-map", "1:a", "-c:v", "mpeg4"]
     convert(*late, "-c:a", "pcm_s16le", "-output_ts_offset", str(FAR), tmp_path / "a.mkv")
     assert first_sound(await decoded(tmp_path / "a.mkv")) == pytest.approx(3.99 + first_sound(speech()), abs=0.05)
 
