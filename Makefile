@@ -5,6 +5,9 @@ CANDIDATES := python3.13 python3.12 python3.11 python3
 PYTHON = $(shell for name in $(CANDIDATES); do $$name -c '$(NEW_ENOUGH)' >/dev/null 2>&1 && echo $$name && break; done)
 VENV := .venv
 RUN := $(VENV)/bin/python
+# tests mostly wait, so there are more workers than cores; JOBS=0 runs them one after another
+JOBS ?= 6
+PYTEST = $(RUN) -m pytest -n $(JOBS)
 
 .PHONY: help demo test test-fast test-faults fuzz soak mutate run services up down migrate lint bench venv format
 
@@ -17,16 +20,16 @@ demo: $(VENV)/.run ## transcribe the sample recordings, in one process tree, and
 run: $(VENV)/.run ## the embedded service in the foreground, http://127.0.0.1:8000
 	@$(RUN) cmd/embedded/main.py
 
-test: $(VENV)/.dev ## everything, with real PostgreSQL, RabbitMQ and MinIO
+test: $(VENV)/.dev ## everything, with real PostgreSQL, RabbitMQ and MinIO (JOBS=6 at a time)
 	@bash deploy/install-test-tools.sh
-	@$(RUN) -m pytest
+	@$(PYTEST)
 
 test-fast: $(VENV)/.dev ## what needs no server
-	@$(RUN) -m pytest -m "not servers"
+	@$(PYTEST) -m "not servers"
 
 test-faults: $(VENV)/.dev ## every fault of tests/faults/README.md, on the real servers; part of `make test`
 	@bash deploy/install-test-tools.sh
-	@$(RUN) -m pytest tests/faults
+	@$(PYTEST) tests/faults
 
 fuzz: $(VENV)/.dev ## the long run of schemathesis against the service's own OpenAPI page (EXAMPLES=200)
 	@FUZZ_EXAMPLES=$(or $(EXAMPLES),200) $(RUN) -m pytest tests/clients/test_schema.py
