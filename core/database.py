@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import BigInteger, DateTime, Float, bindparam, event, text
 from sqlalchemy.engine import Dialect
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
-from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.elements import ColumnElement
 from sqlalchemy.sql.functions import FunctionElement
@@ -25,6 +25,7 @@ from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from core.errors import DatabaseUnavailable, InternalError
 
+T = TypeVar("T")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _IMMEDIATE = "stt_immediate"
@@ -92,7 +93,8 @@ class Database:
         self.url = url
         self.sqlite = url.startswith("sqlite")
         self.engine = _sqlite_engine(url) if self.sqlite else _postgresql_engine(url, pool_size)
-        self._sessions = async_sessionmaker(self.engine, expire_on_commit=False)
+        steps = _WholeSteps if self.sqlite else AsyncSession
+        self._sessions = async_sessionmaker(self.engine, class_=steps, expire_on_commit=False)
         self._writer = asyncio.Lock()
 
     @contextlib.asynccontextmanager
@@ -116,6 +118,43 @@ class Database:
 
     async def stop(self) -> None:
         await self.engine.dispose()
+
+
+class _WholeSteps(AsyncSession):
+    """A session whose steps end before a cancellation of their caller takes effect.
+
+    SQLite's driver works in a thread that goes on when its caller is cancelled: a transaction torn off while it begins,
+    executes or rolls back would keep the write lock for as long as the process lives.
+    """
+
+    async def execute(self, *args: Any, **kwargs: Any) -> Any:
+        return await _uninterrupted(super().execute(*args, **kwargs))
+
+    async def connection(self, *args: Any, **kwargs: Any) -> AsyncConnection:
+        return await _uninterrupted(super().connection(*args, **kwargs))
+
+    async def commit(self) -> None:
+        await _uninterrupted(super().commit())
+
+    async def rollback(self) -> None:
+        await _uninterrupted(super().rollback())
+
+    async def close(self) -> None:
+        await _uninterrupted(super().close())
+
+
+async def _uninterrupted(step: Coroutine[Any, Any, T]) -> T:
+    task = asyncio.create_task(step)
+    cancelled = False
+    while not task.done():
+        try:
+            await asyncio.wait([task])
+        except asyncio.CancelledError:
+            cancelled = True
+    if cancelled:
+        task.exception()  # seen: the cancellation is what the caller gets
+        raise asyncio.CancelledError
+    return task.result()
 
 
 @contextlib.asynccontextmanager

@@ -12,7 +12,14 @@ from sqlalchemy.exc import IntegrityError
 
 from core.domain import keys
 from core.domain.job import Priority
-from core.errors import EmptyFileError, FileTooLargeError, JobNotFoundError, NothingUploadedError, UnauthorizedError
+from core.errors import (
+    EmptyFileError,
+    FileTooLargeError,
+    JobNotFoundError,
+    NothingUploadedError,
+    UnauthorizedError,
+    UploadTimeoutError,
+)
 from internal.bootstrap import Parts
 from internal.services import results, submit
 from internal.services.wishes import Wishes
@@ -94,8 +101,9 @@ async def start(parts: Parts, owner: str, job_id: str) -> Job:
         submit.new_job(job_id, owner, _wishes(stored)), original_filename=name, audio_key=intent.key, file_size=size
     )
     try:
-        return await submit.create(parts, new)
-    except IntegrityError:
+        return await submit.create(parts, new, noted=True)
+    except (IntegrityError, UploadTimeoutError):
+        # somebody else has started it
         return await results.find(parts, job_id, owner)
 
 
