@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 from collections.abc import AsyncIterator, Coroutine
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -170,6 +171,19 @@ async def _translated() -> AsyncIterator[None]:
         raise DatabaseUnavailable from error
 
 
+def _loads(text: str | bytes) -> Any:
+    """A JSON column's value; None where it is nested too deeply or has too long a number for this parser.
+
+    Such a value was stored by a more generous one; the rest of its row stays readable.
+    """
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        raise
+    except (RecursionError, ValueError):
+        return None
+
+
 def _postgresql_engine(url: str, pool_size: int) -> AsyncEngine:
     return create_async_engine(
         url,
@@ -177,6 +191,7 @@ def _postgresql_engine(url: str, pool_size: int) -> AsyncEngine:
         max_overflow=pool_size,
         pool_timeout=10,
         pool_pre_ping=True,
+        json_deserializer=_loads,
         connect_args={"timeout": 5, "command_timeout": 30},
     )
 
@@ -185,7 +200,7 @@ def _sqlite_engine(url: str) -> AsyncEngine:
     path = url.partition(":///")[2]
     if path and path != ":memory:":
         Path(path).parent.mkdir(parents=True, exist_ok=True)
-    engine = create_async_engine(url)
+    engine = create_async_engine(url, json_deserializer=_loads)
 
     @event.listens_for(engine.sync_engine, "connect")
     def _on_connect(connection: Any, _record: Any) -> None:

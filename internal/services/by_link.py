@@ -14,7 +14,6 @@ from core.domain import keys
 from core.domain.job import Priority
 from core.errors import (
     EmptyFileError,
-    FileTooLargeError,
     JobNotFoundError,
     NothingUploadedError,
     UnauthorizedError,
@@ -80,7 +79,7 @@ async def intake_of(parts: Parts, job_id: str, expires: int, signature: str) -> 
     async with parts.database.read() as session:
         found = await intents.of_link(session, job_id)
     if found is None:
-        raise JobNotFoundError(f"Job not found: {job_id[:100]}")
+        raise JobNotFoundError("Job not found: {value}", value=job_id[:100])
     return found
 
 
@@ -117,7 +116,7 @@ async def _size(parts: Parts, key: str) -> int:
         raise NothingUploadedError
     if found.size > parts.settings.max_upload_bytes:
         await parts.storage.delete_prefix(key)
-        raise FileTooLargeError(submit.too_large(parts))
+        raise submit.too_large(parts)
     if found.size == 0:
         raise EmptyFileError
     return found.size

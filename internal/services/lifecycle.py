@@ -19,7 +19,7 @@ async def cancel(parts: Parts, job_id: str, owner: str) -> Job:
     job = await results.find(parts, job_id, owner)
     async with parts.database.write() as session:
         if not await failures.cancel_job(session, job.job_id, owner, parts.settings.failure_ttl):
-            raise ConflictError(f"The job has ended ({job.status}); there is nothing to cancel.")
+            raise ConflictError("The job has ended ({status}); there is nothing to cancel.", status=str(job.status))
         changed = await jobs.get(session, job.job_id)
     log.info("job cancelled", action="job_cancelled", job_id=job.job_id)
     return changed or job
@@ -31,7 +31,9 @@ async def retry(parts: Parts, job_id: str, owner: str) -> Job:
     async with parts.database.write() as session:
         released = await failures.retry_job(session, job.job_id, owner)
         if released is None:
-            raise ConflictError(f"Only a FAILED or CANCELLED job can be retried; this one is {job.status}.")
+            raise ConflictError(
+                "Only a FAILED or CANCELLED job can be retried; this one is {status}.", status=str(job.status)
+            )
         changed = await jobs.get(session, job.job_id)
     log.info("job reopened", action="job_retried", job_id=job.job_id, rows=len(released))
     if changed is not None:
@@ -56,7 +58,7 @@ async def delete(parts: Parts, job_id: str, owner: str) -> None:
     job = await results.find(parts, job_id, owner)
     async with parts.database.write() as session:
         if not await deletion.mark_deleted(session, job.job_id, owner):
-            raise JobNotFoundError(f"Job not found: {job_id[:100]}")
+            raise JobNotFoundError("Job not found: {value}", value=job_id[:100])
     try:
         await remove_objects(parts, job.job_id)
     except InfrastructureError as error:

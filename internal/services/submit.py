@@ -75,7 +75,7 @@ class Intake:
         assert self._upload is not None
         self.size += len(data)
         if self.size > self.parts.settings.max_upload_bytes:
-            raise FileTooLargeError(too_large(self.parts))
+            raise too_large(self.parts)
         if self.fingerprint:
             self.digest.update(data)
         await self._upload.write(data)
@@ -111,15 +111,20 @@ class Intake:
             log.warning("upload left to the scheduler to collect", action="discard_delayed", code=error.code)
 
 
-def too_large(parts: Parts) -> str:
-    return f"The file is larger than {parts.settings.max_upload_size_mb} MB. Use a smaller or more compressed one."
+def too_large(parts: Parts) -> FileTooLargeError:
+    return FileTooLargeError(
+        "The file is larger than {limit} MB. Use a smaller or more compressed one.",
+        limit=parts.settings.max_upload_size_mb,
+    )
 
 
 def accepted_name(filename: str) -> str:
     """The name as it is shown. Raises UnsupportedFormatError for an ending that is not in the list."""
     name = display_name(filename)
     if PurePosixPath(name.lower()).suffix not in ACCEPTED:
-        raise UnsupportedFormatError(f"The format of {name!r} is not supported. Try {', '.join(ACCEPTED)}.")
+        raise UnsupportedFormatError(
+            "The format of {value} is not supported. Try {allowed}.", value=repr(name), allowed=", ".join(ACCEPTED)
+        )
     return name
 
 
@@ -132,7 +137,9 @@ def display_name(filename: str) -> str:
 def request_of(key: str, fields: Mapping[str, Any], file: str = "") -> Remembered:
     """What a repeated request is recognised by. file: what tells the recording. Raises InvalidFieldError."""
     if not 1 <= len(key) <= MAX_NAME or not key.isprintable():
-        raise InvalidFieldError(f"`Idempotency-Key` has 1 to {MAX_NAME} printable characters.")
+        raise InvalidFieldError(
+            "Idempotency-Key", "`Idempotency-Key` has 1 to {limit} printable characters.", limit=MAX_NAME
+        )
     canonical = json.dumps([dict(fields), file], sort_keys=True, default=str)
     return Remembered(key, hashlib.sha256(canonical.encode(errors="replace")).hexdigest())
 
