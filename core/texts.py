@@ -137,6 +137,12 @@ TEXTS = {
         "Công việc không có callback_url hoặc chưa kết thúc: không có gì để gửi."
     ),
     "The result file is gone from storage.": "Tệp kết quả không còn trong kho lưu trữ.",
+    "The result file was damaged in storage. Submit the recording again.": (
+        "Tệp kết quả trong kho lưu trữ đã bị hỏng. Hãy gửi lại bản ghi âm."
+    ),
+    "The stored recording is not as long as the one that was sent. Upload it again.": (
+        "Bản ghi âm trong kho lưu trữ không dài bằng bản đã gửi. Hãy tải lên lại."
+    ),
     # limits
     "More than {limit} requests a minute. Wait {seconds} s.": "Hơn {limit} yêu cầu mỗi phút. Hãy chờ {seconds} giây.",
     "{count} jobs are unfinished, as many as allowed.": "Có {count} công việc chưa xong, đã đến giới hạn.",

@@ -1,6 +1,6 @@
 """A failure keeps the values of its message, so that it is put into words in the language of its reader.
 
-Revision: 0003
+Revision: 0004
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from sqlalchemy.dialects import postgresql
 
 Json = sa.JSON().with_variant(postgresql.JSONB(), "postgresql")
 
-revision = "0003"
-down_revision = "0002"
+revision = "0004"
+down_revision = "0003"
 branch_labels = None
 depends_on = None
 
