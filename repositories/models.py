@@ -238,11 +238,13 @@ class WebhookDelivery(Claimable, Base):
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.job_id", ondelete="CASCADE"))
     url: Mapped[str] = mapped_column(Text)
     host: Mapped[str] = mapped_column(String(255))
+    owner: Mapped[str] = mapped_column(String(100), default="", server_default="")
     event_type: Mapped[str] = mapped_column(String(64))
     payload: Mapped[dict[str, Any]] = mapped_column(Json)
     status: Mapped[str] = mapped_column(String(16), default=JobStatus.PENDING)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     delivered_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    asked_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
 
     __table_args__ = (
         Index("ix_webhook_deliveries_job_id", "job_id"),
