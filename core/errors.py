@@ -75,6 +75,12 @@ class AudioTooLongError(SttError):
     vi = "Bản ghi âm dài hơn giới hạn. Hãy cắt thành các bản ngắn hơn."
 
 
+class DecodeTimeoutError(SttError):
+    code, http_status = "DECODE_TIMEOUT", 422
+    en = "The recording takes too long to decode. Export it again as .mp3, .wav or .m4a."
+    vi = "Giải mã bản ghi âm mất quá nhiều thời gian. Hãy xuất lại dưới dạng .mp3, .wav hoặc .m4a."
+
+
 class SourceNotFoundError(SttError):
     code, http_status = "SOURCE_NOT_FOUND", 422
     en = "The recording is not where it should be. Upload it again."
