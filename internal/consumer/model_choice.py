@@ -70,14 +70,12 @@ async def hand_back(context: Context, claim: Claim, job: Job) -> None:
     missing = await context.transaction(work)
     log.warning("no such model file here", action="model_missing", model=job.model, seconds_nowhere=missing)
     if missing is not None and missing >= settings.model_wait:
-        raise ModelMissingError(reason(job))
+        raise ModelMissingError(
+            "No worker has {name}. Put it back and retry the job, or submit it with a model that GET /health lists.",
+            name=file_name(job.model) if job.model else "a model file",
+        )
 
 
 def delay(claims: int, longest: float) -> float:
     """Seconds before the next offer of a row that has been claimed so often, with jitter."""
     return min(FIRST_DELAY * GROWTH ** min(claims, 20), longest) * random.uniform(0.8, 1.2)
-
-
-def reason(job: Job) -> str:
-    name = file_name(job.model) if job.model else "a model file"
-    return f"No worker has {name}. Put it back and retry the job, or submit it with a model that GET /health lists."

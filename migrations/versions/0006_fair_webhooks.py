@@ -1,6 +1,6 @@
 """Whose each webhook delivery is, and when it was last asked for by hand.
 
-Revision: 0005
+Revision: 0006
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from alembic import op
 
 from core.database import UtcDateTime
 
-revision = "0005"
-down_revision = "0004"
+revision = "0006"
+down_revision = "0005"
 branch_labels = None
 depends_on = None
 

@@ -1,6 +1,6 @@
 """The model that was asked for, since when no worker has a job's model file, and the checksums of workers' files.
 
-Revision: 0004
+Revision: 0005
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from core.database import UtcDateTime
 Json = sa.JSON().with_variant(postgresql.JSONB(), "postgresql")
 SOME = sa.text("model_missing_since IS NOT NULL")
 
-revision = "0004"
-down_revision = "0003"
+revision = "0005"
+down_revision = "0004"
 branch_labels = None
 depends_on = None
 
