@@ -1,5 +1,7 @@
 """Copying exactly the version that was looked at, on both storages."""
 
+# ruff: noqa: F811  fixtures of another file
+
 from __future__ import annotations
 
 import pytest
@@ -11,7 +13,7 @@ from tests.contract.test_storage import fresh, storage  # noqa: F401  fixtures
 TARGET = "uploads/job-1/0a/b.wav"
 
 
-async def test_a_copy_is_of_its_own(storage: AnyStorage) -> None:  # noqa: F811
+async def test_a_copy_is_of_its_own(storage: AnyStorage) -> None:
     await storage.put_bytes(KEY, b"first")
     found = await storage.stat(KEY)
     assert found is not None
@@ -23,7 +25,7 @@ async def test_a_copy_is_of_its_own(storage: AnyStorage) -> None:  # noqa: F811
 
 
 @pytest.mark.parametrize("later", [b"other", b"longer than before", None])
-async def test_another_version_is_not_copied(storage: AnyStorage, later: bytes | None) -> None:  # noqa: F811
+async def test_another_version_is_not_copied(storage: AnyStorage, later: bytes | None) -> None:
     await storage.put_bytes(KEY, b"first")
     found = await storage.stat(KEY)
     assert found is not None
@@ -36,7 +38,7 @@ async def test_another_version_is_not_copied(storage: AnyStorage, later: bytes |
     assert await storage.stat(TARGET) is None
 
 
-async def test_a_key_that_is_none(storage: AnyStorage) -> None:  # noqa: F811
+async def test_a_key_that_is_none(storage: AnyStorage) -> None:
     await storage.put_bytes(KEY, b"first")
     found = await storage.stat(KEY)
     assert found is not None

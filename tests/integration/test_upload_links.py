@@ -1,5 +1,7 @@
 """Upload links: counted, weighed, and pinned to what was weighed; on both storages."""
 
+# ruff: noqa: F811  fixtures of another file
+
 from __future__ import annotations
 
 import asyncio
@@ -22,7 +24,7 @@ FIRST, OTHER = b"RIFF" + b"1" * 100, b"RIFF" + b"2" * 200
 
 
 @pytest.fixture
-async def client(parts: Parts) -> Any:  # noqa: F811
+async def client(parts: Parts) -> Any:
     transport = httpx.ASGITransport(create_app(parts), raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as found:
         yield found
@@ -43,7 +45,7 @@ async def opened(client: httpx.AsyncClient, data: bytes | None = FIRST) -> dict[
     return link
 
 
-async def recording(parts: Parts) -> bytes:  # noqa: F811
+async def recording(parts: Parts) -> bytes:
     async with parts.database.read() as session:
         key = (await session.execute(select(Job.minio_audio_path))).scalar_one() or ""
     return await parts.storage.get_bytes(key)
@@ -51,7 +53,7 @@ async def recording(parts: Parts) -> bytes:  # noqa: F811
 
 async def test_a_link_that_is_still_valid_changes_nothing(
     client: httpx.AsyncClient,
-    parts: Parts,  # noqa: F811
+    parts: Parts,
 ) -> None:
     link = await opened(client)
     assert (await client.post(f"/api/v1/jobs/{link['job_id']}/start")).status_code == 202
@@ -85,7 +87,7 @@ async def test_a_swap_during_the_start_is_noticed(
     assert await recording(parts) == OTHER
 
 
-async def test_started_many_times_at_once_it_is_one_job(client: httpx.AsyncClient, parts: Parts) -> None:  # noqa: F811
+async def test_started_many_times_at_once_it_is_one_job(client: httpx.AsyncClient, parts: Parts) -> None:
     link = await opened(client)
     answers = await asyncio.gather(*(client.post(f"/api/v1/jobs/{link['job_id']}/start") for _ in range(6)))
     assert {answer.status_code for answer in answers} == {202}, [answer.text for answer in answers]
@@ -97,7 +99,7 @@ async def test_started_many_times_at_once_it_is_one_job(client: httpx.AsyncClien
     assert await recording(parts) == FIRST
 
 
-async def test_an_expired_link_starts_nothing_and_leaves_nothing(client: httpx.AsyncClient, parts: Parts) -> None:  # noqa: F811
+async def test_an_expired_link_starts_nothing_and_leaves_nothing(client: httpx.AsyncClient, parts: Parts) -> None:
     link = await opened(client)
     async with parts.database.write() as session:
         await session.execute(update(UploadIntent).values(expires_at=after(-1)))
@@ -107,7 +109,7 @@ async def test_an_expired_link_starts_nothing_and_leaves_nothing(client: httpx.A
 
 
 async def test_a_put_that_ends_after_the_start_is_told_so(tmp_path: Any) -> None:
-    async with serving(tmp_path) as (client, parts):  # noqa: F811
+    async with serving(tmp_path) as (client, parts):
         link = await opened(client)
         begun, go_on = asyncio.Event(), asyncio.Event()
 
