@@ -9,7 +9,14 @@ import structlog
 from internal.bootstrap import Parts
 from internal.patience import Patience
 from internal.scheduler import webhooks
-from internal.scheduler.rounds import HOUSEKEEPING_ROUND, QUEUE_ROUND, ROUND, Rounds
+from internal.scheduler.rounds import (
+    BOOST_ROUND,
+    HOUSEKEEPING_ROUND,
+    LEASE_ROUND,
+    QUEUE_ROUND,
+    ROUND,
+    Rounds,
+)
 from internal.side_tasks import SideTasks
 
 log = structlog.get_logger(__name__)
@@ -28,7 +35,8 @@ class Scheduler:
         await Patience(longest=float("inf")).run(self.parts.broker.start)
         rounds = self.rounds
         self._side_tasks.start(ROUND, rounds.publish_due, "publish due rows")
-        self._side_tasks.start(ROUND, rounds.boost_starving, "boost starving jobs")
+        self._side_tasks.start(LEASE_ROUND, rounds.release_lapsed, "release lapsed leases")
+        self._side_tasks.start(BOOST_ROUND, rounds.boost_starving, "boost starving jobs")
         self._side_tasks.start(QUEUE_ROUND, rounds.notice_purged_queues, "notice purged queues")
         self._side_tasks.start(webhooks.ROUND, partial(webhooks.deliver_due, self.parts), "deliver webhooks")
         self._side_tasks.start(HOUSEKEEPING_ROUND, rounds.housekeep, "housekeeping")

@@ -1,4 +1,4 @@
-"""Publish after commit, then tell the database. A broker that is down loses nothing: the scheduler publishes later."""
+"""Publishes wake-ups after the commit and notes that they are out. The scheduler repeats what the broker refused."""
 
 from __future__ import annotations
 
@@ -85,25 +85,34 @@ class Publisher:
     broker: Broker
 
     async def publish(self, messages: Sequence[Message]) -> bool:
-        """Publish, then push the rows' `due_at` away. Returns whether all went out; raises nothing.
+        """Publish, then put the rows' next publishes off. Returns whether all went out; raises no error.
 
-        What did not go out keeps its early `due_at`, so the scheduler publishes it.
+        What the broker refused is due again in seconds. A message that cannot be published at all does not stop the
+        others; its row keeps its `due_at`.
         """
         sent: list[Released] = []
-        try:
-            for message in messages:
-                await self.broker.publish(message)
-                sent.append(Released(message.job_id, message.chunk_index, message.failures))
-        except BrokerUnavailable as error:
-            log.warning("publish failed, left to the scheduler", action="publish_failed", reason=str(error))
-        await self._confirm(sent)
+        refused: list[Released] = []
+        for message in messages:
+            row = Released(message.job_id, message.chunk_index, message.failures)
+            try:
+                if not refused:
+                    await self.broker.publish(message)
+            except BrokerUnavailable as error:
+                log.warning("publish failed, left to the scheduler", action="publish_failed", reason=str(error))
+                refused.append(row)
+            except Exception:
+                log.exception("message cannot be published", action="publish_impossible", job_id=message.job_id)
+            else:
+                (refused if refused else sent).append(row)
+        await self._note(sent, refused)
         return len(sent) == len(messages)
 
-    async def _confirm(self, sent: Sequence[Released]) -> None:
-        if not sent:
+    async def _note(self, sent: Sequence[Released], refused: Sequence[Released]) -> None:
+        if not sent and not refused:
             return
         try:
             async with self.database.write() as session:
                 await schedule.mark_published(session, sent)
+                await schedule.postpone(session, refused, schedule.REFUSED)
         except DatabaseUnavailable as error:
             log.warning("publish not noted, it will be repeated", action="confirm_failed", reason=str(error.__cause__))
