@@ -75,6 +75,7 @@ class ClaimedChunk:
     spans: tuple[Span, ...]
     last_error: str | None
     job: Job
+    crc32: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,14 +144,14 @@ async def claim_chunk(
             _takeable(Chunk, how),
         )
         .values(status=JobStatus.PROCESSING, attempts=Chunk.attempts + 1, **_claimed(Chunk, how))
-        .returning(Chunk.claim, Chunk.failures, Chunk.lost, Chunk.plan, Chunk.spans, Chunk.error_code)
+        .returning(Chunk.claim, Chunk.failures, Chunk.lost, Chunk.plan, Chunk.spans, Chunk.error_code, Chunk.crc32)
         .execution_options(synchronize_session=False)
     )
     row = (await session.execute(statement)).first()
     if row is None:
         return None
     claim = Claim(job_id, how.worker, how.holder, row.claim, row.failures, row.lost, chunk_index)
-    return ClaimedChunk(claim, row.plan, tuple(Span(*pair) for pair in row.spans), row.error_code, job)
+    return ClaimedChunk(claim, row.plan, tuple(Span(*pair) for pair in row.spans), row.error_code, job, row.crc32)
 
 
 async def claim_prepare(session: AsyncSession, job_id: str, failures: int, how: How) -> tuple[Claim, Job] | None:
