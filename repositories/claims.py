@@ -11,7 +11,7 @@ import secrets
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, and_, func, insert, null, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from core.database import after
@@ -336,6 +336,7 @@ async def complete_job(session: AsyncSession, job_id: str, done: Finished) -> bo
             event_seq=Job.event_seq + 1,
             error_code=None,
             error_message=None,
+            error_details=null(),
             holder=None,
             due_at=None,
             updated_at=after(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -18,6 +19,8 @@ from repositories.jobs import Failure
 from repositories.models import Job
 
 log = structlog.get_logger(__name__)
+LONGEST = 5.0
+"""Seconds that one publish, or noting that it went out, may take."""
 MAX_TEXT = 1024
 """Bytes of an error message in a dead letter's header."""
 
@@ -85,25 +88,28 @@ class Publisher:
     broker: Broker
 
     async def publish(self, messages: Sequence[Message]) -> bool:
-        """Publish, then put the rows' next publishes off. Returns whether all went out; raises no error.
+        """Publish, then put the rows' next publishes off. Returns whether all went out; raises only cancellation.
 
-        What the broker refused is due again in seconds. A message that cannot be published at all does not stop the
-        others; its row keeps its `due_at`.
+        What the broker refused is due again in seconds; a message that cannot be published at all does not stop the
+        others, its row keeps its `due_at`. The work is committed already, so no fault of the broker, a refused topology
+        or a hanging publish included, may reach the caller or hold it up.
         """
         sent: list[Released] = []
         refused: list[Released] = []
         for message in messages:
             row = Released(message.job_id, message.chunk_index, message.failures)
+            if refused:
+                refused.append(row)
+                continue
             try:
-                if not refused:
+                async with asyncio.timeout(LONGEST):
                     await self.broker.publish(message)
-            except BrokerUnavailable as error:
-                log.warning("publish failed, left to the scheduler", action="publish_failed", reason=str(error))
+                sent.append(row)
+            except (BrokerUnavailable, TimeoutError) as error:
+                log.warning("publish failed, left to the scheduler", action="publish_failed", reason=repr(error))
                 refused.append(row)
             except Exception:
-                log.exception("message cannot be published", action="publish_impossible", job_id=message.job_id)
-            else:
-                (refused if refused else sent).append(row)
+                log.exception("publish failed, left to the scheduler", action="publish_failed", job_id=row.job_id)
         await self._note(sent, refused)
         return len(sent) == len(messages)
 
@@ -111,8 +117,11 @@ class Publisher:
         if not sent and not refused:
             return
         try:
-            async with self.database.write() as session:
+            async with asyncio.timeout(LONGEST), self.database.write() as session:
                 await schedule.mark_published(session, sent)
                 await schedule.postpone(session, refused, schedule.REFUSED)
-        except DatabaseUnavailable as error:
-            log.warning("publish not noted, it will be repeated", action="confirm_failed", reason=str(error.__cause__))
+        except (DatabaseUnavailable, TimeoutError) as error:
+            reason = repr(error.__cause__ or error)
+            log.warning("publish not noted, it will be repeated", action="confirm_failed", reason=reason)
+        except Exception:
+            log.exception("publish not noted, it will be repeated", action="confirm_failed")
