@@ -58,7 +58,8 @@ async def _take(
 
 
 def _open() -> ColumnElement[bool]:
-    return and_(Job.status.in_(OPEN), Job.deleted_at.is_(None))
+    """Unfinished jobs; no place in the queue would help one whose model nobody has."""
+    return and_(Job.status.in_(OPEN), Job.deleted_at.is_(None), Job.model_missing_since.is_(None))
 
 
 def _outstanding() -> ColumnElement[bool]:

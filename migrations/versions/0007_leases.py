@@ -1,6 +1,6 @@
 """Claims note when they were made; housekeeping items that keep failing are parked; ended jobs are due no more.
 
-Revision: 0005
+Revision: 0007
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from alembic import op
 
 from core.database import UtcDateTime
 
-revision = "0005"
-down_revision = "0004"
+revision = "0007"
+down_revision = "0006"
 branch_labels = None
 depends_on = None
 
