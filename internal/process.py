@@ -30,8 +30,7 @@ def settings_or_exit(process: str) -> Settings:
     except SettingsError as error:
         sys.stderr.write(f"async-stt cannot start:\n{error}\n")
         raise SystemExit(2) from None
-    level = "DEBUG" if settings.debug else settings.log_level
-    logging.configure(level, settings.log_format, settings.log_file, process)
+    logging.configure_from(settings, process)
     return settings
 
 
