@@ -310,7 +310,8 @@ class Settings(BaseSettings):
                 _check(
                     False,
                     name,
-                    "has a password that everybody knows; make another with `openssl rand -hex 24`, or ALLOW_DEFAULT_CREDENTIALS=true",
+                    "has a password that everybody knows; make another with `openssl rand -hex 24`, "
+                    "or set ALLOW_DEFAULT_CREDENTIALS=true",
                 )
         return self
 

@@ -6,13 +6,12 @@ from urllib.parse import SplitResult, parse_qs, unquote
 
 MIN_SECRET = 32
 """Characters that SECRET_KEY has at least."""
-WELL_KNOWN = frozenset(
-    """
+_LISTED = """
     admin administrator changeme change-me default demo example guest letmein minio minio123 minioadmin pass passw0rd
     password password1 password123 postgres postgresql qwerty rabbit rabbitmq root rootroot s3cr3t secret stt test
     user welcome 1234 12345 123456 12345678 123456789 1234567890
-    """.split()
-)
+"""
+WELL_KNOWN = frozenset(_LISTED.split())
 """Passwords that the servers come with, that their guides show, and that are tried first."""
 
 

@@ -11,6 +11,11 @@ import secrets
 from functools import cached_property
 from pathlib import Path
 
+import structlog
+
+from core.errors import SettingsError
+
+log = structlog.get_logger(__name__)
 FILE = "secret.key"
 
 
@@ -50,4 +55,19 @@ def _kept(file: Path) -> str:
                 out.write(secrets.token_hex(32))
             os.link(draft, file)
     draft.unlink(missing_ok=True)
+    _keep_private(file)
     return file.read_text()
+
+
+def _keep_private(file: Path) -> None:
+    """Raises SettingsError for a key that others can read, and cannot be kept from reading."""
+    mode = file.stat().st_mode & 0o777
+    if not mode & 0o077:
+        return
+    with contextlib.suppress(OSError):
+        file.chmod(0o600)
+    if file.stat().st_mode & 0o077:
+        raise SettingsError(f"SECRET_KEY: other users can read {file} ({mode:o}): chmod 600 it, or set SECRET_KEY")
+    log.warning(
+        "others could read the secret key; make a new one if they may have", action="key_was_open", mode=f"{mode:o}"
+    )

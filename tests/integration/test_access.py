@@ -41,7 +41,7 @@ async def serving(folder: Path, **settings: Any) -> AsyncIterator[tuple[httpx.As
     await parts.broker.start()
     await access.ensure_first(parts)
     transport = httpx.ASGITransport(create_app(parts), raise_app_exceptions=False)
-    async with httpx.AsyncClient(transport=transport, base_url="http://stt") as client:
+    async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8000") as client:
         yield client, parts
     await parts.stop()
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+
 from fastapi import APIRouter, Request
 
-from internal.api.dependencies import EstimatorOf, Owner, PartsOf
+from internal.api.dependencies import EstimatorOf, Owner, PartsOf, slot_for
 from internal.api.multipart import read_form
 from internal.api.routes.body import Body, refuse_stated
 from internal.api.routes.responses import TEXT, form, refusals
@@ -36,11 +38,11 @@ async def upload(request: Request, parts: PartsOf, owner: Owner, estimator: Esti
     await refuse_stated(request, parts)
     body = Body(request)
     intake = Intake(parts, fingerprint="idempotency-key" in request.headers)
-    async with body.refusing(intake):
+    async with slot_for(request, owner) as slot, body.refusing(intake):
         if not intake.fingerprint:
             # before the first byte is kept; a repeated request may still find its job
             await parts.limiter.submit(owner)
-        job, warning = await _receive(request, body, parts, owner, intake)
+        job, warning = await _receive(request, slot.pieces(body.pieces()), parts, owner, intake)
     return Accepted(
         job_id=job.job_id,
         status=job.status,
@@ -49,8 +51,10 @@ async def upload(request: Request, parts: PartsOf, owner: Owner, estimator: Esti
     )
 
 
-async def _receive(request: Request, body: Body, parts: Parts, owner: str, intake: Intake) -> tuple[Job, str | None]:
-    fields = await read_form(request.headers.get("content-type", ""), body.pieces(), intake)
+async def _receive(
+    request: Request, pieces: AsyncIterator[bytes], parts: Parts, owner: str, intake: Intake
+) -> tuple[Job, str | None]:
+    fields = await read_form(request.headers.get("content-type", ""), pieces, intake)
     wishes = await check(parts, fields)
     key = request.headers.get("idempotency-key")
     known = {name: fields.get(name, "") for name in FIELDS} | {"name": intake.filename}
