@@ -26,7 +26,10 @@ class Secret:
     """
 
     def __init__(self, configured: str, data_dir: Path) -> None:
+        """Raises SettingsError where others can read the key that was made before."""
         self._configured, self._file = configured, data_dir / FILE
+        if not configured and self._file.exists():
+            _keep_private(self._file)
 
     @cached_property
     def _value(self) -> bytes:
@@ -55,7 +58,6 @@ def _kept(file: Path) -> str:
                 out.write(secrets.token_hex(32))
             os.link(draft, file)
     draft.unlink(missing_ok=True)
-    _keep_private(file)
     return file.read_text()
 
 
