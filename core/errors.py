@@ -75,10 +75,24 @@ class AudioTooLongError(SttError):
     vi = "Bản ghi âm dài hơn giới hạn. Hãy cắt thành các bản ngắn hơn."
 
 
+class DecodeTimeoutError(SttError):
+    code, http_status = "DECODE_TIMEOUT", 422
+    en = "The recording takes too long to decode. Export it again as .mp3, .wav or .m4a."
+    vi = "Giải mã bản ghi âm mất quá nhiều thời gian. Hãy xuất lại dưới dạng .mp3, .wav hoặc .m4a."
+
+
 class SourceNotFoundError(SttError):
     code, http_status = "SOURCE_NOT_FOUND", 422
     en = "The recording is not where it should be. Upload it again."
     vi = "Không tìm thấy bản ghi âm. Hãy tải lên lại."
+
+
+class ObjectDamagedError(SttError):
+    """An object in storage is gone, shorter or other than what was written there, also when it is read again."""
+
+    code, http_status = "OBJECT_DAMAGED", 500
+    en = "The storage lost or changed a part of the job's data. Retry the job, or upload the recording again."
+    vi = "Kho lưu trữ làm mất hoặc thay đổi dữ liệu của công việc. Hãy thử lại; nếu vẫn lỗi, hãy tải tệp lên lại."
 
 
 class ModelMissingError(SttError):
@@ -288,6 +302,14 @@ class ObjectNotFound(SttError):
     code, http_status = "OBJECT_NOT_FOUND", 404
     en = "The object is not in storage."
     vi = "Không tìm thấy đối tượng trong kho lưu trữ."
+
+
+class ShortRead(SttError):
+    """A read returned other than the bytes asked for: the object is shorter than the caller's record of it."""
+
+    code, http_status = "SHORT_READ", 500
+    en = "The storage returned fewer bytes than were stored. Try again."
+    vi = "Kho lưu trữ trả về ít dữ liệu hơn đã lưu. Vui lòng thử lại."
 
 
 class SettingsError(Exception):

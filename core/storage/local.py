@@ -14,7 +14,7 @@ from io import BufferedWriter
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
-from core.errors import DiskFullError, ObjectNotFound, StorageUnavailable, TooManyUploads
+from core.errors import DiskFullError, ObjectNotFound, ShortRead, StorageUnavailable, TooManyUploads
 from core.storage.port import OCTETS, ObjectInfo, Upload, checked_key, checked_prefix
 
 T = TypeVar("T")
@@ -81,6 +81,8 @@ class LocalStorage:
         def work() -> None:
             with path.open("rb") as source:
                 _write(self.root, target, lambda file: shutil.copyfileobj(source, file, BLOCK))
+                if target.stat().st_size != os.fstat(source.fileno()).st_size:
+                    raise StorageUnavailable
 
         await self.run(work)
 
@@ -89,8 +91,13 @@ class LocalStorage:
 
         def work() -> bytes:
             with _reading(path) as file:
+                if first > os.fstat(file.fileno()).st_size:
+                    raise ShortRead
                 file.seek(first)
-                return file.read(-1 if length is None else length)
+                data = file.read(-1 if length is None else length)
+                if length is not None and len(data) != length:
+                    raise ShortRead
+                return data
 
         return await self.run(work)
 

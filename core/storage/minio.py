@@ -17,7 +17,7 @@ from minio.deleteobjects import DeleteObject
 from minio.error import MinioException, S3Error
 from urllib3.exceptions import HTTPError
 
-from core.errors import ObjectNotFound, StorageUnavailable, TooManyUploads
+from core.errors import ObjectNotFound, ShortRead, StorageUnavailable, TooManyUploads
 from core.storage.local import local_files
 from core.storage.pipe import Aborted, Pipe
 from core.storage.port import OCTETS, ObjectInfo, Upload, checked_key, checked_prefix, header_safe
@@ -102,10 +102,17 @@ class MinioStorage:
         return _MinioUpload(self, self._writers, key, header_safe(content_type))
 
     def put(self, key: str, source: Any, size: int, content_type: str) -> None:
-        """size in bytes, -1: until the source ends. One part after the other: the parallel mode leaks threads."""
+        """size in bytes, -1: until the source ends. One part after the other: the parallel mode leaks threads.
+
+        The stored size is compared afterwards, so that a server or proxy that dropped bytes is noticed now.
+        """
+        counted: Any = _Counted(source)
         self.client.put_object(
-            self.bucket, key, source, size, header_safe(content_type), part_size=PART, num_parallel_uploads=1
+            self.bucket, key, counted, size, header_safe(content_type), part_size=PART, num_parallel_uploads=1
         )
+        stored = self.client.stat_object(self.bucket, key).size
+        if stored != counted.size:
+            raise StorageUnavailable from OSError(f"{stored} of {counted.size} bytes were stored")
 
     async def put_bytes(self, key: str, data: bytes, content_type: str = OCTETS) -> None:
         checked_key(key)
@@ -130,11 +137,14 @@ class MinioStorage:
             return b""
         try:
             with self._answer(key, first, length or 0) as response:
-                return bytes(response.read())
+                data = bytes(response.read())
         except S3Error as error:
             if error.code == "InvalidRange":
-                return b""
+                raise ShortRead from error
             raise
+        if length is not None and len(data) != length:
+            raise ShortRead
+        return data
 
     async def download(self, key: str, path: Path) -> int:
         checked_key(key)
@@ -143,8 +153,8 @@ class MinioStorage:
     def _download(self, key: str, path: Path) -> int:
         with self._answer(key) as response, local_files(), path.open("wb") as file:
             size = sum(file.write(block) for block in response.stream(BLOCK))
-            expected = int(response.headers["Content-Length"])
-        if size != expected:
+            expected = response.headers.get("Content-Length")
+        if expected is not None and size != int(expected):
             raise StorageUnavailable
         return size
 
@@ -214,6 +224,19 @@ class MinioStorage:
         except S3Error as error:
             if error.code != "NoSuchUpload":  # it ended by itself meanwhile
                 raise
+
+
+class _Counted:
+    """A readable source that counts the bytes taken from it."""
+
+    def __init__(self, source: Any) -> None:
+        self._source = source
+        self.size = 0
+
+    def read(self, size: int) -> bytes:
+        data: bytes = self._source.read(size)
+        self.size += len(data)
+        return data
 
 
 class _MinioUpload:

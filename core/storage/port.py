@@ -64,7 +64,8 @@ class Storage(Protocol):
     """Every adapter passes tests/contract/test_storage.py.
 
     Keys are `/`-separated relative paths of safe characters; anything else raises ValueError. Vendor errors end here:
-    StorageUnavailable (a part is down, try again), ObjectNotFound and DiskFullError alone get out.
+    StorageUnavailable (a part is down, try again), ObjectNotFound, ShortRead and DiskFullError alone get out.
+    A finished write is verified: an object whose stored size differs from what was sent raises StorageUnavailable.
     """
 
     async def start(self) -> None:
@@ -88,8 +89,11 @@ class Storage(Protocol):
     async def put_file(self, key: str, path: Path, content_type: str = OCTETS) -> None: ...
 
     async def get_bytes(self, key: str, first: int = 0, length: int | None = None) -> bytes:
-        """`length` bytes from `first` on (None: to the end), fewer where the object ends. Raises ObjectNotFound,
-        StorageUnavailable."""
+        """Exactly `length` bytes from `first` on (None: all that follow).
+
+        Raises ShortRead where the object does not hold that range or the answer has another length, ObjectNotFound,
+        StorageUnavailable.
+        """
         ...
 
     async def download(self, key: str, path: Path) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import secrets
 import socket
@@ -21,6 +22,7 @@ from internal.consumer.workspace import Workspace
 from internal.patience import Patience
 from internal.side_tasks import SideTasks
 from repositories import workers
+from worker import ffmpeg
 from worker.chunking import strategy
 from worker.engine import adapter
 from worker.models import ModelCatalogue
@@ -62,6 +64,8 @@ class Consumer:
     async def start(self) -> None:
         """Returns once deliveries are being taken. Waits for parts that are not up yet."""
         self.context.workspace.open()
+        if not await asyncio.to_thread(ffmpeg.network_isolated):
+            log.warning("the kernel gives decoders no network namespace of their own", action="decoder_has_network")
         await self.context.pool.start()
         patience = Patience(longest=float("inf"))
         await patience.run(self.parts.storage.start)
