@@ -69,7 +69,8 @@ async def test_without_keys_only_this_machine_is_served(tmp_path: Path, headers:
 
 @pytest.mark.parametrize("headers", CROSS_SITE, ids=str)
 async def test_without_keys_other_sites_pages_are_refused(tmp_path: Path, headers: dict[str, str]) -> None:
-    for number, more in enumerate(({}, {"allow_anonymous": True}, {"allow_anonymous": True, "api_host": "0.0.0.0"})):
+    anonymous: dict[str, Any] = {"allow_anonymous": True}
+    for number, more in enumerate(({}, anonymous, {**anonymous, "api_host": "0.0.0.0"})):
         async with serving(tmp_path / str(number), **more) as (client, _):
             refused = await upload(client, **headers)
             assert (refused.status_code, code_of(refused)) == (403, "CROSS_SITE")
@@ -184,7 +185,7 @@ async def test_the_host_header_is_in_no_address_that_is_given_out(
 
 def test_every_route_that_asks_for_the_owner_is_checked_first() -> None:
     owned = [route for route in api_routes() if asks_for_owner(route.dependant)]
-    admission = Admission(lambda *_: None, None, api_routes())  # type: ignore[arg-type, return-value]
+    admission = Admission(lambda *_: None, None, api_routes())  # type: ignore[arg-type]
     assert len(owned) >= 20
     for route in owned:
         path = re.sub(r"\{\w+\}", "x", route.path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import resource
 import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -216,7 +217,7 @@ def test_room_is_shared_among_peers_and_proxies_may_take_all() -> None:
 
 def test_the_limit_of_open_files_bounds_connections(monkeypatch: pytest.MonkeyPatch) -> None:
     for files, wanted, most in ((1024, 0, 768), (1024, 100, 100), (256, 2000, 192), (64, 0, 8), (10**6, 0, 2000)):
-        monkeypatch.setattr(connections.resource, "getrlimit", lambda _, files=files: (files, files))
+        monkeypatch.setattr(resource, "getrlimit", lambda _, files=files: (files, files))
         assert most_connections(wanted) == most
 
 
