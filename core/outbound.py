@@ -123,7 +123,7 @@ class Outbound:
                     return
             with _translated():
                 url = str(httpx.URL(url).join(location))
-        raise Refused(f"the server redirects more than {limits.redirects} times")
+        raise Refused("the server redirects too many times")
 
     async def post(self, url: str, body: bytes, headers: Mapping[str, str], limits: Limits) -> int:
         """The answer's status, which may be a redirect's: none is followed. Raises Refused, Unreachable."""
@@ -184,7 +184,8 @@ class _Backend(httpcore.AsyncNetworkBackend):
     def __init__(self, allowed: frozenset[str], resolve: Resolver) -> None:
         self._allowed, self._resolve = allowed, resolve
         self._network = httpcore.AnyIOBackend()
-        self.threads = ThreadPoolExecutor(8, thread_name_prefix="outbound-dns")
+        # a look-up cannot be ended: names whose servers do not answer hold a thread long after their caller has left
+        self.threads = ThreadPoolExecutor(64, thread_name_prefix="outbound-dns")
 
     def check(self, host: str, port: int) -> None:
         if self._allows(host, port):

@@ -41,7 +41,7 @@ class Caller:
         if not is_loopback(self.peer):
             return "the request comes from another machine"
         if forwarded is not None:
-            return f"the request was forwarded (`{forwarded[:50]}`)"
+            return "the request was forwarded by a proxy"
         if self.version == "1.0":
             return "the request is HTTP/1.0, as reverse proxies send it"
         if not knows_host(self.host, trusted):
@@ -52,7 +52,11 @@ class Caller:
         """Raises LocalOnlyError."""
         reason = self.why_not_local(trusted)
         if reason is not None:
-            raise LocalOnlyError(LocalOnlyError.en.replace("serves this machine only", f"{LOCAL}; {reason}"))
+            raise LocalOnlyError(
+                "Without keys this service serves this machine only: {reason}. "
+                "Make a key with `stt keys create`, or set API_KEY, and send it as `X-API-Key`.",
+                reason=reason,
+            )
 
     def require_trusted_host(self, trusted: Collection[str]) -> None:
         """Raises UntrustedHostError where `trusted` names hosts, and neither them nor loopback is meant."""
@@ -72,9 +76,6 @@ class Caller:
             navigates = self.headers.get("sec-fetch-mode") == "navigate" and self.method in ("GET", "HEAD")
             if not navigates or self.headers.get("sec-fetch-dest", "document") != "document":
                 raise CrossSiteError
-
-
-LOCAL = "serves this machine only"
 
 
 def host_name(host: str) -> str:

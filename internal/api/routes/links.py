@@ -9,8 +9,8 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request, Response
 from starlette.requests import ClientDisconnect
 
-from core.errors import FileTooLargeError, MalformedUploadError
-from internal.api.dependencies import EstimatorOf, Owner, PartsOf, slot_for
+from core.errors import MalformedUploadError
+from internal.api.dependencies import EstimatorOf, Language, Owner, PartsOf, slot_for
 from internal.api.routes.jobs import status_of
 from internal.api.routes.responses import refusals
 from internal.api.schemas.jobs import Status
@@ -79,7 +79,7 @@ async def _receive(pieces: AsyncIterator[bytes], parts: Parts, intent: UploadInt
         async for data in pieces:
             size += len(data)
             if size > parts.settings.max_upload_bytes:
-                raise FileTooLargeError(submit.too_large(parts))
+                raise submit.too_large(parts)
             await upload.write(data)
         await upload.commit()
     except ClientDisconnect:
@@ -91,6 +91,6 @@ async def _receive(pieces: AsyncIterator[bytes], parts: Parts, intent: UploadInt
 
 
 @router.post("/api/v1/jobs/{job_id}/start", status_code=202, responses=refusals(400, 404, 409, 413))
-async def start(job_id: str, parts: PartsOf, owner: Owner, estimator: EstimatorOf) -> Status:
+async def start(job_id: str, parts: PartsOf, owner: Owner, estimator: EstimatorOf, language: Language) -> Status:
     """Begin with what was uploaded; harmless twice. 409 when nothing was."""
-    return await status_of(await by_link.start(parts, owner, job_id), estimator)
+    return await status_of(await by_link.start(parts, owner, job_id), estimator, language)
