@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request, Response
 from starlette.requests import ClientDisconnect
 
-from core.errors import MalformedUploadError
+from core.errors import ConflictError, MalformedUploadError
 from internal.api.dependencies import EstimatorOf, Language, Owner, PartsOf, slot_for
 from internal.api.routes.jobs import status_of
 from internal.api.routes.responses import refusals
@@ -82,6 +82,8 @@ async def _receive(pieces: AsyncIterator[bytes], parts: Parts, intent: UploadInt
                 raise submit.too_large(parts)
             await upload.write(data)
         await upload.commit()
+        if not await by_link.is_open(parts, intent.job_id):
+            raise ConflictError("The job was started meanwhile; these bytes are not part of it.")
     except ClientDisconnect:
         await asyncio.shield(upload.abort())
         raise MalformedUploadError("The upload was not finished. Send it again.") from None
