@@ -14,6 +14,7 @@ class Kind(StrEnum):
     PERMANENT = "permanent"  # the job fails at once
     WORK = "work"  # counted in `failures`, retried, then the job fails
     INFRASTRUCTURE = "infrastructure"  # counted nowhere, waited out in place
+    MACHINE = "machine"  # a fault of this machine: counted nowhere, the row is handed back for another one
     REQUEST = "request"  # refused by the API, never reaches a consumer
 
 
@@ -41,7 +42,12 @@ class SttError(Exception):
 
 
 class InternalError(SttError):
-    """An exception nobody foresaw; its traceback is in the log, never in the answer."""
+    """An exception nobody foresaw; its traceback is in the log, never in the answer.
+
+    It is retried like any failed attempt: the cause may be the machine, and another one may do better.
+    """
+
+    kind = Kind.WORK
 
 
 # -- permanent: about the recording ---------------------------------------------------------------------------------
@@ -81,6 +87,14 @@ class SourceNotFoundError(SttError):
     vi = "Không tìm thấy bản ghi âm. Hãy tải lên lại."
 
 
+class ObjectRefusedError(SttError):
+    """The storage answers, and refuses this one object: access denied, archived, or a key it does not take."""
+
+    code, http_status = "OBJECT_REFUSED", 502
+    en = "The storage refuses to hand out the recording. Upload it again, or contact support."
+    vi = "Kho lưu trữ từ chối cung cấp bản ghi âm. Hãy tải lên lại hoặc liên hệ hỗ trợ."
+
+
 class ModelMissingError(SttError):
     code, http_status = "MODEL_MISSING", 422
     en = "No worker has the model file for this job. Choose a model that GET /health lists."
@@ -116,10 +130,26 @@ class NetworkError(WorkError):
     vi = "Không tải được bản ghi âm. Hãy kiểm tra địa chỉ và thử lại."
 
 
-class DiskFullError(WorkError):
-    code, max_retries = "DISK_FULL", 1
+# -- machine: the job waits for a machine that is well ---------------------------------------------------------------
+class MachineError(SttError):
+    """A fault of this machine; the detail names it for the operator."""
+
+    kind, http_status, retry_after = Kind.MACHINE, 503, 5.0
+    code = "MACHINE_FAULT"
+    en = "The machine has a fault that its operator has to repair. Nothing is lost; try again later."
+    vi = "Máy chủ đang gặp sự cố. Dữ liệu không bị mất; vui lòng thử lại sau."
+
+
+class DiskFullError(MachineError):
+    code = "DISK_FULL"
     en = "The server has no disk space left. Try again later."
     vi = "Máy chủ hết dung lượng đĩa. Vui lòng thử lại sau."
+
+
+class EngineUnavailableError(MachineError):
+    code = "ENGINE_UNAVAILABLE"
+    en = "The speech engine's process cannot be started on this machine. Nothing is lost; try again later."
+    vi = "Không khởi động được bộ nhận dạng giọng nói. Vui lòng thử lại sau."
 
 
 # -- infrastructure: waited out -------------------------------------------------------------------------------------

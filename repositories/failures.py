@@ -67,13 +67,16 @@ async def retry_later(session: AsyncSession, claim: Claim, error: SttError, dela
     return failures
 
 
-async def hand_back(session: AsyncSession, claim: Claim) -> bool:
-    """Give the row back as if it had not been taken: no failure is counted, none is lost."""
+async def hand_back(session: AsyncSession, claim: Claim, delay: float = RELEASE_DELAY) -> bool:
+    """Give the row back as if it had not been taken: no failure is counted, none is lost.
+
+    The scheduler publishes it after `delay` seconds.
+    """
     row = _row_of(claim)
     statement = (
         update(row)
         .where(*_fence(row, claim))
-        .values(**_waiting(row, RELEASE_DELAY))
+        .values(**_waiting(row, delay))
         .returning(row.job_id)
         .execution_options(synchronize_session=False)
     )

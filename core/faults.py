@@ -1,0 +1,71 @@
+"""Faults of the machine that a process runs on, found in the exceptions they cause."""
+
+from __future__ import annotations
+
+import errno
+import ssl
+from collections.abc import Iterator
+from pathlib import Path
+
+from core.errors import DiskFullError, MachineError
+
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+RESOURCES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
+"""Errors that are the machine's wherever they appear, also below a lost connection."""
+SICK = RESOURCES | {errno.EAGAIN, errno.EROFS, errno.EIO, errno.ESTALE, errno.ENXIO, errno.ENODEV}
+GONE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.EEXIST, errno.ELOOP})
+"""Errors about a path: the machine's where it is our own."""
+_LONGEST_CHAIN = 20
+
+
+def fault_of(error: OSError) -> MachineError:
+    """The machine error for a failed file or process operation of our own, whatever its number."""
+    kind = DiskFullError if error.errno in FULL else MachineError
+    name = errno.errorcode.get(error.errno or 0, type(error).__name__)
+    return kind(f"{kind.en} ({name})")
+
+
+def machine_fault(error: BaseException, folders: tuple[Path, ...] = ()) -> MachineError | None:
+    """The machine fault that `error` is or was raised from; None: the machine has nothing to do with it.
+
+    An OSError that reaches the caller bare is about a file or a process of our own. One that another error wraps may
+    be a dependency's, so it counts only where resources ran out or its path lies in one of our own `folders`.
+    """
+    for depth, link in enumerate(_chain(error)):
+        found = _fault(link, folders, wrapped=depth > 0)
+        if found is not None:
+            return found
+    return None
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    link: BaseException | None = error
+    for _ in range(_LONGEST_CHAIN):
+        if link is None:
+            return
+        yield link
+        link = link.__cause__ or link.__context__
+
+
+def _fault(error: BaseException, folders: tuple[Path, ...], *, wrapped: bool) -> MachineError | None:
+    if isinstance(error, MachineError):
+        return error
+    if isinstance(error, MemoryError):
+        return MachineError(f"{MachineError.en} (out of memory)")
+    if isinstance(error, RuntimeError) and "can't start new thread" in str(error):
+        return MachineError(f"{MachineError.en} (can't start new thread)")
+    if not isinstance(error, OSError) or isinstance(error, ssl.SSLError):  # TLS has error numbers of its own
+        return None
+    ours = SICK | FULL | GONE
+    if error.errno in (RESOURCES if wrapped else ours) or (error.errno in ours and _within(error, folders)):
+        return fault_of(error)
+    return None
+
+
+def _within(error: OSError, folders: tuple[Path, ...]) -> bool:
+    for name in (error.filename, error.filename2):
+        if isinstance(name, str | bytes):
+            path = Path(name.decode(errors="surrogateescape") if isinstance(name, bytes) else name)
+            if any(folder == path or folder in path.parents for folder in folders):
+                return True
+    return False
