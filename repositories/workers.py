@@ -21,7 +21,10 @@ CONSUMER = "consumer"
 
 @dataclass(frozen=True, slots=True)
 class Presence:
-    """One process, as it announces itself; slots: how many chunks it transcribes at once."""
+    """One process, as it announces itself.
+
+    slots: how many chunks it transcribes at once. sick: why it takes no work at present; None: it does.
+    """
 
     worker_id: str
     kind: str
@@ -30,11 +33,12 @@ class Presence:
     version: str
     slots: int
     models: tuple[str, ...]
+    sick: str | None = None
 
 
 async def announce(session: AsyncSession, who: Presence) -> None:
     """A sign of life: insert or renew."""
-    values = {"slots": who.slots, "models": list(who.models), "heartbeat_at": after()}
+    values = {"slots": who.slots, "models": list(who.models), "sick": who.sick, "heartbeat_at": after()}
     renewed = await session.execute(
         update(Worker)
         .where(Worker.worker_id == who.worker_id)
@@ -67,6 +71,11 @@ async def forget_gone(session: AsyncSession, older_than: float = FORGET) -> None
 async def alive(session: AsyncSession, kind: str = CONSUMER) -> list[Worker]:
     statement = select(Worker).where(Worker.kind == kind, Worker.heartbeat_at >= after(-ALIVE))
     return list((await session.execute(statement.order_by(Worker.worker_id))).scalars())
+
+
+def well(of: Iterable[Worker]) -> list[Worker]:
+    """Those that take work."""
+    return [worker for worker in of if worker.sick is None]
 
 
 def models(of: Iterable[Worker]) -> list[str]:

@@ -47,9 +47,9 @@ class Workspace:
         Raises SettingsError where the private folder is a link or another user's; OSError where it cannot be made.
         """
         self.ensure()
-        for name in os.listdir(self.root):
-            if name != self.path.name:
-                _remove_if_gone(self.root, name)
+        for other in self.root.iterdir():
+            if other != self.path:
+                _remove_if_gone(self.root, other.name)
 
     def ensure(self) -> None:
         """Make the folder and its marker anew where something else removed them. Raises as `open` does."""

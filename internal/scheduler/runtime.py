@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from functools import partial
 
 import structlog
@@ -33,6 +34,11 @@ class Scheduler:
         self._side_tasks.start(webhooks.ROUND, partial(webhooks.deliver_due, self.parts), "deliver webhooks")
         self._side_tasks.start(HOUSEKEEPING_ROUND, rounds.housekeep, "housekeeping")
         log.info("scheduler is ready", action="scheduler_started")
+
+    async def failed(self) -> Exception:
+        """Never returns: each round starts anew, whatever ended the one before."""
+        await asyncio.Event().wait()
+        raise AssertionError
 
     async def stop(self) -> None:
         await self._side_tasks.stop()
