@@ -95,6 +95,14 @@ class ObjectRefusedError(SttError):
     vi = "Kho lưu trữ từ chối cung cấp bản ghi âm. Hãy tải lên lại hoặc liên hệ hỗ trợ."
 
 
+class ObjectDamagedError(SttError):
+    """An object in storage is gone, shorter or other than what was written there, also when it is read again."""
+
+    code, http_status = "OBJECT_DAMAGED", 500
+    en = "The storage lost or changed a part of the job's data. Retry the job, or upload the recording again."
+    vi = "Kho lưu trữ làm mất hoặc thay đổi dữ liệu của công việc. Hãy thử lại; nếu vẫn lỗi, hãy tải tệp lên lại."
+
+
 class ModelMissingError(SttError):
     code, http_status = "MODEL_MISSING", 422
     en = "No worker has the model file for this job. Choose a model that GET /health lists."
@@ -288,6 +296,14 @@ class ObjectNotFound(SttError):
     code, http_status = "OBJECT_NOT_FOUND", 404
     en = "The object is not in storage."
     vi = "Không tìm thấy đối tượng trong kho lưu trữ."
+
+
+class ShortRead(SttError):
+    """A read returned other than the bytes asked for: the object is shorter than the caller's record of it."""
+
+    code, http_status = "SHORT_READ", 500
+    en = "The storage returned fewer bytes than were stored. Try again."
+    vi = "Kho lưu trữ trả về ít dữ liệu hơn đã lưu. Vui lòng thử lại."
 
 
 class SettingsError(Exception):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import ssl
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from core.errors import DiskFullError, MachineError
@@ -16,6 +18,7 @@ SICK = RESOURCES | {errno.EAGAIN, errno.EROFS, errno.EIO, errno.ESTALE, errno.EN
 GONE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.EEXIST, errno.ELOOP})
 """Errors about a path: the machine's where it is our own."""
 _LONGEST_CHAIN = 20
+ROOM = 64 * 1024
 
 
 def fault_of(error: OSError) -> MachineError:
@@ -36,6 +39,39 @@ def machine_fault(error: BaseException, folders: tuple[Path, ...] = ()) -> Machi
         if found is not None:
             return found
     return None
+
+
+@contextlib.contextmanager
+def own_files() -> Iterator[None]:
+    """Turn every OSError of the block into a MachineError: for temporary files, whose loss nobody else causes."""
+    try:
+        yield
+    except OSError as error:
+        raise fault_of(error) from error
+
+
+def save(blocks: Iterable[bytes], path: Path) -> int:
+    """Write a temporary file; returns its size. Raises MachineError; what `blocks` raises passes through."""
+    size = 0
+    with own_files():
+        file = path.open("wb")
+    try:
+        for block in blocks:
+            with own_files():
+                size += file.write(block)
+        with own_files():
+            file.flush()
+    finally:
+        with contextlib.suppress(OSError):
+            file.close()
+    return size
+
+
+def check_disk(folder: Path) -> None:
+    """Check that the disk of `folder` takes another 64 KiB. Raises MachineError."""
+    with own_files(), tempfile.TemporaryFile(dir=folder) as file:
+        file.write(bytes(ROOM))
+        file.flush()
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:

@@ -66,6 +66,7 @@ class ClaimedChunk:
     spans: tuple[Span, ...]
     last_error: str | None
     job: Job
+    crc32: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +132,7 @@ async def claim_chunk(
             _takeable(Chunk, how),
         )
         .values(status=JobStatus.PROCESSING, attempts=Chunk.attempts + 1, **_claimed(Chunk, how))
-        .returning(Chunk.claim, Chunk.failures, Chunk.lost, Chunk.plan, Chunk.spans, Chunk.error_code)
+        .returning(Chunk.claim, Chunk.failures, Chunk.lost, Chunk.plan, Chunk.spans, Chunk.error_code, Chunk.crc32)
         .execution_options(synchronize_session=False)
     )
     row = (await session.execute(statement)).first()
@@ -139,7 +140,7 @@ async def claim_chunk(
         return None
     job = (await session.execute(select(Job).where(Job.job_id == job_id))).scalar_one()
     claim = Claim(job_id, how.worker, row.claim, row.failures, row.lost, chunk_index)
-    return ClaimedChunk(claim, row.plan, tuple(Span(*pair) for pair in row.spans), row.error_code, job)
+    return ClaimedChunk(claim, row.plan, tuple(Span(*pair) for pair in row.spans), row.error_code, job, row.crc32)
 
 
 async def claim_prepare(session: AsyncSession, job_id: str, failures: int, how: How) -> tuple[Claim, Job] | None:

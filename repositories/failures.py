@@ -9,8 +9,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from core.database import after
 from core.domain.job import OPEN, JobStatus
-from core.errors import SttError
-from repositories import webhooks
+from core.errors import ObjectDamagedError, SttError
+from repositories import plans, webhooks
 from repositories.claims import FIRST_RELEASE, RELEASE_DELAY, RETRY_MARGIN, Claim, Released, release_chunks
 from repositories.models import Chunk, Job
 
@@ -184,6 +184,13 @@ async def retry_job(session: AsyncSession, job_id: str, owner: str) -> list[Rele
 
 
 async def _reopen(session: AsyncSession, *conditions: ColumnElement[bool]) -> list[Released] | None:
+    """Start the job again for what is missing; from its recording where its working audio was lost."""
+    before = select(Job.job_id, Job.error_code).where(*conditions, Job.deleted_at.is_(None)).with_for_update()
+    ended = (await session.execute(before)).first()
+    if ended is None:
+        return None
+    if ended.error_code == ObjectDamagedError.code:
+        await plans.drop(session, ended.job_id)
     statement = (
         update(Job)
         .where(*conditions, Job.deleted_at.is_(None))

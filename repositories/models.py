@@ -82,6 +82,7 @@ class Job(Claimable, Base):
     minio_audio_path: Mapped[str | None] = mapped_column(Text)
     minio_result_path: Mapped[str | None] = mapped_column(Text)
     working_audio_path: Mapped[str | None] = mapped_column(Text)
+    working_audio_bytes: Mapped[int | None] = mapped_column(BigInteger)
     plan: Mapped[int | None] = mapped_column(Integer)
     file_size_mb: Mapped[float | None] = mapped_column(Float)
     audio_duration_seconds: Mapped[float | None] = mapped_column(Float)
@@ -127,6 +128,7 @@ class Chunk(Claimable, Base):
     chunk_index: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
     plan: Mapped[int] = mapped_column(Integer)
     spans: Mapped[list[list[int]]] = mapped_column(Json)
+    crc32: Mapped[int | None] = mapped_column(BigInteger)
     overlap: Mapped[float] = mapped_column(Float, default=0.0, server_default="0")
     start_time: Mapped[float] = mapped_column(Float)
     end_time: Mapped[float] = mapped_column(Float)
@@ -155,6 +157,8 @@ class Metric(Base):
 
 
 class Worker(Base):
+    """`sick`: why it takes no work at present."""
+
     __tablename__ = "workers"
 
     worker_id: Mapped[str] = mapped_column(String(100), primary_key=True)
@@ -164,6 +168,7 @@ class Worker(Base):
     version: Mapped[str] = mapped_column(String(32))
     slots: Mapped[int] = mapped_column(Integer)
     models: Mapped[list[str]] = mapped_column(Json)
+    sick: Mapped[str | None] = mapped_column(Text)
     started_at: Mapped[datetime] = mapped_column(UtcDateTime)
     heartbeat_at: Mapped[datetime] = mapped_column(UtcDateTime)
 

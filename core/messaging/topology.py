@@ -77,8 +77,8 @@ def explain(queue: str, reason: str) -> str:
 
 def refused(queue: str, reason: str) -> str:
     return (
-        f"RabbitMQ: no access to the queue {queue!r} ({reason}). Give the user of RABBITMQ_URL its password, virtual host "
-        "and the permissions configure, write and read, and start again."
+        f"RabbitMQ: no access to the queue {queue!r} ({reason}). Give the user of RABBITMQ_URL its password, virtual "
+        "host and the permissions configure, write and read, and start again."
     )
 
 

@@ -64,7 +64,10 @@ class Storage(Protocol):
     """Every adapter passes tests/contract/test_storage.py.
 
     Keys are `/`-separated relative paths of safe characters; anything else raises ValueError. Vendor errors end here:
-    StorageUnavailable (a part is down, try again), ObjectNotFound and DiskFullError alone get out.
+    StorageUnavailable (a part is down, try again), ObjectNotFound, ObjectRefusedError, ShortRead and MachineError alone
+    get out.
+    An answer about one object, such as a denied access, is ObjectRefusedError as long as others are served.
+    A finished write is verified: an object whose stored size differs from what was sent raises StorageUnavailable.
     """
 
     async def start(self) -> None:
@@ -88,14 +91,18 @@ class Storage(Protocol):
     async def put_file(self, key: str, path: Path, content_type: str = OCTETS) -> None: ...
 
     async def get_bytes(self, key: str, first: int = 0, length: int | None = None) -> bytes:
-        """`length` bytes from `first` on (None: to the end), fewer where the object ends. Raises ObjectNotFound,
-        StorageUnavailable."""
+        """Exactly `length` bytes from `first` on (None: all that follow).
+
+        Raises ShortRead where the object does not hold that range or the answer has another length, ObjectNotFound,
+        StorageUnavailable.
+        """
         ...
 
     async def download(self, key: str, path: Path) -> int:
         """Write the object to a file; returns its size in bytes. A short read raises StorageUnavailable, never passes.
 
-        Raises ObjectNotFound, StorageUnavailable; DiskFullError where the file's disk is full.
+        The bytes are those stored, whatever Content-Encoding says of them. Raises ObjectNotFound, ObjectRefusedError,
+        StorageUnavailable; MachineError where the file cannot be written.
         """
         ...
 

@@ -17,6 +17,7 @@ from core.errors import (
     DiskFullError,
     FileTooLargeError,
     NetworkError,
+    ObjectDamagedError,
     ObjectNotFound,
     SourceNotFoundError,
     SttError,
@@ -42,16 +43,26 @@ async def obtain(context: Context, job: Job, target: Path) -> None:
         return
     if job.media_url is not None:
         await _weigh(context, job)
-    await _download(context, job.minio_audio_path, target)
+    await _download(context, job, target)
 
 
-async def _download(context: Context, key: str | None, target: Path) -> None:
-    if key is None:
+async def _download(context: Context, job: Job, target: Path) -> None:
+    """Download the stored recording. One of another length than was submitted (0: not measured) is read once more.
+
+    Raises SourceNotFoundError, ObjectDamagedError.
+    """
+    if job.minio_audio_path is None:
         raise SourceNotFoundError
-    try:
-        await context.patience.run(partial(context.parts.storage.download, key, target))
-    except ObjectNotFound as error:
-        raise SourceNotFoundError from error
+    submitted = round((job.file_size_mb or 0.0) * 1024 * 1024)
+    for _ in range(2):
+        try:
+            size = await context.patience.run(partial(context.parts.storage.download, job.minio_audio_path, target))
+        except ObjectNotFound as error:
+            raise SourceNotFoundError from error
+        if size == submitted or not submitted:
+            return
+        log.warning("recording differs in length", action="source_length", bytes=size, bytes_submitted=submitted)
+    raise ObjectDamagedError("The stored recording is not as long as the one that was sent. Upload it again.")
 
 
 async def _weigh(context: Context, job: Job) -> None:

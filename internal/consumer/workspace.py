@@ -90,6 +90,11 @@ class Workspace:
         path = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=self.path))
         try:
             yield path
+        except Exception as error:
+            if path.is_dir():
+                raise
+            # without its files a recording looks invalid
+            raise MachineError(f"{MachineError.en} (temporary files were removed)") from error
         finally:
             shutil.rmtree(path, ignore_errors=True)
 

@@ -5,16 +5,20 @@ from __future__ import annotations
 import asyncio
 import json
 
+import structlog
+
 from core.config import MergeMethod
 from core.domain import keys
 from core.domain.job import JobStatus
 from core.domain.result import Result, ResultSegment
-from core.errors import InvalidFieldError, JobNotCompletedError, JobNotFoundError, ObjectNotFound
+from core.errors import InvalidFieldError, JobNotCompletedError, JobNotFoundError, ObjectDamagedError, ObjectNotFound
 from internal.bootstrap import Parts
 from repositories import jobs
 from repositories.models import Job
 from worker.exporters import Exporter, formats
 from worker.result import segments_of
+
+log = structlog.get_logger(__name__)
 
 
 async def find(parts: Parts, job_id: str, owner: str) -> Job:
@@ -35,17 +39,29 @@ def is_job_id(text: str) -> bool:
 
 
 async def stored(parts: Parts, job: Job) -> Result:
-    """The finished job's result. Raises JobNotCompletedError, ObjectNotFound, StorageUnavailable."""
-    return await asyncio.to_thread(lambda data: Result.from_json(json.loads(data)), await _bytes(parts, job))
+    """The finished job's result. Raises JobNotCompletedError, ObjectNotFound,
+    ObjectDamagedError, StorageUnavailable."""
+    return (await _read(parts, job))[1]
 
 
-async def _bytes(parts: Parts, job: Job) -> bytes:
+async def _read(parts: Parts, job: Job) -> tuple[bytes, Result]:
+    """The file as it is stored, and what it says. One that cannot be parsed is read once more."""
     if job.status != JobStatus.COMPLETED:
         raise JobNotCompletedError(f"Job not completed. Current status: {job.status}")
-    try:
-        return await parts.storage.get_bytes(job.minio_result_path or keys.result_key(job.job_id))
-    except ObjectNotFound as error:
-        raise ObjectNotFound("The result file is gone from storage.") from error
+    key = job.minio_result_path or keys.result_key(job.job_id)
+    for _ in range(2):
+        try:
+            data = await parts.storage.get_bytes(key)
+            return data, await asyncio.to_thread(_parsed, data)
+        except ObjectNotFound as error:
+            raise ObjectNotFound("The result file is gone from storage.") from error
+        except (ValueError, LookupError, TypeError) as error:
+            log.error("the stored result is damaged", action="result_damaged", key=key, reason=repr(error))  # noqa: TRY400
+    raise ObjectDamagedError("The result file was damaged in storage. Submit the recording again.")
+
+
+def _parsed(data: bytes) -> Result:
+    return Result.from_json(json.loads(data))
 
 
 async def exported(parts: Parts, job: Job, name: str) -> tuple[Exporter, bytes]:
@@ -53,9 +69,9 @@ async def exported(parts: Parts, job: Job, name: str) -> tuple[Exporter, bytes]:
     kind = formats().get(name)
     if kind is None:
         raise InvalidFieldError(f"`format` {name[:20]!r} is unknown. Use {', '.join(formats())}.")
+    data, result = await _read(parts, job)
     if name == "json":
-        return kind, await _bytes(parts, job)
-    result = await stored(parts, job)
+        return kind, data
     return kind, await asyncio.to_thread(kind.export, result)
 
 

@@ -20,6 +20,9 @@ LOCATION = b'<LocationConstraint xmlns="http://s3.amazonaws.com/doc/2006-03-01/"
 class Answer:
     """status and body of every answer but the bucket's location. length: what Content-Length says (None: the truth).
 
+    taken: bytes of the last body that was sent here, which is what HEAD answers with where there is no `body`;
+    stored: what HEAD answers with in its place. ends: no Content-Length, the body ends with the connection.
+
     mib_per_second: how fast request bodies are taken (None: as they come). keep: connections stay open
     between requests. seen: the methods asked for, in order.
     """
@@ -29,6 +32,9 @@ class Answer:
     length: int | None = None
     mib_per_second: float | None = None
     keep: bool = True
+    taken: int = 0
+    stored: int | None = None
+    ends: bool = False
     seen: list[str] = field(default_factory=list)
 
 
@@ -56,18 +62,24 @@ def stub(answer: Answer) -> Iterator[str]:
             body = LOCATION if location else answer.body
             self.send_response(200 if location else answer.status)
             length = len(body) if location or answer.length is None else answer.length
-            self.send_header("Content-Length", str(length))
+            if self.command == "HEAD" and not body:
+                length = answer.taken if answer.stored is None else answer.stored
+            if not answer.ends or location:
+                self.send_header("Content-Length", str(length))
             self.send_header("Content-Type", "application/xml")
             self.send_header("ETag", '"x"')
+            self.send_header("Last-Modified", "Sat, 21 Nov 2026 12:00:00 GMT")
             if not answer.keep:
                 self.send_header("Connection", "close")
             self.end_headers()
             if self.command != "HEAD":
                 self.wfile.write(body)
-            self.close_connection = length != len(body) or not answer.keep
+                self.close_connection = length != len(body) or answer.ends or not answer.keep
 
         def _take_body(self) -> None:
             left = int(self.headers.get("Content-Length", 0))
+            if self.command in ("PUT", "POST"):
+                answer.taken = left
             while left > 0:
                 got = len(self.rfile.read(min(left, 128 * 1024)))
                 if not got:

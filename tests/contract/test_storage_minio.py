@@ -15,7 +15,7 @@ import pytest
 from minio import Minio as Client
 from minio.deleteobjects import DeleteObject
 
-from core.errors import ObjectNotFound, StorageUnavailable
+from core.errors import ObjectNotFound, ShortRead, StorageUnavailable
 from core.storage import transport
 from core.storage.minio import MinioStorage
 from tests.contract.s3_stub import Answer, stub
@@ -140,7 +140,7 @@ async def test_a_slow_link_has_its_minute(monkeypatch: pytest.MonkeyPatch, kept:
         started = time.monotonic()
         await storage.put_bytes(KEY, b"x" * (8 * MIB))
         assert time.monotonic() - started > 2 * transport.CONNECT_TIMEOUT
-        assert answer.seen == ["GET", "PUT"], "nothing was tried again"
+        assert answer.seen == ["GET", "PUT", "HEAD"], "nothing was tried again"
         await storage.stop()
 
 
@@ -161,6 +161,44 @@ async def test_a_body_cut_short_never_passes(tmp_path: Path) -> None:
             await storage.download(KEY, tmp_path / "copy")
         with pytest.raises(StorageUnavailable):
             await storage.get_bytes(KEY)
+        await storage.stop()
+
+
+@pytest.mark.parametrize("ends", [False, True], ids=["length of its own", "no length at all"])
+@pytest.mark.parametrize("size", [0, 1, 99, 101, 500])
+async def test_a_range_of_another_length_never_passes(size: int, ends: bool) -> None:
+    """An object that was cut in storage, a gateway that ignores ranges, a proxy that closes early: all end in order."""
+    with stub(Answer(status=206, body=b"x" * size, ends=ends)) as endpoint:
+        storage = of_stub(endpoint)
+        with pytest.raises(ShortRead):
+            await storage.get_bytes(KEY, 200, 100)
+        await storage.stop()
+
+
+async def test_an_invalid_range_is_no_empty_answer() -> None:
+    """Regression: it became b"", and the chunk's words were missing from a COMPLETED job."""
+    with stub(Answer(416, S3_ERROR.format("InvalidRange").encode())) as endpoint:
+        storage = of_stub(endpoint)
+        for first, length in ((200, 100), (200, None)):
+            with pytest.raises(ShortRead):
+                await storage.get_bytes(KEY, first, length)
+        await storage.stop()
+
+
+@pytest.mark.parametrize("stored", [0, 7])
+async def test_an_object_that_was_not_stored_whole_is_not_written(tmp_path: Path, stored: int) -> None:
+    """The server says yes to the bytes, and has fewer of them afterwards."""
+    (tmp_path / "source").write_bytes(b"12345678")
+    with stub(Answer(stored=stored)) as endpoint:
+        storage = of_stub(endpoint)
+        for put in (storage.put_bytes(KEY, b"12345678"), storage.put_file(KEY, tmp_path / "source")):
+            with pytest.raises(StorageUnavailable):
+                await put
+        writer = await storage.open_upload(KEY)
+        await writer.write(b"12345678")
+        with pytest.raises(StorageUnavailable):
+            await writer.commit()
+        await writer.abort()
         await storage.stop()
 
 

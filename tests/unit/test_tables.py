@@ -33,7 +33,9 @@ def check(table: list[list[str]]) -> None:
 
 def test_every_fault_names_a_test_that_exists() -> None:
     table = rows(TESTS / "faults" / "README.md", r"\d+")
-    assert [int(cells[0]) for cells in table] == list(range(1, 24))
+    numbers = [int(cells[0]) for cells in table]
+    assert numbers[:23] == list(range(1, 24))
+    assert len(set(numbers)) == len(numbers)
     check(table)
 
 

@@ -14,6 +14,7 @@ from core.domain import keys
 from core.domain.job import AUTO
 from core.domain.result import Result
 from core.domain.transcript import ChunkTranscript
+from core.errors import ObjectNotFound, StorageUnavailable
 from core.messaging.port import Delivery, Verdict
 from internal.consumer.context import Context
 from internal.services import lifecycle
@@ -71,12 +72,23 @@ class FinaliseHandler:
         return chunks, ended or job.progressed_at or job.created_at
 
     async def _write(self, job_id: str, result: Result) -> None:
-        storage = self.context.parts.storage
         for name in ("json", "txt"):
             kind = formats()[name]
             data = await asyncio.to_thread(kind.export, result)
             key = keys.result_key(job_id, name)
-            await self.context.patience.run(partial(storage.put_bytes, key, data, kind.media_type))
+            await self.context.patience.run(partial(self._store, key, data, kind.media_type))
+
+    async def _store(self, key: str, data: bytes, media_type: str) -> None:
+        """Write and read back: a job is not COMPLETED before its result can be read. Raises StorageUnavailable."""
+        storage = self.context.parts.storage
+        await storage.put_bytes(key, data, media_type)
+        try:
+            if await storage.get_bytes(key) == data:
+                return
+        except ObjectNotFound:
+            pass
+        log.error("the stored result is not what was written", action="result_differs", key=key)
+        raise StorageUnavailable
 
 
 def facts(job: Job, ended: datetime) -> JobFacts:

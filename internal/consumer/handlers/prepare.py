@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import structlog
 
 from core.domain import keys
 from core.domain.job import AUTO
+from core.domain.spans import BYTES_PER_SAMPLE
 from core.messaging.port import Delivery, Retry, Verdict
 from internal.consumer.context import Context
 from internal.consumer.model_choice import choose
@@ -22,6 +23,7 @@ from repositories import claims, jobs, plans
 from repositories.claims import Claim
 from repositories.models import Job
 from repositories.plans import Plan
+from worker.checksums import chunk_checksums
 from worker.chunking import ChunkLimits
 from worker.preparer import Prepared, prepare
 
@@ -64,14 +66,16 @@ class PrepareHandler:
             source = folder / "source"
             await obtain(self.context, job, source)
             downloaded = time.monotonic() - started
-            prepared = await self._decode(source, folder / "working.pcm")
+            pcm = folder / "working.pcm"
+            prepared = await self._decode(source, pcm)
             source.unlink()
+            checksums = await asyncio.to_thread(chunk_checksums, pcm, prepared.samples, prepared.chunks)
             key = keys.working_key(job.job_id, claim.number)
             storage = self.context.parts.storage
             if prepared.chunks:
-                await self.context.patience.run(partial(storage.put_file, key, folder / "working.pcm"))
+                await self.context.patience.run(partial(storage.put_file, key, pcm))
         plan = await self._plan(claim, job, prepared, key, model, downloaded)
-        await self._store(job, plan)
+        await self._store(job, replace(plan, checksums=checksums))
 
     async def _decode(self, source: Path, pcm: Path) -> Prepared:
         settings = self.context.parts.settings
@@ -105,6 +109,7 @@ class PrepareHandler:
             download_seconds=downloaded,
             decode_seconds=prepared.decode_seconds,
             first_release=1 if job.language == AUTO else claims.FIRST_RELEASE,
+            working_bytes=prepared.samples * BYTES_PER_SAMPLE,
         )
 
     async def _options(self, job: Job, model: str) -> dict[str, Any]:

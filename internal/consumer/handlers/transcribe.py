@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import dataclass, field, replace
-from functools import partial
 
 import structlog
 
@@ -13,10 +12,11 @@ from core.config import MAX_CHUNK_DEADLINE
 from core.domain.job import AUTO
 from core.domain.spans import BYTES_PER_SAMPLE, SAMPLE_RATE, Span, to_recording_time
 from core.domain.transcript import Segment, Word
-from core.errors import ChunkTimeoutError, ModelMissingError, ObjectNotFound, OutOfMemoryError, SourceNotFoundError
+from core.errors import ChunkTimeoutError, ModelMissingError, OutOfMemoryError
 from core.messaging.port import Ack, Delivery, Message, Retry, Verdict
 from internal.consumer.context import Context
 from internal.consumer.model_choice import choose
+from internal.consumer.working_audio import read_chunk
 from internal.services import publishing
 from repositories import claims
 from repositories.claims import ChunkOutcome, ClaimedChunk
@@ -27,8 +27,6 @@ from worker.transcriber import Heard, Options
 log = structlog.get_logger(__name__)
 FEWER_SLOTS = 600.0
 """Seconds the pool works with one slot fewer after it ran out of memory."""
-JOIN_GAP = 5 * SAMPLE_RATE
-"""Spans closer than this are fetched in one range: a few dropped bytes cost less than a round trip."""
 
 
 @dataclass(slots=True)
@@ -77,7 +75,7 @@ class TranscribeHandler:
 
     async def _run(self, slot: Slot, claimed: ClaimedChunk, message: Message) -> None:
         started = time.monotonic()
-        pcm = await self._fetch(claimed)
+        pcm = await read_chunk(self.context, claimed)
         heard = await self._hear(slot, claimed, pcm)
         outcome = ChunkOutcome(
             segments=[segment.to_json() for segment in map_times(heard, claimed.spans)],
@@ -91,23 +89,6 @@ class TranscribeHandler:
             },
         )
         await self._commit(claimed, outcome)
-
-    async def _fetch(self, claimed: ClaimedChunk) -> bytes:
-        key = claimed.job.working_audio_path
-        if key is None:
-            raise SourceNotFoundError("The working audio is gone. Upload the recording again.")
-        storage = self.context.parts.storage
-        pieces: list[bytes] = []
-        try:
-            for group in joined(claimed.spans):
-                first, last = group[0].first * BYTES_PER_SAMPLE, group[-1].last * BYTES_PER_SAMPLE
-                data = await self.context.patience.run(partial(storage.get_bytes, key, first, last - first))
-                pieces += [
-                    data[span.first * BYTES_PER_SAMPLE - first : span.last * BYTES_PER_SAMPLE - first] for span in group
-                ]
-        except ObjectNotFound as error:
-            raise SourceNotFoundError("The working audio is gone. Upload the recording again.") from error
-        return b"".join(pieces)
 
     async def _hear(self, slot: Slot, claimed: ClaimedChunk, pcm: bytes) -> Heard:
         job, settings = claimed.job, self.context.parts.settings
@@ -150,17 +131,6 @@ class TranscribeHandler:
             of=done.chunks_total,
         )
         await self.context.parts.publisher.publish([publishing.message_for(job, row) for row in done.released])
-
-
-def joined(spans: tuple[Span, ...]) -> list[list[Span]]:
-    """Group spans that are near enough to fetch together."""
-    groups: list[list[Span]] = []
-    for span in spans:
-        if groups and span.first - groups[-1][-1].last <= JOIN_GAP:
-            groups[-1].append(span)
-        else:
-            groups.append([span])
-    return groups
 
 
 def map_times(heard: Heard, spans: tuple[Span, ...]) -> list[Segment]:

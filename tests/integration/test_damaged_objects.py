@@ -1,0 +1,160 @@
+"""Objects that storage lost, cut or changed: no job is COMPLETED with words missing, and a retry heals what can be."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+from sqlalchemy import select
+
+from core.domain import keys
+from core.domain.job import JobStatus
+from core.errors import ObjectDamagedError
+from core.storage.local import LocalStorage
+from internal.bootstrap import Parts
+from internal.consumer import working_audio
+from internal.services import lifecycle, results
+from repositories.models import Chunk, UploadIntent
+from tests.integration.bad_engines import FINE
+from tests.integration.test_consumer import configured, consuming, ended, job_of, made, submitted, wish
+
+
+@pytest.fixture(autouse=True)
+def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(working_audio, "RECHECK", 0.0)
+
+
+@pytest.fixture
+async def parts(tmp_path: Path) -> AsyncIterator[Parts]:
+    async with made(configured(tmp_path)) as found:
+        yield found
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def emptied(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def one_bit(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 3] ^= 1
+    path.write_bytes(data)
+
+
+def another(path: Path) -> None:
+    path.write_bytes(bytes(path.stat().st_size))
+
+
+def removed(path: Path) -> None:
+    path.unlink()
+
+
+def damaging(monkeypatch: pytest.MonkeyPatch, prefix: str, damage: Callable[[Path], None]) -> None:
+    """Damage every object below `prefix` as soon as it is written from a file."""
+    put_file = LocalStorage.put_file
+
+    async def put(self: LocalStorage, key: str, path: Path, content_type: str = "x/y") -> None:
+        await put_file(self, key, path, content_type)
+        if key.startswith(prefix):
+            damage(self.path_of(key))
+
+    monkeypatch.setattr(LocalStorage, "put_file", put)
+
+
+@pytest.mark.parametrize("damage", [cut, emptied, one_bit, another, removed])
+async def test_damaged_working_audio_never_completes_and_a_retry_prepares_it_again(
+    parts: Parts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: Callable[[Path], None]
+) -> None:
+    with monkeypatch.context() as patched:
+        damaging(patched, "work/", damage)
+        async with consuming(parts):
+            job_id = await submitted(parts, wish(FINE, 100), tmp_path)
+            job = await ended(parts, job_id)
+    assert (job.status, job.error_code) == (JobStatus.FAILED, ObjectDamagedError.code)
+    damaged = job.working_audio_path
+    async with consuming(parts):
+        await lifecycle.retry(parts, job_id, "local")
+        job = await ended(parts, job_id)
+    assert job.status == JobStatus.COMPLETED
+    assert (await results.stored(parts, job)).duration_seconds == pytest.approx(100, abs=0.1)
+    assert job.working_audio_path != damaged
+    async with parts.database.read() as session:
+        noted = list((await session.execute(select(UploadIntent.key))).scalars())
+    assert damaged in noted
+
+
+async def test_one_wrong_read_is_repeated(parts: Parts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    get_bytes, wrong = LocalStorage.get_bytes, 0
+
+    async def once_wrong(self: LocalStorage, key: str, first: int = 0, length: int | None = None) -> bytes:
+        nonlocal wrong
+        data = await get_bytes(self, key, first, length)
+        if key.startswith("work/") and not wrong:
+            wrong += 1
+            return bytes(len(data))
+        return data
+
+    monkeypatch.setattr(LocalStorage, "get_bytes", once_wrong)
+    async with consuming(parts):
+        job = await ended(parts, await submitted(parts, wish(FINE), tmp_path))
+    assert (job.status, wrong) == (JobStatus.COMPLETED, 1)
+
+
+async def test_the_plan_holds_length_and_checksums(parts: Parts, tmp_path: Path) -> None:
+    async with consuming(parts):
+        job = await ended(parts, await submitted(parts, wish(FINE, 65), tmp_path))
+    assert job.working_audio_bytes == 65 * 32_000
+    async with parts.database.read() as session:
+        chunks = list((await session.execute(select(Chunk).order_by(Chunk.chunk_index))).scalars())
+    assert len(chunks) > 1
+    sound = bytearray()
+    for sample in (FINE, *[3000] * (65 * 16_000 - 1)):
+        sound += sample.to_bytes(2, "little", signed=True)
+    for chunk in chunks:
+        own = b"".join(bytes(sound[first * 2 : last * 2]) for first, last in chunk.spans)
+        assert chunk.crc32 == zlib.crc32(own)
+
+
+@pytest.mark.parametrize("damage", [cut, emptied])
+async def test_a_recording_that_shrank_in_storage_is_not_transcribed(
+    parts: Parts, tmp_path: Path, damage: Callable[[Path], None]
+) -> None:
+    job_id = await submitted(parts, wish(FINE), tmp_path)
+    assert isinstance(parts.storage, LocalStorage)
+    damage(parts.storage.path_of((await job_of(parts, job_id)).minio_audio_path or ""))
+    async with consuming(parts):
+        job = await ended(parts, job_id)
+    assert (job.status, job.error_code) == (JobStatus.FAILED, ObjectDamagedError.code)
+
+
+async def test_a_job_is_completed_only_when_its_result_can_be_read(
+    parts: Parts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_bytes, cuts = LocalStorage.put_bytes, 0
+
+    async def put(self: LocalStorage, key: str, data: bytes, content_type: str = "x/y") -> None:
+        nonlocal cuts
+        cuts += key.startswith("results/")
+        await put_bytes(self, key, data[:10] if cuts == 1 else data, content_type)
+
+    monkeypatch.setattr(LocalStorage, "put_bytes", put)
+    async with consuming(parts):
+        job = await ended(parts, await submitted(parts, wish(FINE), tmp_path))
+    assert (job.status, cuts) == (JobStatus.COMPLETED, 3)
+    assert (await results.stored(parts, job)).job_id == job.job_id
+
+
+@pytest.mark.parametrize("content", [b"", b'{"job_id": "x"', b"[]", b"\xff\xfe"])
+async def test_a_damaged_result_is_an_error_with_a_name(parts: Parts, tmp_path: Path, content: bytes) -> None:
+    async with consuming(parts):
+        job = await ended(parts, await submitted(parts, wish(FINE), tmp_path))
+    assert isinstance(parts.storage, LocalStorage)
+    parts.storage.path_of(keys.result_key(job.job_id)).write_bytes(content)
+    for name in ("json", "srt"):
+        with pytest.raises(ObjectDamagedError):
+            await results.exported(parts, job, name)

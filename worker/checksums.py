@@ -1,0 +1,33 @@
+"""CRC-32 of the samples that each chunk reads, so that a later read of those byte ranges can be verified."""
+
+from __future__ import annotations
+
+import errno
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import BinaryIO
+
+from core.domain.spans import BYTES_PER_SAMPLE, PlannedChunk
+
+
+def chunk_checksums(pcm: Path, samples: int, chunks: Sequence[PlannedChunk]) -> tuple[int, ...]:
+    """CRC-32 of each chunk's spans laid end to end, in order.
+
+    Raises OSError (EIO) where the file does not hold exactly `samples` samples.
+    """
+    if pcm.stat().st_size != samples * BYTES_PER_SAMPLE:
+        raise OSError(errno.EIO, "the decoded file has another length than was written")
+    with pcm.open("rb") as file:
+        return tuple(_checksum(file, chunk) for chunk in chunks)
+
+
+def _checksum(file: BinaryIO, chunk: PlannedChunk) -> int:
+    crc = 0
+    for span in chunk.spans:
+        file.seek(span.first * BYTES_PER_SAMPLE)
+        data = file.read(span.samples * BYTES_PER_SAMPLE)
+        if len(data) != span.samples * BYTES_PER_SAMPLE:
+            raise OSError(errno.EIO, "the decoded file is shorter than its plan")
+        crc = zlib.crc32(data, crc)
+    return crc
