@@ -95,11 +95,14 @@ class Consumer:
         )
 
     async def _prepare_machine(self) -> None:
-        try:
+        async def open_workspace() -> None:
             self.context.workspace.open()
-            await self.context.pool.start()
-        except (OSError, MachineError) as error:
-            self.context.health.declare_sick(self.context.machine_fault(error) or error)
+
+        for step in (open_workspace, self.context.pool.start):
+            try:
+                await step()
+            except (OSError, MachineError) as error:
+                self.context.health.declare_sick(self.context.machine_fault(error) or error)
 
     async def _subscribe(self) -> None:
         wanted = ((QueueName.JOBS, JOBS_PREFETCH), (QueueName.CHUNKS, self.context.pool.slots))

@@ -11,15 +11,17 @@ import signal
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
 from core.domain.job import JobStatus
-from core.errors import EngineUnavailableError
+from core.errors import EngineUnavailableError, InvalidAudioFormatError
 from core.messaging.memory import MemoryBroker, _Subscription
 from internal.bootstrap import Parts
 from internal.consumer import machine_health
+from internal.consumer.handlers.prepare import PrepareHandler
 from internal.consumer.runtime import Consumer
 from internal.scheduler.rounds import Rounds
 from internal.services import stats
@@ -174,17 +176,16 @@ async def test_a_recording_that_the_machine_lost_is_not_the_recordings_fault(
     parts: Parts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The folder is cleaned between download and decode: ffmpeg calls a file that is gone invalid."""
-    from internal.consumer.handlers import prepare as handler
+    original, left = PrepareHandler._decode, [1]
 
-    original, left = handler.prepare, [1]
-
-    async def cleaned(source: Path, *args: object, **more: object) -> object:
+    async def cleaned(self: PrepareHandler, source: Path, pcm: Path) -> Any:
         if left:
             left.pop()
             shutil.rmtree(source.parent)
-        return await original(source, *args, **more)  # type: ignore[arg-type]
+            raise InvalidAudioFormatError
+        return await original(self, source, pcm)
 
-    monkeypatch.setattr(handler, "prepare", cleaned)
+    monkeypatch.setattr(PrepareHandler, "_decode", cleaned)
     async with consuming(parts), scheduling(parts):
         job = await ended(parts, await submitted(parts, wish(FINE), tmp_path))
     assert (job.status, job.retry_count) == (JobStatus.COMPLETED, 0)
