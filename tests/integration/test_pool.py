@@ -168,8 +168,9 @@ async def test_a_stopped_idle_child_is_replaced(pool: Pool, monkeypatch: pytest.
 async def test_a_pool_whose_own_threads_died_is_made_again(pool: Pool) -> None:
     async with pool.slot() as slot:
         assert slot._pool is not None
-        manager = slot._pool._pool_manager
-        manager.worker_manager.pool_channel.close()
+        channel = slot._pool._pool_manager.worker_manager.pool_channel
+        assert channel is not None
+        channel.close()
         assert await hear(slot, FINE)
 
 
