@@ -5,8 +5,11 @@ CANDIDATES := python3.13 python3.12 python3.11 python3
 PYTHON = $(shell for name in $(CANDIDATES); do $$name -c '$(NEW_ENOUGH)' >/dev/null 2>&1 && echo $$name && break; done)
 VENV := .venv
 RUN := $(VENV)/bin/python
+# tests mostly wait, so there are more workers than cores; JOBS=0 runs them one after another
+JOBS ?= 6
+PYTEST = $(RUN) -m pytest -n $(JOBS)
 
-.PHONY: help demo test test-fast test-faults fuzz soak run services up down migrate lint bench venv format
+.PHONY: help demo test test-fast test-faults fuzz soak mutate run services up down migrate lint bench venv format
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -17,16 +20,16 @@ demo: $(VENV)/.run ## transcribe the sample recordings, in one process tree, and
 run: $(VENV)/.run ## the embedded service in the foreground, http://127.0.0.1:8000
 	@$(RUN) cmd/embedded/main.py
 
-test: $(VENV)/.dev ## everything, with real PostgreSQL, RabbitMQ and MinIO
+test: $(VENV)/.dev ## everything, with real PostgreSQL, RabbitMQ and MinIO (JOBS=6 at a time)
 	@bash deploy/install-test-tools.sh
-	@$(RUN) -m pytest
+	@$(PYTEST)
 
 test-fast: $(VENV)/.dev ## what needs no server
-	@$(RUN) -m pytest -m "not servers"
+	@$(PYTEST) -m "not servers"
 
 test-faults: $(VENV)/.dev ## every fault of tests/faults/README.md, on the real servers; part of `make test`
 	@bash deploy/install-test-tools.sh
-	@$(RUN) -m pytest tests/faults
+	@$(PYTEST) tests/faults
 
 fuzz: $(VENV)/.dev ## the long run of schemathesis against the service's own OpenAPI page (EXAMPLES=200)
 	@FUZZ_EXAMPLES=$(or $(EXAMPLES),200) $(RUN) -m pytest tests/clients/test_schema.py
@@ -34,6 +37,9 @@ fuzz: $(VENV)/.dev ## the long run of schemathesis against the service's own Ope
 soak: $(VENV)/.dev ## 15 minutes of mixed jobs, something killed every 20 s (MINUTES=15)
 	@bash deploy/install-test-tools.sh
 	@$(RUN) -m tests.soak $(MINUTES)
+
+mutate: $(VENV)/.dev ## try the tests on a module's mutants (MODULE=worker/merger.py TESTS="tests/unit/test_merger.py" SAMPLE=100)
+	@$(RUN) -m tests.mutation "$(MODULE)" --tests "$(TESTS)" --sample $(or $(SAMPLE),0) --processes $(or $(PROCESSES),1)
 
 services: $(VENV)/.dev ## real PostgreSQL, RabbitMQ and MinIO for development, in the foreground
 	@bash deploy/install-test-tools.sh

@@ -1,4 +1,9 @@
-"""Private real servers for the run, started at first use; a fresh database, virtual host and bucket for each test."""
+"""Real servers, started at first use; a fresh database, virtual host and bucket for each test.
+
+`shared_postgres`, `shared_rabbitmq` and `shared_minio` are one set for the whole run, and no test may stop them.
+`postgres_server`, `rabbitmq_server` and `minio_server` are private to the worker (`pytest -n`) and may be stopped: a
+test that asks for one gets its database, virtual host, bucket or service on it.
+"""
 
 from __future__ import annotations
 
@@ -6,16 +11,23 @@ import os
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 
 from core.database import Database
+from tests import parallel
 from tests.clients.elsewhere import Elsewhere, served
 from tests.contract.databases import migrated
 from tests.e2e import service as services
 from tests.e2e.service import Service
-from tests.servers import minio, postgres, rabbitmq
+from tests.parallel import (  # noqa: F401 - hooks of pytest
+    pytest_collection_modifyitems,
+    pytest_configure,
+    pytest_configure_node,
+    pytest_unconfigure,
+)
+from tests.servers import minio, postgres, rabbitmq, shared
 from tests.servers.base import Unavailable
 from tests.servers.minio import Bucket, Minio
 from tests.servers.postgres import Postgres
@@ -31,6 +43,34 @@ def _found(find: Callable[[], S]) -> S:
         if os.environ.get("CI"):
             pytest.fail(str(reason))
         pytest.skip(str(reason))
+
+
+def _shared(request: pytest.FixtureRequest, name: str) -> Any:
+    """The run's one server of this name: a worker asks the process that started the run."""
+    find, given = shared.FIND[name]
+    if worker := getattr(request.config, "workerinput", None):
+        return _found(lambda: shared.ask(worker["servers"], name))
+    server = _found(find)
+    request.addfinalizer(server.remove)
+    return given(server)
+
+
+@pytest.fixture(scope="session")
+def shared_postgres(request: pytest.FixtureRequest) -> Postgres:
+    found: Postgres = _shared(request, "postgresql")
+    return found
+
+
+@pytest.fixture(scope="session")
+def shared_rabbitmq(request: pytest.FixtureRequest) -> RabbitMQ:
+    found: RabbitMQ = _shared(request, "rabbitmq")
+    return found
+
+
+@pytest.fixture(scope="session")
+def shared_minio(request: pytest.FixtureRequest) -> Minio:
+    found: Minio = _shared(request, "minio")
+    return found
 
 
 @pytest.fixture(scope="session")
@@ -55,32 +95,35 @@ def minio_server() -> Iterator[Minio]:
 
 
 @pytest.fixture
-def postgres_url(postgres_server: Postgres) -> Iterator[str]:
+def postgres_url(request: pytest.FixtureRequest) -> Iterator[str]:
     """A fresh, empty database."""
-    url = postgres.create_database(postgres_server.url)
+    server: Postgres = request.getfixturevalue(parallel.server_for(request, "postgres"))
+    url = postgres.create_database(server.url)
     yield url
-    postgres.drop_database(postgres_server.url, url)
+    postgres.drop_database(server.url, url)
 
 
 @pytest.fixture
-def rabbitmq_url(rabbitmq_server: RabbitMQ) -> Iterator[str]:
+def rabbitmq_url(request: pytest.FixtureRequest) -> Iterator[str]:
     """A fresh virtual host."""
-    url = rabbitmq.create_vhost(rabbitmq_server)
+    server: RabbitMQ = request.getfixturevalue(parallel.server_for(request, "rabbitmq"))
+    url = rabbitmq.create_vhost(server)
     yield url
-    rabbitmq.delete_vhost(rabbitmq_server, url)
+    rabbitmq.delete_vhost(server, url)
 
 
 @pytest.fixture
-def minio_bucket(minio_server: Minio) -> Bucket:
+def minio_bucket(request: pytest.FixtureRequest) -> Bucket:
     """A bucket's name of its own; the program makes the bucket. Its content goes with the server."""
+    server: Minio = request.getfixturevalue(parallel.server_for(request, "minio"))
     name = f"t{uuid.uuid4().hex[:16]}"
-    return Bucket(minio_server.endpoint, minio_server.access_key, minio_server.secret_key, name)
+    return Bucket(server.endpoint, server.access_key, server.secret_key, name)
 
 
 @pytest.fixture(scope="session")
-def real_stores(postgres_server: Postgres, rabbitmq_server: RabbitMQ, minio_server: Minio) -> dict[str, str]:
+def real_stores(shared_postgres: Postgres, shared_rabbitmq: RabbitMQ, shared_minio: Minio) -> dict[str, str]:
     """The settings of a fresh database, virtual host and bucket."""
-    return services.stores_of(postgres_server, rabbitmq_server, minio_server)
+    return services.stores_of(shared_postgres, shared_rabbitmq, shared_minio)
 
 
 @pytest.fixture(scope="session")

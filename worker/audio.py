@@ -11,12 +11,15 @@ from pathlib import Path
 import structlog
 
 from core.domain.spans import BYTES_PER_SAMPLE, SAMPLE_RATE
-from core.errors import AudioTooLongError, ChunkTimeoutError, DiskFullError
+from core.errors import AudioTooLongError, CorruptedFileError, DecodeTimeoutError, DiskFullError
 from worker import ffmpeg
 
 log = structlog.get_logger(__name__)
 BLOCK = 1024 * 1024
 LOG_LIMIT = 64 * 1024
+"""Bytes kept of ffmpeg's log."""
+LOG_FLOOD = 4 * 1024**2
+"""Bytes of log after which a decoder is ended: a file of 540 KB can make it complain for 96 MB."""
 
 
 async def decode(
@@ -24,52 +27,117 @@ async def decode(
 ) -> int:
     """Write `source` to `target` as 16 kHz mono s16le; every block also goes to `on_pcm` (in a thread).
 
+    A sample's place is its time on the container's timeline; `worker.timeline` bounds what timestamps may claim.
     max_duration and deadline in seconds. Returns the number of samples. Raises InvalidAudioFormatError,
-    CorruptedFileError, AudioTooLongError, ChunkTimeoutError, DiskFullError. No process is left behind.
+    CorruptedFileError, AudioTooLongError, DecodeTimeoutError, DiskFullError. No process is left behind.
     """
-    call = ffmpeg.command(source, limit=max_duration + 1, cpu_seconds=deadline)
     try:
         async with asyncio.timeout(deadline):
-            status, text, samples = await _run(call, target, on_pcm)
+            status, text, samples = await _decode(source, target, max_duration + 1, deadline, on_pcm)
     except TimeoutError as error:
-        raise ChunkTimeoutError from error
+        raise DecodeTimeoutError from error
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise DiskFullError from error
         raise
     if samples > max_duration * SAMPLE_RATE:
-        raise AudioTooLongError(f"The recording is longer than {max_duration:.0f} seconds. Cut it into shorter ones.")
+        raise AudioTooLongError(
+            "The recording is longer than {limit} seconds. Cut it into shorter ones.", limit=round(max_duration)
+        )
     problem = ffmpeg.complaint(status, text, samples)
     if problem is not None:
         log.info("ffmpeg refused", action="decode_failed", status=status, ffmpeg=text[-1000:])
         raise problem
+    if left_out := ffmpeg.left_out(text):
+        log.warning("timestamps that jump were not followed", action="timestamps_bounded", seconds=round(left_out))
     return samples
 
 
-async def _run(call: list[str], target: Path, on_pcm: Callable[[bytes], None]) -> tuple[int, str, int]:
-    async with _started(call) as process:
-        assert process.stdout is not None
-        assert process.stderr is not None
-        reading = asyncio.create_task(_bounded(process.stderr), name="read ffmpeg's log")
-        try:
-            size = await _copy(process.stdout, target, on_pcm)
+async def _decode(
+    source: Path, target: Path, limit: float, cpu_seconds: float, on_pcm: Callable[[bytes], None]
+) -> tuple[int, str, int]:
+    """Status, log and number of samples; decoded from the file's own zero where that is hours ago."""
+    for rebase in (False, True):
+        call = ffmpeg.command(source, limit=limit, cpu_seconds=cpu_seconds, rebase=rebase)
+        async with _started(call, target.parent) as process, _reading(process) as text:
+            assert process.stdout is not None
+            await text.described.wait()
+            if not rebase and ffmpeg.starts_far(str(text)):
+                continue
+            copying = asyncio.create_task(_copy(process.stdout, target, on_pcm), name="copy ffmpeg's sound")
+            size = await _unless_flooded(copying, text)
             status = await process.wait()
-            return status, (await reading).decode(errors="replace"), size // BYTES_PER_SAMPLE
-        finally:
-            reading.cancel()
+            await text.ended.wait()
+            return status, str(text), size // BYTES_PER_SAMPLE
+    raise AssertionError
+
+
+async def _unless_flooded(copying: asyncio.Task[int], text: _Log) -> int:
+    flooded = asyncio.create_task(text.flooded.wait(), name="watch the size of ffmpeg's log")
+    try:
+        await asyncio.wait([copying, flooded], return_when=asyncio.FIRST_COMPLETED)
+        if text.flooded.is_set():
+            log.warning("ffmpeg's log is endless, ended", action="decode_flooded", ffmpeg=str(text)[-1000:])
+            raise CorruptedFileError
+        return copying.result()
+    finally:
+        for task in (copying, flooded):
+            task.cancel()
+        await asyncio.gather(copying, flooded, return_exceptions=True)
 
 
 @contextlib.asynccontextmanager
-async def _started(call: list[str]) -> AsyncIterator[asyncio.subprocess.Process]:
+async def _started(call: list[str], folder: Path) -> AsyncIterator[asyncio.subprocess.Process]:
+    """The process, without our environment, descriptors or folder; killed at the end."""
     pipe = asyncio.subprocess.PIPE
     nothing = asyncio.subprocess.DEVNULL
-    process = await asyncio.create_subprocess_exec(*call, stdin=nothing, stdout=pipe, stderr=pipe, limit=BLOCK)
+    process = await asyncio.create_subprocess_exec(
+        *call, stdin=nothing, stdout=pipe, stderr=pipe, limit=BLOCK, env={}, cwd=folder
+    )
     try:
         yield process
     finally:
         with contextlib.suppress(ProcessLookupError):
             process.kill()
         await asyncio.shield(process.wait())
+
+
+class _Log:
+    """The first and last part of a log that may be endless.
+
+    described: the input's description is complete. flooded: more than LOG_FLOOD bytes came. ended: nothing follows.
+    """
+
+    def __init__(self) -> None:
+        self.described, self.flooded, self.ended = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        self._kept, self._size = b"", 0
+
+    def __str__(self) -> str:
+        return self._kept.decode(errors="replace")
+
+    async def read(self, stream: asyncio.StreamReader) -> None:
+        while data := await stream.read(4096):
+            self._size += len(data)
+            self._kept += data
+            if b"Stream mapping:" in self._kept or self._size > LOG_LIMIT:
+                self.described.set()
+            if len(self._kept) > LOG_LIMIT:
+                self._kept = self._kept[: LOG_LIMIT // 4] + self._kept[-LOG_LIMIT // 2 :]
+            if self._size > LOG_FLOOD:
+                self.flooded.set()
+        self.described.set()
+        self.ended.set()
+
+
+@contextlib.asynccontextmanager
+async def _reading(process: asyncio.subprocess.Process) -> AsyncIterator[_Log]:
+    assert process.stderr is not None
+    text = _Log()
+    reading = asyncio.create_task(text.read(process.stderr), name="read ffmpeg's log")
+    try:
+        yield text
+    finally:
+        reading.cancel()
 
 
 async def _copy(stream: asyncio.StreamReader, target: Path, on_pcm: Callable[[bytes], None]) -> int:
@@ -89,13 +157,3 @@ async def _copy(stream: asyncio.StreamReader, target: Path, on_pcm: Callable[[by
             size += whole
         await asyncio.to_thread(file.flush)
     return size
-
-
-async def _bounded(stream: asyncio.StreamReader) -> bytes:
-    """The first and last part of a log that may be endless."""
-    kept = b""
-    while data := await stream.read(4096):
-        kept += data
-        if len(kept) > LOG_LIMIT:
-            kept = kept[: LOG_LIMIT // 4] + kept[-LOG_LIMIT // 2 :]
-    return kept

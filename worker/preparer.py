@@ -11,6 +11,7 @@ from core.domain.spans import SAMPLE_RATE, PlannedChunk, Span
 from worker.audio import decode
 from worker.chunking import ChunkLimits, Sound, plan_chunks
 from worker.chunking.silence import SilenceDetector, is_nothing, without_quiet_speech
+from worker.ffmpeg import deadline
 
 IN_DOUBT = "fixed_size"
 
@@ -38,12 +39,12 @@ async def prepare(
     threshold_dbfs: float,
     min_silence: float,
     max_duration: float,
-    deadline: float,
 ) -> Prepared:
     """Decode `source` to `pcm` and plan. Durations in seconds. Raises what `decode` and `plan_chunks` raise."""
     started = time.monotonic()
     detector = SilenceDetector(round(min_silence * 1000))
-    samples = await decode(source, pcm, max_duration=max_duration, deadline=deadline, on_pcm=detector.feed)
+    limit = deadline((await asyncio.to_thread(source.stat)).st_size)
+    samples = await decode(source, pcm, max_duration=max_duration, deadline=limit, on_pcm=detector.feed)
     chunks = await asyncio.to_thread(plan, detector, limits, strategy, threshold_dbfs)
     return Prepared(samples, chunks, time.monotonic() - started)
 

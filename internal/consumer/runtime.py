@@ -25,6 +25,7 @@ from internal.consumer.workspace import Workspace
 from internal.patience import Patience
 from internal.side_tasks import SideTasks
 from repositories import workers
+from worker import ffmpeg
 from worker.chunking import strategy
 from worker.engine import adapter
 from worker.models import ModelCatalogue
@@ -98,7 +99,7 @@ class Consumer:
         async def open_workspace() -> None:
             self.context.workspace.open()
 
-        for step in (open_workspace, self.context.pool.start):
+        for step in (open_workspace, self.context.pool.start, _check_decoder):
             try:
                 await step()
             except (OSError, MachineError) as error:
@@ -195,3 +196,8 @@ class Consumer:
                 await workers.leave(session, self.worker_id)
         except (InfrastructureError, TimeoutError):
             log.warning("could not sign off, the heartbeat will lapse", action="leave_failed")
+
+
+async def _check_decoder() -> None:
+    if not await asyncio.to_thread(ffmpeg.network_isolated):
+        log.warning("the kernel gives decoders no network namespace of their own", action="decoder_has_network")

@@ -18,7 +18,7 @@ import httpx
 import psutil
 
 from tests.servers import postgres, rabbitmq
-from tests.servers.base import free_port, wait_until
+from tests.servers.base import free_port, launch, wait_until
 from tests.servers.minio import Minio
 from tests.servers.postgres import Postgres
 from tests.servers.rabbitmq import RabbitMQ
@@ -41,16 +41,11 @@ class Service:
 
     def start(self, name: str, kind: str | None = None, *words: str, **environment: str) -> None:
         """Start `cmd/{kind}/main.py` (or the program `words`) as `name`, with more settings in `environment`."""
-        log = (self.folder / f"{name}.log").open("ab")
         command = words or (sys.executable, str(ROOT / "cmd" / (kind or name) / "main.py"))
-        self.processes[name] = subprocess.Popen(
-            command,
-            env={**self.environment, **environment},
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            cwd=self.folder,
-        )
+        with (self.folder / f"{name}.log").open("ab") as log:
+            self.processes[name] = launch(
+                command, env={**self.environment, **environment}, stdout=log, stderr=log, cwd=self.folder
+            )
 
     def kill(self, name: str) -> None:
         process = self.processes.pop(name)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import csv
 import io
 import json
+import subprocess
 import unicodedata
 from pathlib import Path
 
+import imageio_ffmpeg
 import numpy as np
 import pytest
 import srt
@@ -148,3 +150,30 @@ def test_estimates_and_figures_follow_measurements(service: Service, sample: Pat
     assert stats["chunk_processing_time"] > 0
     assert {queue["name"] for queue in stats["queues"]} == {"stt_jobs", "stt_chunks", "stt_jobs_dlq"}
     assert "demo-q5_0" in service.client.get("/health").json()["models"]
+
+
+def test_a_video_whose_sound_starts_late_has_late_subtitles(service: Service, tmp_path: Path) -> None:
+    """Every format, and words, tell the time on the video's own clock."""
+    sound, _ = recording("en", 2, seed=61)
+    picture = ["-f", "lavfi", "-i", "color=size=64x64:rate=5:duration=16", "-itsoffset", "3.99"]
+    call = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", *picture, "-i", str(write_wav(tmp_path / "a.wav", sound))]
+    codecs = ["-map", "0:v", "-map", "1:a", "-c:v", "mpeg4", "-c:a", "aac"]
+    subprocess.run([*call, *codecs, str(tmp_path / "late.mp4")], check=True)
+    plain = service.transcribe(tmp_path / "a.wav", language="en", words="true")
+    late = service.transcribe(tmp_path / "late.mp4", language="en", words="true")
+    assert late["text"] == plain["text"]
+    for one, other in zip(plain["segments"], late["segments"], strict=True):
+        assert other["start"] == pytest.approx(one["start"] + 3.99, abs=0.3)
+        assert other["words"][0]["start"] == pytest.approx(one["words"][0]["start"] + 3.99, abs=0.3)
+    first = late["segments"][0]["start"]
+    assert first >= 3.9
+
+    def text(kind: str) -> str:
+        answer = service.client.get(f"/api/v1/download/{late['job_id']}", params={"format": kind})
+        return str(answer.content.decode())
+
+    assert next(srt.parse(text("srt"))).start.total_seconds() == pytest.approx(first, abs=0.01)
+    assert webvtt.from_string(text("vtt")).captions[0].start_in_seconds == pytest.approx(first, abs=1)
+    assert json.loads(text("json"))["segments"][0]["start"] == first
+    row = next(csv.DictReader(io.StringIO(text("tsv")), delimiter="\t"))
+    assert int(row["start"]) == pytest.approx(first * 1000, abs=10)

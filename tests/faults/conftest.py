@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import contextlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from tests import parallel
 from tests.e2e import service as services
 from tests.e2e.service import ROOT, Service
 from tests.faults.stage import Stage, stage
@@ -26,23 +28,29 @@ SETTINGS = {
 
 
 @pytest.fixture(scope="session")
-def standing(
-    tmp_path_factory: pytest.TempPathFactory,
-    postgres_server: Postgres,
-    rabbitmq_server: RabbitMQ,
-    minio_server: Minio,
-) -> Iterator[Service]:
-    """api and scheduler, and no consumer."""
-    stores = services.stores_of(postgres_server, rabbitmq_server, minio_server) | SETTINGS
-    folder = tmp_path_factory.mktemp("faults")
-    with services.on_real_parts(folder, stores, ("api", "scheduler")) as service:
-        service.start("scheduler-2", "scheduler")
-        yield service
+def standing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[pytest.FixtureRequest], Service]]:
+    """api and two schedulers without a consumer, one such service for each set of servers that tests ask for."""
+    made: dict[tuple[str, ...], Service] = {}
+    with contextlib.ExitStack() as stack:
+
+        def find(request: pytest.FixtureRequest) -> Service:
+            servers = tuple(parallel.server_for(request, kind) for kind in parallel.KINDS)
+            if servers not in made:
+                stores = services.stores_of(*(request.getfixturevalue(name) for name in servers)) | SETTINGS
+                folder = tmp_path_factory.mktemp("faults")
+                made[servers] = stack.enter_context(services.on_real_parts(folder, stores, ("api", "scheduler")))
+                made[servers].start("scheduler-2", "scheduler")
+            return made[servers]
+
+        yield find
 
 
 @pytest.fixture
-def here(standing: Service, tmp_path: Path) -> Iterator[Stage]:
-    with stage(standing, tmp_path) as made:
+def here(
+    request: pytest.FixtureRequest, standing: Callable[[pytest.FixtureRequest], Service], tmp_path: Path
+) -> Iterator[Stage]:
+    """On shared servers, but for those that the test asks for to stop them."""
+    with stage(standing(request), tmp_path) as made:
         yield made
 
 

@@ -79,13 +79,13 @@ async def parts(tmp_path: Path) -> AsyncIterator[Parts]:
         yield found
 
 
-async def submitted(parts: Parts, sound: Sound, folder: Path) -> str:
+async def submitted(parts: Parts, sound: Sound, folder: Path, language: str = "en") -> str:
     """A job as the API makes it."""
     intake = submit.Intake(parts)
     await intake.begin("speech.wav")
     await intake.write(write_wav(folder / "speech.wav", sound).read_bytes())
     await intake.finish()
-    wishes = Wishes("en", "demo-q5_0", Priority.NORMAL)
+    wishes = Wishes(language, "demo-q5_0", Priority.NORMAL)
     return (await submit.accept(parts, intake, "local", wishes)).job_id
 
 
@@ -195,6 +195,27 @@ async def test_duplicates_change_nothing(parts: Parts, tmp_path: Path) -> None:
         assert len((await session.execute(statement)).all()) == done.chunks_total
         totals = select(Metric).where(Metric.metric_name == "total_seconds")
         assert len((await session.execute(totals)).all()) == 1
+
+
+@pytest.mark.parametrize(("language", "asked"), [("en", ["en", "en", "en"]), ("auto", ["auto", "vi", "vi"])])
+async def test_the_language_is_detected_once_and_only_where_it_was_not_given(
+    tmp_path: Path, language: str, asked: list[str]
+) -> None:
+    """The first chunk of a job submitted as `auto` decides for all; a given language is not questioned."""
+    settings = configured(
+        tmp_path,
+        engine="tests.integration.detecting_engine",
+        chunk_strategy="fixed_size",
+        chunk_duration=10,
+        chunk_overlap=0,
+    )
+    async with made(settings) as parts, consuming(parts):
+        job = await ended(parts, await submitted(parts, wish(FINE, 29), tmp_path, language))
+        async with parts.database.read() as session:
+            heard = (await session.execute(select(Chunk.transcription).order_by(Chunk.chunk_index))).scalars().all()
+    assert job.status == JobStatus.COMPLETED
+    assert job.detected_language == asked[-1]
+    assert [segment["text"] for segments in heard for segment in segments or []] == asked
 
 
 async def test_messages_for_jobs_that_are_not_there_are_dropped(parts: Parts) -> None:

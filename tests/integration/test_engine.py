@@ -131,6 +131,14 @@ def test_letters_split_across_tokens_are_joined_before_decoding() -> None:
     assert [(word.word, round(word.probability, 2)) for word in words] == [("ổn", 0.8)]
 
 
+def test_text_is_composed_whatever_the_model_writes() -> None:
+    """Clients compare and count letters: `ổ` is one, though a model may spell it as `o` and two accents."""
+    tokens = [Token(unicodedata.normalize("NFD", text).encode(), 0.9, 0.1) for text in (" Hà", " Nội")]
+    assert decode(tokens) == "Hà Nội"
+    assert len(decode(tokens)) == len("Hà Nội") == 6
+    assert [word.word for word in words_of(Piece(0.0, 0.2, tuple(tokens)))] == ["Hà", "Nội"]
+
+
 def test_windows_cover_everything() -> None:
     samples = np.random.default_rng(1).standard_normal(100 * RATE).astype(np.float32)
     found = list(windows(samples))

@@ -8,6 +8,7 @@ import errno
 import os
 import shutil
 import signal
+import subprocess
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
@@ -189,6 +190,27 @@ async def test_a_recording_that_the_machine_lost_is_not_the_recordings_fault(
     async with consuming(parts), scheduling(parts):
         job = await ended(parts, await submitted(parts, wish(FINE), tmp_path))
     assert (job.status, job.retry_count) == (JobStatus.COMPLETED, 0)
+
+
+async def test_health_tells_a_full_disk(tmp_path: Path) -> None:
+    """Of the API's own machine, which accepts nothing any more."""
+    small = tmp_path / "small"
+    small.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(small)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:  # noqa: ASYNC221
+        pytest.skip("needs the right to mount a small disk")
+    try:
+        async with made(configured(tmp_path, data_dir=small)) as parts:
+            assert (await stats.health(parts)).checks["disk"] == "ok"
+            with contextlib.suppress(OSError), (small / "filler").open("wb", buffering=0) as file:
+                while True:
+                    file.write(bytes(4096))
+            state = await stats.health(parts)
+            assert (state.healthy, state.checks["disk"]) == (False, "down: DISK_FULL")
+            (small / "filler").unlink()
+            assert (await stats.health(parts)).healthy
+    finally:
+        subprocess.run(["umount", "-l", str(small)], check=True)  # noqa: ASYNC221
 
 
 # -- the end of a consumer --------------------------------------------------------------------------------------------

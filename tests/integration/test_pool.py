@@ -170,7 +170,7 @@ async def test_a_pool_whose_own_threads_died_is_made_again(pool: Pool) -> None:
         assert slot._pool is not None
         channel = slot._pool._pool_manager.worker_manager.pool_channel
         assert channel is not None
-        channel.close()
+        channel.close()  # type: ignore[no-untyped-call]
         assert await hear(slot, FINE)
 
 

@@ -11,10 +11,9 @@ from tests.servers.base import Server, wait_until
 pytestmark = pytest.mark.servers
 
 
-@pytest.fixture(params=["postgresql", "rabbitmq", "minio"])
+@pytest.fixture(params=["postgres", "rabbitmq", "minio"])
 def server(request: pytest.FixtureRequest) -> Server:
-    names = {"postgresql": "postgres_server", "rabbitmq": "rabbitmq_server", "minio": "minio_server"}
-    found = request.getfixturevalue(names[request.param])
+    found = request.getfixturevalue(f"{request.param}_server")
     if not isinstance(found, Server):
         pytest.skip("a server given by its address is not ours to stop")
     return found

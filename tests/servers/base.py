@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import random
 import shutil
@@ -11,14 +12,17 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import psutil
 
 START_SECONDS = 60.0
+PORTS = Path(tempfile.gettempdir()) / f"async-stt-ports-{os.getuid()}"
+_reserved: list[int] = []
+"""Descriptors of the locked files of the ports that this process was given."""
 _LAUNCHER = ThreadPoolExecutor(1, thread_name_prefix="launcher")
 """The kernel ends a child when the *thread* that made it ends, so one thread that stays makes them all."""
 
@@ -28,13 +32,36 @@ class Unavailable(Exception):
 
 
 def free_port() -> int:
-    """A free loopback port below the range that outgoing connections use."""
+    """A free loopback port below the range that outgoing connections use, given to no other process of any run."""
     for _ in range(200):
         port = random.randint(20_000, 32_000)
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind(("127.0.0.1", port))
+            _reserve(port)
             return port
     raise RuntimeError("no free port between 20000 and 32000")
+
+
+def _reserve(port: int) -> None:
+    """Lock the port's file until this process ends. Raises OSError where somebody else has it."""
+    PORTS.mkdir(mode=0o777, exist_ok=True)
+    number = os.open(PORTS / str(port), os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(number)
+        raise
+    _reserved.append(number)
+
+
+def launch(command: Sequence[str], **more: Any) -> subprocess.Popen[bytes]:
+    """Start a program that is killed when this process ends, however that ends."""
+    prefix = ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []
+
+    def start() -> subprocess.Popen[bytes]:
+        return subprocess.Popen([*prefix, *command], stdin=subprocess.DEVNULL, **more)
+
+    return _LAUNCHER.submit(start).result()
 
 
 def wait_until(ready: Callable[[], bool], what: str, seconds: float = START_SECONDS) -> None:
@@ -93,28 +120,22 @@ class Server:
     def start(self) -> None:
         if self.process is not None:
             return
-        self.process = _LAUNCHER.submit(self._launch).result()
-        try:
-            wait_until(self.is_ready, f"{self.name} answers")
-        except TimeoutError as error:
-            tail = self.log.read_text(errors="replace")[-3000:]
-            self.kill()
-            raise RuntimeError(f"{self.name} did not start:\n{tail}") from error
-
-    def _launch(self) -> subprocess.Popen[bytes]:
-        # setpriv: the server dies with the test run, however that ends
-        command = ["setpriv", "--pdeathsig", "KILL", *self.command()]
         with self.log.open("ab") as output:
-            return subprocess.Popen(
-                command,
+            self.process = launch(
+                self.command(),
                 env=self.environment(),
-                stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
                 start_new_session=True,
                 user=self.user(),
                 cwd=self.folder,
             )
+        try:
+            wait_until(self.is_ready, f"{self.name} answers")
+        except TimeoutError as error:
+            tail = self.log.read_text(errors="replace")[-3000:]
+            self.kill()
+            raise RuntimeError(f"{self.name} did not start:\n{tail}") from error
 
     def _tree(self) -> list[psutil.Process]:
         if self.process is None:

@@ -93,6 +93,11 @@ def find() -> Minio:
     return ContainerMinio()
 
 
+def given(server: Minio) -> GivenMinio:
+    """The same server by its address alone."""
+    return GivenMinio(f"http://{server.access_key}:{server.secret_key}@{server.endpoint}")
+
+
 def program_path() -> Path | None:
     built = Path.home() / ".cache" / "async-stt" / "bin" / "minio"
     if built.exists():

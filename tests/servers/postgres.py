@@ -96,6 +96,11 @@ def find() -> Postgres:
     return _container()
 
 
+def given(server: Postgres) -> GivenPostgres:
+    """The same server by its address alone."""
+    return GivenPostgres(server.url)
+
+
 def _container() -> Postgres:
     if not shutil.which("docker") or subprocess.run(["docker", "info"], capture_output=True, check=False).returncode:
         raise Unavailable("no PostgreSQL: set TEST_DATABASE_URL, or apt-get install postgresql, or start Docker")

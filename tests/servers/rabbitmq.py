@@ -14,7 +14,7 @@ from urllib.parse import quote, urlsplit
 import httpx
 import psutil
 
-from tests.servers.base import Control, Given, Server, Unavailable, free_port, wait_until
+from tests.servers.base import Control, Given, Server, Unavailable, free_port, launch, wait_until
 
 IMAGE = "rabbitmq:4-management"
 PLUGINS = "[rabbitmq_management,rabbitmq_shovel,rabbitmq_shovel_management]."
@@ -39,6 +39,7 @@ class LocalRabbitMQ(Server):
     def __init__(self, program: Path, folder: Path | None = None) -> None:
         super().__init__(folder)
         self.program = program
+        self._mapper: subprocess.Popen[bytes] | None = None
         self.node = f"stt{uuid.uuid4().hex[:8]}@localhost"
         self.ports = [free_port() for _ in range(4)]
         amqp, web, self.dist, self.epmd = self.ports
@@ -71,6 +72,9 @@ class LocalRabbitMQ(Server):
             "ERL_EPMD_ADDRESS": "127.0.0.1",
             "ERL_EPMD_PORT": str(self.epmd),
             "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "+sbwt none +sbwtdcpu none +sbwtdio none",
+            # without a shell in between, the signal at this process's end reaches the server itself
+            "RABBITMQ_ALLOW_INPUT": "1",
+            "RABBITMQ_SERVER_START_ARGS": "-noinput",
         }
 
     def is_ready(self) -> bool:
@@ -82,20 +86,36 @@ class LocalRabbitMQ(Server):
         call = [str(self.program.with_name("rabbitmqctl")), "-q", *words]
         subprocess.run(call, env=self.environment(), cwd=self.folder, check=True, capture_output=True, timeout=60)
 
+    def start(self) -> None:
+        """The port mapper first: one that the node starts by itself outlives it."""
+        if self.process is None and (program := shutil.which("epmd")):
+            call = [program, "-address", "127.0.0.1", "-port", str(self.epmd)]
+            self._mapper = launch(call, env=self.environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        super().start()
+
     def stop(self) -> None:
         super().stop()
         self._end_epmd()
+
+    def remove(self) -> None:
+        """Nothing is kept, so nothing has to end in order."""
+        if self._own_folder:
+            self.kill()
+        super().remove()
 
     def kill(self) -> None:
         super().kill()
         self._end_epmd()
 
     def _end_epmd(self) -> None:
-        """The port mapper that the node started outlives it; it is ours, by its port."""
+        """It is ours by its port, whoever started it."""
         for process in psutil.process_iter(["name"]):
             with contextlib.suppress(psutil.Error):
                 if process.info["name"] == "epmd" and process.environ().get("ERL_EPMD_PORT") == str(self.epmd):
                     process.kill()
+        if self._mapper is not None:
+            self._mapper.wait()
+            self._mapper = None
 
 
 class ContainerRabbitMQ(Given):
@@ -129,6 +149,11 @@ def find() -> RabbitMQ:
     if not shutil.which("docker") or subprocess.run(["docker", "info"], capture_output=True, check=False).returncode:
         raise Unavailable("no RabbitMQ: set TEST_RABBITMQ_URL, or apt-get install rabbitmq-server, or start Docker")
     return ContainerRabbitMQ()
+
+
+def given(server: RabbitMQ) -> GivenRabbitMQ:
+    """The same server by its address alone."""
+    return GivenRabbitMQ(server.url, server.management)
 
 
 def create_vhost(server: RabbitMQ) -> str:

@@ -201,10 +201,10 @@ def test_times_are_mapped_back_through_the_spans(sound: Sound, data: st.DataObje
 
 
 def test_a_time_past_the_end_is_the_end() -> None:
-    spans = (Span(0, SECOND), Span(5 * SECOND, 6 * SECOND))
+    spans = (Span(0, SECOND), Span(5 * SECOND, 6 * SECOND), Span(8 * SECOND, 9 * SECOND))
     assert to_recording_time(spans, 0.5) == 0.5
     assert to_recording_time(spans, 1.0) == 5.0
-    assert to_recording_time(spans, 99) == 6.0
+    assert to_recording_time(spans, 99) == 9.0
     assert to_recording_time(spans, -1) == 0.0
 
 

@@ -32,7 +32,7 @@ def chunk(index: int, start: float, end: float, words: list[Word], overlap: floa
 
 
 def test_cuts_in_silence_are_only_joined() -> None:
-    chunks = [chunk(0, 0, 5, said(("no", 4.0))), chunk(1, 5, 9, said(("no", 5.1)))]
+    chunks = [chunk(0, 0, 5, said(("no", 4.6))), chunk(1, 5, 9, said(("no", 5.1)))]
     assert merged_text(chunks) == "no no"
 
 
@@ -61,6 +61,7 @@ def test_text_decides_where_times_disagree() -> None:
         chunk(1, 7, 17, said(("beta", 8.1), ("gamma", 8.7), ("delta", 9.3), ("epsilon", 10)), overlap=3),
     ]
     assert merged_text(chunks) == "alpha beta gamma delta epsilon"
+    assert merged_text(chunks, MergeMethod.SIMPLE) == "alpha beta gamma gamma delta epsilon"
 
 
 def test_words_heard_a_little_differently_match() -> None:
@@ -77,12 +78,30 @@ def test_segments_without_word_times_are_split_by_their_letters() -> None:
     right = Segment(7.0, 12.0, "two three four five", 0.8)
     chunks = [ChunkTranscript(0, 0, 10, (left,)), ChunkTranscript(1, 7, 17, (right,), 3.0)]
     assert merged_text(chunks) == "one two three four five"
+    assert not any(item.segment.words for item in merge(chunks, MergeMethod.SMART)), "their times are guesses"
+
+
+def test_words_without_times_of_their_own_may_lie_half_their_segment_away() -> None:
+    def heard(first: float, second: float) -> str:
+        left, right = (Segment(at, at + 2.0, "hm", 0.8) for at in (first, second))
+        return merged_text([ChunkTranscript(0, 0, 10, (left,)), ChunkTranscript(1, 7, 17, (right,), 3.0)])
+
+    assert heard(7.0, 8.6) == "hm"
+    assert heard(6.0, 10.0) == "hm hm"
 
 
 def test_times_never_run_backwards() -> None:
     chunks = [chunk(0, 0, 5, said(("a", 4.8))), chunk(1, 5, 9, said(("b", 4.5)))]
     starts = [item.segment.start for item in merge(chunks, MergeMethod.SMART)]
     assert starts == sorted(starts)
+
+
+def test_no_segment_starts_before_the_recording() -> None:
+    chunks = [chunk(0, 0, 5, said(("a", -0.2)))]
+    [item] = merge(chunks, MergeMethod.SMART)
+    assert (item.segment.start, item.segment.words[0].start) == (0.0, 0.0)
+    [item] = merge([chunk(0, 0, 5, said(("a", 0.3)))], MergeMethod.SMART)
+    assert (item.segment.start, item.segment.words[0].start) == (0.3, 0.3)
 
 
 @pytest.mark.parametrize("method", list(MergeMethod))
@@ -103,6 +122,7 @@ def test_evenly_spread_words_fill_their_segment() -> None:
         ("ab", 2.0, 2.67),
         ("abcd", 2.67, 4.0),
     ]
+    assert {word.probability for word in words} == {0.7}
 
 
 def test_repeated_words_that_both_chunks_heard_in_full_come_as_often_as_they_were_said() -> None:
@@ -149,6 +169,55 @@ def test_a_word_heard_differently_comes_once() -> None:
     assert words[1] in ("hive", "five")
 
 
+def test_what_only_one_chunk_heard_between_two_pairs_comes_from_the_one_with_more_words() -> None:
+    more = said(("alpha", 7.2), ("one", 7.9), ("two", 8.3), ("three", 8.7), ("beta", 9.4))
+    fewer = said(("alpha", 7.2), ("four", 8.0), ("five", 8.6), ("beta", 9.4))
+    for early, late in ((more, fewer), (fewer, more)):
+        merged = merged_text([chunk(0, 0, 10, early), chunk(1, 7, 17, late, overlap=3)])
+        assert merged == "alpha one two three beta"
+
+
+@pytest.mark.parametrize(
+    ("early", "late", "merged"),
+    [
+        ([("x", 7.2), ("c", 9)], [("y", 7.3), ("c", 9)], "x c"),
+        ([("a", 5), ("x", 7.2), ("c", 9)], [("y", 7.3), ("c", 9)], "a x c"),
+        ([("a", 5), ("c", 9)], [("y", 7.3), ("c", 9)], "a y c"),
+        ([("c", 7.5), ("x", 9)], [("c", 7.5), ("y", 9.2), ("d", 12)], "c y d"),
+        ([("c", 7.5), ("x", 9)], [("c", 7.5), ("d", 12)], "c x d"),
+    ],
+)
+def test_outside_the_pairs_the_chunk_decides_that_heard_it_from_within(
+    early: list[tuple[str, float]], late: list[tuple[str, float]], merged: str
+) -> None:
+    """Before the first pair the earlier chunk, after the last one the later; the other where that heard nothing."""
+    assert merged_text([chunk(0, 0, 10, said(*early)), chunk(1, 7, 17, said(*late), overlap=3)]) == merged
+
+
+@pytest.mark.parametrize(("early", "late", "merged"), [(6.3, 7.3, "left end"), (9.3, 10.3, "right end")])
+def test_a_word_beside_the_shared_stretch_may_lie_in_it(early: float, late: float, merged: str) -> None:
+    """Its time may be off, so both chunks heard something there, and each side keeps its own half."""
+    chunks = [
+        chunk(0, 0, 10, said(("left", early))),
+        chunk(1, 7, 17, said(("right", late), ("end", 14)), overlap=3),
+    ]
+    assert merged_text(chunks) == merged
+
+
+def test_a_word_exactly_on_the_cut_comes_once() -> None:
+    on_it = [Word("mid", 8.25, 8.75, 0.9)]
+    chunks = [chunk(0, 0, 10, on_it), chunk(1, 7, 17, on_it + said(("end", 12)), overlap=3)]
+    assert merged_text(chunks, MergeMethod.SIMPLE) == "mid end"
+
+
+def test_an_overlap_of_less_than_a_second_counts() -> None:
+    chunks = [
+        chunk(0, 0, 10, said(("a", 8), ("b", 9.4))),
+        chunk(1, 9.2, 19, said(("b", 9.4), ("c", 11)), overlap=0.8),
+    ]
+    assert merged_text(chunks) == "a b c"
+
+
 def test_a_word_cut_off_at_the_end_of_a_chunk_gives_way_to_the_whole_one() -> None:
     chunks = [
         chunk(0, 0, 10, said(("the", 8.8), ("encyclo", 9.6))),
@@ -161,6 +230,13 @@ def test_while_the_chunk_before_is_missing_nothing_is_dropped() -> None:
     """The text so far of a running job: chunk 1 is not there yet."""
     chunks = [chunk(0, 0, 10, said(("a", 9.5))), chunk(2, 14, 24, said(("b", 14.2), ("c", 16)), overlap=3)]
     assert merged_text(chunks) == "a b c"
+
+
+def test_words_are_never_compared_across_a_missing_chunk() -> None:
+    """Words without times of their own may lie far off, so that those of chunks 0 and 2 could seem the same."""
+    early, late = Segment(0, 8, "so be it", 0.8), Segment(10, 18, "be it then", 0.8)
+    chunks = [ChunkTranscript(0, 0, 8, (early,)), ChunkTranscript(2, 10, 18, (late,), 3.0)]
+    assert merged_text(chunks) == "so be it be it then"
 
 
 def test_a_split_segment_keeps_its_confidence_and_gets_the_times_of_its_words() -> None:
@@ -182,7 +258,7 @@ def test_overlapping_segments_both_give_way() -> None:
     chunks = [ChunkTranscript(0, 0, 9, (segment(said(("a", 1.0))), Segment(1.2, 3.0, "b", 0.9)))]
     one, other = (item.segment for item in merge(chunks, MergeMethod.SMART))
     assert one.end == other.start == pytest.approx(1.3)
-    assert one.words[0].end == one.end
+    assert (one.words[0].start, one.words[0].end) == (one.start, one.end)
 
 
 ANY_TIME = st.floats(-1, 40)

@@ -87,7 +87,6 @@ class PrepareHandler:
             threshold_dbfs=settings.silence_threshold,
             min_silence=settings.min_silence_duration,
             max_duration=settings.max_audio_duration,
-            deadline=DEADLINE,
         )
         log.info(
             "recording prepared",

@@ -1,0 +1,19 @@
+"""An engine that detects Vietnamese in everything and answers with the language it was asked for."""
+
+from __future__ import annotations
+
+from core.domain.job import AUTO
+from core.domain.transcript import Segment
+from worker.transcriber import EngineSpec, Heard, Options, Samples
+
+DETECTED = "vi"
+
+
+class DetectingEngine:
+    def transcribe(self, _samples: Samples, options: Options) -> Heard:
+        found = DETECTED if options.language == AUTO else options.language
+        return Heard((Segment(0.0, 1.0, options.language, 1.0),), found)
+
+
+def load(_spec: EngineSpec) -> DetectingEngine:
+    return DetectingEngine()

@@ -1,0 +1,171 @@
+"""What lets tests run side by side: reserved ports, shared servers, and servers that never outlive their run."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
+
+import psutil
+import pytest
+
+from tests.e2e.service import ROOT
+from tests.parallel import group
+from tests.servers import shared
+from tests.servers.base import Unavailable, free_port, launch, wait_until
+from tests.servers.postgres import GivenPostgres
+from tests.servers.shared import Keeper, ask
+
+
+class Started:
+    """Stands for a server; counts how often one was started and ended."""
+
+    def __init__(self) -> None:
+        self.starts = self.ends = 0
+        self.url = "postgresql://a@127.0.0.1:1/postgres"
+
+    def find(self) -> Started:
+        self.starts += 1
+        return self
+
+    def remove(self) -> None:
+        self.ends += 1
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Started:
+    made = Started()
+    monkeypatch.setitem(shared.FIND, "postgresql", (made.find, lambda server: GivenPostgres(server.url)))
+    return made
+
+
+@pytest.fixture
+def keeper(server: Started) -> Iterator[Keeper]:
+    made = Keeper()
+    yield made
+    made.close()
+
+
+def test_a_shared_server_starts_once_and_ends_with_the_run(keeper: Keeper, server: Started) -> None:
+    assert server.starts == 0
+    assert [ask(keeper.address, "postgresql").url for _ in range(3)] == [server.url] * 3
+    keeper.close()
+    assert (server.starts, server.ends) == (1, 1)
+
+
+def test_a_shared_server_cannot_be_stopped_by_a_test(keeper: Keeper) -> None:
+    with pytest.raises(RuntimeError, match="not ours to stop"):
+        ask(keeper.address, "postgresql").stop()
+
+
+def test_a_missing_server_is_reported_to_every_worker(keeper: Keeper, monkeypatch: pytest.MonkeyPatch) -> None:
+    def find() -> None:
+        raise Unavailable("no PostgreSQL: apt-get install postgresql")
+
+    monkeypatch.setitem(shared.FIND, "postgresql", (find, GivenPostgres))
+    for _ in range(2):
+        with pytest.raises(Unavailable, match="apt-get install"):
+            ask(keeper.address, "postgresql")
+
+
+def test_a_server_that_does_not_start_is_an_error_with_its_text(
+    keeper: Keeper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def find() -> None:
+        raise OSError("the disk is full")
+
+    monkeypatch.setitem(shared.FIND, "postgresql", (find, GivenPostgres))
+    with pytest.raises(RuntimeError, match="the disk is full"):
+        ask(keeper.address, "postgresql")
+
+
+def run(script: str) -> subprocess.Popen[str]:
+    """Another process of a test run, as far as its first line of output."""
+    words = [sys.executable, "-c", textwrap.dedent(script)]
+    return subprocess.Popen(words, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+def test_a_port_is_given_to_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    port = free_port()
+    monkeypatch.setattr("random.randint", lambda *_: port)
+    with pytest.raises(RuntimeError, match="no free port"):
+        free_port()
+    other = run(
+        f"import random; random.randint = lambda *_: {port}\nfrom tests.servers.base import free_port; free_port()"
+    )
+    other.communicate(timeout=60)
+    assert other.returncode != 0
+
+
+def test_the_ports_of_a_process_that_ended_are_free_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    ended = run("from tests.servers.base import free_port; print(free_port())")
+    port = int(ended.communicate(timeout=60)[0])
+    monkeypatch.setattr("random.randint", lambda *_: port)
+    assert free_port() == port
+
+
+def test_a_server_dies_with_the_process_that_started_it() -> None:
+    run_ = run(
+        """
+        from tests.servers.base import launch
+        print(launch(["sleep", "600"]).pid, flush=True)
+        input()
+        """
+    )
+    assert run_.stdout is not None
+    child = psutil.Process(int(run_.stdout.readline()))
+    assert child.is_running()
+    run_.send_signal(signal.SIGKILL)
+    run_.communicate(timeout=20)
+    wait_until(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE, "it is gone", 20)
+
+
+@pytest.mark.servers
+def test_no_part_of_rabbitmq_outlives_a_killed_run() -> None:
+    """Neither the node, which its script starts, nor the port mapper, which the node starts."""
+    run_ = run(
+        """
+        import os, psutil
+        from tests.servers import rabbitmq
+        server = rabbitmq.find()
+        print(*(one.pid for one in psutil.Process().children(recursive=True)), flush=True)
+        input()
+        """
+    )
+    assert run_.stdout is not None
+    children = [psutil.Process(int(word)) for word in run_.stdout.readline().split()]
+    if not children:
+        pytest.skip("RabbitMQ is not ours to stop")
+    assert {"beam.smp", "epmd"} <= {child.name() for child in children}
+    run_.send_signal(signal.SIGKILL)
+    run_.communicate(timeout=20)
+    wait_until(lambda: not any(child.is_running() for child in children), "all are gone", 20)
+
+
+def test_launch_runs_in_the_given_folder(tmp_path: Path) -> None:
+    assert launch(["touch", "here"], cwd=tmp_path).wait(20) == 0
+    assert (tmp_path / "here").exists()
+
+
+@pytest.mark.parametrize(
+    ("fixtures", "parameters", "expected"),
+    [
+        (["tmp_path", "postgres_url"], {}, None),
+        (["here", "clip"], {}, "faults test_x"),
+        (["here", "rabbitmq_server"], {}, "stops rabbitmq"),
+        (["server"], {"server": "minio"}, "stops minio"),
+        (["embedded_service"], {}, "embedded"),
+        (["service"], {"service": "real"}, "real"),
+    ],
+)
+def test_tests_that_need_the_same_things_share_a_worker(
+    fixtures: list[str], parameters: dict[str, str], expected: str | None
+) -> None:
+    item = SimpleNamespace(fixturenames=fixtures, callspec=SimpleNamespace(params=parameters), path=Path("test_x.py"))
+    name = group(cast(pytest.Item, item))
+    assert name == expected or (name or "").startswith(f"{expected} ")

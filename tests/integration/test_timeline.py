@@ -1,0 +1,171 @@
+"""Times are those of the container's timeline: late starts, gaps and drift of the sound, and timestamps gone wrong."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import imageio_ffmpeg
+import numpy as np
+import pytest
+
+from core.errors import AudioTooLongError, CorruptedFileError
+from tests.speech import ENCODINGS, RATE, Sound, encode, recording, silence, write_wav
+from worker import ffmpeg
+from worker.audio import decode
+
+PICTURE = ["-f", "lavfi", "-i", "color=size=64x64:rate=10:duration=20"]
+FAR = 18_000
+"""Five hours, in seconds."""
+
+
+@pytest.fixture(params=["system", "wheel"], autouse=True)
+def each_ffmpeg(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Versions differ in how they resample by timestamps."""
+    if request.param == "wheel":
+        monkeypatch.setattr(ffmpeg, "program", lambda: str(imageio_ffmpeg.get_ffmpeg_exe()))
+
+
+def speech() -> Sound:
+    return recording("en", 2, seed=1)[0]
+
+
+def convert(*words: str | Path) -> None:
+    call = [imageio_ffmpeg.get_ffmpeg_exe(), "-nostdin", "-y", "-v", "error", *map(str, words)]
+    done = subprocess.run(call, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr.decode()
+
+
+def codec(ending: str) -> list[str]:
+    return ENCODINGS[ending][:2]
+
+
+def with_timestamps(folder: Path, expression: str, name: str = "a.mkv", sound: Sound | None = None) -> Path:
+    """A file whose packets of 64 ms have the timestamps of an asetpts `expression`."""
+    source = write_wav(folder / "sound.wav", speech() if sound is None else sound)
+    steps = f"asetnsamples=1024,asetpts='{expression}'"
+    convert("-i", source, "-af", steps, "-c:a", "pcm_s16le", folder / name)
+    return folder / name
+
+
+def converted(source: Path) -> bytes:
+    """What ffmpeg makes of a file by itself."""
+    call = [ffmpeg.program(), "-v", "error", "-i", str(source), "-ac", "1", "-ar", str(RATE), "-f", "s16le", "pipe:1"]
+    return subprocess.run(call, check=True, capture_output=True).stdout
+
+
+async def decoded(source: Path, max_duration: float = 21_600) -> Sound:
+    pcm = source.with_suffix(".pcm")
+    await decode(source, pcm, max_duration=max_duration, deadline=300, on_pcm=lambda _: None)
+    return np.fromfile(pcm, np.int16)
+
+
+def first_sound(sound: Sound) -> float:
+    """Seconds."""
+    return float(np.flatnonzero(np.abs(sound.astype(int)) > 500)[0]) / RATE
+
+
+@pytest.mark.parametrize("ending", ["mp4", "mov", "mkv", "webm"])
+@pytest.mark.parametrize("video", [True, False])
+async def test_sound_that_starts_late_is_late(tmp_path: Path, ending: str, video: bool) -> None:
+    source, target = write_wav(tmp_path / "sound.wav", speech()), tmp_path / f"late.{ending}"
+    picture = ["-c:v", "libvpx" if ending == "webm" else "mpeg4"] if video else []
+    inputs = [*(PICTURE if video else ()), "-itsoffset", "3.99", "-i", str(source)]
+    maps = ["-map", "0:v", "-map", "1:a"] if video else []
+    convert(*inputs, *maps, *picture, *codec(ending), target)
+    late = await decoded(target)
+    assert first_sound(late) == pytest.approx(3.99 + first_sound(speech()), abs=0.05)
+    assert len(late) / RATE == pytest.approx(3.99 + len(speech()) / RATE, abs=0.1)
+
+
+async def test_an_avi_stream_that_starts_late_is_late(tmp_path: Path) -> None:
+    source = encode(speech(), tmp_path / "a.avi")
+    data = bytearray(source.read_bytes())
+    header = data.index(b"strh") + 8
+    scale, rate = (int.from_bytes(data[header + at : header + at + 4], "little") for at in (20, 24))
+    data[header + 28 : header + 32] = round(3.99 * rate / scale).to_bytes(4, "little")
+    expected = first_sound(await decoded(source))
+    source.write_bytes(data)
+    assert first_sound(await decoded(source)) == pytest.approx(3.99 + expected, abs=0.1)
+
+
+async def test_sound_before_the_picture_is_not_cut(tmp_path: Path) -> None:
+    source = write_wav(tmp_path / "sound.wav", speech())
+    convert(*PICTURE, "-itsoffset", "-1.5", "-i", source, "-c:v", "mpeg4", "-c:a", "pcm_s16le", tmp_path / "a.mkv")
+    assert len(await decoded(tmp_path / "a.mkv")) == pytest.approx(len(speech()), abs=16)
+
+
+@pytest.mark.parametrize("ending", sorted(ENCODINGS))
+async def test_a_plain_recording_is_what_it_was(tmp_path: Path, ending: str) -> None:
+    """The delay of an encoder is no start, and a file without timestamps has none to follow."""
+    source = encode(speech(), tmp_path / f"a.{ending}")
+    assert (await decoded(source)).tobytes() == converted(source)
+
+
+@pytest.mark.parametrize("ending", ["mp3", "aac", "ogg", "opus"])
+async def test_two_files_in_one_keep_all_their_sound(tmp_path: Path, ending: str) -> None:
+    one = encode(speech(), tmp_path / f"one.{ending}")
+    both = tmp_path / f"both.{ending}"
+    both.write_bytes(one.read_bytes() * 2)
+    assert len(await decoded(both)) == pytest.approx(2 * len(await decoded(one)), rel=0.02)
+
+
+async def test_a_gap_becomes_silence(tmp_path: Path) -> None:
+    sound = await decoded(with_timestamps(tmp_path, "PTS+gt(N,64000)*5/TB"))
+    gap = sound[64_512:144_512]
+    assert not np.any(gap)
+    assert np.array_equal(np.concatenate([sound[:64_512], sound[144_512:]])[: len(speech())], speech())
+
+
+@pytest.mark.parametrize("factor", [1.01, 0.99])
+async def test_drift_is_followed(tmp_path: Path, factor: float) -> None:
+    sound = np.tile(speech(), 12)
+    drifted = await decoded(with_timestamps(tmp_path, f"PTS*{factor}", sound=sound))
+    assert len(drifted) / RATE == pytest.approx(len(sound) / RATE * factor, abs=0.15)
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        f"PTS+gt(N,64000)*{FAR}/TB",  # one jump of hours
+        "PTS+floor(N/16000)*3000/TB",  # many shorter ones
+        f"PTS+{FAR}/TB",  # all of it
+        "if(gt(N,64000),PTS-4/TB,PTS)",  # back
+        "PTS*2",
+        "PTS/2",
+    ],
+)
+async def test_timestamps_gone_wrong_neither_add_hours_nor_take_the_sound(tmp_path: Path, expression: str) -> None:
+    sound = await decoded(with_timestamps(tmp_path, expression))
+    assert 0.85 * len(speech()) <= len(sound) <= 3600 * RATE + 1.2 * len(speech())
+
+
+async def test_a_file_cut_from_a_live_stream_starts_at_its_own_beginning(tmp_path: Path) -> None:
+    """Picture and sound bear the stream's time of day; the sound is 3.99 s behind the picture."""
+    source = write_wav(tmp_path / "sound.wav", speech())
+    late = [*PICTURE, "-itsoffset", "3.99", "-i", str(source), "-map", "0:v", "-map", "1:a", "-c:v", "mpeg4"]
+    convert(*late, "-c:a", "pcm_s16le", "-output_ts_offset", str(FAR), tmp_path / "a.mkv")
+    assert first_sound(await decoded(tmp_path / "a.mkv")) == pytest.approx(3.99 + first_sound(speech()), abs=0.05)
+
+
+async def test_added_silence_counts_as_length(tmp_path: Path) -> None:
+    with pytest.raises(AudioTooLongError):
+        await decoded(with_timestamps(tmp_path, "PTS+600/TB"), max_duration=300)
+
+
+async def test_nearly_an_hour_of_silence_fits_in_memory(tmp_path: Path) -> None:
+    sound = await decoded(with_timestamps(tmp_path, "PTS+3500/TB"))
+    assert first_sound(sound) == pytest.approx(3500 + first_sound(speech()), abs=0.05)
+
+
+@pytest.mark.parametrize("start", [0, 60])
+async def test_a_late_file_cut_short_is_still_noticed(tmp_path: Path, start: int) -> None:
+    source = with_timestamps(tmp_path, f"PTS+{start}/TB", sound=np.tile(speech(), 10))
+    assert len(await decoded(source)) == pytest.approx(10 * len(speech()) + start * RATE, abs=RATE)
+    source.write_bytes(source.read_bytes()[: source.stat().st_size // 4])
+    with pytest.raises(CorruptedFileError):
+        await decoded(source)
+
+
+async def test_silence_alone_is_a_recording(tmp_path: Path) -> None:
+    assert len(await decoded(write_wav(tmp_path / "a.wav", silence(3)))) == 3 * RATE
