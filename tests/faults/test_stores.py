@@ -104,7 +104,7 @@ def test_disk_full(here: Stage, clip: Path, tmp_path: Path) -> None:
         here.wait(here.upload(clip))
         rows = f"SELECT status, retry_count, lost, error_code FROM jobs WHERE job_id = '{job_id}'"
         assert here.sql(rows) == [("PENDING", 0, 0, None)]
-        wait_until(lambda: not [path for path in small.rglob("*.pcm")], "the space is given back", 20)
+        wait_until(lambda: not list(small.rglob("*.pcm")), "the space is given back", 20)
         consumer.end()
         here.consumer()
         here.wait(job_id)
