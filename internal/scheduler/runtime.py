@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from functools import partial
 
 import structlog
 
 from internal.bootstrap import Parts
 from internal.patience import Patience
-from internal.scheduler import webhooks
 from internal.scheduler.rounds import HOUSEKEEPING_ROUND, QUEUE_ROUND, ROUND, Rounds
+from internal.scheduler.webhooks import Sender
 from internal.side_tasks import SideTasks
 
 log = structlog.get_logger(__name__)
@@ -22,6 +21,7 @@ class Scheduler:
     def __init__(self, parts: Parts) -> None:
         self.parts = parts
         self.rounds = Rounds(parts)
+        self._webhooks = Sender(parts)
         self._side_tasks = SideTasks()
 
     async def start(self) -> None:
@@ -31,7 +31,7 @@ class Scheduler:
         self._side_tasks.start(ROUND, rounds.publish_due, "publish due rows")
         self._side_tasks.start(ROUND, rounds.boost_starving, "boost starving jobs")
         self._side_tasks.start(QUEUE_ROUND, rounds.notice_purged_queues, "notice purged queues")
-        self._side_tasks.start(webhooks.ROUND, partial(webhooks.deliver_due, self.parts), "deliver webhooks")
+        self._side_tasks.start(0, self._webhooks.turn, "deliver webhooks")
         self._side_tasks.start(HOUSEKEEPING_ROUND, rounds.housekeep, "housekeeping")
         log.info("scheduler is ready", action="scheduler_started")
 
@@ -42,3 +42,4 @@ class Scheduler:
 
     async def stop(self) -> None:
         await self._side_tasks.stop()
+        await self._webhooks.stop()

@@ -14,9 +14,10 @@ import structlog
 from core.domain import keys
 from core.domain.job import AUTO
 from core.domain.spans import BYTES_PER_SAMPLE
-from core.messaging.port import Delivery, Retry, Verdict
+from core.messaging.port import Delivery, Verdict
+from internal.consumer import model_choice
 from internal.consumer.context import Context
-from internal.consumer.model_choice import choose
+from internal.consumer.model_choice import ModelFile
 from internal.consumer.source import obtain
 from internal.services import publishing
 from repositories import claims, jobs, plans
@@ -45,13 +46,10 @@ class PrepareHandler:
     async def __call__(self, delivery: Delivery) -> Verdict:
         message = delivery.message
         async with self._slots:
-            model = await choose(self.context, message.model, message.language)
-            if model is None:
-                return Retry(self.context.retry_delay(99))
 
             async def run(taken: tuple[Claim, Job]) -> Verdict:
                 claim, job = taken
-                return await self.context.settled(claim, message, lambda: self._run(claim, job, model))
+                return await self.context.settled(claim, message, lambda: self._run(claim, job))
 
             return await self.context.take(
                 delivery,
@@ -60,7 +58,11 @@ class PrepareHandler:
                 run,
             )
 
-    async def _run(self, claim: Claim, job: Job, model: str) -> None:
+    async def _run(self, claim: Claim, job: Job) -> None:
+        model = await model_choice.for_plan(self.context, job)
+        if model is None:
+            await model_choice.hand_back(self.context, claim, job)
+            return
         with self.context.workspace.folder(f"{claim.job_id}-{claim.number}") as folder:
             started = time.monotonic()
             source = folder / "source"
@@ -74,7 +76,7 @@ class PrepareHandler:
             storage = self.context.parts.storage
             if prepared.chunks:
                 await self.context.patience.run(partial(storage.put_file, key, pcm))
-        plan = await self._plan(claim, job, prepared, key, model, downloaded)
+        plan = self._plan(claim, job, prepared, key, model, downloaded)
         await self._store(job, replace(plan, checksums=checksums))
 
     async def _decode(self, source: Path, pcm: Path) -> Prepared:
@@ -97,27 +99,26 @@ class PrepareHandler:
         )
         return prepared
 
-    async def _plan(self, claim: Claim, job: Job, prepared: Prepared, key: str, model: str, downloaded: float) -> Plan:
+    def _plan(self, claim: Claim, job: Job, prepared: Prepared, key: str, model: ModelFile, downloaded: float) -> Plan:
         return Plan(
             number=claim.number,
             key=key,
             duration=prepared.duration,
             chunks=tuple(prepared.chunks),
-            model=model,
-            options=await self._options(job, model),
+            model=model.name,
+            options=self._options(job, model),
             download_seconds=downloaded,
             decode_seconds=prepared.decode_seconds,
             first_release=1 if job.language == AUTO else claims.FIRST_RELEASE,
             working_bytes=prepared.samples * BYTES_PER_SAMPLE,
         )
 
-    async def _options(self, job: Job, model: str) -> dict[str, Any]:
+    def _options(self, job: Job, model: ModelFile) -> dict[str, Any]:
         """What the result file says of the engine is fixed here, so that a second Finalise writes the same bytes."""
         settings = self.context.parts.settings
-        checksum = await asyncio.to_thread(self.context.catalogue.sha256, model)
         return {
             **job.options,
-            "file_sha256": checksum,
+            "file_sha256": model.sha256,
             "chunk_strategy": settings.chunk_strategy,
             "merge_method": settings.merge_method.value,
         }
