@@ -23,9 +23,14 @@ ROOM = 64 * 1024
 
 def fault_of(error: OSError) -> MachineError:
     """The machine error for a failed file or process operation of our own, whatever its number."""
-    kind = DiskFullError if error.errno in FULL else MachineError
-    name = errno.errorcode.get(error.errno or 0, type(error).__name__)
-    return kind(f"{kind.en} ({name})")
+    if error.errno in FULL:
+        return DiskFullError()
+    return machine_error(errno.errorcode.get(error.errno or 0, type(error).__name__))
+
+
+def machine_error(reason: str) -> MachineError:
+    """reason: for the operator, without names of files; anybody who may see /health reads it."""
+    return MachineError("The machine has a fault: {reason}. Nothing is lost; try again later.", reason=reason)
 
 
 def machine_fault(error: BaseException, folders: tuple[Path, ...] = ()) -> MachineError | None:
@@ -87,9 +92,9 @@ def _fault(error: BaseException, folders: tuple[Path, ...], *, wrapped: bool) ->
     if isinstance(error, MachineError):
         return error
     if isinstance(error, MemoryError):
-        return MachineError(f"{MachineError.en} (out of memory)")
+        return machine_error("out of memory")
     if isinstance(error, RuntimeError) and "can't start new thread" in str(error):
-        return MachineError(f"{MachineError.en} (can't start new thread)")
+        return machine_error("can't start new thread")
     if not isinstance(error, OSError) or isinstance(error, ssl.SSLError):  # TLS has error numbers of its own
         return None
     ours = SICK | FULL | GONE

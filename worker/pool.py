@@ -126,7 +126,7 @@ class Slot:
     async def _call(self, deadline: float, function: Callable[..., T], *arguments: Any) -> T:
         """A child that died idle costs the call nothing: it is made again with the next one."""
         if self._stopped:
-            raise EngineUnavailableError("The pool is stopped.")
+            raise EngineUnavailableError
         try:
             if self._pool is not None:
                 return await self._once(deadline, function, *arguments)

@@ -12,6 +12,7 @@ import structlog
 from prometheus_client import Gauge
 
 from core.errors import MachineError
+from core.faults import machine_error
 from internal.consumer.workspace import Workspace
 from repositories.claims import Claim
 from worker import ffmpeg
@@ -136,4 +137,4 @@ async def _start_ffmpeg() -> None:
         await process.wait()
         status = -1
     if status != 0:
-        raise MachineError(f"{MachineError.en} (ffmpeg does not start)")
+        raise machine_error("ffmpeg does not start")

@@ -18,7 +18,8 @@ from pathlib import Path
 
 import structlog
 
-from core.errors import MachineError, SettingsError
+from core.errors import SettingsError
+from core.faults import machine_error
 
 log = structlog.get_logger(__name__)
 MARKER = ".async-stt-worker"
@@ -86,7 +87,7 @@ class Workspace:
         try:
             self.ensure()
         except SettingsError as error:
-            raise MachineError(str(error)) from error
+            raise machine_error("the folder in TEMP_DIR is not this user's") from error
         path = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=self.path))
         try:
             yield path
@@ -94,7 +95,7 @@ class Workspace:
             if path.is_dir():
                 raise
             # without its files a recording looks invalid
-            raise MachineError(f"{MachineError.en} (temporary files were removed)") from error
+            raise machine_error("temporary files were removed") from error
         finally:
             shutil.rmtree(path, ignore_errors=True)
 
