@@ -85,10 +85,13 @@ class Settings(BaseSettings):
     max_queued_jobs: int = Field(10_000, ge=0)
     max_queued_seconds: float = Field(0, ge=0)
     max_bytes_per_day: int = Field(0, ge=0)
+    max_open_links: int = Field(100, ge=0)
+    max_event_streams: int = Field(500, ge=0)
+    max_event_streams_per_owner: int = Field(100, ge=0)
     media_url_allowed_hosts: Annotated[tuple[str, ...] | None, NoDecode] = None
     webhook_allowed_hosts: Annotated[tuple[str, ...], NoDecode] = ()
     download_timeout: float = Field(900, gt=0, le=1200)
-    upload_link_ttl: int = Field(3600, ge=60, le=86_400)
+    upload_link_ttl: int = Field(900, ge=60, le=86_400)
 
     # stores
     data_dir: Path = Path("~/.local/share/async-stt")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import delete, func, insert, null, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from core.database import after
@@ -34,6 +34,28 @@ async def of_link(session: AsyncSession, job_id: str) -> UploadIntent | None:
         UploadIntent.job_id == job_id, UploadIntent.owner.is_not(None), UploadIntent.expires_at > after()
     )
     return (await session.execute(statement)).scalar_one_or_none()
+
+
+async def open_links(session: AsyncSession, owner: str) -> int:
+    """Upload links of the owner that can still be started."""
+    statement = select(func.count()).select_from(UploadIntent)
+    mine = statement.where(UploadIntent.owner == owner, UploadIntent.expires_at > after())
+    return (await session.execute(mine)).scalar_one()
+
+
+async def start_link(session: AsyncSession, key: str) -> bool:
+    """Use the link up; False: somebody else has, or it has expired.
+
+    The note stays until it expires: a PUT that was signed before may still write the object.
+    """
+    statement = (
+        update(UploadIntent)
+        .where(UploadIntent.key == key, UploadIntent.owner.is_not(None), UploadIntent.expires_at > after())
+        .values(owner=None, wishes=null())
+        .returning(UploadIntent.key)
+        .execution_options(synchronize_session=False)
+    )
+    return (await session.execute(statement)).first() is not None
 
 
 async def keep(session: AsyncSession, key: str) -> bool:

@@ -76,6 +76,12 @@ async def create(session: AsyncSession, new: NewJob) -> Job:
     return (await session.execute(select(Job).where(Job.job_id == new.job_id))).scalar_one()
 
 
+async def lock_owner(session: AsyncSession, owner: str, *, sqlite: bool) -> None:
+    """Hold what the owner's quotas are counted from until the transaction ends; SQLite has one writer anyway."""
+    if not sqlite:
+        await session.execute(select(func.pg_advisory_xact_lock(func.hashtext(f"quota {owner}"))))
+
+
 async def unfinished(session: AsyncSession, owner: str) -> int:
     """How many jobs of the owner are still open."""
     mine = (Job.owner == owner, Job.status.in_(OPEN), Job.deleted_at.is_(None))

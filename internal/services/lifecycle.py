@@ -5,12 +5,14 @@ from __future__ import annotations
 import structlog
 
 from core.domain import keys
+from core.domain.job import JobStatus
 from core.errors import ConflictError, InfrastructureError, JobNotFoundError, RateLimitedError
 from internal.bootstrap import Parts
 from internal.services import publishing, results
 from repositories import deletion, failures, intents, jobs, webhooks
 from repositories.models import Job
 
+RETRIABLE = (JobStatus.FAILED, JobStatus.CANCELLED)
 log = structlog.get_logger(__name__)
 
 
@@ -26,9 +28,16 @@ async def cancel(parts: Parts, job_id: str, owner: str) -> Job:
 
 
 async def retry(parts: Parts, job_id: str, owner: str) -> Job:
-    """Run again what is missing of a FAILED or CANCELLED job. Raises JobNotFoundError, ConflictError."""
+    """Run again what is missing of a FAILED or CANCELLED job.
+
+    Raises JobNotFoundError, ConflictError; QuotaExceededError, as for a new job. An operator's replay of a dead letter
+    is not counted against its owner.
+    """
     job = await results.find(parts, job_id, owner)
     async with parts.database.write() as session:
+        if job.status in RETRIABLE:
+            # the job is no part of what is counted: it has ended
+            await parts.limiter.admit(session, owner, seconds=job.audio_duration_seconds or 0.0)
         released = await failures.retry_job(session, job.job_id, owner)
         if released is None:
             raise ConflictError(

@@ -263,7 +263,10 @@ class Interleavings(RuleBasedStateMachine):
             await handler._commit(run.chunk, claims.ChunkOutcome([segment], 0.5, "en", metrics))
         elif run.message.type is MessageType.PREPARE:
             plan = rows.plan(chunks, number, first_release=1 if run.job.language == "auto" else 2)
-            await handler._store(run.job, replace(plan, key=keys.working_key(job_id, number)))
+            key = keys.working_key(job_id, number)
+            await handler._store(run.job, replace(plan, key=key))
+            # a run whose plan was refused has deleted its audio: repeated, it writes it again before it commits
+            run.written = await run.who.context.parts.storage.stat(key) is not None
         else:
             done = claims.Finished(keys.result_key(job_id), "", 0.9, 1.0, 3600, {"total_seconds": 1.0})
             await run.who.context.transaction(lambda session, _: claims.complete_job(session, job_id, done))
