@@ -168,6 +168,12 @@ class ChunkTimeoutError(WorkError):
     vi = "Xử lý mất quá nhiều thời gian. Hãy thử lại hoặc liên hệ hỗ trợ."
 
 
+class JobTimeoutError(ChunkTimeoutError):
+    """A step worked longer than JOB_TIMEOUT: trying it again would take as long."""
+
+    kind = Kind.PERMANENT
+
+
 class WhisperCrashError(WorkError):
     code = "WORKER_CRASH"
     en = "The speech engine stopped on this recording. Try again, or contact support."

@@ -1,4 +1,7 @@
-"""Outages of our own parts are waited out in place: nothing is counted, nothing new is taken meanwhile (design §5)."""
+"""Outages of our own parts are waited out in place: nothing is counted, nothing new is taken meanwhile (design §5).
+
+Time spent on a part is no working time: the step's timer stands still (`internal/step_timer.py`).
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from typing import TypeVar
 import structlog
 
 from core.errors import InfrastructureError
+from internal.step_timer import paused
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
@@ -19,6 +23,8 @@ LONGEST = 600.0
 ANSWERING = 10.0
 """The same for an operation that fails while its part answers pings: then it is not the part that is away."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 10.0
+OPERATION = 1500.0
+"""Seconds one call to a part may take before it counts as unanswered."""
 
 
 class Patience:
@@ -46,8 +52,12 @@ class Patience:
 
     async def run(self, operation: Callable[[], Awaitable[T]]) -> T:
         """Call `operation` until it answers. Raises the last InfrastructureError after `longest` seconds."""
+        with paused():
+            return await self._run(operation)
+
+    async def _run(self, operation: Callable[[], Awaitable[T]]) -> T:
         try:
-            return await operation()
+            return await _attempt(operation)
         except InfrastructureError as error:
             first = error
         self._check_hope(first)
@@ -67,7 +77,7 @@ class Patience:
             started = clock()
             await asyncio.sleep(pause * random.uniform(0.8, 1.2))
             try:
-                return await operation()
+                return await _attempt(operation)
             except InfrastructureError as again:
                 error = again
             self._check_hope(error)
@@ -101,3 +111,13 @@ class Patience:
         raised = self._hopeless(error)
         if raised is not None:
             raise raised from error
+
+
+async def _attempt(operation: Callable[[], Awaitable[T]]) -> T:
+    try:
+        async with asyncio.timeout(OPERATION) as limit:
+            return await operation()
+    except TimeoutError as error:
+        if limit.expired():
+            raise InfrastructureError from error
+        raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from sqlalchemy import delete, func, insert, null, select, update
@@ -64,9 +65,10 @@ async def keep(session: AsyncSession, key: str) -> bool:
     return (await session.execute(statement.returning(UploadIntent.key))).first() is not None
 
 
-async def expired(session: AsyncSession, limit: int = 100) -> list[UploadIntent]:
-    statement = select(UploadIntent).where(UploadIntent.expires_at <= after()).limit(limit)
-    return list((await session.execute(statement)).scalars())
+async def expired(session: AsyncSession, limit: int = 100, without: Collection[str] = ()) -> list[UploadIntent]:
+    """The notes that expired first, except those of the keys in `without`."""
+    statement = select(UploadIntent).where(UploadIntent.expires_at <= after(), UploadIntent.key.not_in(without))
+    return list((await session.execute(statement.order_by(UploadIntent.expires_at).limit(limit))).scalars())
 
 
 async def take_expired(session: AsyncSession, key: str) -> bool:

@@ -65,7 +65,6 @@ async def create(session: AsyncSession, new: NewJob) -> Job:
             client_metadata=new.client_metadata,
             minio_audio_path=new.audio_key,
             file_size_mb=new.file_size / 1024 / 1024,
-            publishes=1,
             due_at=after(RELEASE_DELAY),
             created_at=after(),
             queued_at=after(),

@@ -20,6 +20,7 @@ from internal.consumer.handlers.finalise import FinaliseHandler
 from internal.consumer.handlers.prepare import PrepareHandler
 from internal.consumer.handlers.replay import ReplayHandler
 from internal.consumer.handlers.transcribe import TranscribeHandler
+from internal.consumer.leases import Leases
 from internal.consumer.machine_health import probe_machine
 from internal.consumer.workspace import Workspace
 from internal.patience import Patience
@@ -58,6 +59,7 @@ class Consumer:
             patience=Patience(
                 pings={StorageUnavailable: parts.storage.ping}, hopeless=lambda error: self.context.machine_fault(error)
             ),
+            leases=Leases(self.parts.database, settings.lease_seconds, settings.job_timeout),
         )
         self._handlers: dict[MessageType, Handler] = {
             MessageType.PREPARE: PrepareHandler(self.context),
@@ -84,6 +86,7 @@ class Consumer:
         await patience.run(self.parts.broker.start)
         await patience.run(self._announce)
         self._side_tasks.start(workers.HEARTBEAT, self._announce, "heartbeat")
+        self.context.leases.start()
         self._side_tasks.start(workers.HEARTBEAT, self._checksums, "checksums of models")
         if self.context.health.reason is None:
             await patience.run(self._subscribe)
@@ -162,6 +165,8 @@ class Consumer:
         """Take no more messages, let what runs finish within `grace` seconds, hand back the rest."""
         await self._care.stop()
         await self._unsubscribe(grace)
+        # only now: what was drained has renewed its claims to the end
+        await self.context.leases.stop()
         await self._side_tasks.stop()
         await self.context.pool.stop()
         self.context.workspace.close()
