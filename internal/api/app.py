@@ -15,9 +15,12 @@ from core.config import load_settings
 from core.tasks import cancel_and_wait
 from internal import bootstrap
 from internal.api import errors
+from internal.api.admission import Admission
+from internal.api.connections import throttle_accept_errors
 from internal.api.middleware import RequestLog, SafeHeaders, SmallBodies
 from internal.api.page import describe
 from internal.api.routes import events, jobs, lifecycle, links, openai, service, transcribe, upload
+from internal.api.slots import Slots
 from internal.bootstrap import VERSION, Parts
 from internal.patience import Patience
 from internal.services import access
@@ -48,6 +51,7 @@ def create_app(parts: Parts) -> FastAPI:
     app.state.watcher = Watcher(parts.database)
     app.state.streams = Streams(parts.settings)
     app.state.access = Access(parts)
+    app.state.slots = Slots(parts.settings.max_concurrent_uploads, parts.settings.upload_min_rate)
     app.state.api_routes = api_routes()
     errors.install(app)
     for room in ROOMS:
@@ -55,6 +59,7 @@ def create_app(parts: Parts) -> FastAPI:
     describe(app)
     # the last added is the outermost
     app.add_middleware(SmallBodies, streams=streams)
+    app.add_middleware(Admission, access=app.state.access, routes=app.state.api_routes)
     if parts.settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,
@@ -86,6 +91,7 @@ def factory() -> FastAPI:
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     """A part that is down does not stop the API: it keeps trying, and answers 503 meanwhile."""
     parts: Parts = app.state.parts
+    throttle_accept_errors(asyncio.get_running_loop())
     starting = asyncio.create_task(_start(parts), name="start the parts")
     await asyncio.wait([starting], timeout=5)
     if starting.done():

@@ -68,7 +68,9 @@ def test_every_row_has_a_code_and_two_texts(error: type[SttError]) -> None:
         assert error("a detail").message("en") == "a detail"
         assert error("a detail").message("vi") == error.vi
     assert 400 <= error.http_status <= 599
-    assert [other for other in ROWS if other.code == error.code] == [error]
+    if error is not errors.JobTimeoutError:  # a timeout to its sender, whichever clock ran out
+        same = [other for other in ROWS if other.code == error.code and other is not errors.JobTimeoutError]
+        assert same == [error]
 
 
 @pytest.mark.parametrize("error", of(Kind.PERMANENT), ids=lambda error: error.code)
