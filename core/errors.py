@@ -7,7 +7,6 @@ general message.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from enum import StrEnum
 from typing import Any, ClassVar
 
@@ -56,35 +55,8 @@ class SttError(Exception):
         return None if self.detail is None else {"detail": self.detail, "values": self.values}
 
 
-def error_classes(base: type[SttError] = SttError) -> Iterator[type[SttError]]:
-    """The class and all below it."""
-    yield base
-    for kind in base.__subclasses__():
-        yield from error_classes(kind)
-
-
-def by_code(code: str | None) -> type[SttError] | None:
-    """The class that brings this code in."""
-    return next((kind for kind in error_classes() if kind.__dict__.get("code") == code), None)
-
-
-def failure_text(code: str | None, details: dict[str, Any] | None, stored: str | None, language: str) -> str | None:
-    """A stored failure in the reader's language. stored: its English text; None where nothing failed."""
-    if code is None:
-        return stored
-    own = None
-    if details is not None:
-        own = translated(details.get("detail", ""), language, details.get("values") or {})
-    if not own and language == ENGLISH:
-        own = stored
-    return own or (by_code(code) or SttError).general(language)
-
-
 class InternalError(SttError):
-    """An exception nobody foresaw; its traceback is in the log, never in the answer.
-
-    It is retried like any failed attempt: the cause may be the machine, and another one may do better.
-    """
+    """An exception nobody foresaw, retried: another machine may do better. Its traceback is in the log alone."""
 
     kind = Kind.WORK
 
