@@ -27,9 +27,9 @@ from core.config import LogFormat, Settings
 
 CHATTY = (
     *("uvicorn.access", "aiormq", "aio_pika", "alembic", "urllib3"),
-    *("httpx", "httpcore", "asyncio", "python_multipart"),
+    *("httpx", "httpcore", "asyncio", "python_multipart", "aiosqlite"),
 )
-"""Libraries that tell every step at INFO, and the access line, which is ours."""
+"""Libraries that log every step, aiosqlite the parameters of statements too, and the access line, which is ours."""
 MAX_BYTES = 100 * 1024 * 1024
 KEEP_SECONDS = 7 * 86_400
 LONGEST_TEXT = 2000

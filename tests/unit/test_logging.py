@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 import structlog
+from sqlalchemy import text
 
 from core.config import LogFormat
+from core.database import Database
 from core.logging import RotatingFile, configure, expired, own_file, without_secrets
 from internal.api.server import application
 from internal.process import settings_or_exit
@@ -260,3 +262,13 @@ def test_debug_holds_in_every_process(monkeypatch: pytest.MonkeyPatch, tmp_path:
         logging.getLogger().setLevel(logging.CRITICAL)
         start()
         assert logging.getLogger().level == level
+
+
+async def test_no_level_shows_the_parameters_of_statements(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The driver's own log would."""
+    configure("DEBUG", LogFormat.JSON, None, "test")
+    database = Database(f"sqlite+aiosqlite:///{tmp_path}/stt.db")
+    async with database.read() as session:
+        await session.execute(text("SELECT :word"), {"word": "s3cret-word"})
+    await database.stop()
+    assert "s3cret" not in capsys.readouterr().err
