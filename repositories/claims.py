@@ -13,7 +13,6 @@ from sqlalchemy import ColumnElement, and_, case, exists, func, insert, or_, sel
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from core.database import after
-from core.domain import keys
 from core.domain.job import OPEN, JobStatus
 from core.domain.spans import Span
 from repositories import intents, webhooks
@@ -143,21 +142,10 @@ async def claim_chunk(
     return ClaimedChunk(claim, row.plan, tuple(Span(*pair) for pair in row.spans), row.error_code, job, row.crc32)
 
 
-async def claim_prepare(session: AsyncSession, job_id: str, failures: int, how: How) -> tuple[Claim, Job] | None:
-    """Take a job that has no plan yet.
-
-    An intent notes the working audio that this run will write, so that a killed one leaves nothing for ever.
-    """
-    taken = await _claim_job(session, job_id, failures, Job.chunks_total.is_(None), how)
-    if taken is not None:
-        await intents.note(session, keys.working_key(job_id, taken[0].number), job_id, WORKING_LIFETIME)
-    return taken
-
-
 async def claim_finalise(session: AsyncSession, job_id: str, failures: int, how: How) -> tuple[Claim, Job] | None:
     """Take a job whose chunks are all done."""
     done = and_(Job.chunks_completed == Job.chunks_total, Job.status == JobStatus.PROCESSING)
-    return await _claim_job(session, job_id, failures, done, how)
+    return await claim_job(session, job_id, failures, done, how)
 
 
 async def is_suspect(session: AsyncSession, job_id: str, chunk_index: int | None) -> bool:
@@ -168,9 +156,10 @@ async def is_suspect(session: AsyncSession, job_id: str, chunk_index: int | None
     return (await session.execute(statement)).first() is not None
 
 
-async def _claim_job(
+async def claim_job(
     session: AsyncSession, job_id: str, failures: int, step: ColumnElement[bool], how: How
 ) -> tuple[Claim, Job] | None:
+    """Take a job whose next step is the one that the condition `step` describes."""
     statement = (
         update(Job)
         .where(

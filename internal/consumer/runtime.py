@@ -14,6 +14,7 @@ from core.errors import InfrastructureError
 from core.messaging.port import Delivery, Handler, MessageType, QueueName, Retry, Subscription, Verdict
 from internal.bootstrap import VERSION, Parts
 from internal.consumer.context import Context, bound
+from internal.consumer.handlers.fetch import FetchHandler
 from internal.consumer.handlers.finalise import FinaliseHandler
 from internal.consumer.handlers.prepare import PrepareHandler
 from internal.consumer.handlers.replay import ReplayHandler
@@ -29,7 +30,7 @@ from worker.models import ModelCatalogue
 from worker.pool import Pool
 
 log = structlog.get_logger(__name__)
-JOBS_PREFETCH = 8
+FINALISE_PREFETCH = 4
 GRACE = 25.0
 """Seconds that running work gets at shutdown before it is handed back."""
 
@@ -53,6 +54,7 @@ class Consumer:
             patience=Patience(),
         )
         self._handlers: dict[MessageType, Handler] = {
+            MessageType.FETCH: FetchHandler(self.context),
             MessageType.PREPARE: PrepareHandler(self.context),
             MessageType.TRANSCRIBE: TranscribeHandler(self.context),
             MessageType.FINALISE: FinaliseHandler(self.context),
@@ -82,7 +84,13 @@ class Consumer:
         )
 
     async def _subscribe(self) -> None:
-        wanted = ((QueueName.JOBS, JOBS_PREFETCH), (QueueName.CHUNKS, self.context.pool.slots))
+        settings = self.parts.settings
+        wanted = (
+            (QueueName.JOBS, settings.prepare_concurrency),
+            (QueueName.FETCH, settings.fetch_concurrency),
+            (QueueName.FINALISE, FINALISE_PREFETCH),
+            (QueueName.CHUNKS, self.context.pool.slots),
+        )
         for queue, prefetch in wanted[len(self._subscriptions) :]:
             self._subscriptions.append(await self.parts.broker.consume(queue, self.handle, prefetch))
 

@@ -8,10 +8,11 @@ import structlog
 
 from core.domain.job import TOP_LEVEL
 from core.errors import ChunkTimeoutError
-from core.messaging.port import QueueName
+from core.messaging.port import WORK_QUEUES, QueueName
 from internal.bootstrap import Parts
 from internal.services import dead_letters, lifecycle, reopening
-from repositories import failures, idempotency, intents, rate_limits, schedule, starvation, workers
+from repositories import admission, failures, idempotency, intents, rate_limits, schedule, starvation, workers
+from repositories.claims import Released
 
 log = structlog.get_logger(__name__)
 ROUND = 5.0
@@ -42,14 +43,13 @@ class Rounds:
     async def notice_purged_queues(self) -> None:
         """A queue seen empty twice in a row has lost what was published and never claimed."""
         empty = {stats.name: stats.ready == 0 for stats in await self.parts.broker.stats()}
-        names = (QueueName.JOBS, QueueName.CHUNKS)
-        lost = [name for name in names if empty.get(name) and self._seen_empty.get(name)]
+        lost = [name for name in WORK_QUEUES if empty.get(name) and self._seen_empty.get(name)]
         self._seen_empty = empty
         if not lost:
             return
         async with self.parts.database.write() as session:
             count = await schedule.republish_unclaimed(
-                session, jobs=QueueName.JOBS in lost, chunks=QueueName.CHUNKS in lost
+                session, jobs=any(name is not QueueName.CHUNKS for name in lost), chunks=QueueName.CHUNKS in lost
             )
         if count:
             log.warning("queue was emptied, publishing again", action="purge_noticed", rows=count)
@@ -61,6 +61,15 @@ class Rounds:
         if rows:
             log.info("boosting jobs that wait too long", action="boosted", jobs=len(rows))
             await reopening.publish(self.parts, rows, TOP_LEVEL)
+
+    async def wake_put_off(self) -> None:
+        """Try the next row of each owner with rows that were put off: room is also made by jobs that fail or are cancelled."""
+        async with self.parts.database.write() as session:
+            rows: list[Released] = []
+            for owner in await admission.owners_put_off(session):
+                rows += await admission.wake(session, owner, admission.unfetched(), 1)
+                rows += await admission.wake(session, owner, admission.unprepared(), 1)
+        await reopening.publish(self.parts, rows)
 
     async def fail_stuck(self) -> None:
         """Something runs and nothing progressed for JOB_TIMEOUT: the job fails, with a dead letter."""

@@ -29,6 +29,7 @@ class Scheduler:
         rounds = self.rounds
         self._side_tasks.start(ROUND, rounds.publish_due, "publish due rows")
         self._side_tasks.start(ROUND, rounds.boost_starving, "boost starving jobs")
+        self._side_tasks.start(ROUND, rounds.wake_put_off, "wake what was put off")
         self._side_tasks.start(QUEUE_ROUND, rounds.notice_purged_queues, "notice purged queues")
         self._side_tasks.start(webhooks.ROUND, partial(webhooks.deliver_due, self.parts), "deliver webhooks")
         self._side_tasks.start(HOUSEKEEPING_ROUND, rounds.housekeep, "housekeeping")

@@ -207,6 +207,6 @@ async def create(parts: Parts, new: NewJob, request: Remembered | None = None) -
         job = await jobs.create(session, new)
         if request is not None:
             await idempotency.remember(session, new.owner, request, job.job_id, {"job_id": job.job_id})
-    await parts.publisher.publish([publishing.prepare(job, Released(job.job_id, None, 0))])
+    await parts.publisher.publish([publishing.message_for(job, Released(job.job_id, None, 0))])
     log.info("job accepted", action="job_accepted", job_id=job.job_id, bytes=new.file_size, model=job.model)
     return job
