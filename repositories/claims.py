@@ -13,6 +13,7 @@ from sqlalchemy import ColumnElement, and_, case, exists, func, insert, or_, sel
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from core.database import after
+from core.domain import keys
 from core.domain.job import OPEN, JobStatus
 from core.domain.spans import Span
 from repositories import intents, webhooks
@@ -142,10 +143,36 @@ async def claim_chunk(
     return ClaimedChunk(claim, row.plan, tuple(Span(*pair) for pair in row.spans), row.error_code, job, row.crc32)
 
 
+def unfetched() -> ColumnElement[bool]:
+    """The recording is still at its sender's address."""
+    return and_(Job.chunks_total.is_(None), Job.minio_audio_path.is_(None), Job.media_url.is_not(None))
+
+
+def unprepared() -> ColumnElement[bool]:
+    """The recording has no plan, and needs not be fetched."""
+    return and_(Job.chunks_total.is_(None), or_(Job.minio_audio_path.is_not(None), Job.media_url.is_(None)))
+
+
+async def claim_fetch(session: AsyncSession, job_id: str, failures: int, how: How) -> tuple[Claim, Job] | None:
+    """Take a job whose recording is to be fetched. `admission.claim_fetch` keeps its owner's limit."""
+    return await _claim_job(session, job_id, failures, unfetched(), how)
+
+
+async def claim_prepare(session: AsyncSession, job_id: str, failures: int, how: How) -> tuple[Claim, Job] | None:
+    """Take a job that has no plan yet. `admission.claim_prepare` keeps its owner's limit.
+
+    An intent notes the working audio that this run will write, so that a killed one leaves nothing for ever.
+    """
+    taken = await _claim_job(session, job_id, failures, unprepared(), how)
+    if taken is not None:
+        await intents.note(session, keys.working_key(job_id, taken[0].number), job_id, WORKING_LIFETIME)
+    return taken
+
+
 async def claim_finalise(session: AsyncSession, job_id: str, failures: int, how: How) -> tuple[Claim, Job] | None:
     """Take a job whose chunks are all done."""
     done = and_(Job.chunks_completed == Job.chunks_total, Job.status == JobStatus.PROCESSING)
-    return await claim_job(session, job_id, failures, done, how)
+    return await _claim_job(session, job_id, failures, done, how)
 
 
 async def is_suspect(session: AsyncSession, job_id: str, chunk_index: int | None) -> bool:
@@ -156,10 +183,9 @@ async def is_suspect(session: AsyncSession, job_id: str, chunk_index: int | None
     return (await session.execute(statement)).first() is not None
 
 
-async def claim_job(
+async def _claim_job(
     session: AsyncSession, job_id: str, failures: int, step: ColumnElement[bool], how: How
 ) -> tuple[Claim, Job] | None:
-    """Take a job whose next step is the one that the condition `step` describes."""
     statement = (
         update(Job)
         .where(

@@ -14,7 +14,7 @@ from sqlalchemy.orm import undefer
 from core.database import UtcDateTime, after
 from core.domain.job import OPEN, TERMINAL, JobStatus, Priority, job_band
 from core.domain.transcript import ChunkTranscript, Segment
-from repositories.claims import RELEASE_DELAY
+from repositories.claims import RELEASE_DELAY, Released, unfetched
 from repositories.models import Chunk, Job, JobId, Metric, UploadIntent
 
 
@@ -238,9 +238,8 @@ async def free_request(session: AsyncSession, owner: str, request_id: str, ttl: 
 
 async def is_unfetched(session: AsyncSession, job_id: str) -> bool:
     """Whether an open job, held by nobody, waits for its recording to be fetched."""
-    waiting = (Job.minio_audio_path.is_(None), Job.media_url.is_not(None), Job.chunks_total.is_(None))
     mine = (Job.job_id == job_id, Job.status.in_(OPEN), Job.deleted_at.is_(None), Job.holder.is_(None))
-    return (await session.execute(select(Job.job_id).where(*mine, *waiting))).first() is not None
+    return (await session.execute(select(Job.job_id).where(*mine, unfetched()))).first() is not None
 
 
 async def note_source(session: AsyncSession, job_id: str, key: str, size: int, seconds: float) -> Released | None:

@@ -11,7 +11,7 @@ from core.errors import ChunkTimeoutError
 from core.messaging.port import WORK_QUEUES, QueueName
 from internal.bootstrap import Parts
 from internal.services import dead_letters, lifecycle, reopening
-from repositories import admission, failures, idempotency, intents, rate_limits, schedule, starvation, workers
+from repositories import admission, claims, failures, idempotency, intents, rate_limits, schedule, starvation, workers
 from repositories.claims import Released
 
 log = structlog.get_logger(__name__)
@@ -63,12 +63,12 @@ class Rounds:
             await reopening.publish(self.parts, rows, TOP_LEVEL)
 
     async def wake_put_off(self) -> None:
-        """Try the next row of each owner with rows that were put off: room is also made by jobs that fail or are cancelled."""
+        """Try the next row of each owner that has rows put off: jobs that fail or are cancelled make room, too."""
         async with self.parts.database.write() as session:
             rows: list[Released] = []
             for owner in await admission.owners_put_off(session):
-                rows += await admission.wake(session, owner, admission.unfetched(), 1)
-                rows += await admission.wake(session, owner, admission.unprepared(), 1)
+                rows += await admission.wake(session, owner, claims.unfetched(), 1)
+                rows += await admission.wake(session, owner, claims.unprepared(), 1)
         await reopening.publish(self.parts, rows)
 
     async def fail_stuck(self) -> None:

@@ -64,7 +64,7 @@ class FinaliseHandler:
         log.info("job finished", action="job_completed" if completed else "job_duplicate", **_metrics(result))
         if completed:
             woken = await self.context.transaction(
-                lambda session, _: admission.wake(session, job.owner, admission.unprepared())
+                lambda session, _: admission.wake(session, job.owner, claims.unprepared())
             )
             await reopening.publish(self.context.parts, woken)
         if completed and job.working_audio_path:
