@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+import json
+from collections.abc import AsyncIterator, Coroutine
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import BigInteger, DateTime, Float, bindparam, event, text
 from sqlalchemy.engine import Dialect
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
-from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.elements import ColumnElement
 from sqlalchemy.sql.functions import FunctionElement
@@ -25,6 +26,7 @@ from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from core.errors import DatabaseUnavailable, InternalError
 
+T = TypeVar("T")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _IMMEDIATE = "stt_immediate"
@@ -92,7 +94,8 @@ class Database:
         self.url = url
         self.sqlite = url.startswith("sqlite")
         self.engine = _sqlite_engine(url) if self.sqlite else _postgresql_engine(url, pool_size)
-        self._sessions = async_sessionmaker(self.engine, expire_on_commit=False)
+        steps = _WholeSteps if self.sqlite else AsyncSession
+        self._sessions = async_sessionmaker(self.engine, class_=steps, expire_on_commit=False)
         self._writer = asyncio.Lock()
 
     @contextlib.asynccontextmanager
@@ -118,6 +121,43 @@ class Database:
         await self.engine.dispose()
 
 
+class _WholeSteps(AsyncSession):
+    """A session whose steps end before a cancellation of their caller takes effect.
+
+    SQLite's driver works in a thread that goes on when its caller is cancelled: a transaction torn off while it begins,
+    executes or rolls back would keep the write lock for as long as the process lives.
+    """
+
+    async def execute(self, *args: Any, **kwargs: Any) -> Any:
+        return await _uninterrupted(super().execute(*args, **kwargs))
+
+    async def connection(self, *args: Any, **kwargs: Any) -> AsyncConnection:
+        return await _uninterrupted(super().connection(*args, **kwargs))
+
+    async def commit(self) -> None:
+        await _uninterrupted(super().commit())
+
+    async def rollback(self) -> None:
+        await _uninterrupted(super().rollback())
+
+    async def close(self) -> None:
+        await _uninterrupted(super().close())
+
+
+async def _uninterrupted(step: Coroutine[Any, Any, T]) -> T:
+    task = asyncio.create_task(step)
+    cancelled = False
+    while not task.done():
+        try:
+            await asyncio.wait([task])
+        except asyncio.CancelledError:
+            cancelled = True
+    if cancelled:
+        task.exception()  # seen: the cancellation is what the caller gets
+        raise asyncio.CancelledError
+    return task.result()
+
+
 @contextlib.asynccontextmanager
 async def _translated() -> AsyncIterator[None]:
     try:
@@ -131,6 +171,19 @@ async def _translated() -> AsyncIterator[None]:
         raise DatabaseUnavailable from error
 
 
+def _loads(text: str | bytes) -> Any:
+    """A JSON column's value; None where it is nested too deeply or has too long a number for this parser.
+
+    Such a value was stored by a more generous one; the rest of its row stays readable.
+    """
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        raise
+    except (RecursionError, ValueError):
+        return None
+
+
 def _postgresql_engine(url: str, pool_size: int) -> AsyncEngine:
     return create_async_engine(
         url,
@@ -138,6 +191,7 @@ def _postgresql_engine(url: str, pool_size: int) -> AsyncEngine:
         max_overflow=pool_size,
         pool_timeout=10,
         pool_pre_ping=True,
+        json_deserializer=_loads,
         connect_args={"timeout": 5, "command_timeout": 30},
     )
 
@@ -146,7 +200,7 @@ def _sqlite_engine(url: str) -> AsyncEngine:
     path = url.partition(":///")[2]
     if path and path != ":memory:":
         Path(path).parent.mkdir(parents=True, exist_ok=True)
-    engine = create_async_engine(url)
+    engine = create_async_engine(url, json_deserializer=_loads)
 
     @event.listens_for(engine.sync_engine, "connect")
     def _on_connect(connection: Any, _record: Any) -> None:

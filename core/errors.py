@@ -1,13 +1,17 @@
 """Every error we name, and the one table of what becomes of it (design section 5).
 
 `kind` says what a consumer does with it; `http_status` what the API answers; `en` and `vi` what the sender reads.
-The exception's own text is the detail for this case; the class's text is the general message.
+An error's own detail is a template with its values, whose Vietnamese is in `core/texts.py`; the class's text is the
+general message.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from enum import StrEnum
-from typing import ClassVar
+from typing import Any, ClassVar
+
+from core.texts import ENGLISH, VIETNAMESE, translated
 
 
 class Kind(StrEnum):
@@ -27,17 +31,52 @@ class SttError(Exception):
     vi: ClassVar[str] = "Đã xảy ra lỗi. Vui lòng thử lại sau."
     max_retries: ClassVar[int | None] = None  # None: MAX_RETRIES
     retry_after: float | None = None  # seconds after which asking again makes sense
+    field: str | None = None  # the field of the request that is wrong
 
-    def __init__(self, detail: str | None = None, *, retry_after: float | None = None) -> None:
-        super().__init__(detail or self.en)
+    def __init__(self, detail: str | None = None, *, retry_after: float | None = None, **values: Any) -> None:
+        """detail: a template of `core/texts.py`; values: what it names, strings and numbers."""
         self.detail = detail
+        self.values = values
         self.retry_after = retry_after or self.retry_after
+        super().__init__(self.message())
 
-    def message(self, language: str = "en") -> str:
-        """The text for the sender: this case's own detail (English only), else the class's."""
-        if language == "vi":
-            return self.vi
-        return self.detail or self.en
+    def message(self, language: str = ENGLISH) -> str:
+        """The text for the sender: this case's own detail, else the class's."""
+        own = None if self.detail is None else translated(self.detail, language, self.values)
+        return own or self.general(language)
+
+    @classmethod
+    def general(cls, language: str) -> str:
+        return cls.vi if language == VIETNAMESE else cls.en
+
+    @property
+    def details(self) -> dict[str, Any] | None:
+        """What `failure_text` needs besides the code to say it in any language; None: the code is enough."""
+        return None if self.detail is None else {"detail": self.detail, "values": self.values}
+
+
+def error_classes(base: type[SttError] = SttError) -> Iterator[type[SttError]]:
+    """The class and all below it."""
+    yield base
+    for kind in base.__subclasses__():
+        yield from error_classes(kind)
+
+
+def by_code(code: str | None) -> type[SttError] | None:
+    """The class that brings this code in."""
+    return next((kind for kind in error_classes() if kind.__dict__.get("code") == code), None)
+
+
+def failure_text(code: str | None, details: dict[str, Any] | None, stored: str | None, language: str) -> str | None:
+    """A stored failure in the reader's language. stored: its English text; None where nothing failed."""
+    if code is None:
+        return stored
+    own = None
+    if details is not None:
+        own = translated(details.get("detail", ""), language, details.get("values") or {})
+    if not own and language == ENGLISH:
+        own = stored
+    return own or (by_code(code) or SttError).general(language)
 
 
 class InternalError(SttError):
@@ -61,6 +100,7 @@ class UnsupportedLanguageError(SttError):
     code, http_status = "UNSUPPORTED_LANGUAGE", 422
     en = "The language is not supported. Only English (en) and Vietnamese (vi), or auto."
     vi = "Ngôn ngữ không được hỗ trợ. Chỉ hỗ trợ tiếng Anh và tiếng Việt."
+    field = "language"
 
 
 class FileTooLargeError(SttError):
@@ -199,11 +239,17 @@ class InvalidFieldError(RequestError):
     en = "A field of the request is not valid."
     vi = "Một trường của yêu cầu không hợp lệ."
 
+    def __init__(self, field: str, detail: str | None = None, **values: Any) -> None:
+        """field: its name, as `errors[]` of the answer has it."""
+        self.field = field
+        super().__init__(detail, **values)
+
 
 class UnknownModelError(RequestError):
     code = "UNKNOWN_MODEL"
     en = "No worker has this model."
     vi = "Không có mô hình này."
+    field = "model"
 
 
 class JobNotFoundError(RequestError):
@@ -216,6 +262,14 @@ class JobNotCompletedError(RequestError):
     code, http_status = "JOB_NOT_COMPLETED", 400
     en = "Job not completed."
     vi = "Công việc chưa hoàn thành."
+
+
+class JobCancelledError(RequestError):
+    """What a cancelled job reads as where only success and failure are known."""
+
+    code, http_status = "CANCELLED", 409
+    en = "Job cancelled"
+    vi = "Công việc đã bị hủy"
 
 
 class IdempotencyMismatchError(RequestError):

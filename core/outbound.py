@@ -128,7 +128,7 @@ class Outbound:
                     return
             with _translated():
                 url = str(httpx.URL(url).join(location))
-        raise Refused(f"the server redirects more than {limits.redirects} times")
+        raise Refused("the server redirects too many times")
 
     async def post(self, url: str, body: bytes, headers: Mapping[str, str], limits: Limits) -> int:
         """The answer's status, which may be a redirect's: none is followed. Raises Refused, Unreachable."""

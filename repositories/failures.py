@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import ColumnElement, func, select, update
+from sqlalchemy import ColumnElement, func, null, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from core.database import after
@@ -36,6 +36,12 @@ def _waiting(row: type[Job] | type[Chunk], delay: float) -> dict[str, Any]:
     return {**values, "status": JobStatus.PENDING} if row is Chunk else values
 
 
+def _reason(row: type[Job] | type[Chunk], error: SttError) -> dict[str, Any]:
+    """The English text is for logs, dead letters and webhooks; readers of a job get theirs from code and details."""
+    values: dict[str, Any] = {"error_code": error.code, "error_message": error.message()}
+    return {**values, "error_details": error.details or null()} if row is Job else values
+
+
 async def retry_later(session: AsyncSession, claim: Claim, error: SttError, delay: float) -> int | None:
     """Count a failed attempt; the caller publishes the retry after `delay` seconds.
 
@@ -54,8 +60,7 @@ async def retry_later(session: AsyncSession, claim: Claim, error: SttError, dela
         .values(
             failures=row.failures + 1,
             first_failed_at=func.coalesce(row.first_failed_at, after()),
-            error_code=error.code,
-            error_message=error.message(),
+            **_reason(row, error),
             **_waiting(row, delay + RETRY_MARGIN),
         )
         .returning(row.failures)
@@ -94,8 +99,7 @@ async def fail_job(
         .where(Job.job_id == job_id, Job.status.in_(OPEN), Job.deleted_at.is_(None))
         .values(
             status=JobStatus.FAILED,
-            error_code=error.code,
-            error_message=error.message(),
+            **_reason(Job, error),
             replay_token=token,
             due_at=after(RELEASE_DELAY),
             publishes=1,
@@ -122,8 +126,7 @@ async def _mark_exhausted(session: AsyncSession, claim: Claim, error: SttError) 
     await session.execute(select(Job.job_id).where(Job.job_id == claim.job_id).with_for_update())
     row = _row_of(claim)
     values: dict[str, Any] = {
-        "error_code": error.code,
-        "error_message": error.message(),
+        **_reason(row, error),
         "first_failed_at": func.coalesce(row.first_failed_at, after()),
         "updated_at": after(),
     }
@@ -197,6 +200,7 @@ async def _reopen(session: AsyncSession, *conditions: ColumnElement[bool]) -> li
             error_code=None,
             first_failed_at=None,
             error_message=None,
+            error_details=null(),
             cancel_requested_at=None,
             completed_at=None,
             expires_at=None,

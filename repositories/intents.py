@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import delete, insert, select
+from sqlalchemy import delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from core.database import after
@@ -45,6 +45,21 @@ async def keep(session: AsyncSession, key: str) -> bool:
 async def expired(session: AsyncSession, limit: int = 100) -> list[UploadIntent]:
     statement = select(UploadIntent).where(UploadIntent.expires_at <= after()).limit(limit)
     return list((await session.execute(statement)).scalars())
+
+
+async def take_expired(session: AsyncSession, key: str) -> bool:
+    """Lock the expired note for collecting; False: it is gone, its object has found its place.
+
+    A transaction that keeps the note holds the row until its COMMIT, so collecting waits for its outcome.
+    """
+    statement = (
+        update(UploadIntent)
+        .where(UploadIntent.key == key, UploadIntent.expires_at <= after())
+        .values(owner=None, wishes=None)
+        .returning(UploadIntent.key)
+        .execution_options(synchronize_session=False)
+    )
+    return (await session.execute(statement)).first() is not None
 
 
 async def drop(session: AsyncSession, key: str) -> None:

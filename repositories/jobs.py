@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import delete, func, insert, literal, or_, select, tuple_, update
+from sqlalchemy import func, insert, literal, or_, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import undefer
 
@@ -15,7 +15,7 @@ from core.database import UtcDateTime, after
 from core.domain.job import OPEN, TERMINAL, JobStatus, Priority, job_band
 from core.domain.transcript import ChunkTranscript, Segment
 from repositories.claims import RELEASE_DELAY, Released, unfetched
-from repositories.models import Chunk, Job, JobId, Metric, UploadIntent
+from repositories.models import Chunk, Job, JobId, Metric
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class NewJob:
 
 
 async def create(session: AsyncSession, new: NewJob) -> Job:
-    """Insert the job, due for its first publish, and drop its upload intent in the same transaction.
+    """Insert the job, due for its first publish.
 
     Raises IntegrityError when the owner has used the request_id.
     """
@@ -68,7 +68,6 @@ async def create(session: AsyncSession, new: NewJob) -> Job:
             updated_at=after(),
         )
     )
-    await session.execute(delete(UploadIntent).where(UploadIntent.job_id == new.job_id))
     return (await session.execute(select(Job).where(Job.job_id == new.job_id))).scalar_one()
 
 
@@ -294,6 +293,12 @@ async def listed(session: AsyncSession, owner: str, page: Page) -> list[Job]:
 
 def _place(at: datetime, job_id: str) -> Any:
     return tuple_(literal(at, UtcDateTime()), literal(job_id, JobId))
+
+
+async def refers_to(session: AsyncSession, key: str) -> bool:
+    """Whether a job that is not deleted was made of this object."""
+    statement = select(Job.job_id).where(Job.minio_audio_path == key, Job.deleted_at.is_(None)).limit(1)
+    return (await session.execute(statement)).first() is not None
 
 
 async def states(session: AsyncSession, job_ids: Collection[str]) -> dict[str, tuple[int, bool]]:

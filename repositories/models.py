@@ -79,6 +79,7 @@ class Job(Claimable, Base):
     media_url: Mapped[str | None] = mapped_column(Text)
     callback_url: Mapped[str | None] = mapped_column(Text)
     client_metadata: Mapped[dict[str, Any] | None] = mapped_column("metadata", Json)
+    error_details: Mapped[dict[str, Any] | None] = mapped_column(Json)
     minio_audio_path: Mapped[str | None] = mapped_column(Text)
     minio_result_path: Mapped[str | None] = mapped_column(Text)
     working_audio_path: Mapped[str | None] = mapped_column(Text)

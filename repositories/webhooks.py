@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from core.database import after
 from core.domain.job import OPEN, JobStatus
+from core.domain.json_values import showable
 from repositories.models import Job, WebhookDelivery
 
 COMPLETED, FAILED = "transcription.completed", "transcription.failed"
@@ -70,7 +71,7 @@ def _payload(job: Job, kind: str) -> dict[str, Any]:
             "confidence": job.confidence,
             "error_code": job.error_code,
             "error_message": job.error_message,
-            "metadata": job.client_metadata,
+            "metadata": showable(job.client_metadata),
             "result_url": f"/api/v1/result/{job.job_id}" if job.status == JobStatus.COMPLETED else None,
         },
     }

@@ -41,7 +41,9 @@ async def decode(
             raise DiskFullError from error
         raise
     if samples > max_duration * SAMPLE_RATE:
-        raise AudioTooLongError(f"The recording is longer than {max_duration:.0f} seconds. Cut it into shorter ones.")
+        raise AudioTooLongError(
+            "The recording is longer than {limit} seconds. Cut it into shorter ones.", limit=round(max_duration)
+        )
     problem = ffmpeg.complaint(status, text, samples)
     if problem is not None:
         log.info("ffmpeg refused", action="decode_failed", status=status, ffmpeg=text[-1000:])

@@ -31,7 +31,7 @@ class ModelCatalogue:
             path = folder / file_name(name)
             if path.is_file():
                 return path
-        raise ModelMissingError(f"The model {name} is not on this machine.")
+        raise ModelMissingError("The model {name} is not on this machine.", name=name)
 
     def sha256(self, name: str) -> str:
         """Hex digest of the model file; remembered while size and time stay. Reads the whole file the first time."""

@@ -7,6 +7,7 @@ from typing import Annotated
 from fastapi import Depends, Request, Security
 from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
 
+from core.texts import ENGLISH, VIETNAMESE
 from internal.bootstrap import Parts
 from internal.services.access import Access
 from internal.services.estimates import Estimator
@@ -14,6 +15,10 @@ from internal.services.watching import Watcher
 
 _header = APIKeyHeader(name="X-API-Key", auto_error=False, description="stt_ID_SECRET")
 _bearer = HTTPBearer(auto_error=False, description="the same key")
+
+
+MAX_ACCEPT = 1000
+"""Characters of Accept-Language that are read."""
 
 
 def get_parts(request: Request) -> Parts:
@@ -31,9 +36,36 @@ def get_watcher(request: Request) -> Watcher:
     return watcher
 
 
+def get_language(request: Request) -> str:
+    """`en` or `vi`: what Accept-Language prefers of the two, English where it names neither.
+
+    The greatest weight wins, and of equal ones the first.
+    """
+    chosen, greatest = ENGLISH, 0.0
+    for part in request.headers.get("accept-language", "")[:MAX_ACCEPT].split(","):
+        name, _, parameter = part.partition(";")
+        language, weight = name.strip().lower().partition("-")[0], _weight(parameter)
+        if language in (ENGLISH, VIETNAMESE) and weight > greatest:
+            chosen, greatest = language, weight
+    return chosen
+
+
+def _weight(parameter: str) -> float:
+    """Of `q=0.8`; 1 where there is none, 0 where it is no number from 0 to 1."""
+    name, _, value = parameter.partition("=")
+    if name.strip().lower() != "q":
+        return 1.0
+    try:
+        weight = float(value)
+    except ValueError:
+        return 0.0
+    return weight if 0 <= weight <= 1 else 0.0
+
+
 PartsOf = Annotated[Parts, Depends(get_parts)]
 EstimatorOf = Annotated[Estimator, Depends(get_estimator)]
 WatcherOf = Annotated[Watcher, Depends(get_watcher)]
+Language = Annotated[str, Depends(get_language)]
 
 
 async def get_owner(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from http import HTTPStatus
 from typing import Any
 
@@ -14,18 +13,13 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from core.errors import InternalError, JobNotFoundError, SttError, UnauthorizedError
+from core.texts import say, validation_text
+from internal.api.dependencies import get_language
 from internal.services.openai import JobFailed
 
 log = structlog.get_logger(__name__)
 OPENAI = "/v1/"
 """Paths whose errors have the shape that OpenAI's clients read."""
-_FIELD_OF = {"UNSUPPORTED_LANGUAGE": "language", "UNKNOWN_MODEL": "model"}
-
-
-def prefers_vietnamese(request: Request) -> bool:
-    """The first language of Accept-Language that we speak is Vietnamese."""
-    wanted = [part.split(";")[0].strip().lower()[:2] for part in request.headers.get("accept-language", "").split(",")]
-    return next((language for language in wanted if language in ("en", "vi")), "en") == "vi"
 
 
 def problem(
@@ -42,7 +36,7 @@ def problem(
         return openai_error(status, code, detail, errors, headers)
     body: dict[str, Any] = {
         "type": "about:blank",
-        "title": HTTPStatus(status).phrase,
+        "title": say(HTTPStatus(status).phrase, get_language(request)),
         "status": status,
         "detail": detail,
         "instance": request.url.path,
@@ -51,6 +45,7 @@ def problem(
     }
     if errors:
         body["errors"] = errors
+    headers = {"Content-Language": get_language(request), "Vary": "Accept-Language"} | (headers or {})
     return JSONResponse(body, status, headers=headers, media_type="application/problem+json")
 
 
@@ -69,9 +64,8 @@ def openai_error(
 
 async def on_stt_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, SttError)
-    detail = error.message("vi" if prefers_vietnamese(request) else "en")
-    field = _FIELD_OF.get(error.code) or named_field(detail)
-    errors = [{"field": field, "message": detail}] if field and error.http_status == 422 else None
+    detail = error.message(get_language(request))
+    errors = [{"field": error.field, "message": detail}] if error.field and error.http_status == 422 else None
     job_id = request.path_params.get("job_id") if not isinstance(error, JobNotFoundError) else None
     extra = {"job_id": job_id} if job_id else {}
     headers = headers_of(error)
@@ -88,19 +82,14 @@ def headers_of(error: SttError) -> dict[str, str]:
     return headers
 
 
-def named_field(detail: str) -> str | None:
-    """The field that a message begins with, in backquotes."""
-    found = re.match(r"`(\w+)`", detail)
-    return found[1] if found else None
-
-
 async def on_http_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
     code = HTTPStatus(error.status_code).name
     headers = dict(error.headers or {})
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
         headers["Allow"] = ", ".join(sorted(_allowed(request)))
-    return problem(request, error.status_code, code, str(error.detail), headers=headers)
+    detail = say(str(error.detail), get_language(request))
+    return problem(request, error.status_code, code, detail, headers=headers)
 
 
 def _allowed(request: Request) -> set[str]:
@@ -112,15 +101,28 @@ def _allowed(request: Request) -> set[str]:
 
 async def on_invalid(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
-    errors = [{"field": ".".join(str(p) for p in item["loc"][1:]), "message": item["msg"]} for item in error.errors()]
+    language = get_language(request)
+    errors = [
+        {
+            "field": _field(item),
+            "message": validation_text(item["type"], language, item["msg"], item.get("ctx") or {}),
+        }
+        for item in error.errors()
+    ]
     detail = "; ".join(f"`{item['field']}`: {item['message']}" for item in errors)
     return problem(request, 422, "INVALID_FIELD", detail, errors=errors)
+
+
+def _field(item: dict[str, Any]) -> str:
+    """Its name, or `body` where the whole of it is no JSON: pydantic names the place in the text there."""
+    path = item["loc"][1:] if item["type"] != "json_invalid" else ()
+    return ".".join(str(part) for part in path) or str(item["loc"][0])
 
 
 async def on_unforeseen(request: Request, error: Exception) -> JSONResponse:
     log.error("unforeseen error", action="internal_error", path=request.url.path, exc_info=error)
     wrong = InternalError()
-    return problem(request, 500, wrong.code, wrong.message("vi" if prefers_vietnamese(request) else "en"))
+    return problem(request, 500, wrong.code, wrong.message(get_language(request)))
 
 
 def install(app: FastAPI) -> None:

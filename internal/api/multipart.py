@@ -59,7 +59,9 @@ class _Events:
         self._part, self._header, self._value = _Part(), b"", b""
         self.parts += 1
         if self.parts > MAX_PARTS:
-            raise MalformedUploadError(f"The form has more than {MAX_PARTS} parts. Send `file` and its fields only.")
+            raise MalformedUploadError(
+                "The form has more than {limit} parts. Send `file` and its fields only.", limit=MAX_PARTS
+            )
 
     def _header_field(self, data: bytes, start: int, end: int) -> None:
         self._header += data[start:end]
@@ -142,7 +144,7 @@ async def _file_event(kind: str, part: _Part, piece: bytes, sink: FileSink, file
         await sink.write(piece)
         return 0
     if files:
-        raise InvalidFieldError("`file` stands twice in the form. Send one recording per request.")
+        raise InvalidFieldError("file", "`file` stands twice in the form. Send one recording per request.")
     if part.filename is None:
         raise FileMissingError("`file` is a plain field. Send it as a file, with a file name.")
     await sink.begin(part.filename)
@@ -156,5 +158,7 @@ def _collect(fields: dict[str, bytes], kind: str, name: str, piece: bytes) -> No
         value = value + b"," if name.endswith("[]") and value else b""
     value += piece
     if len(value) > MAX_FIELD_BYTES:
-        raise InvalidFieldError(f"The field `{name[:50]}` is longer than {MAX_FIELD_BYTES} bytes.")
+        raise InvalidFieldError(
+            name[:50], "The field `{name}` is longer than {limit} bytes.", name=name[:50], limit=MAX_FIELD_BYTES
+        )
     fields[name] = value

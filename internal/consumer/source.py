@@ -15,7 +15,6 @@ from core.domain import keys
 from core.domain.job import JobStatus
 from core.errors import (
     DiskFullError,
-    FileTooLargeError,
     NetworkError,
     ObjectDamagedError,
     ObjectNotFound,
@@ -32,7 +31,7 @@ log = structlog.get_logger(__name__)
 BLOCK = 1024 * 1024
 LOOK_EVERY = 5.0
 """Seconds between two looks at whether the job is still wanted."""
-FAILED = "Failed to download audio file"
+FAILED = "Failed to download audio file: {reason}"
 
 
 async def obtain(context: Context, job: Job, target: Path) -> None:
@@ -65,9 +64,9 @@ async def _weigh(context: Context, job: Job) -> None:
     """An object that the sender put there himself has not been measured yet."""
     found = await context.patience.run(partial(context.parts.storage.stat, job.minio_audio_path or ""))
     if found is None:
-        raise SourceNotFoundError(f"{FAILED}: there is no such object in storage")
+        raise SourceNotFoundError(FAILED, reason="there is no such object in storage")
     if found.size > context.parts.settings.max_upload_bytes:
-        raise FileTooLargeError(submit.too_large(context.parts))
+        raise submit.too_large(context.parts)
 
 
 async def fetch(context: Context, job: Job, target: Path) -> tuple[str, int]:
@@ -94,11 +93,11 @@ async def _fetch(context: Context, job: Job, url: str, target: Path) -> int:
             _check(response)
             size = await _write(context, job, response, target)
     except Refused as error:
-        raise SourceNotFoundError(f"{FAILED}: {error}") from error
+        raise SourceNotFoundError(FAILED, reason=str(error)) from error
     except Unreachable as error:
-        raise NetworkError(f"{FAILED}: {error}") from error
+        raise NetworkError(FAILED, reason=str(error)) from error
     except TooLarge as error:
-        raise FileTooLargeError(submit.too_large(context.parts)) from error
+        raise submit.too_large(context.parts) from error
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise DiskFullError from error
@@ -111,10 +110,10 @@ def _check(response: Response) -> None:
     """Only 200 is a recording; what may pass by itself is worth another try, the rest is not."""
     if response.status == HTTPStatus.OK:
         return
-    reason = f"{FAILED}: {response.status} {response.reason or _phrase(response.status)}".strip()
     passing = response.status >= 500 or response.status in (408, 425, 429)
     kind: type[SttError] = NetworkError if passing else SourceNotFoundError
-    raise kind(reason)
+    phrase = (response.reason or _phrase(response.status)).strip() or "-"
+    raise kind("Failed to download audio file: {status} {phrase}", status=response.status, phrase=phrase)
 
 
 def _phrase(status: int) -> str:
@@ -148,4 +147,4 @@ async def _still_wanted(context: Context, job: Job) -> None:
     async with context.parts.database.read() as session:
         found = await jobs.get(session, job.job_id)
     if found is None or JobStatus(found.status).terminal:
-        raise SourceNotFoundError(f"{FAILED}: the job has ended")
+        raise SourceNotFoundError(FAILED, reason="the job has ended")

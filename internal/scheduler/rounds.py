@@ -88,7 +88,8 @@ class Rounds:
         async with self.parts.database.read() as session:
             expired = await intents.expired(session)
         for intent in expired:
-            await lifecycle.collect(self.parts, intent.key)
+            if not await lifecycle.collect_expired(self.parts, intent.key):
+                continue
             log.info("abandoned object removed", action="intent_collected", job_id=intent.job_id, key=intent.key)
 
     async def housekeep(self) -> None:

@@ -12,7 +12,13 @@ from sqlalchemy.exc import IntegrityError
 
 from core.domain import keys
 from core.domain.job import Priority
-from core.errors import EmptyFileError, FileTooLargeError, JobNotFoundError, NothingUploadedError, UnauthorizedError
+from core.errors import (
+    EmptyFileError,
+    JobNotFoundError,
+    NothingUploadedError,
+    UnauthorizedError,
+    UploadTimeoutError,
+)
 from internal.bootstrap import Parts
 from internal.services import results, submit
 from internal.services.wishes import Wishes
@@ -73,7 +79,7 @@ async def intake_of(parts: Parts, job_id: str, expires: int, signature: str) -> 
     async with parts.database.read() as session:
         found = await intents.of_link(session, job_id)
     if found is None:
-        raise JobNotFoundError(f"Job not found: {job_id[:100]}")
+        raise JobNotFoundError("Job not found: {value}", value=job_id[:100])
     return found
 
 
@@ -94,8 +100,9 @@ async def start(parts: Parts, owner: str, job_id: str) -> Job:
         submit.new_job(job_id, owner, _wishes(stored)), original_filename=name, audio_key=intent.key, file_size=size
     )
     try:
-        return await submit.create(parts, new)
-    except IntegrityError:
+        return await submit.create(parts, new, noted=True)
+    except (IntegrityError, UploadTimeoutError):
+        # somebody else has started it
         return await results.find(parts, job_id, owner)
 
 
@@ -109,7 +116,7 @@ async def _size(parts: Parts, key: str) -> int:
         raise NothingUploadedError
     if found.size > parts.settings.max_upload_bytes:
         await parts.storage.delete_prefix(key)
-        raise FileTooLargeError(submit.too_large(parts))
+        raise submit.too_large(parts)
     if found.size == 0:
         raise EmptyFileError
     return found.size

@@ -68,20 +68,20 @@ async def get(parts: Parts, owner: str, request_id: str) -> Job:
     """With its text. Raises JobNotFoundError, also once JOB_TTL_SECONDS have passed since its end."""
     job = await find(parts, owner, request_id, with_text=True) if REQUEST_ID.fullmatch(request_id) else None
     if job is None:
-        raise JobNotFoundError(f"Job not found: {request_id[:255]}")
+        raise JobNotFoundError("Job not found: {value}", value=request_id[:255])
     return job
 
 
 def source_key(parts: Parts, owner: str, url: str) -> str | None:
     """The object that a `minio://` address means; None for one that is fetched. Raises InvalidFieldError."""
     if len(url) > MAX_URL:
-        raise InvalidFieldError(f"`media_url` is longer than {MAX_URL} characters.")
+        raise InvalidFieldError("media_url", "`media_url` is longer than {limit} characters.", limit=MAX_URL)
     if url.startswith(f"{BUCKET_SCHEME}://"):
         return _object(parts, owner, url)
     try:
         parts.media.check(url)
     except Refused as error:
-        raise InvalidFieldError(f"`media_url`: {error}.") from None
+        raise InvalidFieldError("media_url", "`media_url`: {reason}.", reason=str(error)) from None
     return None
 
 
@@ -93,7 +93,9 @@ def _object(parts: Parts, owner: str, url: str) -> str:
     except ValueError:
         key = ""
     if not url.startswith(prefix) or not key.startswith(f"{INBOX}/{owner}/"):
-        raise InvalidFieldError(f"`media_url`: only {prefix}{INBOX}/{owner}/… can be named.")
+        raise InvalidFieldError(
+            "media_url", "`media_url`: only {allowed} can be named.", allowed=f"{prefix}{INBOX}/{owner}/…"
+        )
     return key
 
 

@@ -5,30 +5,52 @@ Nothing is guessed: None until there is a first measurement. Polling clients ask
 
 from __future__ import annotations
 
+import asyncio
 import time
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from pathlib import PurePosixPath
 from typing import Any
 
+import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from core.database import Database
 from core.domain.job import JobStatus
+from core.errors import InfrastructureError
 from repositories import jobs, workers
 from repositories.models import Job
 
+log = structlog.get_logger(__name__)
 KEEP_SECONDS = 5.0
+MAX_KEPT = 256
+"""Figures kept at most: their keys hold model names and file endings, which clients choose."""
+LONGEST = 2.0
+"""Seconds an estimate may take: an answer never waits longer for a figure that may be null."""
 
 
 class Estimator:
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._kept: dict[object, tuple[float, Any]] = {}
+        self._kept: OrderedDict[object, tuple[float, Any]] = OrderedDict()
 
     async def seconds(self, job: Job) -> float | None:
-        """Seconds until the job is done; 0 once it has ended."""
+        """Seconds until the job is done; 0 once it has ended; None where that cannot be told, errors included.
+
+        An estimate decorates answers that stand without it, many of them after a COMMIT, so it never fails them.
+        """
         if JobStatus(job.status).terminal:
             return 0.0
+        try:
+            async with asyncio.timeout(LONGEST):
+                return await self._measured(job)
+        except (InfrastructureError, TimeoutError) as error:
+            log.warning("no estimate", action="estimate_failed", job_id=job.job_id, reason=repr(error))
+        except Exception:
+            log.exception("no estimate", action="estimate_failed", job_id=job.job_id)
+        return None
+
+    async def _measured(self, job: Job) -> float | None:
         factor = await self._factor(job.model)
         length = await self._length(job)
         if factor is None or length is None:
@@ -63,6 +85,9 @@ class Estimator:
         async with self._database.read() as session:
             value = await ask(session)
         self._kept[key] = (time.monotonic() + KEEP_SECONDS, value)
+        self._kept.move_to_end(key)
+        while len(self._kept) > MAX_KEPT:
+            self._kept.popitem(last=False)
         return value
 
 

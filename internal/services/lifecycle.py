@@ -7,8 +7,8 @@ import structlog
 from core.domain import keys
 from core.errors import ConflictError, InfrastructureError, JobNotFoundError
 from internal.bootstrap import Parts
-from internal.services import reopening, results
-from repositories import deletion, failures, intents, webhooks
+from internal.services import publishing, results
+from repositories import deletion, failures, intents, jobs, webhooks
 from repositories.models import Job
 
 log = structlog.get_logger(__name__)
@@ -19,9 +19,10 @@ async def cancel(parts: Parts, job_id: str, owner: str) -> Job:
     job = await results.find(parts, job_id, owner)
     async with parts.database.write() as session:
         if not await failures.cancel_job(session, job.job_id, owner, parts.settings.failure_ttl):
-            raise ConflictError(f"The job has ended ({job.status}); there is nothing to cancel.")
+            raise ConflictError("The job has ended ({status}); there is nothing to cancel.", status=str(job.status))
+        changed = await jobs.get(session, job.job_id)
     log.info("job cancelled", action="job_cancelled", job_id=job.job_id)
-    return await results.find(parts, job_id, owner)
+    return changed or job
 
 
 async def retry(parts: Parts, job_id: str, owner: str) -> Job:
@@ -29,11 +30,15 @@ async def retry(parts: Parts, job_id: str, owner: str) -> Job:
     job = await results.find(parts, job_id, owner)
     async with parts.database.write() as session:
         released = await failures.retry_job(session, job.job_id, owner)
-    if released is None:
-        raise ConflictError(f"Only a FAILED or CANCELLED job can be retried; this one is {job.status}.")
-    await reopening.publish(parts, released)
+        if released is None:
+            raise ConflictError(
+                "Only a FAILED or CANCELLED job can be retried; this one is {status}.", status=str(job.status)
+            )
+        changed = await jobs.get(session, job.job_id)
     log.info("job reopened", action="job_retried", job_id=job.job_id, rows=len(released))
-    return await results.find(parts, job_id, owner)
+    if changed is not None:
+        await parts.publisher.publish([publishing.message_for(changed, row) for row in released])
+    return changed or job
 
 
 async def deliver_again(parts: Parts, job_id: str, owner: str) -> Job:
@@ -53,7 +58,7 @@ async def delete(parts: Parts, job_id: str, owner: str) -> None:
     job = await results.find(parts, job_id, owner)
     async with parts.database.write() as session:
         if not await deletion.mark_deleted(session, job.job_id, owner):
-            raise JobNotFoundError(f"Job not found: {job_id[:100]}")
+            raise JobNotFoundError("Job not found: {value}", value=job_id[:100])
     try:
         await remove_objects(parts, job.job_id)
     except InfrastructureError as error:
@@ -71,6 +76,18 @@ async def collect(parts: Parts, key: str) -> None:
     await parts.storage.delete_prefix(key)
     async with parts.database.write() as session:
         await intents.drop(session, key)
+
+
+async def collect_expired(parts: Parts, key: str) -> bool:
+    """Remove the object of an expired note, unless a job was made of it; whether the object was removed."""
+    async with parts.database.write() as session:
+        if not await intents.take_expired(session, key):
+            return False
+        if await jobs.refers_to(session, key):
+            await intents.drop(session, key)
+            return False
+    await collect(parts, key)
+    return True
 
 
 async def expire(parts: Parts) -> None:

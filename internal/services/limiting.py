@@ -76,7 +76,12 @@ class Limiter:
         if not await self._window.hit(item, owner):
             stats = await self._window.get_window_stats(item, owner)
             wait = max(1.0, math.ceil(stats.reset_time - time.time()))
-            raise RateLimitedError(f"More than {allowed} requests a minute. Wait {wait:.0f} s.", retry_after=wait)
+            raise RateLimitedError(
+                "More than {limit} requests a minute. Wait {seconds} s.",
+                retry_after=wait,
+                limit=allowed,
+                seconds=round(wait),
+            )
 
     async def submit(self, owner: str, size: int = 0) -> None:
         """May the owner submit one more job of `size` bytes now?"""
@@ -86,9 +91,11 @@ class Limiter:
             seconds = await jobs.queued_seconds(session, owner) if settings.max_queued_seconds else 0.0
             sent = await jobs.bytes_since(session, owner, DAY) if settings.max_bytes_per_day else 0
         if queued >= settings.max_queued_jobs > 0:
-            raise QuotaExceededError(f"{queued} jobs are unfinished, as many as allowed.", retry_after=BUSY)
+            raise QuotaExceededError("{count} jobs are unfinished, as many as allowed.", retry_after=BUSY, count=queued)
         if seconds >= settings.max_queued_seconds > 0:
-            raise QuotaExceededError(f"{seconds:.0f} s of sound are waiting, as much as allowed.", retry_after=BUSY)
+            raise QuotaExceededError(
+                "{seconds} s of sound are waiting, as much as allowed.", retry_after=BUSY, seconds=round(seconds)
+            )
         if settings.max_bytes_per_day and sent + size > settings.max_bytes_per_day:
             raise QuotaExceededError("The bytes of this day are used up.", retry_after=await self._oldest_leaves(owner))
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from core.domain.job import JobStatus
-from core.errors import ConflictError, SttError
+from core.errors import ConflictError, JobCancelledError, SttError, by_code
 from internal.bootstrap import Parts
-from internal.services import submit
+from internal.services import results, submit
 from internal.services.submit import Intake
 from internal.services.watching import Watcher
 from internal.services.wishes import Wishes
@@ -21,10 +21,15 @@ PATIENCE = 60.0
 class JobFailed(SttError):
     """The job ended without a result; code, status and text are the job's own. Asking again would run it all again."""
 
-    def __init__(self, job: Job, status: int) -> None:
-        super().__init__(job.error_message or "Job cancelled")
-        self.code = job.error_code or "CANCELLED"  # type: ignore[misc]
-        self.http_status = status  # type: ignore[misc]
+    def __init__(self, job: Job) -> None:
+        self._job = job
+        super().__init__()
+        kind = by_code(job.error_code) or JobCancelledError
+        self.code = job.error_code or kind.code  # type: ignore[misc]
+        self.http_status = kind.http_status  # type: ignore[misc]
+
+    def message(self, language: str = "en") -> str:
+        return results.failure(self._job, language) or ""
 
 
 async def accept(parts: Parts, intake: Intake, owner: str, wishes: Wishes, fields: dict[str, str]) -> Job:
@@ -55,16 +60,5 @@ async def finished(parts: Parts, watcher: Watcher, job: Job) -> Job:
     if found is None:
         raise ConflictError("The job was deleted.")
     if found.status != JobStatus.COMPLETED:
-        raise JobFailed(found, status_of(found.error_code))
+        raise JobFailed(found)
     return found
-
-
-def status_of(code: str | None) -> int:
-    """The HTTP status that the error table has for a job's code; a cancelled job is a conflict."""
-    todo = [SttError]
-    while todo:
-        kind = todo.pop()
-        if kind.code == code and kind.__dict__.get("code") == code:
-            return kind.http_status
-        todo += kind.__subclasses__()
-    return 409

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -18,6 +19,8 @@ from repositories.jobs import Failure
 from repositories.models import Job
 
 log = structlog.get_logger(__name__)
+LONGEST = 5.0
+"""Seconds that one publish, or noting that it went out, may take."""
 MAX_TEXT = 1024
 """Bytes of an error message in a dead letter's header."""
 
@@ -92,17 +95,21 @@ class Publisher:
     broker: Broker
 
     async def publish(self, messages: Sequence[Message]) -> bool:
-        """Publish, then push the rows' `due_at` away. Returns whether all went out; raises nothing.
+        """Publish, then push the rows' `due_at` away. Returns whether all went out; raises nothing but cancellation.
 
-        What did not go out keeps its early `due_at`, so the scheduler publishes it.
+        What did not go out keeps its early `due_at`, so the scheduler publishes it. The work is committed already, so
+        no fault of the broker, a refused topology or a hanging publish included, may reach the caller or hold it up.
         """
         sent: list[Released] = []
         try:
             for message in messages:
-                await self.broker.publish(message)
+                async with asyncio.timeout(LONGEST):
+                    await self.broker.publish(message)
                 sent.append(Released(message.job_id, message.chunk_index, message.failures))
-        except BrokerUnavailable as error:
-            log.warning("publish failed, left to the scheduler", action="publish_failed", reason=str(error))
+        except (BrokerUnavailable, TimeoutError) as error:
+            log.warning("publish failed, left to the scheduler", action="publish_failed", reason=repr(error))
+        except Exception:
+            log.exception("publish failed, left to the scheduler", action="publish_failed")
         await self._confirm(sent)
         return len(sent) == len(messages)
 
@@ -110,7 +117,10 @@ class Publisher:
         if not sent:
             return
         try:
-            async with self.database.write() as session:
+            async with asyncio.timeout(LONGEST), self.database.write() as session:
                 await schedule.mark_published(session, sent)
-        except DatabaseUnavailable as error:
-            log.warning("publish not noted, it will be repeated", action="confirm_failed", reason=str(error.__cause__))
+        except (DatabaseUnavailable, TimeoutError) as error:
+            reason = repr(error.__cause__ or error)
+            log.warning("publish not noted, it will be repeated", action="confirm_failed", reason=reason)
+        except Exception:
+            log.exception("publish not noted, it will be repeated", action="confirm_failed")

@@ -11,7 +11,15 @@ from core.config import MergeMethod
 from core.domain import keys
 from core.domain.job import JobStatus
 from core.domain.result import Result, ResultSegment
-from core.errors import InvalidFieldError, JobNotCompletedError, JobNotFoundError, ObjectDamagedError, ObjectNotFound
+from core.errors import (
+    InvalidFieldError,
+    JobCancelledError,
+    JobNotCompletedError,
+    JobNotFoundError,
+    ObjectDamagedError,
+    ObjectNotFound,
+    failure_text,
+)
 from internal.bootstrap import Parts
 from repositories import jobs
 from repositories.models import Job
@@ -28,7 +36,14 @@ async def find(parts: Parts, job_id: str, owner: str) -> Job:
             job = await jobs.get(session, job_id, owner)
         if job is not None:
             return job
-    raise JobNotFoundError(f"Job not found: {job_id[:100]}")
+    raise JobNotFoundError("Job not found: {value}", value=job_id[:100])
+
+
+def failure(job: Job, language: str) -> str | None:
+    """Why the job has no result, in words; None where there is nothing to explain."""
+    if job.status == JobStatus.CANCELLED and job.error_code is None:
+        return JobCancelledError.general(language)
+    return failure_text(job.error_code, job.error_details, job.error_message, language)
 
 
 def is_job_id(text: str) -> bool:
@@ -47,7 +62,7 @@ async def stored(parts: Parts, job: Job) -> Result:
 async def _read(parts: Parts, job: Job) -> tuple[bytes, Result]:
     """The file as it is stored, and what it says. One that cannot be parsed is read once more."""
     if job.status != JobStatus.COMPLETED:
-        raise JobNotCompletedError(f"Job not completed. Current status: {job.status}")
+        raise JobNotCompletedError("Job not completed. Current status: {status}", status=str(job.status))
     key = job.minio_result_path or keys.result_key(job.job_id)
     for _ in range(2):
         try:
@@ -68,7 +83,12 @@ async def exported(parts: Parts, job: Job, name: str) -> tuple[Exporter, bytes]:
     """The result in a format. Raises InvalidFieldError naming the formats there are."""
     kind = formats().get(name)
     if kind is None:
-        raise InvalidFieldError(f"`format` {name[:20]!r} is unknown. Use {', '.join(formats())}.")
+        raise InvalidFieldError(
+            "format",
+            "`format` {value} is unknown. Use {allowed}.",
+            value=repr(name[:20]),
+            allowed=", ".join(formats()),
+        )
     data, result = await _read(parts, job)
     if name == "json":
         return kind, data

@@ -15,13 +15,14 @@ from sqlalchemy.exc import IntegrityError
 
 from core.domain import keys
 from core.errors import (
-    DatabaseUnavailable,
     EmptyFileError,
     FileTooLargeError,
     IdempotencyMismatchError,
     InfrastructureError,
+    InternalError,
     InvalidFieldError,
     UnsupportedFormatError,
+    UploadTimeoutError,
 )
 from core.storage.port import Upload
 from internal.bootstrap import Parts
@@ -39,10 +40,16 @@ ACCEPTED = (
     *(".webm", ".mkv", ".avi", ".mov", ".opus", ".aiff", ".amr"),
 )
 MAX_NAME = 255
+ROLLED_BACK = (IntegrityError, InternalError, UploadTimeoutError)
+"""Errors of the creating transaction that leave no doubt: the database refused a statement, or the code did."""
 
 
 class Intake:
-    """One upload on its way in; a FileSink. `discard` leaves nothing behind."""
+    """One upload on its way in; a FileSink.
+
+    `discard` leaves nothing behind until `hand_over`: from there on a committed job may refer to the object, so it
+    belongs to the job or to the collector of expired intents, and only `take_back` after a certain rollback ends that.
+    """
 
     def __init__(self, parts: Parts, *, fingerprint: bool = False) -> None:
         """fingerprint: take the file's SHA-256 on its way, about a second of CPU time per GB."""
@@ -54,6 +61,7 @@ class Intake:
         self.size = 0
         self.digest = hashlib.sha256()
         self._upload: Upload | None = None
+        self._handed_over = False
 
     async def begin(self, filename: str) -> None:
         """Raises UnsupportedFormatError; TooManyUploads, StorageUnavailable, DatabaseUnavailable."""
@@ -67,7 +75,7 @@ class Intake:
         assert self._upload is not None
         self.size += len(data)
         if self.size > self.parts.settings.max_upload_bytes:
-            raise FileTooLargeError(too_large(self.parts))
+            raise too_large(self.parts)
         if self.fingerprint:
             self.digest.update(data)
         await self._upload.write(data)
@@ -79,12 +87,18 @@ class Intake:
             raise EmptyFileError
         await self._upload.commit()
 
-    def keep(self) -> None:
-        """From here on `discard` does nothing."""
-        self.key, self._upload = "", None
+    def hand_over(self) -> None:
+        """Call this before the transaction that creates the job begins: how it ends may never be known."""
+        self._handed_over = True
+
+    def take_back(self) -> None:
+        """Call this only where the transaction is known to have been rolled back."""
+        self._handed_over = False
 
     async def discard(self) -> None:
         """Remove what has arrived. Where a part is down the intent stays, and the scheduler collects later."""
+        if self._handed_over:
+            return
         try:
             if self._upload is not None:
                 await self._upload.abort()
@@ -97,15 +111,20 @@ class Intake:
             log.warning("upload left to the scheduler to collect", action="discard_delayed", code=error.code)
 
 
-def too_large(parts: Parts) -> str:
-    return f"The file is larger than {parts.settings.max_upload_size_mb} MB. Use a smaller or more compressed one."
+def too_large(parts: Parts) -> FileTooLargeError:
+    return FileTooLargeError(
+        "The file is larger than {limit} MB. Use a smaller or more compressed one.",
+        limit=parts.settings.max_upload_size_mb,
+    )
 
 
 def accepted_name(filename: str) -> str:
     """The name as it is shown. Raises UnsupportedFormatError for an ending that is not in the list."""
     name = display_name(filename)
     if PurePosixPath(name.lower()).suffix not in ACCEPTED:
-        raise UnsupportedFormatError(f"The format of {name!r} is not supported. Try {', '.join(ACCEPTED)}.")
+        raise UnsupportedFormatError(
+            "The format of {value} is not supported. Try {allowed}.", value=repr(name), allowed=", ".join(ACCEPTED)
+        )
     return name
 
 
@@ -118,7 +137,9 @@ def display_name(filename: str) -> str:
 def request_of(key: str, fields: Mapping[str, Any], file: str = "") -> Remembered:
     """What a repeated request is recognised by. file: what tells the recording. Raises InvalidFieldError."""
     if not 1 <= len(key) <= MAX_NAME or not key.isprintable():
-        raise InvalidFieldError(f"`Idempotency-Key` has 1 to {MAX_NAME} printable characters.")
+        raise InvalidFieldError(
+            "Idempotency-Key", "`Idempotency-Key` has 1 to {limit} printable characters.", limit=MAX_NAME
+        )
     canonical = json.dumps([dict(fields), file], sort_keys=True, default=str)
     return Remembered(key, hashlib.sha256(canonical.encode(errors="replace")).hexdigest())
 
@@ -169,19 +190,18 @@ async def once(
 
 
 async def accept(parts: Parts, intake: Intake, owner: str, wishes: Wishes, request: Remembered | None = None) -> Job:
-    """Commit an upload's job, then publish its Prepare. Raises IntegrityError, see `once`.
-
-    A database that goes away here may have committed: then the object must stay, so it is not discarded; if nothing was
-    committed, the intent lets the scheduler collect it.
-    """
+    """Commit an upload's job, then publish its Prepare. Raises IntegrityError, see `once`."""
     await parts.limiter.submit(owner, intake.size)
     new = new_job(intake.job_id, owner, wishes)
     new = replace(new, original_filename=intake.filename, audio_key=intake.key, file_size=intake.size)
+    intake.hand_over()
     try:
-        return await create(parts, new, request)
-    except DatabaseUnavailable:
-        intake.keep()
+        job = await commit(parts, new, request, noted=True)
+    except ROLLED_BACK:
+        intake.take_back()
         raise
+    await announce(parts, job)
+    return job
 
 
 def new_job(job_id: str, owner: str, wishes: Wishes) -> NewJob:
@@ -201,12 +221,28 @@ def new_job(job_id: str, owner: str, wishes: Wishes) -> NewJob:
     )
 
 
-async def create(parts: Parts, new: NewJob, request: Remembered | None = None) -> Job:
-    """Commit the job with its idempotency key, then publish. Raises IntegrityError, DatabaseUnavailable."""
+async def create(parts: Parts, new: NewJob, request: Remembered | None = None, *, noted: bool = False) -> Job:
+    """Commit the job, then publish its Prepare. Raises as `commit` does."""
+    job = await commit(parts, new, request, noted=noted)
+    await announce(parts, job)
+    return job
+
+
+async def commit(parts: Parts, new: NewJob, request: Remembered | None, *, noted: bool) -> Job:
+    """Insert the job with its idempotency key. noted: an intent stands for its object, and goes with the COMMIT.
+
+    Raises IntegrityError, DatabaseUnavailable; UploadTimeoutError where the intent has expired meanwhile.
+    """
     async with parts.database.write() as session:
+        if noted and not await intents.keep(session, new.audio_key or ""):
+            raise UploadTimeoutError("The upload took too long. Send it again.")
         job = await jobs.create(session, new)
         if request is not None:
             await idempotency.remember(session, new.owner, request, job.job_id, {"job_id": job.job_id})
-    await parts.publisher.publish([publishing.message_for(job, Released(job.job_id, None, 0))])
-    log.info("job accepted", action="job_accepted", job_id=job.job_id, bytes=new.file_size, model=job.model)
     return job
+
+
+async def announce(parts: Parts, job: Job) -> None:
+    """Publish the first step of a committed job. Raises nothing but cancellation."""
+    log.info("job accepted", action="job_accepted", job_id=job.job_id, mb=job.file_size_mb, model=job.model)
+    await parts.publisher.publish([publishing.message_for(job, Released(job.job_id, None, 0))])

@@ -60,6 +60,9 @@ class Watcher:
                 await self._look()
             except InfrastructureError as error:
                 log.warning("cannot look at watched jobs", action="watch_skipped", code=error.code)
+            except Exception:
+                # a poll that ended would leave its watchers waiting for ever
+                log.exception("cannot look at watched jobs", action="watch_skipped")
             await asyncio.sleep(ROUND)
 
     async def _look(self) -> None:

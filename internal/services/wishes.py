@@ -11,6 +11,7 @@ from typing import Any
 import structlog
 
 from core.domain.job import AUTO, Priority
+from core.domain.json_values import TooDeep, TooManyKeys, check_json
 from core.domain.models import DEMO, default_model, resolve
 from core.errors import InvalidFieldError, UnknownModelError, UnsupportedLanguageError
 from core.outbound import Outbound, Refused
@@ -20,6 +21,8 @@ from repositories import workers
 log = structlog.get_logger(__name__)
 NO_WORKER = "No worker is running; the job waits until one starts."
 MAX_URL, MAX_PROMPT, MAX_METADATA = 4096, 2000, 16_384
+MAX_DEPTH, MAX_KEYS = 16, 256
+"""Levels and keys of the metadata object, itself included: far below what any parser on its way gives up at."""
 FIELDS = ("language", "model", "priority", "callback_url", "metadata", "prompt", "words", "temperature")
 """Names that a submit may carry; others are ignored."""
 MODEL = re.compile(r"[A-Za-z0-9._-]{1,100}")
@@ -47,7 +50,12 @@ async def check(parts: Parts, fields: Mapping[str, Any]) -> Wishes:
     language = _language(parts, fields)
     wanted = str(fields.get("priority") or Priority.NORMAL.value)
     if wanted not in list(Priority):
-        raise InvalidFieldError(f"`priority` {wanted[:20]!r} is unknown. Use {', '.join(Priority)}.")
+        raise InvalidFieldError(
+            "priority",
+            "`priority` {value} is unknown. Use {allowed}.",
+            value=repr(wanted[:20]),
+            allowed=", ".join(Priority),
+        )
     model, warning = await _model(parts, str(fields.get("model") or ""), language)
     return Wishes(
         language,
@@ -65,7 +73,11 @@ def _language(parts: Parts, fields: Mapping[str, Any]) -> str:
     language = str(fields.get("language") or settings.default_language)
     allowed = (*settings.languages, AUTO)
     if language not in allowed:
-        raise UnsupportedLanguageError(f"`language` {language[:20]!r} is not supported. Use {', '.join(allowed)}.")
+        raise UnsupportedLanguageError(
+            "`language` {value} is not supported. Use {allowed}.",
+            value=repr(language[:20]),
+            allowed=", ".join(allowed),
+        )
     return language
 
 
@@ -77,11 +89,15 @@ async def _model(parts: Parts, named: str, language: str) -> tuple[str | None, s
     asked = named or parts.settings.default_model
     if not alive:
         if asked and not MODEL.fullmatch(asked):
-            raise UnknownModelError(f"{asked[:50]!r} is no model's name.")
+            raise UnknownModelError("{value} is no model's name.", value=repr(asked[:50]))
         return asked or None, NO_WORKER
     model = resolve(asked, language, have) if asked else default_model(language, have)
     if model is None:
-        raise UnknownModelError(f"No worker has the model {str(asked)[:50]!r}. There are: {', '.join(have) or 'none'}.")
+        raise UnknownModelError(
+            "No worker has the model {value}. There are: {allowed}.",
+            value=repr(str(asked)[:50]),
+            allowed=", ".join(have) or "none",
+        )
     if not asked and model.startswith(DEMO):
         log.warning("the demo model transcribes nothing but its own sentences", action="demo_model", model=model)
     return model, None
@@ -90,7 +106,7 @@ async def _model(parts: Parts, named: str, language: str) -> tuple[str | None, s
 def _options(fields: Mapping[str, Any]) -> dict[str, Any]:
     prompt = str(fields.get("prompt") or "")
     if len(prompt) > MAX_PROMPT or "\0" in prompt or not _is_text(prompt):
-        raise InvalidFieldError(f"`prompt` has at most {MAX_PROMPT} characters and no zero byte.")
+        raise InvalidFieldError("prompt", "`prompt` has at most {limit} characters and no zero byte.", limit=MAX_PROMPT)
     options: dict[str, Any] = {"prompt": prompt} if prompt else {}
     if _truth("words", fields.get("words")):
         options["words"] = True
@@ -110,7 +126,7 @@ def _is_text(value: str) -> bool:
 def _truth(name: str, value: Any) -> bool:
     text = str(value if value is not None else "").lower()
     if text not in (*_TRUE, *_FALSE):
-        raise InvalidFieldError(f"`{name}` is true or false.")
+        raise InvalidFieldError(name, "`{name}` is true or false.", name=name)
     return text in _TRUE
 
 
@@ -120,32 +136,43 @@ def _temperature(value: Any) -> float:
     except (TypeError, ValueError):
         number = -1.0
     if not 0 <= number <= 1:
-        raise InvalidFieldError("`temperature` is a number from 0 to 1.")
+        raise InvalidFieldError("temperature", "`temperature` is a number from 0 to 1.")
     return number
 
 
 def _callback(outbound: Outbound, url: str) -> str | None:
     if not url:
         return None
+    if len(url) > MAX_URL:
+        raise InvalidFieldError("callback_url", "`callback_url` is longer than {limit} characters.", limit=MAX_URL)
     try:
         outbound.check(url)
     except Refused as error:
-        raise InvalidFieldError(f"`callback_url`: {error}.") from None
-    if len(url) > MAX_URL:
-        raise InvalidFieldError(f"`callback_url` is longer than {MAX_URL} characters.")
+        raise InvalidFieldError("callback_url", "`callback_url`: {reason}.", reason=str(error)) from None
     return url
 
 
 def _metadata(value: Any) -> dict[str, Any] | None:
-    """A JSON object, or its text; it comes back as it was sent."""
+    """A JSON object, or its text; it comes back as it was sent. Of a key that is there twice the last value counts."""
     if value in (None, ""):
         return None
     try:
         data = json.loads(value) if isinstance(value, str) else value
+        check_json(data, MAX_DEPTH, MAX_KEYS)
         text = json.dumps(data, allow_nan=False, ensure_ascii=False)
         text.encode()
-    except (ValueError, TypeError, RecursionError):
-        raise InvalidFieldError("`metadata` is not valid JSON.") from None
-    if not isinstance(data, dict) or len(text) > MAX_METADATA or "\\u0000" in text:
-        raise InvalidFieldError(f"`metadata` is a JSON object of at most {MAX_METADATA} characters.")
+    except (TooDeep, RecursionError):
+        raise InvalidFieldError(
+            "metadata", "`metadata` is nested deeper than {limit} levels.", limit=MAX_DEPTH
+        ) from None
+    except TooManyKeys:
+        raise InvalidFieldError("metadata", "`metadata` has more than {limit} keys.", limit=MAX_KEYS) from None
+    except OverflowError:
+        raise InvalidFieldError("metadata", "`metadata` has a number that does not fit into 64 bits.") from None
+    except (ValueError, TypeError):
+        raise InvalidFieldError("metadata", "`metadata` is not valid JSON.") from None
+    if not isinstance(data, dict) or len(text) > MAX_METADATA:
+        raise InvalidFieldError(
+            "metadata", "`metadata` is a JSON object of at most {limit} characters.", limit=MAX_METADATA
+        )
     return data

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import json
 import re
 import uuid
 from collections.abc import Callable
@@ -89,6 +90,9 @@ CASES: dict[str, Callable[[Sender], httpx.Response]] = {
     "priority": lambda s: s.upload(priority="urgent"),
     "callback": lambda s: s.upload(callback_url="http://10.0.0.1/hook"),
     "metadata": lambda s: s.upload(metadata="[1]"),
+    "metadata-depth": lambda s: s.upload(metadata='{"a":' * 17 + "1" + "}" * 17),
+    "metadata-keys": lambda s: s.upload(metadata=json.dumps({str(number): 1 for number in range(257)})),
+    "metadata-number": lambda s: s.upload(metadata='{"a": 18446744073709551616}'),
     "prompt": lambda s: s.upload(prompt="x" * 2001),
     "two-files": lambda s: s.raw(part("file", "a.mp3") + part("file", "b.mp3") + b"--b--\r\n"),
     "media-url": lambda s: s.json(media_url="http://127.0.0.1:1/a.mp3"),

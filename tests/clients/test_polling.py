@@ -126,7 +126,7 @@ async def test_five_jobs_at_once_with_httpx(embedded_service: Service, elsewhere
         ("/status/404", "Failed to download audio file: 404 Not Found"),
         ("/status/410", "Failed to download audio file: 410 Gone"),
         ("/inside", "Failed to download audio file: "),
-        ("/redirect/loop", "Failed to download audio file: the server redirects more than 5 times"),
+        ("/redirect/loop", "Failed to download audio file: the server redirects too many times"),
         ("/packed", "Failed to download audio file: the server compresses"),
     ],
 )

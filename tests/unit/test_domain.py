@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,6 +11,7 @@ from hypothesis import strategies as st
 from core.domain.job import JobStatus, Priority, chunk_level, job_band, job_level
 from core.domain.keys import job_prefixes, result_key, safe_name, upload_key, working_key
 from core.domain.models import default_model, file_name, model_of_file, resolve
+from core.domain.transcript import Segment, Word
 from core.errors import ChunkTimeoutError, FileTooLargeError, SttError
 
 
@@ -72,7 +75,13 @@ def test_any_name_is_safe(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("given_name", "safe"),
-    [("../../x.mp3", "x.mp3"), ("Đường về.mp3", "Duong_ve.mp3"), ("...", "audio"), ("a b\n.wav", "a_b_.wav")],
+    [
+        ("../../x.mp3", "x.mp3"),
+        ("Đường về.mp3", "Duong_ve.mp3"),
+        ("...", "audio"),
+        ("a b\n.wav", "a_b_.wav"),
+        ("--x_", "x_"),
+    ],
 )
 def test_names_stay_readable(given_name: str, safe: str) -> None:
     assert safe_name(given_name) == safe
@@ -81,6 +90,21 @@ def test_names_stay_readable(given_name: str, safe: str) -> None:
 def test_keys_lie_under_their_job() -> None:
     for key in (upload_key("j", "a.mp3"), working_key("j", 3), result_key("j")):
         assert key.startswith(job_prefixes("j"))
+
+
+def test_keys_name_what_lies_there() -> None:
+    assert upload_key("j", "a b.mp3") == "uploads/j/a_b.mp3"
+    assert working_key("j", 3) == "work/j/3.pcm"
+    assert (result_key("j"), result_key("j", "txt")) == (
+        "results/j/transcription.json",
+        "results/j/transcription.txt",
+    )
+
+
+def test_segments_survive_the_database() -> None:
+    segment = Segment(1.5, 2.5, "xin chào", 0.8, (Word("xin", 1.5, 2.0, 0.9), Word("chào", 2.0, 2.5, 0.7)))
+    assert Segment.from_json(json.loads(json.dumps(segment.to_json()))) == segment
+    assert Segment.from_json({"start": 1.5, "end": 2.5, "text": "a", "confidence": 0.8}).words == ()
 
 
 def _all(error: type[SttError]) -> list[type[SttError]]:

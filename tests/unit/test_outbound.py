@@ -142,6 +142,7 @@ class Wire:
     def __init__(self) -> None:
         self.dialled: list[tuple[str, int]] = []
         self.leads: dict[str, str] = {}
+        self.silent: set[str] = set()
 
 
 @pytest.fixture
@@ -150,6 +151,11 @@ def wire(monkeypatch: pytest.MonkeyPatch) -> Wire:
 
     async def connect(self: httpcore.AnyIOBackend, host: str, port: int, *rest: Any) -> httpcore.AsyncNetworkStream:
         made.dialled.append((host, port))
+        if host in made.silent:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(rest[0]):
+                    await asyncio.Event().wait()
+            raise httpcore.ConnectTimeout("no answer")
         if host not in made.leads:
             raise httpcore.ConnectError("no route")
         address, _, number = made.leads[host].partition(":")
@@ -175,7 +181,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("url", HOSTILE)
 async def test_hostile_addresses_are_refused_without_a_lookup(url: str, wire: Wire) -> None:
     async with outbound(resolve=refusing) as made:
-        with pytest.raises(Refused):
+        with pytest.raises(Refused, match=r"^(the|only) "):
             made.check(url)
         with pytest.raises(Refused):
             await fetched(made, url)
@@ -265,6 +271,12 @@ async def test_the_next_checked_address_is_tried_when_one_is_dead(wire: Wire) ->
         wire.leads[OTHER] = server
         assert (await fetched(made, "http://a.example/"))[0] == 200
     assert wire.dialled == [(PUBLIC, 80), (OTHER, 80)]
+
+
+async def test_a_silent_address_leaves_time_for_the_next(wire: Wire) -> None:
+    async with serving(saying(OK)) as server, outbound(resolve=named(a_example=[PUBLIC, OTHER])) as made:
+        wire.silent, wire.leads[OTHER] = {PUBLIC}, server
+        assert (await fetched(made, "http://a.example/", Limits(total=20.0, connect=2.0)))[0] == 200
 
 
 async def test_no_more_than_three_addresses_are_tried(wire: Wire) -> None:
@@ -396,7 +408,7 @@ async def test_a_redirect_loop_ends_after_five() -> None:
     heads: list[bytes] = []
     loop = saying(b"HTTP/1.1 302 Found\r\nLocation: /\r\nContent-Length: 0\r\n\r\n", heads)
     async with serving(loop) as server, outbound(server) as made:
-        with pytest.raises(Refused, match="5"):
+        with pytest.raises(Refused, match="too many times"):
             await fetched(made, f"http://{server}/")
     assert len(heads) == 6
 
@@ -423,11 +435,21 @@ async def test_statuses_and_headers_are_the_callers_to_judge() -> None:
         assert [part async for part in response.body()] == [b"no"]
 
 
+async def test_a_reason_in_no_known_letters_is_an_answer() -> None:
+    answer = b"HTTP/1.1 404 \xe9\xff\r\nContent-Length: 0\r\n\r\n"
+    async with (
+        serving(saying(answer)) as server,
+        outbound(server) as made,
+        made.get(f"http://{server}/", LIMITS) as response,
+    ):
+        assert (response.status, response.reason) == (404, "\ufffd\ufffd")
+
+
 @pytest.mark.parametrize("encoding", ["gzip", "br", "identity, gzip", "unheard-of"])
 async def test_encoded_answers_are_refused(encoding: str) -> None:
     answer = f"HTTP/1.1 200 OK\r\nContent-Encoding: {encoding}\r\nContent-Length: 5\r\n\r\nhello"
     async with serving(saying(answer.encode())) as server, outbound(server) as made:
-        with pytest.raises(Refused):
+        with pytest.raises(Refused, match="compresses"):
             await fetched(made, f"http://{server}/")
 
 
@@ -450,7 +472,7 @@ async def test_broken_answers_are_unreachable(answer: bytes) -> None:
 
 async def test_a_closed_port_is_unreachable() -> None:
     async with outbound(f"127.0.0.1:{(port := free_port())}") as made:
-        with pytest.raises(Unreachable) as unreachable:
+        with pytest.raises(Unreachable, match=r"^the host ") as unreachable:
             await fetched(made, f"http://127.0.0.1:{port}/")
     assert "127" not in str(unreachable.value)
 

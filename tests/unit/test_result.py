@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import time
 import unicodedata
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
@@ -92,6 +93,14 @@ def test_the_same_rows_give_the_same_bytes() -> None:
     assert again.timestamp == "2026-01-02T03:04:05+00:00"
 
 
+def test_the_timestamp_is_utc_wherever_the_worker_stands(monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as there:
+        there.setenv("TZ", "Asia/Ho_Chi_Minh")
+        time.tzset()
+        assert built(*CHUNKS).timestamp == "2026-01-02T03:04:05+00:00"
+    time.tzset()
+
+
 def test_text_is_composed() -> None:
     taken_apart = unicodedata.normalize("NFD", "Tiếng Việt")
     word = Word(taken_apart, 0.0, 1.0, 0.9)
@@ -114,6 +123,17 @@ def test_times_are_rounded_to_milliseconds() -> None:
     (segment,) = built(ChunkTranscript(0, 0, 2, (Segment(0.123456, 0.98765, "a", 0.123456, (word,)),))).segments
     assert (segment.start, segment.end, segment.confidence) == (0.123, 0.988, 0.1235)
     assert (segment.words[0].start, segment.words[0].end) == (0.123, 0.988)
+
+
+def test_durations_are_rounded_to_milliseconds() -> None:
+    exact = replace(
+        FACTS, duration_seconds=12.34567, download_seconds=0.12345, decode_seconds=0.45678, total_seconds=3.98765
+    )
+    result = built(ChunkTranscript(0, 0, 12, (), seconds=1.23456), facts=exact)
+    assert (result.duration_seconds, result.chunks[0].seconds) == (12.346, 1.235)
+    timings = result.timings
+    assert (timings.download, timings.decode, timings.chunks, timings.total) == (0.123, 0.457, 1.235, 3.988)
+    assert timings.real_time_factor == 0.1
 
 
 ROWS = st.lists(st.tuples(st.text(max_size=40), st.floats(0, 100), st.floats(0, 9), st.floats(0, 1)), max_size=8)

@@ -12,6 +12,7 @@ from pydub.silence import detect_silence
 
 from core.domain.spans import SAMPLE_RATE, Span
 from worker.chunking.silence import SilenceDetector
+from worker.quiet import quietest
 
 Sound16 = NDArray[np.int16]
 
@@ -74,3 +75,16 @@ def test_full_scale_does_not_overflow() -> None:
     loud = np.full(4 * SAMPLE_RATE, -32768, np.int16)
     assert ours(loud, 1000, -40.0) == []
     same(loud, 1000, -1.0)
+
+
+@pytest.mark.parametrize("quiet", [16_000, 17_600, 30_400])
+def test_the_quietest_moment_of_a_stretch_is_the_middle_of_its_quietest_tenth_of_a_second(quiet: int) -> None:
+    samples = np.ones(3 * SAMPLE_RATE, dtype=np.float32)
+    samples[:8000] = samples[40_000:] = 0.0  # quieter still, but outside of the stretch
+    samples[quiet : quiet + 1600] = -0.1
+    assert quietest(samples, 16_000, 32_000) == quiet + 800
+
+
+def test_a_stretch_of_less_than_a_tenth_of_a_second_is_cut_in_its_middle() -> None:
+    assert quietest(np.ones(SAMPLE_RATE, dtype=np.float32), 1000, 2599) == 1799
+    assert quietest(np.ones(SAMPLE_RATE, dtype=np.float32), 1000, 2600) == 1800

@@ -68,7 +68,9 @@ def plan_chunks(name: str, sound: Sound, limits: ChunkLimits) -> list[PlannedChu
     chunks = strategy(name)(sound, limits)
     if len(chunks) > limits.max_chunks:
         raise AudioTooLongError(
-            f"The recording needs {len(chunks)} chunks, the limit (MAX_CHUNKS_PER_JOB) is {limits.max_chunks}. "
-            "Cut it into shorter recordings."
+            "The recording needs {count} chunks, the limit (MAX_CHUNKS_PER_JOB) is {limit}. "
+            "Cut it into shorter recordings.",
+            count=len(chunks),
+            limit=limits.max_chunks,
         )
     return chunks

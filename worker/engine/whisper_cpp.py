@@ -82,7 +82,7 @@ def context_of(path: Path, *, aligned: bool) -> Any:
         parameters.dtw_n_top = TOP_LAYERS
     context = pw.whisper_init_from_file_with_params(str(path), parameters)
     if context is None:
-        raise OutOfMemoryError(f"The model {path.name} could not be loaded.")
+        raise OutOfMemoryError("The model {name} could not be loaded.", name=path.name)
     return context
 
 
@@ -101,9 +101,9 @@ def check_file(path: Path) -> None:
         with path.open("rb") as file:
             head = file.read(4)
     except OSError as error:
-        raise ModelMissingError(f"The model file {path.name} cannot be read.") from error
+        raise ModelMissingError("The model file {name} cannot be read.", name=path.name) from error
     if len(head) < 4 or struct.unpack("<I", head)[0] != MAGIC:
-        raise ModelMissingError(f"{path.name} is not a ggml model file.")
+        raise ModelMissingError("{name} is not a ggml model file.", name=path.name)
 
 
 class WhisperCpp:
@@ -159,7 +159,7 @@ class WhisperCpp:
         pw.assign_encoder_begin_callback(parameters, on_encode)
         status = pw.whisper_full(self._context, parameters, samples, len(samples))
         if status != 0:
-            raise WhisperCrashError(f"The engine gave up on this recording (status {status}).")
+            raise WhisperCrashError("The engine gave up on this recording (status {status}).", status=status)
         return encodes
 
     def _parameters(self, language: str, options: Options) -> Any:

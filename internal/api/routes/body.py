@@ -10,7 +10,7 @@ import structlog
 from fastapi import Request
 from starlette.requests import ClientDisconnect
 
-from core.errors import FileTooLargeError, MalformedUploadError
+from core.errors import MalformedUploadError
 from internal.bootstrap import Parts
 from internal.services import submit
 from internal.services.submit import Intake
@@ -69,4 +69,4 @@ async def refuse_stated(request: Request, parts: Parts) -> None:
     stated = request.headers.get("content-length", "")
     if stated.isdigit() and int(stated) > parts.settings.max_upload_bytes + FORM_SLACK:
         await Body(request).drain()
-        raise FileTooLargeError(submit.too_large(parts))
+        raise submit.too_large(parts)

@@ -11,7 +11,7 @@ from fastapi import APIRouter, Header, Response
 from fastapi.responses import StreamingResponse
 
 from core.domain.job import JobStatus
-from internal.api.dependencies import EstimatorOf, Owner, PartsOf, WatcherOf
+from internal.api.dependencies import EstimatorOf, Language, Owner, PartsOf, WatcherOf
 from internal.api.routes.jobs import progress, segment_body
 from internal.api.routes.responses import Responses, refusals
 from internal.services import results
@@ -37,6 +37,7 @@ async def events(
     owner: Owner,
     watcher: WatcherOf,
     estimator: EstimatorOf,
+    language: Language,
     last_event_id: Annotated[str, Header()] = "",
 ) -> Response:
     """`progress`, `segment`, and one of `completed`, `failed`, `cancelled` at the end."""
@@ -45,27 +46,27 @@ async def events(
     if JobStatus(job.status).terminal and job.event_seq <= last:
         # a browser's EventSource asks again after every end; this is how it is told to stop
         return Response(status_code=204)
-    lines = _lines(follow(parts, watcher, job.job_id, last), estimator)
+    lines = _lines(follow(parts, watcher, job.job_id, last), estimator, language)
     return StreamingResponse(lines, media_type=MEDIA, headers={"X-Accel-Buffering": "no"})
 
 
-async def _lines(happening: AsyncIterator[Event], estimator: Estimator) -> AsyncIterator[str]:
+async def _lines(happening: AsyncIterator[Event], estimator: Estimator, language: str) -> AsyncIterator[str]:
     async for event in happening:
-        yield await _line(event, estimator)
+        yield await _line(event, estimator, language)
 
 
-async def _line(event: Event, estimator: Estimator) -> str:
+async def _line(event: Event, estimator: Estimator, language: str) -> str:
     if event.kind == "quiet":
         return ": still here\n\n"
     if event.segment is not None:
         data: dict[str, Any] = segment_body(event.segment).model_dump(exclude_none=True)
     else:
-        data = await _state(event.job, estimator) if event.job else {"status": JobStatus.CANCELLED}
+        data = await _state(event.job, estimator, language) if event.job else {"status": JobStatus.CANCELLED}
     number = "" if event.number is None else f"id: {event.number}\n"
     return f"{number}event: {event.kind}\ndata: {json.dumps(data, ensure_ascii=False)}\n\n"
 
 
-async def _state(job: Job, estimator: Estimator) -> dict[str, Any]:
+async def _state(job: Job, estimator: Estimator, language: str) -> dict[str, Any]:
     state = {
         "status": job.status,
         "progress": progress(job),
@@ -74,5 +75,5 @@ async def _state(job: Job, estimator: Estimator) -> dict[str, Any]:
         "estimated_time_seconds": await estimator.seconds(job),
     }
     if job.error_code is not None:
-        state |= {"error_code": job.error_code, "error_message": job.error_message}
+        state |= {"error_code": job.error_code, "error_message": results.failure(job, language)}
     return state

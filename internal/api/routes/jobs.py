@@ -6,7 +6,7 @@ from fastapi import APIRouter, Query, Response
 
 from core.domain.job import JobStatus
 from core.domain.result import ResultSegment
-from internal.api.dependencies import EstimatorOf, Owner, PartsOf
+from internal.api.dependencies import EstimatorOf, Language, Owner, PartsOf
 from internal.api.routes.responses import Responses, refusals
 from internal.api.schemas.jobs import ResultBody, SegmentBody, Status
 from internal.services import results
@@ -22,12 +22,12 @@ MORE_PROBLEMS = refusals(400, 404, 422)
 
 @router.get("/api/v1/status/{job_id}", responses=PROBLEMS)
 @router.get("/api/stt/status/{job_id}", include_in_schema=False)
-async def status(job_id: str, parts: PartsOf, owner: Owner, estimator: EstimatorOf) -> Status:
+async def status(job_id: str, parts: PartsOf, owner: Owner, estimator: EstimatorOf, language: Language) -> Status:
     """Where a job stands. Poll every 2 to 10 seconds."""
-    return await status_of(await results.find(parts, job_id, owner), estimator)
+    return await status_of(await results.find(parts, job_id, owner), estimator, language)
 
 
-async def status_of(job: Job, estimator: Estimator) -> Status:
+async def status_of(job: Job, estimator: Estimator, language: str) -> Status:
     return Status(
         job_id=job.job_id,
         status=job.status,
@@ -38,7 +38,7 @@ async def status_of(job: Job, estimator: Estimator) -> Status:
         started_at=job.started_at,
         completed_at=job.completed_at,
         error_code=job.error_code,
-        error_message=job.error_message,
+        error_message=results.failure(job, language) if job.error_code else None,
         estimated_time_seconds=await estimator.seconds(job),
     )
 

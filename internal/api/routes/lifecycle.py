@@ -9,8 +9,9 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Response
 
 from core.domain.job import JobStatus
+from core.domain.json_values import showable
 from core.errors import InvalidFieldError
-from internal.api.dependencies import EstimatorOf, Owner, PartsOf
+from internal.api.dependencies import EstimatorOf, Language, Owner, PartsOf
 from internal.api.routes.jobs import status_of
 from internal.api.routes.responses import refusals
 from internal.api.schemas.jobs import JobBody, JobList, Status
@@ -29,6 +30,7 @@ async def listed(
     parts: PartsOf,
     owner: Owner,
     estimator: EstimatorOf,
+    accepted: Language,
     status: JobStatus | None = None,
     language: Annotated[str | None, Query(pattern="^[a-z]{2,8}$")] = None,
     limit: Annotated[int, Query(ge=1, le=MOST)] = USUAL,
@@ -40,7 +42,7 @@ async def listed(
         found = await jobs.listed(session, owner, page)
     shown = found[:limit]
     more = write_cursor(shown[-1]) if len(found) > limit else None
-    return JobList(jobs=[await body_of(job, estimator) for job in shown], next_cursor=more)
+    return JobList(jobs=[await body_of(job, estimator, accepted) for job in shown], next_cursor=more)
 
 
 def write_cursor(job: Job) -> str:
@@ -56,17 +58,19 @@ def read_cursor(text: str) -> tuple[datetime, str]:
             raise ValueError(text)
         return before.astimezone(UTC), job_id
     except (ValueError, UnicodeError, OverflowError):
-        raise InvalidFieldError("`cursor` is not one of ours. Use the `next_cursor` of the page before.") from None
+        raise InvalidFieldError(
+            "cursor", "`cursor` is not one of ours. Use the `next_cursor` of the page before."
+        ) from None
 
 
 @router.get("/api/v1/jobs/{job_id}", responses=refusals(404))
-async def job(job_id: str, parts: PartsOf, owner: Owner, estimator: EstimatorOf) -> JobBody:
+async def job(job_id: str, parts: PartsOf, owner: Owner, estimator: EstimatorOf, language: Language) -> JobBody:
     """A job with everything that was asked for it."""
-    return await body_of(await results.find(parts, job_id, owner), estimator)
+    return await body_of(await results.find(parts, job_id, owner), estimator, language)
 
 
-async def body_of(job: Job, estimator: Estimator) -> JobBody:
-    state = await status_of(job, estimator)
+async def body_of(job: Job, estimator: Estimator, language: str) -> JobBody:
+    state = await status_of(job, estimator, language)
     return JobBody(
         **state.model_dump(),
         language=job.language,
@@ -76,28 +80,28 @@ async def body_of(job: Job, estimator: Estimator) -> JobBody:
         original_filename=job.original_filename,
         duration_seconds=job.audio_duration_seconds,
         request_id=job.request_id,
-        metadata=job.client_metadata,
+        metadata=showable(job.client_metadata),
         retry_count=job.retry_count,
         expires_at=job.expires_at,
     )
 
 
 @router.post("/api/v1/jobs/{job_id}/webhook", status_code=202, responses=PROBLEMS)
-async def webhook(job_id: str, parts: PartsOf, owner: Owner, estimator: EstimatorOf) -> Status:
+async def webhook(job_id: str, parts: PartsOf, owner: Owner, estimator: EstimatorOf, language: Language) -> Status:
     """Deliver the webhook again, under its own id; 409 without a callback or before the end."""
-    return await status_of(await lifecycle.deliver_again(parts, job_id, owner), estimator)
+    return await status_of(await lifecycle.deliver_again(parts, job_id, owner), estimator, language)
 
 
 @router.post("/api/v1/jobs/{job_id}/cancel", status_code=202, responses=PROBLEMS)
-async def cancel(job_id: str, parts: PartsOf, owner: Owner, estimator: EstimatorOf) -> Status:
+async def cancel(job_id: str, parts: PartsOf, owner: Owner, estimator: EstimatorOf, language: Language) -> Status:
     """Takes effect within one chunk; finished chunks stay readable with `?partial=true`."""
-    return await status_of(await lifecycle.cancel(parts, job_id, owner), estimator)
+    return await status_of(await lifecycle.cancel(parts, job_id, owner), estimator, language)
 
 
 @router.post("/api/v1/jobs/{job_id}/retry", status_code=202, responses=PROBLEMS)
-async def retry(job_id: str, parts: PartsOf, owner: Owner, estimator: EstimatorOf) -> Status:
+async def retry(job_id: str, parts: PartsOf, owner: Owner, estimator: EstimatorOf, language: Language) -> Status:
     """Runs again what is missing of a FAILED or CANCELLED job."""
-    return await status_of(await lifecycle.retry(parts, job_id, owner), estimator)
+    return await status_of(await lifecycle.retry(parts, job_id, owner), estimator, language)
 
 
 @router.delete("/api/v1/jobs/{job_id}", status_code=204, responses=PROBLEMS, response_class=Response)

@@ -8,8 +8,8 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request, Response
 from starlette.requests import ClientDisconnect
 
-from core.errors import FileTooLargeError, MalformedUploadError
-from internal.api.dependencies import EstimatorOf, Owner, PartsOf
+from core.errors import MalformedUploadError
+from internal.api.dependencies import EstimatorOf, Language, Owner, PartsOf
 from internal.api.multipart import patiently
 from internal.api.routes.jobs import status_of
 from internal.api.routes.responses import refusals
@@ -68,7 +68,7 @@ async def _receive(request: Request, parts: Parts, intent: UploadIntent) -> None
         async for data in patiently(request.stream()):
             size += len(data)
             if size > parts.settings.max_upload_bytes:
-                raise FileTooLargeError(submit.too_large(parts))
+                raise submit.too_large(parts)
             await upload.write(data)
         await upload.commit()
     except ClientDisconnect:
@@ -80,6 +80,6 @@ async def _receive(request: Request, parts: Parts, intent: UploadIntent) -> None
 
 
 @router.post("/api/v1/jobs/{job_id}/start", status_code=202, responses=refusals(400, 404, 409, 413))
-async def start(job_id: str, parts: PartsOf, owner: Owner, estimator: EstimatorOf) -> Status:
+async def start(job_id: str, parts: PartsOf, owner: Owner, estimator: EstimatorOf, language: Language) -> Status:
     """Begin with what was uploaded; harmless twice. 409 when nothing was."""
-    return await status_of(await by_link.start(parts, owner, job_id), estimator)
+    return await status_of(await by_link.start(parts, owner, job_id), estimator, language)

@@ -12,7 +12,7 @@ from fastapi.responses import JSONResponse, StreamingResponse
 
 from core.domain.job import AUTO
 from core.errors import InvalidFieldError, SttError
-from internal.api.dependencies import Owner, PartsOf, WatcherOf
+from internal.api.dependencies import Language, Owner, PartsOf, WatcherOf
 from internal.api.multipart import read_form
 from internal.api.routes.body import Body, refuse_stated
 from internal.api.routes.responses import TEXT, Responses, form
@@ -68,7 +68,9 @@ FORM = form(
 
 
 @router.post("/v1/audio/transcriptions", openapi_extra=FORM, responses=ANSWERS, response_class=Response)
-async def transcribe(request: Request, parts: PartsOf, owner: Owner, watcher: WatcherOf) -> Response:
+async def transcribe(
+    request: Request, parts: PartsOf, owner: Owner, watcher: WatcherOf, language: Language
+) -> Response:
     """Waits on the queue. A client that hangs up loses nothing: the same body again finds its job."""
     await refuse_stated(request, parts)
     body = Body(request)
@@ -78,7 +80,7 @@ async def transcribe(request: Request, parts: PartsOf, owner: Owner, watcher: Wa
         wishes, kind = await _wishes(parts, fields)
         job = await openai.accept(parts, intake, owner, wishes, fields)
     if fields.get("stream", "").lower() in ("true", "1"):
-        return StreamingResponse(_deltas(parts, watcher, job), media_type="text/event-stream")
+        return StreamingResponse(_deltas(parts, watcher, job, language), media_type="text/event-stream")
     return await _answer(parts, await openai.finished(parts, watcher, job), kind, fields)
 
 
@@ -86,12 +88,19 @@ async def _wishes(parts: Parts, fields: dict[str, str]) -> tuple[Wishes, str]:
     """Raises InvalidFieldError, UnsupportedLanguageError, UnknownModelError."""
     kind = fields.get("response_format") or "json"
     if kind not in FORMATS:
-        raise InvalidFieldError(f"`response_format` {kind[:20]!r} is unknown. Use {', '.join(FORMATS)}.")
+        raise InvalidFieldError(
+            "response_format",
+            "`response_format` {value} is unknown. Use {allowed}.",
+            value=repr(kind[:20]),
+            allowed=", ".join(FORMATS),
+        )
     wanted = set(filter(None, fields.get(GRANULARITIES, "").split(",")))
     if wanted - {"segment", "word"}:
-        raise InvalidFieldError("`timestamp_granularities` are segment and word.")
+        raise InvalidFieldError("timestamp_granularities", "`timestamp_granularities` are segment and word.")
     if wanted and kind != "verbose_json":
-        raise InvalidFieldError("`timestamp_granularities` need response_format=verbose_json.")
+        raise InvalidFieldError(
+            "timestamp_granularities", "`timestamp_granularities` need response_format=verbose_json."
+        )
     model = fields.get("model", "")
     asked = {
         **fields,
@@ -114,7 +123,7 @@ async def _answer(parts: Parts, job: Job, kind: str, fields: dict[str, str]) -> 
     return JSONResponse(shapes.verbose(result, temperature, segments="segment" in wanted, words="word" in wanted))
 
 
-async def _deltas(parts: Parts, watcher: Watcher, job: Job) -> AsyncIterator[str]:
+async def _deltas(parts: Parts, watcher: Watcher, job: Job, language: str) -> AsyncIterator[str]:
     """Each segment as it is finished, then the whole text."""
     try:
         first = True
@@ -129,7 +138,9 @@ async def _deltas(parts: Parts, watcher: Watcher, job: Job) -> AsyncIterator[str
     except asyncio.CancelledError:
         raise
     except SttError as error:
-        yield _data({"error": {"message": error.message(), "type": "server_error", "param": None, "code": error.code}})
+        yield _data(
+            {"error": {"message": error.message(language), "type": "server_error", "param": None, "code": error.code}}
+        )
     yield "data: [DONE]\n\n"
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from fastapi import APIRouter, Request
 
 from core.domain.job import JobStatus
-from internal.api.dependencies import Owner, PartsOf
+from core.errors import JobCancelledError
+from core.texts import say
+from internal.api.dependencies import Language, Owner, PartsOf
 from internal.api.routes.responses import refusals
 from internal.api.schemas.submit import Polled, UrlSubmit
-from internal.services import by_url, submit
+from internal.services import by_url, results, submit
 from internal.services.wishes import check
 from repositories.models import Job
 
@@ -17,45 +19,44 @@ SUBMITTED = "Job submitted successfully"
 
 
 @router.post("/api/v1/transcribe", status_code=202, response_model_exclude_none=True, responses=refusals(400, 413, 422))
-async def by_address(request: Request, body: UrlSubmit, parts: PartsOf, owner: Owner) -> Polled:
+async def by_address(request: Request, body: UrlSubmit, parts: PartsOf, owner: Owner, language: Language) -> Polled:
     """Answers at once; the recording is fetched by a worker. The same request_id again is the same job."""
     before = await by_url.find(parts, owner, body.request_id, with_text=True)
     if before is not None:
-        return polled(before)
+        return polled(before, language)
     fields = body.model_dump()
     wishes = await check(parts, fields)
     key = request.headers.get("idempotency-key")
     remembered = None if key is None else submit.request_of(key, fields)
     job, new = await by_url.accept(parts, owner, body.request_id, body.media_url, wishes, remembered)
     if not new:
-        return polled(await by_url.get(parts, owner, job.request_id or body.request_id))
+        return polled(await by_url.get(parts, owner, job.request_id or body.request_id), language)
     return Polled(
         request_id=body.request_id,
         status=JobStatus.PROCESSING,
-        message=SUBMITTED,
+        message=say(SUBMITTED, language),
         job_id=job.job_id,
-        warning=wishes.warning,
+        warning=wishes.warning and say(wishes.warning, language),
     )
 
 
 @router.get("/api/v1/transcribe/{request_id}", response_model_exclude_none=True, responses=refusals(404))
-async def poll(request_id: str, parts: PartsOf, owner: Owner) -> Polled:
+async def poll(request_id: str, parts: PartsOf, owner: Owner, language: Language) -> Polled:
     """Poll every 2 to 10 seconds. 404 once JOB_TTL_SECONDS have passed since the job's end."""
-    return polled(await by_url.get(parts, owner, request_id))
+    return polled(await by_url.get(parts, owner, request_id), language)
 
 
-def polled(job: Job) -> Polled:
+def polled(job: Job, language: str) -> Polled:
     """Numbers are never null once COMPLETED: clients format them."""
     answer = Polled(request_id=job.request_id or "", job_id=job.job_id, status=JobStatus.PROCESSING, message="")
     match job.status:
         case JobStatus.COMPLETED:
-            return answer.model_copy(update=_completed(job))
-        case JobStatus.FAILED:
-            return answer.model_copy(update=_failed(job.error_message or "", job.error_code))
-        case JobStatus.CANCELLED:
-            return answer.model_copy(update=_failed("Job cancelled", "CANCELLED"))
+            answer = answer.model_copy(update=_completed(job))
+        case JobStatus.FAILED | JobStatus.CANCELLED:
+            answer = answer.model_copy(update=_failed(job, language))
         case _:
-            return answer.model_copy(update={"message": "Transcription in progress"})
+            answer = answer.model_copy(update={"message": "Transcription in progress"})
+    return answer.model_copy(update={"message": say(answer.message, language)})
 
 
 def _completed(job: Job) -> dict[str, object]:
@@ -69,10 +70,10 @@ def _completed(job: Job) -> dict[str, object]:
     }
 
 
-def _failed(error: str, code: str | None) -> dict[str, object]:
+def _failed(job: Job, language: str) -> dict[str, object]:
     return {
         "status": JobStatus.FAILED.value,
         "message": "Transcription failed",
-        "error": error,
-        "error_code": code,
+        "error": results.failure(job, language) or "",
+        "error_code": job.error_code or JobCancelledError.code,
     }

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Request
 
-from internal.api.dependencies import EstimatorOf, Owner, PartsOf
+from core.texts import say
+from internal.api.dependencies import EstimatorOf, Language, Owner, PartsOf
 from internal.api.multipart import read_form
 from internal.api.routes.body import Body, refuse_stated
 from internal.api.routes.responses import TEXT, form, refusals
-from internal.api.schemas.jobs import Accepted
+from internal.api.schemas.jobs import ACCEPTED, Accepted
 from internal.bootstrap import Parts
 from internal.services import submit
 from internal.services.submit import Intake
@@ -31,7 +32,9 @@ FORM = form(
 @router.post("/api/v1/upload", openapi_extra=FORM, responses=refusals(400, 408, 413, 422))
 @router.post("/api/stt/upload", include_in_schema=False)
 @router.post("/api/transcribe", include_in_schema=False)
-async def upload(request: Request, parts: PartsOf, owner: Owner, estimator: EstimatorOf) -> Accepted:
+async def upload(
+    request: Request, parts: PartsOf, owner: Owner, estimator: EstimatorOf, language: Language
+) -> Accepted:
     """Send a recording; answers at once with the `job_id` to come back with."""
     await refuse_stated(request, parts)
     body = Body(request)
@@ -45,7 +48,8 @@ async def upload(request: Request, parts: PartsOf, owner: Owner, estimator: Esti
         job_id=job.job_id,
         status=job.status,
         estimated_time_seconds=await estimator.seconds(job),
-        warning=warning,
+        message=say(ACCEPTED, language),
+        warning=warning and say(warning, language),
     )
 
 

@@ -7,11 +7,13 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
+ACCEPTED = "File uploaded successfully. Processing started."
+
 
 class Accepted(BaseModel):
     job_id: str
     status: str
-    message: str = "File uploaded successfully. Processing started."
+    message: str = ACCEPTED
     estimated_time_seconds: float | None = Field(description="Measured; null until there is a first measurement.")
     warning: str | None = None
 

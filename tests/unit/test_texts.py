@@ -1,0 +1,156 @@
+"""Every message exists in English and Vietnamese: each text that the code raises, with the same values in both."""
+
+from __future__ import annotations
+
+import ast
+import string
+from collections.abc import Iterator
+from http import HTTPStatus
+
+import pytest
+from starlette.requests import Request
+
+import internal.services.openai  # noqa: F401  brings its own error in
+from core.errors import InvalidFieldError, SourceNotFoundError, SttError, error_classes, failure_text
+from core.texts import TEXTS, VALIDATION, say, translated, validation_text
+from internal.api.dependencies import get_language
+from tests.e2e.service import ROOT
+
+SOURCES = ("core", "internal", "repositories", "worker")
+CLASSES = {kind.__name__ for kind in error_classes()} | {"Refused", "Unreachable"}
+LETTERS = set("ăâđêôơưáàảãạắằẳẵặấầẩẫậéèẻẽẹếềểễệíìỉĩịóòỏõọốồổỗộớờởỡợúùủũụứừửữựýỳỷỹỵ")
+
+
+def vietnamese(text: str) -> bool:
+    return bool(LETTERS & set(text.lower()))
+
+
+def calls() -> Iterator[tuple[str, ast.Call]]:
+    """Every place where an error with a text is made; InvalidFieldError's first word is the field's name."""
+    for folder in SOURCES:
+        for path in (ROOT / folder).rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text())):
+                if isinstance(node, ast.Call) and (isinstance(node.func, ast.Name | ast.Attribute)):
+                    name = node.func.id if isinstance(node.func, ast.Name) else node.func.attr
+                    if name in CLASSES:
+                        yield f"{path.relative_to(ROOT)}:{node.lineno} {name}", node
+
+
+def texts() -> list[tuple[str, str | None]]:
+    """Place and text; None: put together by hand, so that no translation can be found."""
+    found: list[tuple[str, str | None]] = []
+    for place, call in calls():
+        said = call.args[1:] if place.endswith("InvalidFieldError") else call.args
+        for argument in said[:1]:
+            options = (argument.body, argument.orelse) if isinstance(argument, ast.IfExp) else (argument,)
+            for one in options:
+                if isinstance(one, ast.Constant) and isinstance(one.value, str):
+                    found.append((place, one.value))
+                elif isinstance(one, ast.JoinedStr | ast.BinOp):
+                    found.append((place, None))
+    return found
+
+
+def placeholders(text: str) -> set[str]:
+    return {name for _, name, _, _ in string.Formatter().parse(text) if name}
+
+
+def test_every_raised_text_has_its_vietnamese() -> None:
+    """A new text is a template with values, `Error("… {limit} …", limit=5)`, and a line in core/texts.py."""
+    everything = texts()
+    assert len(everything) > 60
+    assert [place for place, text in everything if text is None] == [], "f-strings cannot be translated"
+    assert [(place, text) for place, text in everything if text is not None and text not in TEXTS] == []
+
+
+@pytest.mark.parametrize("english", sorted(TEXTS))
+def test_a_translation_names_no_other_values(english: str) -> None:
+    assert placeholders(TEXTS[english]) <= placeholders(english)
+    assert vietnamese(TEXTS[english]) or english in ("`callback_url`: {reason}.", "`media_url`: {reason}.")
+
+
+@pytest.mark.parametrize("kind", list(error_classes()), ids=lambda kind: kind.__name__)
+def test_every_class_speaks_both(kind: type[SttError]) -> None:
+    assert kind.general("en") == kind.en
+    assert vietnamese(kind.general("vi"))
+
+
+@pytest.mark.parametrize("kind", sorted(VALIDATION))
+def test_what_pydantic_says_is_said_in_vietnamese(kind: str) -> None:
+    context = dict.fromkeys(placeholders(VALIDATION[kind]), 5)
+    assert vietnamese(validation_text(kind, "vi", "English", context))
+    assert validation_text(kind, "en", "English", context) == "English"
+    assert vietnamese(validation_text(kind, "vi", "English", {}))
+
+
+def test_an_unknown_fault_of_a_field_is_not_told_in_english() -> None:
+    assert vietnamese(validation_text("something_new", "vi", "Something new", {}))
+
+
+@pytest.mark.parametrize("status", [400, 401, 404, 405, 408, 409, 413, 422, 429, 500, 503])
+def test_titles(status: int) -> None:
+    assert vietnamese(say(HTTPStatus(status).phrase, "vi"))
+
+
+def test_a_reason_inside_a_message_is_translated_with_it() -> None:
+    error = SourceNotFoundError("Failed to download audio file: {reason}", reason="the server is too slow")
+    assert error.message() == "Failed to download audio file: the server is too slow"
+    assert error.message("vi") == "Không tải được tệp âm thanh: máy chủ quá chậm"
+    again = failure_text(error.code, error.details, str(error), "vi")
+    assert again == error.message("vi")
+
+
+def test_values_are_never_templates() -> None:
+    error = InvalidFieldError(
+        "priority", "`priority` {value} is unknown. Use {allowed}.", value="{allowed!r:{x}}", allowed="a"
+    )
+    assert error.message() == "`priority` {allowed!r:{x}} is unknown. Use a."
+    assert (error.field, str(error)) == ("priority", error.message())
+
+
+@pytest.mark.parametrize(
+    ("code", "details", "stored"),
+    [
+        ("NETWORK", None, "an older row"),
+        ("NETWORK", {"detail": "a text of another release", "values": {}}, "an older row"),
+        ("NETWORK", {"detail": "Failed to download audio file: {reason}", "values": {}}, "an older row"),
+        ("NETWORK", {}, "an older row"),
+        ("A_CODE_OF_ANOTHER_RELEASE", None, "an older row"),
+    ],
+)
+def test_stored_failures_that_cannot_be_put_into_words(
+    code: str, details: dict[str, object] | None, stored: str
+) -> None:
+    assert vietnamese(failure_text(code, details, stored, "vi") or "")
+    assert failure_text(code, details, stored, "en") in (stored, "a text of another release")
+
+
+def test_no_failure_no_text() -> None:
+    assert failure_text(None, None, None, "vi") is None
+    assert translated("nobody said this", "vi", {}) is None
+    assert say("nobody said this", "vi") == "nobody said this"
+
+
+@pytest.mark.parametrize(
+    ("header", "language"),
+    [
+        ("", "en"),
+        ("vi", "vi"),
+        ("vi-VN,vi;q=0.9,en;q=0.8", "vi"),
+        ("en;q=0.5, vi;q=0.9", "vi"),
+        ("vi;q=0.5, en;q=0.9", "en"),
+        ("fr, vi;q=0.3", "vi"),
+        ("fr, en;q=0.3, vi;q=0.2", "en"),
+        ("vi;q=0, en;q=0", "en"),
+        ("vi;q=0", "en"),
+        ("VI", "vi"),
+        ("vie", "en"),
+        ("vi;q=nan", "en"),
+        ("vi;q=99", "en"),
+        ("*", "en"),
+        (";;;,,,=", "en"),
+        ("x," * 100_000 + "vi", "en"),
+    ],
+)
+def test_the_language_of_a_reader(header: str, language: str) -> None:
+    assert get_language(Request({"type": "http", "headers": [(b"accept-language", header.encode())]})) == language
