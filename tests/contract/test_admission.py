@@ -30,8 +30,8 @@ async def by_url(database: Database, owner: str = "anna") -> str:
 
 
 async def prepared(database: Database, seconds: float, **values: Any) -> str:
-    done: dict[str, Any] = {"status": JobStatus.PROCESSING, "chunks_total": 9, "audio_duration_seconds": seconds, "due_at": None}
-    return await made(database, **done, **values)
+    values |= {"status": JobStatus.PROCESSING, "chunks_total": 9, "audio_duration_seconds": seconds, "due_at": None}
+    return await made(database, **values)
 
 
 def how() -> How:
