@@ -145,6 +145,7 @@ class Settings(BaseSettings):
     retry_jitter: bool = True
     chunk_timeout: float = Field(300, gt=0, le=MAX_CHUNK_DEADLINE)
     job_timeout: float = Field(3600, gt=0)
+    model_wait: float = Field(3600, gt=0)
     dead_letter_ttl: int = Field(604_800, ge=1)
     failure_ttl: int = Field(604_800, ge=0)
     result_ttl: int = Field(0, ge=0)

@@ -137,8 +137,10 @@ class ObjectDamagedError(SttError):
 
 class ModelMissingError(SttError):
     code, http_status = "MODEL_MISSING", 422
-    en = "No worker has the model file for this job. Choose a model that GET /health lists."
-    vi = "Không có mô hình cho công việc này. Hãy chọn mô hình khác."
+    en = "No worker has the model file of this job. Put the file back and retry the job, or submit it with a model \
+that GET /health lists."
+    vi = "Không máy xử lý nào có tệp mô hình của công việc này. Hãy khôi phục tệp rồi thử lại công việc, hoặc gửi lại \
+với một mô hình có trong GET /health."
 
 
 # -- work: tried again ----------------------------------------------------------------------------------------------

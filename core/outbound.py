@@ -189,7 +189,8 @@ class _Backend(httpcore.AsyncNetworkBackend):
     def __init__(self, allowed: frozenset[str], resolve: Resolver) -> None:
         self._allowed, self._resolve = allowed, resolve
         self._network = httpcore.AnyIOBackend()
-        self.threads = ThreadPoolExecutor(8, thread_name_prefix="outbound-dns")
+        # a look-up cannot be ended: names whose servers do not answer hold a thread long after their caller has left
+        self.threads = ThreadPoolExecutor(64, thread_name_prefix="outbound-dns")
 
     def check(self, host: str, port: int) -> None:
         if self._allows(host, port):

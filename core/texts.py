@@ -140,6 +140,20 @@ TEXTS = {
     "The result file was damaged in storage. Submit the recording again.": (
         "Tệp kết quả trong kho lưu trữ đã bị hỏng. Hãy gửi lại bản ghi âm."
     ),
+    "The prepared audio is gone from storage. Retry the job to prepare it again.": (
+        "Âm thanh đã chuẩn bị không còn trong kho lưu trữ. Hãy thử lại công việc để chuẩn bị lại."
+    ),
+    "The prepared audio was damaged in storage. Retry the job to prepare it again.": (
+        "Âm thanh đã chuẩn bị bị hỏng trong kho lưu trữ. Hãy thử lại công việc để chuẩn bị lại."
+    ),
+    "No worker has {name}. Put it back and retry the job, or submit it with a model that GET /health lists.": (
+        "Không máy xử lý nào có {name}. Hãy khôi phục tệp rồi thử lại công việc, hoặc gửi lại với một mô hình có trong "
+        "GET /health."
+    ),
+    "a model file": "tệp mô hình",
+    "The webhook is being delivered, or was asked for a moment ago.": (
+        "Webhook đang được gửi, hoặc vừa được yêu cầu gửi lại."
+    ),
     "The stored recording is not as long as the one that was sent. Upload it again.": (
         "Bản ghi âm trong kho lưu trữ không dài bằng bản đã gửi. Hãy tải lên lại."
     ),

@@ -9,8 +9,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from core.database import after
 from core.domain.job import OPEN, JobStatus
-from core.errors import ObjectDamagedError, SttError
-from repositories import plans, webhooks
+from core.errors import ModelMissingError, ObjectDamagedError, SttError
+from repositories import model_wait, plans, webhooks, workers
 from repositories.claims import FIRST_RELEASE, RELEASE_DELAY, RETRY_MARGIN, Claim, Released, release_chunks
 from repositories.models import Chunk, Job
 
@@ -72,13 +72,13 @@ async def retry_later(session: AsyncSession, claim: Claim, error: SttError, dela
     return failures
 
 
-async def hand_back(session: AsyncSession, claim: Claim) -> bool:
-    """Give the row back as if it had not been taken: no failure is counted, none is lost."""
+async def hand_back(session: AsyncSession, claim: Claim, delay: float = RELEASE_DELAY) -> bool:
+    """Give the row back uncounted; the scheduler publishes it after `delay` seconds. False: the claim is not ours."""
     row = _row_of(claim)
     statement = (
         update(row)
         .where(*_fence(row, claim))
-        .values(**_waiting(row, RELEASE_DELAY))
+        .values(**_waiting(row, delay), **({"attempts": Chunk.attempts - 1} if row is Chunk else {}))
         .returning(row.job_id)
         .execution_options(synchronize_session=False)
     )
@@ -189,7 +189,7 @@ async def _reopen(session: AsyncSession, *conditions: ColumnElement[bool]) -> li
     ended = (await session.execute(before)).first()
     if ended is None:
         return None
-    if ended.error_code == ObjectDamagedError.code:
+    if await _needs_a_new_plan(session, ended.job_id, ended.error_code):
         await plans.drop(session, ended.job_id)
     statement = (
         update(Job)
@@ -200,6 +200,7 @@ async def _reopen(session: AsyncSession, *conditions: ColumnElement[bool]) -> li
             error_code=None,
             first_failed_at=None,
             error_message=None,
+            model_missing_since=None,
             error_details=null(),
             cancel_requested_at=None,
             completed_at=None,
@@ -222,6 +223,18 @@ async def _reopen(session: AsyncSession, *conditions: ColumnElement[bool]) -> li
     if job.chunks_total is None:
         return [Released(job.job_id, None, 0)]
     return await _reopen_chunks(session, job.job_id, missing=job.chunks_completed < job.chunks_total)
+
+
+async def _needs_a_new_plan(session: AsyncSession, job_id: str, code: str | None) -> bool:
+    """The plan's working audio was lost, or its model file is on no worker (any more), or no chunk depends on that."""
+    if code == ObjectDamagedError.code:
+        return True
+    if code != ModelMissingError.code:
+        return False
+    job = (await session.execute(select(Job).where(Job.job_id == job_id))).scalar_one()
+    return job.chunks_total is not None and (
+        job.chunks_completed == 0 or not model_wait.had_by(job, await workers.alive(session))
+    )
 
 
 async def _reopen_chunks(session: AsyncSession, job_id: str, *, missing: bool) -> list[Released]:

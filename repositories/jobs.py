@@ -20,7 +20,10 @@ from repositories.models import Chunk, Job, JobId, Metric
 
 @dataclass(frozen=True, slots=True)
 class NewJob:
-    """What a submit knows. audio_key: where the upload lies; file_size in bytes."""
+    """What a submit knows. audio_key: where the upload lies; file_size in bytes.
+
+    asked_model: as it was sent, empty where it was left out; model: what that means among the live workers' models.
+    """
 
     job_id: str
     owner: str
@@ -35,6 +38,7 @@ class NewJob:
     media_url: str | None = None
     callback_url: str | None = None
     client_metadata: dict[str, Any] | None = None
+    asked_model: str = ""
 
 
 async def create(session: AsyncSession, new: NewJob) -> Job:
@@ -51,6 +55,7 @@ async def create(session: AsyncSession, new: NewJob) -> Job:
             status=JobStatus.PENDING,
             language=new.language,
             model=new.model,
+            asked_model=new.asked_model,
             priority=new.priority,
             band=band,
             options=new.options,

@@ -36,9 +36,9 @@ _CONVENTION = {
 }
 
 
-def _due_index(table: str) -> Index:
-    some = text("due_at IS NOT NULL")
-    return Index(f"ix_{table}_due_at", "due_at", postgresql_where=some, sqlite_where=some)
+def _some_index(table: str, column: str) -> Index:
+    some = text(f"{column} IS NOT NULL")
+    return Index(f"ix_{table}_{column}", column, postgresql_where=some, sqlite_where=some)
 
 
 class Base(DeclarativeBase):
@@ -72,6 +72,8 @@ class Job(Claimable, Base):
     language: Mapped[str] = mapped_column(String(16))
     detected_language: Mapped[str | None] = mapped_column(String(16))
     model: Mapped[str | None] = mapped_column(String(100))
+    asked_model: Mapped[str | None] = mapped_column(String(100))
+    model_missing_since: Mapped[datetime | None] = mapped_column(UtcDateTime)
     priority: Mapped[str] = mapped_column(String(16))
     band: Mapped[int] = mapped_column(Integer, default=2, server_default="2")
     options: Mapped[dict[str, Any]] = mapped_column(Json, default=dict)
@@ -119,7 +121,8 @@ class Job(Claimable, Base):
         Index("ix_jobs_owner_created_at", "owner", "created_at", "job_id"),
         Index("ix_jobs_status", "status"),
         Index("ix_jobs_expires_at", "expires_at"),
-        _due_index("jobs"),
+        _some_index("jobs", "model_missing_since"),
+        _some_index("jobs", "due_at"),
     )
 
 
@@ -140,7 +143,7 @@ class Chunk(Claimable, Base):
     seconds: Mapped[float | None] = mapped_column(Float)
     processed_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
 
-    __table_args__ = (_due_index("chunks"),)
+    __table_args__ = (_some_index("chunks", "due_at"),)
 
 
 class Metric(Base):
@@ -168,6 +171,7 @@ class Worker(Base):
     version: Mapped[str] = mapped_column(String(32))
     slots: Mapped[int] = mapped_column(Integer)
     models: Mapped[list[str]] = mapped_column(Json)
+    checksums: Mapped[dict[str, list[str]] | None] = mapped_column(Json)
     started_at: Mapped[datetime] = mapped_column(UtcDateTime)
     heartbeat_at: Mapped[datetime] = mapped_column(UtcDateTime)
 
@@ -236,13 +240,15 @@ class WebhookDelivery(Claimable, Base):
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.job_id", ondelete="CASCADE"))
     url: Mapped[str] = mapped_column(Text)
     host: Mapped[str] = mapped_column(String(255))
+    owner: Mapped[str] = mapped_column(String(100), default="", server_default="")
     event_type: Mapped[str] = mapped_column(String(64))
     payload: Mapped[dict[str, Any]] = mapped_column(Json)
     status: Mapped[str] = mapped_column(String(16), default=JobStatus.PENDING)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     delivered_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    asked_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
 
     __table_args__ = (
         Index("ix_webhook_deliveries_job_id", "job_id"),
-        _due_index("webhook_deliveries"),
+        _some_index("webhook_deliveries", "due_at"),
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from core.database import after
@@ -54,6 +54,7 @@ async def store_plan(session: AsyncSession, job_id: str, plan: Plan) -> list[Rel
                 working_audio_bytes=plan.working_bytes,
                 audio_duration_seconds=plan.duration,
                 model=plan.model,
+                model_missing_since=None,
                 options=plan.options,
                 download_seconds=plan.download_seconds,
                 decode_seconds=plan.decode_seconds,
@@ -115,6 +116,7 @@ async def drop(session: AsyncSession, job_id: str) -> None:
             chunks_total=None,
             chunks_completed=0,
             plan=None,
+            model=func.coalesce(func.nullif(Job.asked_model, ""), Job.model),
             working_audio_path=None,
             working_audio_bytes=None,
             detected_language=None,

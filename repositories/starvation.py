@@ -16,6 +16,7 @@ LIMIT = 100
 async def take_starving(session: AsyncSession, seconds: float) -> list[Released]:
     """One waiting item of each job without progress for `seconds`, at most once per `seconds` and job."""
     quiet = (
+        Job.model_missing_since.is_(None),  # no place in the queue would help it
         Job.progressed_at <= after(-seconds),
         or_(Job.boosted_at.is_(None), Job.boosted_at <= after(-seconds)),
     )

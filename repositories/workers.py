@@ -21,7 +21,10 @@ CONSUMER = "consumer"
 
 @dataclass(frozen=True, slots=True)
 class Presence:
-    """One process, as it announces itself; slots: how many chunks it transcribes at once."""
+    """One process, as it announces itself; slots: how many chunks it transcribes at once.
+
+    checksums: SHA-256 of the model files by name, as far as they are known; None: unknown.
+    """
 
     worker_id: str
     kind: str
@@ -30,11 +33,17 @@ class Presence:
     version: str
     slots: int
     models: tuple[str, ...]
+    checksums: dict[str, list[str]] | None = None
 
 
-async def announce(session: AsyncSession, who: Presence) -> None:
-    """A sign of life: insert or renew."""
-    values = {"slots": who.slots, "models": list(who.models), "heartbeat_at": after()}
+async def announce(session: AsyncSession, who: Presence) -> Worker:
+    """A sign of life: insert or renew. Returns the row."""
+    values = {
+        "slots": who.slots,
+        "models": list(who.models),
+        "checksums": who.checksums,
+        "heartbeat_at": after(),
+    }
     renewed = await session.execute(
         update(Worker)
         .where(Worker.worker_id == who.worker_id)
@@ -54,6 +63,7 @@ async def announce(session: AsyncSession, who: Presence) -> None:
                 **values,
             )
         )
+    return (await session.execute(select(Worker).where(Worker.worker_id == who.worker_id))).scalar_one()
 
 
 async def leave(session: AsyncSession, worker_id: str) -> None:

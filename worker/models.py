@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from core.domain.models import file_name, model_of_file
 from core.errors import ModelMissingError
 
 MAGIC = struct.pack("<I", 0x67676D6C)
+_State = tuple[int, int, int, int]
 
 
 class ModelCatalogue:
-    """Whisper models in ggml format, `ggml-{name}.bin`, in the first of `folders` that has them."""
+    """Whisper models in ggml format, `ggml-{name}.bin`, in the first of `folders` that has them.
+
+    Safe to use from several threads. A checksum is computed once, until size, time or inode of its file change.
+    """
 
     def __init__(self, folders: Sequence[Path]) -> None:
         self.folders = tuple(folders)
-        self._checksums: dict[tuple[Path, int, int], str] = {}
+        self._checksums: dict[Path, tuple[_State, str]] = {}
+        self._hashing = threading.Lock()
 
     def names(self) -> list[str]:
         """Names of the models there are, sorted; files that are no ggml models are passed over."""
@@ -27,21 +33,62 @@ class ModelCatalogue:
 
     def path(self, name: str) -> Path:
         """Raises ModelMissingError."""
-        for folder in self.folders:
-            path = folder / file_name(name)
-            if path.is_file():
-                return path
-        raise ModelMissingError("The model {name} is not on this machine.", name=name)
+        path = next(self._places(name), None)
+        if path is None:
+            raise ModelMissingError("The model {name} is not on this machine.", name=name)
+        return path
+
+    def find(self, name: str, sha256: str | None) -> Path | None:
+        """The model file with this checksum (None: any), in whichever folder it is. May read whole files."""
+        for path in self._places(name):
+            try:
+                if sha256 is None or self._checksum(path) == sha256:
+                    return path
+            except OSError:  # removed or replaced meanwhile
+                continue
+        return None
 
     def sha256(self, name: str) -> str:
-        """Hex digest of the model file; remembered while size and time stay. Reads the whole file the first time."""
-        path = self.path(name)
-        state = path.stat()
-        key = (path, state.st_size, state.st_mtime_ns)
-        if key not in self._checksums:
-            with path.open("rb") as file:
-                self._checksums[key] = hashlib.file_digest(file, "sha256").hexdigest()
-        return self._checksums[key]
+        """Hex digest of the model file. Reads the whole file the first time. Raises ModelMissingError."""
+        return self._checksum(self.path(name))
+
+    def checksums(self, *, compute: bool = True) -> dict[str, list[str]]:
+        """Hex digests of every model's files by name. compute=False: only those that are known without reading."""
+        found: dict[str, list[str]] = {}
+        for name in self.names():
+            for path in self._places(name):
+                try:
+                    digest = self._checksum(path) if compute else self._known(path)
+                except OSError:
+                    continue
+                if digest is not None:
+                    found.setdefault(name, []).append(digest)
+        return found
+
+    def _places(self, name: str) -> Iterator[Path]:
+        return (path for folder in self.folders if (path := folder / file_name(name)).is_file())
+
+    def _known(self, path: Path) -> str | None:
+        kept = self._checksums.get(path)
+        return kept[1] if kept is not None and kept[0] == _state(path) else None
+
+    def _checksum(self, path: Path) -> str:
+        digest = self._known(path)
+        if digest is not None:
+            return digest
+        with self._hashing:  # one reader: several slots asking at once would each read gigabytes
+            digest = self._known(path)
+            if digest is None:
+                state = _state(path)
+                with path.open("rb") as file:
+                    digest = hashlib.file_digest(file, "sha256").hexdigest()
+                self._checksums[path] = (state, digest)
+        return digest
+
+
+def _state(path: Path) -> _State:
+    state = path.stat()
+    return state.st_size, state.st_mtime_ns, state.st_ino, state.st_ctime_ns
 
 
 def _names_in(folder: Path) -> list[str]:

@@ -7,14 +7,15 @@ import resource
 import signal
 import threading
 from multiprocessing.connection import Connection
+from pathlib import Path
 
 import numpy as np
 
 from worker.engine import build
 from worker.transcriber import Engine, EngineSpec, Heard, Options
 
-_loaded: dict[EngineSpec, Engine] = {}
-"""At most one: the engine of the last call."""
+_loaded: dict[tuple[EngineSpec, tuple[int, int, int] | None], Engine] = {}
+"""At most one: the engine of the last call, and the state of the model file that it was loaded from."""
 
 
 def prepare(alive: Connection, memory_limit: int | None) -> None:
@@ -45,8 +46,18 @@ def process_id() -> int:
 
 def transcribe(spec: EngineSpec, pcm: bytes, options: Options) -> Heard:
     """`pcm`: 16 kHz mono signed 16-bit little endian. Raises what the engine raises."""
-    if spec not in _loaded:
+    key = (spec, _state(spec.model_path))
+    if key not in _loaded:
         _loaded.clear()
-        _loaded[spec] = build(spec)
+        _loaded[key] = build(spec)
     samples = np.frombuffer(pcm, "<i2").astype(np.float32) / 32768.0
-    return _loaded[spec].transcribe(samples, options)
+    return _loaded[key].transcribe(samples, options)
+
+
+def _state(path: Path) -> tuple[int, int, int] | None:
+    """Changes when the file is replaced: then the engine in memory is another model's."""
+    try:
+        state = path.stat()
+    except OSError:
+        return None
+    return state.st_size, state.st_mtime_ns, state.st_ino

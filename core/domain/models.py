@@ -24,6 +24,15 @@ def model_of_file(name: str) -> str | None:
     return None
 
 
+def canonical(model: str) -> str:
+    """The name with its alias written out, a quantisation kept: `large-q5_0` → `large-v3-q5_0`."""
+    for alias, name in ALIASES.items():
+        for quant in QUANTISATIONS:
+            if model == alias + quant:
+                return name + quant
+    return model
+
+
 def resolve(model: str, language: str, available: Iterable[str]) -> str | None:
     """The available model that `model` means for `language`, or None.
 
@@ -31,7 +40,7 @@ def resolve(model: str, language: str, available: Iterable[str]) -> str | None:
     then the plain file, then quantised variants.
     """
     have = set(available)
-    name = ALIASES.get(model, model)
+    name = canonical(model)
     stems = (f"{name}.en", name) if language == "en" else (name,)
     return next((stem + quant for stem in stems for quant in QUANTISATIONS if stem + quant in have), None)
 
@@ -44,3 +53,12 @@ def default_model(language: str, available: Iterable[str]) -> str | None:
         if found:
             return found
     return min(have) if have else None
+
+
+def choose(asked: str | None, language: str, available: Iterable[str], default: str | None = None) -> str | None:
+    """The available model of a job: what was asked for, else DEFAULT_MODEL, else medium or the largest; or None.
+
+    Every look-up goes through here: the check of a submit, its estimate, and Prepare, which pins what it finds.
+    """
+    wanted = asked or default
+    return resolve(wanted, language, available) if wanted else default_model(language, available)

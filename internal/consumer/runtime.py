@@ -22,7 +22,7 @@ from internal.consumer.handlers.transcribe import TranscribeHandler
 from internal.consumer.workspace import Workspace
 from internal.patience import Patience
 from internal.side_tasks import SideTasks
-from repositories import workers
+from repositories import model_wait, workers
 from worker import ffmpeg
 from worker.chunking import strategy
 from worker.engine import adapter
@@ -62,6 +62,7 @@ class Consumer:
         }
         self._side_tasks = SideTasks()
         self._subscriptions: list[Subscription] = []
+        self._announced: tuple[object, object] | None = None
 
     async def start(self) -> None:
         """Returns once deliveries are being taken. Waits for parts that are not up yet."""
@@ -74,6 +75,7 @@ class Consumer:
         await patience.run(self.parts.broker.start)
         await patience.run(self._announce)
         self._side_tasks.start(workers.HEARTBEAT, self._announce, "heartbeat")
+        self._side_tasks.start(workers.HEARTBEAT, self._checksums, "checksums of models")
         await patience.run(self._subscribe)
         log.info(
             "consumer is ready",
@@ -117,6 +119,7 @@ class Consumer:
                 return Retry(self.context.retry_delay(99))
 
     async def _announce(self) -> None:
+        catalogue = self.context.catalogue
         who = workers.Presence(
             worker_id=self.worker_id,
             kind=workers.CONSUMER,
@@ -124,10 +127,18 @@ class Consumer:
             pid=os.getpid(),
             version=VERSION,
             slots=self.context.pool.slots,
-            models=tuple(self.context.catalogue.names()),
+            models=tuple(await asyncio.to_thread(catalogue.names)),
+            checksums=await asyncio.to_thread(catalogue.checksums, compute=False),
         )
         async with self.parts.database.write() as session:
-            await workers.announce(session, who)
+            announced = await workers.announce(session, who)
+            if (who.models, who.checksums) != self._announced:
+                await model_wait.found(session, announced, self.parts.settings.default_model)
+        self._announced = (who.models, who.checksums)
+
+    async def _checksums(self) -> None:
+        """Read the model files whose checksums are not known yet: gigabytes, so never before a sign of life."""
+        await asyncio.to_thread(self.context.catalogue.checksums)
 
     async def _leave(self) -> None:
         try:

@@ -18,8 +18,6 @@ JOIN_GAP = 5 * SAMPLE_RATE
 """Spans closer than this are fetched in one range: a few dropped bytes cost less than a round trip."""
 RECHECK = 1.0
 """Seconds between a read that differs from the plan and the second one: a proxy or cache may have been at fault."""
-GONE = "The prepared audio is gone from storage. Retry the job: its recording is prepared again."
-DAMAGED = "The prepared audio was damaged in storage. Retry the job: its recording is prepared again."
 
 
 async def read_chunk(context: Context, claimed: ClaimedChunk) -> bytes:
@@ -29,7 +27,7 @@ async def read_chunk(context: Context, claimed: ClaimedChunk) -> bytes:
     """
     key = claimed.job.working_audio_path
     if key is None:
-        raise ObjectDamagedError(GONE)
+        raise ObjectDamagedError("The prepared audio is gone from storage. Retry the job to prepare it again.")
     found = await _verified(context, claimed, key)
     if isinstance(found, str):
         log.warning("working audio differs from its plan, reading again", action="audio_reread", reason=found)
@@ -46,7 +44,11 @@ async def read_chunk(context: Context, claimed: ClaimedChunk) -> bytes:
         bytes_planned=claimed.job.working_audio_bytes,
         bytes_found=state.size if state else None,
     )
-    raise ObjectDamagedError(DAMAGED if state else GONE)
+    raise ObjectDamagedError(
+        "The prepared audio was damaged in storage. Retry the job to prepare it again."
+        if state
+        else "The prepared audio is gone from storage. Retry the job to prepare it again."
+    )
 
 
 async def _verified(context: Context, claimed: ClaimedChunk, key: str) -> bytes | str:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import structlog
 
 from internal.bootstrap import Parts
 from internal.patience import Patience
-from internal.scheduler import webhooks
 from internal.scheduler.rounds import HOUSEKEEPING_ROUND, QUEUE_ROUND, ROUND, Rounds
+from internal.scheduler.webhooks import Sender
 from internal.side_tasks import SideTasks
 
 log = structlog.get_logger(__name__)
@@ -21,6 +19,7 @@ class Scheduler:
     def __init__(self, parts: Parts) -> None:
         self.parts = parts
         self.rounds = Rounds(parts)
+        self._webhooks = Sender(parts)
         self._side_tasks = SideTasks()
 
     async def start(self) -> None:
@@ -31,9 +30,10 @@ class Scheduler:
         self._side_tasks.start(ROUND, rounds.boost_starving, "boost starving jobs")
         self._side_tasks.start(ROUND, rounds.wake_put_off, "wake what was put off")
         self._side_tasks.start(QUEUE_ROUND, rounds.notice_purged_queues, "notice purged queues")
-        self._side_tasks.start(webhooks.ROUND, partial(webhooks.deliver_due, self.parts), "deliver webhooks")
+        self._side_tasks.start(0, self._webhooks.turn, "deliver webhooks")
         self._side_tasks.start(HOUSEKEEPING_ROUND, rounds.housekeep, "housekeeping")
         log.info("scheduler is ready", action="scheduler_started")
 
     async def stop(self) -> None:
         await self._side_tasks.stop()
+        await self._webhooks.stop()

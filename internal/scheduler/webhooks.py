@@ -3,32 +3,120 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import math
 import random
+import time
+import uuid
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
 import structlog
 from standardwebhooks.webhooks import Webhook
 
+from core.errors import InfrastructureError
 from core.outbound import Limits, Refused, Unreachable
 from internal.bootstrap import Parts
 from repositories import webhooks
-from repositories.webhooks import Delivery
+from repositories.webhooks import Candidate, Delivery
 
 log = structlog.get_logger(__name__)
 ROUND = 1.0
+PLACES = 32
+"""Deliveries that one scheduler has under way at once."""
 LIMITS = Limits(total=15.0, read=15.0)
 GONE = 410
 
 
-async def deliver_due(parts: Parts) -> None:
-    """Send what is due, a batch at a time, until nothing is."""
-    while True:
-        async with parts.database.write() as session:
-            batch = await webhooks.take_due(session)
-        await asyncio.gather(*(deliver(parts, delivery) for delivery in batch))
-        if not batch:
+class Sender:
+    """Keeps up to `PLACES` deliveries under way; a place that gets free is filled at once."""
+
+    def __init__(self, parts: Parts, holder: str | None = None) -> None:
+        self._parts = parts
+        self._holder = holder or f"scheduler-{uuid.uuid4().hex[:12]}"
+        self._running: set[asyncio.Task[None]] = set()
+        self._ended = asyncio.Event()
+        self._served: dict[str, float] = {}
+
+    async def turn(self) -> None:
+        """Wait until a delivery has ended, or a moment, then fill the free places."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(ROUND):
+                await self._ended.wait()
+        self._ended.clear()
+        await self.fill()
+
+    async def fill(self) -> None:
+        """Lease what is due, as far as places are free and the limits of owners and hosts allow, and send it."""
+        free = PLACES - len(self._running)
+        if free <= 0:
             return
+        async with self._parts.database.write() as session:
+            busy = await webhooks.under_way(session)
+            owners, hosts = Counter(owner for owner, _ in busy), Counter(host for _, host in busy)
+            full_owners = {owner for owner, count in owners.items() if count >= webhooks.PER_OWNER}
+            full_hosts = {host for host, count in hosts.items() if count >= webhooks.PER_HOST}
+            due = await webhooks.candidates(session, full_owners, full_hosts)
+            chosen = shared(due, busy, free, self._served)
+            taken = await webhooks.lease(session, chosen, self._holder) if chosen else []
+        waiting = {one.owner for one in due}
+        self._served = {owner: at for owner, at in self._served.items() if owner in waiting}
+        for delivery in taken:
+            self._served[delivery.owner] = time.monotonic()
+            task = asyncio.create_task(self._send(delivery), name=f"webhook {delivery.webhook_id}")
+            self._running.add(task)
+            task.add_done_callback(self._done)
+
+    async def _send(self, delivery: Delivery) -> None:
+        """Where the outcome cannot be written down, the lease runs out and the delivery is made again."""
+        try:
+            await deliver(self._parts, delivery)
+        except InfrastructureError as error:
+            log.warning("outcome not noted", action="webhook_unnoted", job_id=delivery.job_id, code=error.code)
+        except Exception:
+            log.exception("delivery failed", action="webhook_failed", job_id=delivery.job_id)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._running.discard(task)
+        self._ended.set()
+
+    async def stop(self) -> None:
+        """End what is under way: its lease runs out, and another scheduler makes the delivery."""
+        for task in self._running:
+            task.cancel()
+        await asyncio.gather(*self._running, return_exceptions=True)
+
+
+def shared(
+    due: Sequence[Candidate], busy: Sequence[tuple[str, str]], free: int, served: Mapping[str, float]
+) -> list[str]:
+    """The deliveries that get the free places: one after the other to the owner with the fewest under way.
+
+    Of owners with as many, the one whose last turn is longest ago; of one owner, by due time; never past the limits.
+    """
+    owners, hosts, pairs = Counter(one[0] for one in busy), Counter(one[1] for one in busy), Counter(busy)
+    last = {owner: (at, 0) for owner, at in served.items()}
+    left, chosen = list(due), list[str]()
+    while len(chosen) < free:
+        left = [
+            one
+            for one in left
+            if owners[one.owner] < webhooks.PER_OWNER
+            and hosts[one.host] < webhooks.PER_HOST
+            and pairs[one.owner, one.host] < webhooks.PER_OWNER_AND_HOST
+        ]
+        if not left:
+            break
+        one = min(left, key=lambda one: (owners[one.owner], last.get(one.owner, (0.0, 0)), one.order))
+        left.remove(one)
+        chosen.append(one.webhook_id)
+        owners[one.owner] += 1
+        hosts[one.host] += 1
+        pairs[one.owner, one.host] += 1
+        last[one.owner] = (math.inf, len(chosen))
+    return chosen
 
 
 async def deliver(parts: Parts, delivery: Delivery) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import structlog
 
 from core.domain import keys
-from core.errors import ConflictError, InfrastructureError, JobNotFoundError
+from core.errors import ConflictError, InfrastructureError, JobNotFoundError, RateLimitedError
 from internal.bootstrap import Parts
 from internal.services import publishing, results
 from repositories import deletion, failures, intents, jobs, webhooks
@@ -42,11 +42,14 @@ async def retry(parts: Parts, job_id: str, owner: str) -> Job:
 
 
 async def deliver_again(parts: Parts, job_id: str, owner: str) -> Job:
-    """Send the job's webhook once more. Raises JobNotFoundError, ConflictError."""
+    """Send the job's webhook once more. Raises JobNotFoundError, ConflictError, RateLimitedError."""
     job = await results.find(parts, job_id, owner)
     async with parts.database.write() as session:
-        if not await webhooks.send_again(session, job.job_id):
-            raise ConflictError("The job has no callback_url, or has not ended yet: there is nothing to deliver.")
+        wait = await webhooks.send_again(session, job.job_id)
+    if wait is None:
+        raise ConflictError("The job has no callback_url, or has not ended yet: there is nothing to deliver.")
+    if wait:
+        raise RateLimitedError("The webhook is being delivered, or was asked for a moment ago.", retry_after=wait)
     return job
 
 

@@ -218,6 +218,7 @@ def new_job(job_id: str, owner: str, wishes: Wishes) -> NewJob:
         file_size=0,
         callback_url=wishes.callback_url,
         client_metadata=wishes.metadata,
+        asked_model=wishes.asked_model,
     )
 
 

@@ -12,7 +12,7 @@ import structlog
 
 from core.domain.job import AUTO, Priority
 from core.domain.json_values import TooDeep, TooManyKeys, check_json
-from core.domain.models import DEMO, default_model, resolve
+from core.domain.models import DEMO, choose
 from core.errors import InvalidFieldError, UnknownModelError, UnsupportedLanguageError
 from core.outbound import Outbound, Refused
 from internal.bootstrap import Parts
@@ -31,7 +31,10 @@ _TRUE, _FALSE = ("true", "1", "yes", "on"), ("false", "0", "no", "off", "")
 
 @dataclass(frozen=True, slots=True)
 class Wishes:
-    """What the sender asked for, checked. model: a full name, or None where no worker lives to know it."""
+    """What the sender asked for, checked.
+
+    asked_model: as it was sent; model: the full name it means, or what was sent where no worker lives to resolve it.
+    """
 
     language: str
     model: str | None
@@ -40,6 +43,7 @@ class Wishes:
     options: dict[str, Any] = field(default_factory=dict)
     callback_url: str | None = None
     metadata: dict[str, Any] | None = None
+    asked_model: str = ""
 
 
 async def check(parts: Parts, fields: Mapping[str, Any]) -> Wishes:
@@ -56,7 +60,8 @@ async def check(parts: Parts, fields: Mapping[str, Any]) -> Wishes:
             value=repr(wanted[:20]),
             allowed=", ".join(Priority),
         )
-    model, warning = await _model(parts, str(fields.get("model") or ""), language)
+    named = str(fields.get("model") or "")
+    model, warning = await _model(parts, named, language)
     return Wishes(
         language,
         model,
@@ -65,6 +70,7 @@ async def check(parts: Parts, fields: Mapping[str, Any]) -> Wishes:
         _options(fields),
         _callback(parts.webhooks, str(fields.get("callback_url") or "")),
         _metadata(fields.get("metadata")),
+        named,
     )
 
 
@@ -91,7 +97,7 @@ async def _model(parts: Parts, named: str, language: str) -> tuple[str | None, s
         if asked and not MODEL.fullmatch(asked):
             raise UnknownModelError("{value} is no model's name.", value=repr(asked[:50]))
         return asked or None, NO_WORKER
-    model = resolve(asked, language, have) if asked else default_model(language, have)
+    model = choose(named, language, have, parts.settings.default_model)
     if model is None:
         raise UnknownModelError(
             "No worker has the model {value}. There are: {allowed}.",

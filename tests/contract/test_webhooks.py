@@ -1,4 +1,4 @@
-"""Webhook deliveries on both databases: leased once, two per host, tried again on schedule, told to an end."""
+"""Webhook deliveries on both databases: leased once, shared by owner and host, tried again on schedule."""
 
 from __future__ import annotations
 
@@ -9,23 +9,33 @@ from sqlalchemy import select, update
 from core.database import Database, after
 from core.domain.job import JobStatus
 from core.errors import InternalError
+from internal.scheduler.webhooks import PLACES, shared
 from repositories import failures, webhooks
 from repositories.models import WebhookDelivery
 from repositories.webhooks import Delivery
 from tests.contract.rows import finalise, new_job, planned_job, run_chunk
 
 
-async def ended(database: Database, url: str) -> str:
+async def ended(database: Database, url: str, owner: str = "local") -> str:
     """A job with a callback, failed."""
-    job_id = await new_job(database, callback_url=url)
+    job_id = await new_job(database, owner, callback_url=url)
     async with database.write() as session:
         assert await failures.fail_job(session, job_id, InternalError(), "token")
     return job_id
 
 
-async def take(database: Database) -> list[Delivery]:
+async def take(database: Database, free: int = PLACES) -> list[Delivery]:
+    """What one scheduler leases at a time."""
     async with database.write() as session:
-        return await webhooks.take_due(session)
+        busy = await webhooks.under_way(session)
+        due = await webhooks.candidates(session, set(), set())
+        return await webhooks.lease(session, shared(due, busy, free, {}), "scheduler-1")
+
+
+async def due_in(database: Database, job_id: str, seconds: float) -> None:
+    async with database.write() as session:
+        mine = WebhookDelivery.job_id == job_id
+        await session.execute(update(WebhookDelivery).where(mine).values(due_at=after(seconds)))
 
 
 async def rows(database: Database, job_id: str) -> list[WebhookDelivery]:
@@ -50,21 +60,41 @@ async def test_each_end_is_told_once(database: Database) -> None:
     assert await rows(database, silent) == []
 
 
-async def test_two_of_a_host_and_twenty_at_a_time(database: Database) -> None:
-    for number in range(15):
-        for _ in range(3):
-            await ended(database, f"https://host-{number}.example/hook")
+async def test_a_backlog_over_many_hosts_leaves_room_for_everybody(database: Database) -> None:
+    """Regression: hosts were taken by the alphabet, so that a name with an early letter came first for ever."""
+    for number in range(40):
+        await due_in(database, await ended(database, f"https://a{number}.example/hook", "greedy"), -900)
+    for _ in range(10):
+        await due_in(database, await ended(database, "https://aaa.example/hook", "greedy"), -1000)
+    late = await ended(database, "https://zzz.example/hook", "modest")
     first = await take(database)
-    assert len(first) == webhooks.BATCH
-    per_host = [delivery.url for delivery in first]
-    assert max(map(per_host.count, per_host)) == webhooks.PER_HOST
-    second = await take(database)
-    assert not {one.webhook_id for one in first} & {one.webhook_id for one in second}
+    owners = [delivery.owner for delivery in first]
+    assert owners.count("greedy") == webhooks.PER_OWNER
+    assert late in [delivery.job_id for delivery in first]
+    assert await take(database) == [], "the limits count what is under way"
+
+
+async def test_limits_of_a_host_and_of_an_owner_at_a_host(database: Database) -> None:
+    for owner in ("a", "b", "c"):
+        for _ in range(5):
+            await ended(database, "https://shared.example/hook", owner)
+    taken = [delivery.owner for delivery in await take(database)]
+    assert len(taken) == webhooks.PER_HOST
+    assert set(taken) == {"a", "b", "c"}
+    assert max(map(taken.count, taken)) <= webhooks.PER_OWNER_AND_HOST
+
+
+async def test_the_longest_due_goes_first(database: Database) -> None:
+    jobs = [await ended(database, f"https://host-{number}.example/hook") for number in range(4)]
+    for number, job_id in enumerate(jobs):
+        await due_in(database, job_id, -100 - number)
+    assert [one.job_id for one in await take(database, 1)] == [jobs[3]]
+    assert [one.job_id for one in await take(database, 1)] == [jobs[2]]
 
 
 async def test_several_schedulers_share_them(database: Database) -> None:
     for number in range(10):
-        await ended(database, f"https://host-{number}.example/hook")
+        await ended(database, f"https://host-{number}.example/hook", f"owner-{number}")
     taken = [one.webhook_id for batch in await asyncio.gather(*(take(database) for _ in range(4))) for one in batch]
     assert len(taken) == len(set(taken)) == 10
 
@@ -80,7 +110,12 @@ async def test_a_lease_runs_out(database: Database) -> None:
 
 async def test_again_delivered_given_up_and_once_more(database: Database) -> None:
     job_id = await ended(database, "https://a.example/hook")
+    [stale] = await take(database)
+    await due_in(database, job_id, -1)
     [delivery] = await take(database)
+    async with database.write() as session:
+        await webhooks.again(session, stale, 300, "too late")
+    assert (await rows(database, job_id))[0].failures == 0
     async with database.write() as session:
         await webhooks.again(session, delivery, 300, "the receiver answered 500")
     [row] = await rows(database, job_id)
@@ -91,7 +126,7 @@ async def test_again_delivered_given_up_and_once_more(database: Database) -> Non
     [row] = await rows(database, job_id)
     assert (row.status, row.due_at) == (JobStatus.FAILED, None)
     async with database.write() as session:
-        assert await webhooks.send_again(session, job_id)
+        assert await webhooks.send_again(session, job_id) == 0
     [once_more] = await take(database)
     assert (once_more.webhook_id, once_more.failures) == (delivery.webhook_id, 0)
     async with database.write() as session:
@@ -104,4 +139,25 @@ async def test_again_delivered_given_up_and_once_more(database: Database) -> Non
 async def test_a_job_that_runs_has_nothing_to_send_again(database: Database) -> None:
     job_id = await new_job(database, callback_url="https://a.example/hook")
     async with database.write() as session:
-        assert not await webhooks.send_again(session, job_id)
+        assert await webhooks.send_again(session, job_id) is None
+
+
+async def test_asked_for_by_hand_once_a_minute(database: Database) -> None:
+    job_id = await ended(database, "https://a.example/hook")
+    [delivery] = await take(database)
+    async with database.write() as session:
+        wait = await webhooks.send_again(session, job_id)
+    assert wait is not None
+    assert 0 < wait <= webhooks.LEASE, "it is under way"
+    async with database.write() as session:
+        await webhooks.delivered(session, delivery)
+    async with database.write() as session:
+        assert await webhooks.send_again(session, job_id) == 0
+    async with database.write() as session:
+        wait = await webhooks.send_again(session, job_id)
+    assert wait is not None
+    assert 0 < wait <= webhooks.ASK_AGAIN
+    async with database.write() as session:
+        await session.execute(update(WebhookDelivery).values(asked_at=after(-webhooks.ASK_AGAIN)))
+    async with database.write() as session:
+        assert await webhooks.send_again(session, job_id) == 0

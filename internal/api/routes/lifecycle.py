@@ -88,7 +88,7 @@ async def body_of(job: Job, estimator: Estimator, language: str) -> JobBody:
 
 @router.post("/api/v1/jobs/{job_id}/webhook", status_code=202, responses=PROBLEMS)
 async def webhook(job_id: str, parts: PartsOf, owner: Owner, estimator: EstimatorOf, language: Language) -> Status:
-    """Deliver the webhook again, under its own id; 409 without a callback or before the end."""
+    """Deliver the webhook again, under its own id, once a minute; 409 without a callback or before the end."""
     return await status_of(await lifecycle.deliver_again(parts, job_id, owner), estimator, language)
 
 

@@ -15,8 +15,9 @@ from core.domain import keys
 from core.domain.job import AUTO
 from core.domain.spans import BYTES_PER_SAMPLE
 from core.messaging.port import Delivery, MessageType, Retry, Verdict
+from internal.consumer import model_choice
 from internal.consumer.context import Context
-from internal.consumer.model_choice import choose
+from internal.consumer.model_choice import ModelFile
 from internal.consumer.source import obtain
 from internal.services import publishing
 from repositories import admission, claims, jobs, plans
@@ -45,17 +46,13 @@ class PrepareHandler:
     async def __call__(self, delivery: Delivery) -> Verdict:
         message = delivery.message
         async with self._slots:
-            model = await choose(self.context, message.model, message.language)
-            if model is None:
-                return Retry(self.context.retry_delay(99))
-
             ran = False
 
             async def run(taken: tuple[Claim, Job]) -> Verdict:
                 nonlocal ran
                 ran = True
                 claim, job = taken
-                return await self.context.settled(claim, message, lambda: self._run(claim, job, model))
+                return await self.context.settled(claim, message, lambda: self._run(claim, job))
 
             most = self.context.parts.settings.max_prepared_seconds
             verdict = await self.context.take(
@@ -76,7 +73,11 @@ class PrepareHandler:
 
         return await self.context.patience.run(ask)
 
-    async def _run(self, claim: Claim, job: Job, model: str) -> None:
+    async def _run(self, claim: Claim, job: Job) -> None:
+        model = await model_choice.for_plan(self.context, job)
+        if model is None:
+            await model_choice.hand_back(self.context, claim, job)
+            return
         with self.context.workspace.folder(f"{claim.job_id}-{claim.number}") as folder:
             started = time.monotonic()
             source = folder / "source"
@@ -91,7 +92,7 @@ class PrepareHandler:
             if prepared.chunks:
                 await self.context.patience.run(partial(storage.put_file, key, pcm))
         downloaded += job.download_seconds or 0.0
-        plan = await self._plan(claim, job, prepared, key, model, downloaded)
+        plan = self._plan(claim, job, prepared, key, model, downloaded)
         await self._store(job, replace(plan, checksums=checksums))
 
     async def _decode(self, source: Path, pcm: Path) -> Prepared:
@@ -114,27 +115,26 @@ class PrepareHandler:
         )
         return prepared
 
-    async def _plan(self, claim: Claim, job: Job, prepared: Prepared, key: str, model: str, downloaded: float) -> Plan:
+    def _plan(self, claim: Claim, job: Job, prepared: Prepared, key: str, model: ModelFile, downloaded: float) -> Plan:
         return Plan(
             number=claim.number,
             key=key,
             duration=prepared.duration,
             chunks=tuple(prepared.chunks),
-            model=model,
-            options=await self._options(job, model),
+            model=model.name,
+            options=self._options(job, model),
             download_seconds=downloaded,
             decode_seconds=prepared.decode_seconds,
             first_release=1 if job.language == AUTO else claims.FIRST_RELEASE,
             working_bytes=prepared.samples * BYTES_PER_SAMPLE,
         )
 
-    async def _options(self, job: Job, model: str) -> dict[str, Any]:
+    def _options(self, job: Job, model: ModelFile) -> dict[str, Any]:
         """What the result file says of the engine is fixed here, so that a second Finalise writes the same bytes."""
         settings = self.context.parts.settings
-        checksum = await asyncio.to_thread(self.context.catalogue.sha256, model)
         return {
             **job.options,
-            "file_sha256": checksum,
+            "file_sha256": model.sha256,
             "chunk_strategy": settings.chunk_strategy,
             "merge_method": settings.merge_method.value,
         }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import structlog
 
@@ -13,9 +14,9 @@ from core.domain.job import AUTO
 from core.domain.spans import BYTES_PER_SAMPLE, SAMPLE_RATE, Span, to_recording_time
 from core.domain.transcript import Segment, Word
 from core.errors import ChunkTimeoutError, ModelMissingError, OutOfMemoryError
-from core.messaging.port import Ack, Delivery, Message, Retry, Verdict
+from core.messaging.port import Ack, Delivery, Message, Verdict
+from internal.consumer import model_choice
 from internal.consumer.context import Context
-from internal.consumer.model_choice import choose
 from internal.consumer.working_audio import read_chunk
 from internal.services import publishing
 from repositories import claims
@@ -52,9 +53,6 @@ class TranscribeHandler:
 
     async def _take(self, delivery: Delivery) -> Verdict:
         message = delivery.message
-        model = await choose(self.context, message.model, message.language)
-        if model is None:
-            return Retry(self.context.retry_delay(99))
         async with self.context.pool.slot() as slot:
 
             async def run(claimed: ClaimedChunk) -> Verdict:
@@ -75,8 +73,14 @@ class TranscribeHandler:
 
     async def _run(self, slot: Slot, claimed: ClaimedChunk, message: Message) -> None:
         started = time.monotonic()
+        if await model_choice.pinned(self.context, claimed.job) is None:
+            await model_choice.hand_back(self.context, claimed.claim, claimed.job)
+            return
         pcm = await read_chunk(self.context, claimed)
         heard = await self._hear(slot, claimed, pcm)
+        if heard is None:
+            await model_choice.hand_back(self.context, claimed.claim, claimed.job)
+            return
         outcome = ChunkOutcome(
             segments=[segment.to_json() for segment in map_times(heard, claimed.spans)],
             seconds=time.monotonic() - started,
@@ -90,11 +94,21 @@ class TranscribeHandler:
         )
         await self._commit(claimed, outcome)
 
-    async def _hear(self, slot: Slot, claimed: ClaimedChunk, pcm: bytes) -> Heard:
+    async def _hear(self, slot: Slot, claimed: ClaimedChunk, pcm: bytes) -> Heard | None:
+        """None: the model file was replaced or removed before the engine had loaded it, or while it ran."""
+        model = await model_choice.pinned(self.context, claimed.job)
+        if model is None:
+            return None
+        try:
+            heard = await self._call(slot, claimed, pcm, model)
+        except ModelMissingError:
+            if await model_choice.pinned(self.context, claimed.job) is None:
+                return None
+            raise
+        return heard if await model_choice.pinned(self.context, claimed.job) == model else None
+
+    async def _call(self, slot: Slot, claimed: ClaimedChunk, pcm: bytes, model: Path) -> Heard:
         job, settings = claimed.job, self.context.parts.settings
-        if job.model is None:
-            raise ModelMissingError
-        path = self.context.catalogue.path(job.model)
         options = Options(
             language=(job.detected_language or AUTO) if job.language == AUTO else job.language,
             languages=settings.languages,
@@ -105,8 +119,8 @@ class TranscribeHandler:
         deadline = self._deadline(claimed.claim.failures)
         try:
             if claimed.last_error == OutOfMemoryError.code:
-                return await transcribe_in_halves(slot, path, pcm, options, deadline)
-            return await slot.transcribe(path, pcm, options, deadline)
+                return await transcribe_in_halves(slot, model, pcm, options, deadline)
+            return await slot.transcribe(model, pcm, options, deadline)
         except OutOfMemoryError:
             self.context.pool.shrink(FEWER_SLOTS)
             raise

@@ -1,6 +1,6 @@
 """Time at which a job was put off because its owner has enough in work.
 
-Revision: 0005
+Revision: 0007
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from alembic import op
 
 from core.database import UtcDateTime
 
-revision = "0005"
-down_revision = "0004"
+revision = "0007"
+down_revision = "0006"
 branch_labels = None
 depends_on = None
 

@@ -1,0 +1,69 @@
+"""What the rows of an attempt, a job or a chunk say once it has ended, and once it is taken up again."""
+
+from __future__ import annotations
+
+from core.database import Database
+from core.domain.job import JobStatus
+from core.errors import WhisperCrashError
+from repositories import failures
+from repositories.claims import Claim, Released
+from tests.contract.rows import chunk, claim, job, planned_job, run_chunk
+
+
+async def claimed(database: Database, job_id: str, index: int = 0) -> Claim:
+    found = await claim(database, job_id, index)
+    assert found is not None
+    return found.claim
+
+
+async def test_a_failed_attempt_waits_for_its_retry_with_its_error(database: Database) -> None:
+    job_id = await planned_job(database, 1)
+    taken = await claimed(database, job_id)
+    async with database.write() as session:
+        assert await failures.retry_later(session, taken, WhisperCrashError(), 2.0) == 1
+    row = await chunk(database, job_id, 0)
+    assert (row.status, row.holder, row.failures) == (JobStatus.PENDING, None, 1)
+    assert row.error_code == WhisperCrashError.code
+    assert row.first_failed_at is not None
+    assert row.due_at is not None
+
+
+async def test_a_chunk_handed_back_waits(database: Database) -> None:
+    job_id = await planned_job(database, 1)
+    taken = await claimed(database, job_id)
+    async with database.write() as session:
+        assert await failures.hand_back(session, taken)
+    row = await chunk(database, job_id, 0)
+    assert (row.status, row.holder, row.failures, row.lost) == (JobStatus.PENDING, None, 0, 0)
+    assert row.error_code is None
+
+
+async def test_an_ended_job_says_when(database: Database) -> None:
+    cancelled, failed = await planned_job(database, 1), await planned_job(database, 1)
+    async with database.write() as session:
+        assert await failures.cancel_job(session, cancelled, "local", ttl=60)
+        assert await failures.fail_job(session, failed, WhisperCrashError(), "token", ttl=60)
+    for job_id in (cancelled, failed):
+        row = await job(database, job_id)
+        assert row.completed_at is not None
+        assert row.expires_at is not None
+        assert 55 < (row.expires_at - row.completed_at).total_seconds() < 65
+    assert (await job(database, cancelled)).cancel_requested_at is not None
+    assert (await job(database, failed)).cancel_requested_at is None
+
+
+async def test_a_job_taken_up_again_shows_nothing_of_its_end(database: Database) -> None:
+    job_id = await planned_job(database, 2)
+    await run_chunk(database, job_id, 1)
+    taken = await claimed(database, job_id)
+    async with database.write() as session:
+        assert await failures.fail_job(session, job_id, WhisperCrashError(), "token", claim=taken, ttl=60)
+    assert (await chunk(database, job_id, 0)).error_code == WhisperCrashError.code
+    async with database.write() as session:
+        assert await failures.retry_job(session, job_id, "local") == [Released(job_id, 0, 0)]
+    whole, missing = await job(database, job_id), await chunk(database, job_id, 0)
+    assert (whole.status, whole.completed_at, whole.expires_at) == (JobStatus.PROCESSING, None, None)
+    assert (missing.status, missing.failures, missing.lost) == (JobStatus.PENDING, 0, 0)
+    for row in (whole, missing):
+        assert (row.error_code, row.error_message, row.first_failed_at) == (None, None, None)
+    assert (await chunk(database, job_id, 1)).status == JobStatus.COMPLETED

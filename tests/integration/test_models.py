@@ -1,0 +1,315 @@
+"""Which file a job runs on: resolved once, pinned with its checksum, waited for without a storm of messages."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import threading
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import update
+
+from core.database import after
+from core.domain.job import JobStatus, Priority
+from core.domain.transcript import Segment
+from core.messaging.memory import MemoryBroker
+from core.messaging.port import Ack, Delivery, QueueName
+from internal.bootstrap import Parts
+from internal.consumer import model_choice
+from internal.consumer.context import Context
+from internal.consumer.handlers.prepare import PrepareHandler
+from internal.consumer.handlers.transcribe import TranscribeHandler
+from internal.consumer.runtime import Consumer
+from internal.scheduler.rounds import Rounds
+from internal.services import lifecycle, publishing, submit
+from internal.services.wishes import Wishes
+from repositories.claims import Released
+from repositories.models import Chunk, Job, Worker
+from tests.contract import invariants, rows
+from tests.integration.bad_engines import FINE
+from tests.integration.test_consumer import configured, made, wish
+from tests.speech import write_wav
+from worker import pool_child
+from worker.models import ModelCatalogue
+from worker.transcriber import EngineSpec, Heard, Options
+
+GGML = b"lmgg"
+
+
+class Slots:
+    """A pool whose slots hear with the content of the model file."""
+
+    slots = 2
+
+    def __init__(self) -> None:
+        self.heard: list[bytes] = []
+        self.during: Callable[[Path], object] = lambda _: None
+
+    @contextlib.asynccontextmanager
+    async def slot(self) -> AsyncIterator[Slots]:
+        yield self
+
+    async def transcribe(self, model: Path, pcm: bytes, options: Options, deadline: float) -> Heard:
+        self.heard.append(model.read_bytes())
+        self.during(model)
+        return Heard((Segment(0.0, 1.0, "heard", 1.0),), "en")
+
+
+class Bench:
+    """A consumer's handlers without its subscriptions: each delivery is made by hand."""
+
+    def __init__(self, parts: Parts, folder: Path) -> None:
+        self.parts, self.folder = parts, folder
+        self.consumer = Consumer(parts, "bench")
+        self.pool = Slots()
+        self.context: Context = replace(self.consumer.context, pool=self.pool)  # type: ignore[arg-type]
+        self.context.workspace.open()
+
+    def put(self, name: str, content: bytes = b"weights") -> Path:
+        path = self.parts.settings.models_dir / f"ggml-{name}.bin"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        new = path.with_suffix(".new")
+        new.write_bytes(GGML + content)
+        return new.replace(path)
+
+    async def submitted(self, model: str | None, asked: str, language: str = "en") -> str:
+        intake = submit.Intake(self.parts)
+        await intake.begin("speech.wav")
+        await intake.write(write_wav(self.folder / "speech.wav", wish(FINE)).read_bytes())
+        await intake.finish()
+        wishes = Wishes(language, model, Priority.NORMAL, asked_model=asked)
+        return (await submit.accept(self.parts, intake, "local", wishes)).job_id
+
+    async def prepare(self, job_id: str) -> Job:
+        job = await rows.job(self.parts.database, job_id)
+        message = publishing.prepare(job, Released(job_id, None, job.failures))
+        assert await PrepareHandler(self.context)(Delivery(message, redelivered=False)) == Ack()
+        await invariants.check(self.parts.database)
+        return await rows.job(self.parts.database, job_id)
+
+    async def transcribe(self, job_id: str) -> Chunk:
+        job = await rows.job(self.parts.database, job_id)
+        message = publishing.transcribe(job, Released(job_id, 0, 0))
+        assert await TranscribeHandler(self.context)(Delivery(message, redelivered=False)) == Ack()
+        await invariants.check(self.parts.database)
+        return await rows.chunk(self.parts.database, job_id, 0)
+
+    async def announce(self) -> None:
+        await self.consumer._checksums()
+        await self.consumer._announce()
+
+    async def older(self, seconds: float) -> None:
+        """Every consumer has run, and every wait lasted, for so long."""
+        async with self.parts.database.write() as session:
+            await session.execute(update(Worker).values(started_at=after(-seconds)))
+            missing = Job.model_missing_since.is_not(None)
+            await session.execute(update(Job).where(missing).values(model_missing_since=after(-seconds)))
+
+    def waiting(self) -> int:
+        assert isinstance(self.parts.broker, MemoryBroker)
+        return sum(len(self.parts.broker.waiting(queue)) for queue in (QueueName.JOBS, QueueName.CHUNKS))
+
+
+@pytest.fixture
+async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
+    async with made(configured(tmp_path, model_wait=100)) as parts:
+        made_here = Bench(parts, tmp_path)
+        yield made_here
+        made_here.context.workspace.close()
+
+
+@pytest.mark.parametrize(
+    ("asked", "language", "present", "expected"),
+    [
+        ("medium", "vi", ["medium-q5_0"], "medium-q5_0"),
+        ("medium", "en", ["medium-q5_0", "medium.en-q5_0"], "medium.en-q5_0"),
+        ("medium", "auto", ["medium-q5_0", "medium.en-q5_0"], "medium-q5_0"),
+        ("large", "vi", ["large-v3-q5_0"], "large-v3-q5_0"),
+        ("", "vi", ["tiny", "small-q5_1"], "small-q5_1"),
+    ],
+)
+async def test_a_name_is_resolved_once_and_pinned(
+    bench: Bench, asked: str, language: str, present: list[str], expected: str
+) -> None:
+    """Regression: where nobody lived at the submit, the job had a family's name, and each chunk failed for good."""
+    for name in present:
+        bench.put(name, name.encode())
+    job_id = await bench.submitted(asked or None, asked, language)
+    job = await bench.prepare(job_id)
+    sha256 = hashlib.sha256(GGML + expected.encode()).hexdigest()
+    assert (job.model, job.options["file_sha256"]) == (expected, sha256)
+    bench.put("medium", b"a better one, added later")
+    assert (await bench.transcribe(job_id)).status == JobStatus.COMPLETED
+    assert bench.pool.heard == [GGML + expected.encode()]
+
+
+async def test_what_the_submit_was_answered_with_wins_and_its_family_stands_in(bench: Bench) -> None:
+    bench.put("medium")
+    bench.put("medium-q5_0")
+    assert (await bench.prepare(await bench.submitted("medium-q5_0", "medium"))).model == "medium-q5_0"
+    assert (await bench.prepare(await bench.submitted("medium-q8_0", "medium"))).model == "medium"
+
+
+async def test_a_file_swapped_after_the_plan_is_not_used(bench: Bench) -> None:
+    """A rollout replaces the file of a name: the job goes on where the planned one still is."""
+    bench.put("tiny", b"planned")
+    job_id = await bench.submitted("tiny", "tiny")
+    await bench.prepare(job_id)
+    bench.put("tiny", b"another")
+    chunk = await bench.transcribe(job_id)
+    assert (chunk.status, chunk.holder, chunk.failures, chunk.lost, chunk.attempts) == (
+        JobStatus.PENDING,
+        None,
+        0,
+        0,
+        0,
+    )
+    assert bench.pool.heard == []
+    bench.put("tiny", b"planned")
+    assert (await bench.transcribe(job_id)).status == JobStatus.COMPLETED
+
+
+async def test_the_planned_file_in_another_folder_is_found(bench: Bench, tmp_path: Path) -> None:
+    bench.put("tiny", b"planned")
+    job_id = await bench.submitted("tiny", "tiny")
+    await bench.prepare(job_id)
+    moved = tmp_path / "elsewhere"
+    moved.mkdir()
+    (moved / "ggml-tiny.bin").write_bytes(GGML + b"planned")
+    bench.put("tiny", b"another")
+    bench.context.catalogue.folders += (moved,)
+    assert (await bench.transcribe(job_id)).status == JobStatus.COMPLETED
+
+
+async def test_a_file_swapped_while_it_is_heard_counts_for_nothing(bench: Bench) -> None:
+    bench.put("tiny", b"planned")
+    job_id = await bench.submitted("tiny", "tiny")
+    await bench.prepare(job_id)
+    bench.pool.during = lambda _: bench.put("tiny", b"another")
+    assert (await bench.transcribe(job_id)).status == JobStatus.PENDING
+
+
+@pytest.mark.parametrize("step", ["prepare", "transcribe"])
+async def test_one_message_a_row_however_long_it_waits(bench: Bench, step: str) -> None:
+    """Regression: each hand-back published before any claim, and the scheduler added one every 40 s."""
+    bench.put("tiny")
+    job_id = await bench.submitted("tiny", "tiny")
+    if step == "transcribe":
+        await bench.prepare(job_id)
+    (bench.parts.settings.models_dir / "ggml-tiny.bin").unlink()
+    await bench.announce()
+    for _ in range(12):
+        before = bench.waiting()
+        await (bench.prepare(job_id) if step == "prepare" else bench.transcribe(job_id))
+        assert bench.waiting() == before, "nothing is published by the consumer that has no file"
+        await rows.expire(bench.parts.database, job_id)
+        for _ in range(3):
+            await Rounds(bench.parts).publish_due()
+            await Rounds(bench.parts).boost_starving()
+        assert bench.waiting() == before + 1
+    job = await rows.job(bench.parts.database, job_id)
+    assert job.status in (JobStatus.PENDING, JobStatus.PROCESSING)
+    assert (job.failures, job.lost, job.retry_count) == (0, 0, 0)
+
+
+@pytest.mark.parametrize("step", ["prepare", "transcribe"])
+async def test_nowhere_for_model_wait_ends_the_job_and_a_retry_resolves_anew(bench: Bench, step: str) -> None:
+    bench.put("tiny-q5_0")
+    job_id = await bench.submitted("tiny", "tiny")
+    if step == "transcribe":
+        await bench.prepare(job_id)
+    (bench.parts.settings.models_dir / "ggml-tiny-q5_0.bin").unlink()
+    await bench.announce()
+    run = bench.prepare if step == "prepare" else bench.transcribe
+    await run(job_id)
+    await bench.older(50)
+    await run(job_id)
+    assert (await rows.job(bench.parts.database, job_id)).status != JobStatus.FAILED
+    await bench.older(101)
+    await run(job_id)
+    job = await rows.job(bench.parts.database, job_id)
+    assert (job.status, job.error_code) == (JobStatus.FAILED, "MODEL_MISSING")
+    assert "ggml-tiny" in (job.error_message or "")
+    assert job.replay_token is not None
+    bench.put("tiny-q8_0", b"the new variant")
+    await lifecycle.retry(bench.parts, job_id, "local")
+    job = await bench.prepare(job_id)
+    assert (job.model, job.model_missing_since) == ("tiny-q8_0", None)
+    assert (await bench.transcribe(job_id)).status == JobStatus.COMPLETED
+
+
+async def test_a_consumer_that_starts_with_the_file_ends_the_wait(bench: Bench) -> None:
+    bench.put("tiny")
+    job_id = await bench.submitted("tiny", "tiny")
+    await bench.prepare(job_id)
+    path = bench.parts.settings.models_dir / "ggml-tiny.bin"
+    path.rename(path.with_suffix(".away"))
+    await bench.announce()
+    await bench.transcribe(job_id)
+    assert (await rows.job(bench.parts.database, job_id)).model_missing_since is not None
+    path.with_suffix(".away").rename(path)
+    await bench.announce()
+    assert (await rows.job(bench.parts.database, job_id)).model_missing_since is None
+
+
+def test_the_delay_grows_to_half_a_minute() -> None:
+    delays = [model_choice.delay(claims, model_choice.LONGEST_DELAY) for claims in range(1, 1000)]
+    assert delays[0] < 5
+    assert all(24 <= value <= 36 for value in delays[10:])
+    assert len(set(delays[10:])) > 900, "spread"
+
+
+# -- the catalogue ---------------------------------------------------------------------------------------------------
+def test_a_file_is_read_once_until_it_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, reads = tmp_path / "ggml-tiny.bin", 0
+    path.write_bytes(GGML + b"one")
+    digest = hashlib.file_digest
+
+    def counting(*arguments: Any) -> Any:
+        nonlocal reads
+        reads += 1
+        return digest(*arguments)
+
+    monkeypatch.setattr(hashlib, "file_digest", counting)
+    catalogue = ModelCatalogue([tmp_path])
+    assert catalogue.checksums(compute=False) == {}
+    threads = [threading.Thread(target=catalogue.sha256, args=("tiny",)) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    first = catalogue.sha256("tiny")
+    assert (reads, catalogue.checksums(compute=False)) == (1, {"tiny": [first]})
+    state = path.stat()
+    replaced = tmp_path / "new"
+    replaced.write_bytes(GGML + b"two")
+    os.utime(replaced, ns=(state.st_atime_ns, state.st_mtime_ns))
+    replaced.replace(path)
+    assert catalogue.sha256("tiny") != first, "same size, same time, another file"
+    assert (reads, catalogue.find("tiny", first)) == (2, None)
+
+
+def test_an_engine_in_memory_is_not_taken_for_a_replaced_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Regression: a slot went on with the old weights after the file had been replaced."""
+    path = tmp_path / "ggml-tiny.bin"
+    path.write_bytes(b"old")
+
+    class Engine:
+        def __init__(self, spec: EngineSpec) -> None:
+            self.text = spec.model_path.read_text()
+
+        def transcribe(self, *_: Any) -> Any:
+            return self.text
+
+    monkeypatch.setattr(pool_child, "build", Engine)
+    monkeypatch.setattr(pool_child, "_loaded", {})
+    spec = EngineSpec("fake", path)
+    assert [str(pool_child.transcribe(spec, b"", Options("en"))) for _ in range(2)] == ["old", "old"]
+    (tmp_path / "new").write_bytes(b"new")
+    (tmp_path / "new").replace(path)
+    assert str(pool_child.transcribe(spec, b"", Options("en"))) == "new"
