@@ -85,13 +85,16 @@ class Settings(BaseSettings):
     max_queued_jobs: int = Field(10_000, ge=0)
     max_queued_seconds: float = Field(3_600_000, ge=0)
     max_bytes_per_day: int = Field(1_099_511_627_776, ge=0)
+    max_open_links: int = Field(100, ge=0)
+    max_event_streams: int = Field(500, ge=0)
+    max_event_streams_per_owner: int = Field(100, ge=0)
     media_url_allowed_hosts: Annotated[tuple[str, ...] | None, NoDecode] = None
     webhook_allowed_hosts: Annotated[tuple[str, ...], NoDecode] = ()
     download_timeout: float = Field(900, gt=0, le=1000)
     download_min_rate: int = Field(16, ge=0)
     fetch_per_owner: int = Field(4, ge=1)
     max_prepared_seconds: float = Field(86_400, ge=0)
-    upload_link_ttl: int = Field(3600, ge=60, le=86_400)
+    upload_link_ttl: int = Field(900, ge=60, le=86_400)
 
     # stores
     data_dir: Path = Path("~/.local/share/async-stt")
@@ -145,6 +148,7 @@ class Settings(BaseSettings):
     retry_jitter: bool = True
     chunk_timeout: float = Field(300, gt=0, le=MAX_CHUNK_DEADLINE)
     job_timeout: float = Field(3600, gt=0)
+    lease_seconds: float = Field(30, ge=1, le=3600)
     model_wait: float = Field(3600, gt=0)
     dead_letter_ttl: int = Field(604_800, ge=1)
     failure_ttl: int = Field(604_800, ge=0)

@@ -154,6 +154,12 @@ class ChunkTimeoutError(WorkError):
     vi = "Xử lý mất quá nhiều thời gian. Hãy thử lại hoặc liên hệ hỗ trợ."
 
 
+class JobTimeoutError(ChunkTimeoutError):
+    """A step worked longer than JOB_TIMEOUT: trying it again would take as long."""
+
+    kind = Kind.PERMANENT
+
+
 class WhisperCrashError(WorkError):
     code = "WORKER_CRASH"
     en = "The speech engine stopped on this recording. Try again, or contact support."
@@ -314,6 +320,24 @@ class NothingUploadedError(RequestError):
     code, http_status = "NOTHING_UPLOADED", 409
     en = "Nothing has been uploaded yet. Send the recording to `upload_url` first."
     vi = "Chưa có tệp nào được tải lên. Hãy gửi bản ghi âm tới `upload_url` trước."
+
+
+class LinkUsedError(RequestError):
+    code, http_status = "LINK_USED", 409
+    en = "The upload link was used up or has expired. Ask for a new one."
+    vi = "Liên kết tải lên đã được dùng hoặc đã hết hạn. Hãy xin liên kết mới."
+
+
+class TooManyStreamsError(RequestError):
+    code, http_status, retry_after = "TOO_MANY_STREAMS", 429, 30.0
+    en = "Too many of this key's requests are waiting for a job. Close some event streams, or poll instead."
+    vi = "Khóa này có quá nhiều yêu cầu đang chờ công việc. Hãy đóng bớt luồng sự kiện hoặc hỏi trạng thái định kỳ."
+
+
+class StreamsExhaustedError(RequestError):
+    code, http_status, retry_after = "STREAMS_EXHAUSTED", 503, 30.0
+    en = "Too many clients are waiting for jobs here. Poll instead, or try again later."
+    vi = "Có quá nhiều máy khách đang chờ công việc. Hãy hỏi trạng thái định kỳ hoặc thử lại sau."
 
 
 class BodyTooLargeError(RequestError):

@@ -1,15 +1,17 @@
 """Claims, commits and hand-backs: the heart (design section 3). Every statement is one that several machines may race.
 
+A claim is a lease: it holds the row until `due_at`, which its holder keeps moving (`repositories/leases.py`).
 Success needs no fence: the first commit wins. Failure and hand-back apply only to the claim they belong to.
 Lock order is job, then chunks, everywhere.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import secrets
+from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, case, exists, func, insert, or_, select, true, update
+from sqlalchemy import ColumnElement, and_, func, insert, null, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from core.database import after
@@ -19,8 +21,6 @@ from core.domain.spans import Span
 from repositories import intents, webhooks
 from repositories.models import Chunk, Job, Metric
 
-CLAIM_MARGIN = 30.0
-"""Seconds past a claim's deadline before anybody may publish the row again."""
 RELEASE_DELAY = 10.0
 """Seconds a released row waits for its publish to be confirmed before the scheduler publishes it."""
 RETRY_MARGIN = 60.0
@@ -39,20 +39,29 @@ SUSPECT = 2
 
 @dataclass(frozen=True, slots=True)
 class How:
-    """Who claims, for how many seconds. redelivered: take over at once. alone: nothing else runs beside it here."""
+    """Parameters of one claim, which may be repeated with the same object where the answer of its COMMIT was lost.
+
+    lease: seconds until the claim lapses unless it is renewed. alone: nothing else runs beside it in this consumer.
+    token: tells this claim from any other of the same worker.
+    """
 
     worker: str
-    deadline: float
-    redelivered: bool = False
+    lease: float
     alone: bool = True
+    token: str = field(default_factory=lambda: secrets.token_hex(4))
+
+    @property
+    def holder(self) -> str:
+        return f"{self.worker}/{self.token}"
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """Names one run of one row: what its failure or hand-back is fenced with."""
+    """Names one run of one row: renewal, failure and hand-back apply only to the row that still carries it."""
 
     job_id: str
     worker: str
+    holder: str
     number: int
     failures: int
     lost: int
@@ -100,18 +109,18 @@ class ChunkOutcome:
 
 
 def _takeable(row: type[Job] | type[Chunk], how: How) -> ColumnElement[bool]:
-    """Nobody holds it, or its claim has run out, or the broker says that its holder is gone."""
-    free = true() if how.redelivered else or_(row.holder.is_(None), row.due_at <= after())
+    """The row is free, or this very claim took it and is being repeated. Only the scheduler ends somebody's lease."""
+    free = or_(row.holder.is_(None), row.holder == how.holder)
     return free if how.alone else and_(free, row.lost < SUSPECT)
 
 
 def _claimed(row: type[Job] | type[Chunk], how: How) -> dict[str, Any]:
     return {
-        "holder": how.worker,
+        "holder": how.holder,
         "worker_id": how.worker,
         "claim": row.claim + 1,
-        "due_at": after(how.deadline + CLAIM_MARGIN),
-        "lost": row.lost + case((row.holder.is_(None), 0), else_=1),
+        "claimed_at": after(),
+        "due_at": after(how.lease),
         "updated_at": after(),
     }
 
@@ -120,7 +129,11 @@ async def claim_chunk(
     session: AsyncSession, job_id: str, chunk_index: int, failures: int, how: How
 ) -> ClaimedChunk | None:
     """Take the chunk; None: somebody else has it, there is nothing to do, or it is suspect and may only run alone."""
-    alive = exists().where(Job.job_id == job_id, Job.status == JobStatus.PROCESSING, Job.deleted_at.is_(None))
+    # the lock holds off a cancel that would otherwise commit between the look at the job and the claim of its chunk
+    running = select(Job).where(Job.job_id == job_id, Job.status == JobStatus.PROCESSING, Job.deleted_at.is_(None))
+    job = (await session.execute(running.with_for_update(read=True))).scalar_one_or_none()
+    if job is None:
+        return None
     statement = (
         update(Chunk)
         .where(
@@ -128,7 +141,6 @@ async def claim_chunk(
             Chunk.chunk_index == chunk_index,
             Chunk.failures == failures,
             Chunk.status.in_(OPEN),
-            alive,
             _takeable(Chunk, how),
         )
         .values(status=JobStatus.PROCESSING, attempts=Chunk.attempts + 1, **_claimed(Chunk, how))
@@ -138,8 +150,7 @@ async def claim_chunk(
     row = (await session.execute(statement)).first()
     if row is None:
         return None
-    job = (await session.execute(select(Job).where(Job.job_id == job_id))).scalar_one()
-    claim = Claim(job_id, how.worker, row.claim, row.failures, row.lost, chunk_index)
+    claim = Claim(job_id, how.worker, how.holder, row.claim, row.failures, row.lost, chunk_index)
     return ClaimedChunk(claim, row.plan, tuple(Span(*pair) for pair in row.spans), row.error_code, job, row.crc32)
 
 
@@ -176,10 +187,11 @@ async def claim_finalise(session: AsyncSession, job_id: str, failures: int, how:
 
 
 async def is_suspect(session: AsyncSession, job_id: str, chunk_index: int | None) -> bool:
-    """The row has lost so many consumers that a claim beside other work passes it over."""
+    """The row is free, and has lost so many consumers that a claim beside other work passes it over."""
     row: type[Job] | type[Chunk] = Job if chunk_index is None else Chunk
     mine = (row.job_id == job_id,) if chunk_index is None else (row.job_id == job_id, Chunk.chunk_index == chunk_index)
-    statement = select(row.job_id).where(*mine, row.status.in_(OPEN), row.lost >= SUSPECT)
+    free = (row.status.in_(OPEN), row.holder.is_(None))
+    statement = select(row.job_id).where(*mine, *free, row.lost >= SUSPECT)
     return (await session.execute(statement)).first() is not None
 
 
@@ -196,7 +208,7 @@ async def _claim_job(
             step,
             _takeable(Job, how),
         )
-        .values(started_at=func.coalesce(Job.started_at, after()), **_claimed(Job, how))
+        .values(put_off_at=None, started_at=func.coalesce(Job.started_at, after()), **_claimed(Job, how))
         .returning(Job.claim, Job.failures, Job.lost)
         .execution_options(synchronize_session=False)
     )
@@ -204,17 +216,17 @@ async def _claim_job(
     if row is None:
         return None
     job = (await session.execute(select(Job).where(Job.job_id == job_id))).scalar_one()
-    return Claim(job_id, how.worker, row.claim, row.failures, row.lost), job
+    return Claim(job_id, how.worker, how.holder, row.claim, row.failures, row.lost), job
 
 
 async def release_chunks(session: AsyncSession, job_id: str, count: int) -> list[Released]:
     """Make the next `count` unreleased chunks due; the caller publishes them after the commit."""
-    mine = (Chunk.job_id == job_id, Chunk.status == JobStatus.PENDING, Chunk.publishes == 0, Chunk.due_at.is_(None))
+    mine = (Chunk.job_id == job_id, Chunk.status == JobStatus.PENDING, Chunk.due_at.is_(None))
     next_ones = select(Chunk.chunk_index).where(*mine).order_by(Chunk.chunk_index).limit(count)
     statement = (
         update(Chunk)
         .where(Chunk.job_id == job_id, Chunk.chunk_index.in_(next_ones.scalar_subquery()))
-        .values(due_at=after(RELEASE_DELAY), publishes=1, updated_at=after())
+        .values(due_at=after(RELEASE_DELAY), publishes=0, updated_at=after())
         .returning(Chunk.chunk_index, Chunk.failures)
         .execution_options(synchronize_session=False)
     )
@@ -295,7 +307,7 @@ async def _release_finalise(session: AsyncSession, job_id: str) -> Released:
     statement = (
         update(Job)
         .where(Job.job_id == job_id)
-        .values(due_at=after(RELEASE_DELAY), publishes=1, holder=None, updated_at=after())
+        .values(due_at=after(RELEASE_DELAY), publishes=0, holder=None, updated_at=after())
         .returning(Job.failures)
         .execution_options(synchronize_session=False)
     )
@@ -337,7 +349,12 @@ async def complete_job(session: AsyncSession, job_id: str, done: Finished) -> bo
             progressed_at=after(),
             expires_at=after(done.result_ttl) if done.result_ttl else None,
             event_seq=Job.event_seq + 1,
-            **_ended(),
+            error_code=None,
+            error_message=None,
+            error_details=null(),
+            holder=None,
+            due_at=None,
+            updated_at=after(),
         )
         .returning(Job.working_audio_path)
         .execution_options(synchronize_session=False)
@@ -350,10 +367,6 @@ async def complete_job(session: AsyncSession, job_id: str, done: Finished) -> bo
     await webhooks.enqueue(session, job_id, webhooks.COMPLETED)
     await add_metrics(session, job_id, done.metrics)
     return True
-
-
-def _ended() -> dict[str, Any]:
-    return {"holder": None, "due_at": None, "updated_at": after()}
 
 
 async def add_metrics(session: AsyncSession, job_id: str, metrics: dict[str, float]) -> None:

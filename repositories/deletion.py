@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from sqlalchemy import ColumnElement, delete, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -23,7 +25,8 @@ async def mark_deleted(session: AsyncSession, job_id: str, owner: str) -> bool:
 async def mark_expired(session: AsyncSession) -> list[str]:
     """Hide ended jobs whose `expires_at` has passed; returns them."""
     due = select(Job.job_id).where(Job.expires_at <= after(), Job.deleted_at.is_(None), Job.status.in_(TERMINAL))
-    return await _mark(session, Job.job_id.in_(due.limit(BATCH).scalar_subquery()), Job.expires_at <= after())
+    oldest = due.order_by(Job.expires_at).limit(BATCH).scalar_subquery()
+    return await _mark(session, Job.job_id.in_(oldest), Job.expires_at <= after())
 
 
 async def _mark(session: AsyncSession, *conditions: ColumnElement[bool]) -> list[str]:
@@ -48,9 +51,12 @@ async def _mark(session: AsyncSession, *conditions: ColumnElement[bool]) -> list
     return found
 
 
-async def second_pass_due(session: AsyncSession, older_than: float = SECOND_PASS) -> list[str]:
-    """Jobs hidden over `older_than` seconds ago: their objects and rows may go."""
-    statement = select(Job.job_id).where(Job.deleted_at <= after(-older_than)).limit(BATCH)
+async def second_pass_due(
+    session: AsyncSession, older_than: float = SECOND_PASS, without: Collection[str] = ()
+) -> list[str]:
+    """Jobs hidden over `older_than` seconds ago, oldest first: their objects and rows may go."""
+    due = (Job.deleted_at <= after(-older_than), Job.job_id.not_in(without))
+    statement = select(Job.job_id).where(*due).order_by(Job.deleted_at).limit(BATCH)
     return list((await session.execute(statement)).scalars())
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import ColumnElement, func, null, select, update
+from sqlalchemy import ColumnElement, case, func, null, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from core.database import after
@@ -19,7 +19,7 @@ def _fence(row: type[Job] | type[Chunk], claim: Claim) -> tuple[ColumnElement[bo
     mine: tuple[ColumnElement[bool], ...] = (
         row.job_id == claim.job_id,
         row.claim == claim.number,
-        row.holder == claim.worker,
+        row.holder == claim.holder,
         row.status.in_(OPEN),
     )
     if row is Chunk:
@@ -32,7 +32,7 @@ def _row_of(claim: Claim) -> type[Job] | type[Chunk]:
 
 
 def _waiting(row: type[Job] | type[Chunk], delay: float) -> dict[str, Any]:
-    values: dict[str, Any] = {"holder": None, "due_at": after(delay), "publishes": 1, "updated_at": after()}
+    values: dict[str, Any] = {"holder": None, "due_at": after(delay), "publishes": 0, "updated_at": after()}
     return {**values, "status": JobStatus.PENDING} if row is Chunk else values
 
 
@@ -102,7 +102,7 @@ async def fail_job(
             **_reason(Job, error),
             replay_token=token,
             due_at=after(RELEASE_DELAY),
-            publishes=1,
+            publishes=0,
             completed_at=after(),
             progressed_at=after(),
             expires_at=after(ttl) if ttl else None,
@@ -137,11 +137,16 @@ async def _mark_exhausted(session: AsyncSession, claim: Claim, error: SttError) 
 
 
 async def park_chunks(session: AsyncSession, job_id: str) -> None:
-    """No further chunk of an ended job is published or started; those running may still commit."""
+    """No further chunk of an ended job is published or started; those running may still commit, and nothing else."""
     await session.execute(
         update(Chunk)
-        .where(Chunk.job_id == job_id, Chunk.due_at.is_not(None))
-        .values(due_at=None, updated_at=after())
+        .where(Chunk.job_id == job_id, or_(Chunk.due_at.is_not(None), Chunk.holder.is_not(None)))
+        .values(
+            status=case((Chunk.status == JobStatus.PROCESSING, JobStatus.PENDING.value), else_=Chunk.status),
+            holder=None,
+            due_at=None,
+            updated_at=after(),
+        )
         .execution_options(synchronize_session=False)
     )
 
@@ -208,8 +213,9 @@ async def _reopen(session: AsyncSession, *conditions: ColumnElement[bool]) -> li
             failures=0,
             lost=0,
             holder=None,
-            publishes=1,
+            publishes=0,
             due_at=after(RELEASE_DELAY),
+            boosted_at=None,
             progressed_at=after(),
             event_seq=Job.event_seq + 1,
             updated_at=after(),
@@ -242,7 +248,7 @@ async def _reopen_chunks(session: AsyncSession, job_id: str, *, missing: bool) -
     await session.execute(
         update(Job)
         .where(Job.job_id == job_id)
-        .values(status=JobStatus.PROCESSING, **({"due_at": None, "publishes": 0} if missing else {}))
+        .values(status=JobStatus.PROCESSING, **({"due_at": None} if missing else {}))
         .execution_options(synchronize_session=False)
     )
     if not missing:

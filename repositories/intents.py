@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import delete, func, insert, null, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from core.database import after
@@ -36,15 +37,38 @@ async def of_link(session: AsyncSession, job_id: str) -> UploadIntent | None:
     return (await session.execute(statement)).scalar_one_or_none()
 
 
+async def open_links(session: AsyncSession, owner: str) -> int:
+    """Upload links of the owner that can still be started."""
+    statement = select(func.count()).select_from(UploadIntent)
+    mine = statement.where(UploadIntent.owner == owner, UploadIntent.expires_at > after())
+    return (await session.execute(mine)).scalar_one()
+
+
+async def start_link(session: AsyncSession, key: str) -> bool:
+    """Use the link up; False: somebody else has, or it has expired.
+
+    The note stays until it expires: a PUT that was signed before may still write the object.
+    """
+    statement = (
+        update(UploadIntent)
+        .where(UploadIntent.key == key, UploadIntent.owner.is_not(None), UploadIntent.expires_at > after())
+        .values(owner=None, wishes=null())
+        .returning(UploadIntent.key)
+        .execution_options(synchronize_session=False)
+    )
+    return (await session.execute(statement)).first() is not None
+
+
 async def keep(session: AsyncSession, key: str) -> bool:
     """The object has found its place: drop the note; False: it has expired, so the object may be gone already."""
     statement = delete(UploadIntent).where(UploadIntent.key == key, UploadIntent.expires_at > after())
     return (await session.execute(statement.returning(UploadIntent.key))).first() is not None
 
 
-async def expired(session: AsyncSession, limit: int = 100) -> list[UploadIntent]:
-    statement = select(UploadIntent).where(UploadIntent.expires_at <= after()).limit(limit)
-    return list((await session.execute(statement)).scalars())
+async def expired(session: AsyncSession, limit: int = 100, without: Collection[str] = ()) -> list[UploadIntent]:
+    """The notes that expired first, except those of the keys in `without`."""
+    statement = select(UploadIntent).where(UploadIntent.expires_at <= after(), UploadIntent.key.not_in(without))
+    return list((await session.execute(statement.order_by(UploadIntent.expires_at).limit(limit))).scalars())
 
 
 async def take_expired(session: AsyncSession, key: str) -> bool:

@@ -65,7 +65,6 @@ async def create(session: AsyncSession, new: NewJob) -> Job:
             client_metadata=new.client_metadata,
             minio_audio_path=new.audio_key,
             file_size_mb=new.file_size / 1024 / 1024,
-            publishes=1,
             due_at=after(RELEASE_DELAY),
             created_at=after(),
             queued_at=after(),
@@ -74,6 +73,12 @@ async def create(session: AsyncSession, new: NewJob) -> Job:
         )
     )
     return (await session.execute(select(Job).where(Job.job_id == new.job_id))).scalar_one()
+
+
+async def lock_owner(session: AsyncSession, owner: str, *, sqlite: bool) -> None:
+    """Hold what the owner's quotas are counted from until the transaction ends; SQLite has one writer anyway."""
+    if not sqlite:
+        await session.execute(select(func.pg_advisory_xact_lock(func.hashtext(f"quota {owner}"))))
 
 
 async def unfinished(session: AsyncSession, owner: str) -> int:
@@ -261,7 +266,7 @@ async def note_source(session: AsyncSession, job_id: str, key: str, size: int, s
             holder=None,
             failures=0,
             lost=0,
-            publishes=1,
+            publishes=0,
             due_at=after(RELEASE_DELAY),
             progressed_at=after(),
             updated_at=after(),

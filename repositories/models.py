@@ -102,6 +102,7 @@ class Job(Claimable, Base):
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     queued_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     started_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    claimed_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     completed_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     progressed_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     boosted_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
@@ -121,6 +122,7 @@ class Job(Claimable, Base):
         Index("ix_jobs_owner_created_at", "owner", "created_at", "job_id"),
         Index("ix_jobs_status", "status"),
         Index("ix_jobs_expires_at", "expires_at"),
+        _some_index("jobs", "boosted_at"),
         _some_index("jobs", "model_missing_since"),
         _some_index("jobs", "due_at"),
     )
@@ -141,6 +143,7 @@ class Chunk(Claimable, Base):
     status: Mapped[str] = mapped_column(String(16), default=JobStatus.PENDING)
     attempts: Mapped[int] = mapped_column(Integer, default=0, server_default="0")
     seconds: Mapped[float | None] = mapped_column(Float)
+    claimed_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     processed_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
 
     __table_args__ = (_some_index("chunks", "due_at"),)
@@ -174,6 +177,18 @@ class Worker(Base):
     checksums: Mapped[dict[str, list[str]] | None] = mapped_column(Json)
     started_at: Mapped[datetime] = mapped_column(UtcDateTime)
     heartbeat_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
+class ParkedItem(Base):
+    """An item of the scheduler's housekeeping that keeps failing; `until` ends its next pause."""
+
+    __tablename__ = "parked_items"
+
+    step: Mapped[str] = mapped_column(String(32), primary_key=True)
+    item: Mapped[str] = mapped_column(Text, primary_key=True)
+    failures: Mapped[int] = mapped_column(Integer)
+    reason: Mapped[str] = mapped_column(Text)
+    until: Mapped[datetime] = mapped_column(UtcDateTime)
 
 
 class Idempotency(Base):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy import delete, func, insert, null, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from core.database import after
@@ -61,7 +61,11 @@ async def store_plan(session: AsyncSession, job_id: str, plan: Plan) -> list[Rel
                 holder=None,
                 failures=0,
                 lost=0,
-                publishes=1 if none else 0,
+                publishes=0,
+                boosted_at=None,
+                error_code=None,
+                error_message=None,
+                error_details=null(),
                 due_at=after(RELEASE_DELAY) if none else None,
                 event_seq=Job.event_seq + 1,
                 progressed_at=after(),

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
+import json
+import os
 import random
 import shutil
 import subprocess
@@ -22,6 +25,7 @@ from worker.ffmpeg import program
 
 ROOT = Path(__file__).resolve().parents[1]
 MODEL = ROOT / "assets" / "model" / "ggml-demo-q5_0.bin"
+SPOKEN = Path.home() / ".cache" / "async-stt" / "speech"
 RATE = 16_000
 VOICES = {"en": ("en-us", "en-gb+m3", "en-gb-x-rp"), "vi": ("vi", "vi+f2", "vi-vn-x-south")}
 Sound = NDArray[np.int16]
@@ -62,14 +66,33 @@ def sentences(language: str, count: int, seed: int) -> list[str]:
 
 @cache
 def say(text: str, voice: str, words_per_minute: int = 150) -> Sound:
-    """One sentence, 16 kHz mono."""
+    """One sentence, 16 kHz mono; kept on disk, for the other workers and the next run."""
+    wish = json.dumps([text, voice, words_per_minute, RATE, synthesiser()])
+    kept = SPOKEN / f"{hashlib.sha256(wish.encode()).hexdigest()}.s16"
+    if not kept.exists():
+        SPOKEN.mkdir(parents=True, exist_ok=True)
+        fresh = kept.with_suffix(f".{os.getpid()}")
+        fresh.write_bytes(_synthesise(text, voice, words_per_minute))
+        fresh.replace(kept)
+    return np.frombuffer(kept.read_bytes(), "<i2")
+
+
+@cache
+def synthesiser() -> str:
+    """The versions of what makes the sound."""
     if not shutil.which("espeak-ng"):
         pytest.skip("espeak-ng is missing: apt-get install espeak-ng")
+    calls = (["espeak-ng", "--version"], [program(), "-version"])
+    answers = [subprocess.run(call, check=True, capture_output=True, text=True).stdout for call in calls]
+    return "; ".join(answer.splitlines()[0] for answer in answers)
+
+
+def _synthesise(text: str, voice: str, words_per_minute: int) -> bytes:
     spoken = subprocess.run(
         ["espeak-ng", "-v", voice, "-s", str(words_per_minute), "--stdout", text], check=True, capture_output=True
     ).stdout
     call = [program(), "-v", "error", "-i", "pipe:0", "-ar", str(RATE), "-ac", "1", "-f", "s16le", "pipe:1"]
-    return np.frombuffer(subprocess.run(call, input=spoken, check=True, capture_output=True).stdout, "<i2")
+    return subprocess.run(call, input=spoken, check=True, capture_output=True).stdout
 
 
 def recording(language: str, count: int, seed: int, pause: float = 1.3, voice: str | None = None) -> tuple[Sound, str]:

@@ -25,6 +25,15 @@ def upload_key(job_id: str, filename: str) -> str:
     return f"uploads/{job_id}/{safe_name(filename)}"
 
 
+def incoming_key(job_id: str, filename: str) -> str:
+    """Where an upload link writes. What a job reads is a copy of its own, which no link can change."""
+    return f"incoming/{job_id}/{safe_name(filename)}"
+
+
+def pinned_key(job_id: str, attempt: str, filename: str) -> str:
+    return f"uploads/{job_id}/{attempt}/{safe_name(filename)}"
+
+
 def working_key(job_id: str, claim: int) -> str:
     return f"work/{job_id}/{claim}.pcm"
 
@@ -34,4 +43,4 @@ def result_key(job_id: str, extension: str = "json") -> str:
 
 
 def job_prefixes(job_id: str) -> tuple[str, ...]:
-    return (f"uploads/{job_id}/", f"work/{job_id}/", f"results/{job_id}/")
+    return (f"incoming/{job_id}/", f"uploads/{job_id}/", f"work/{job_id}/", f"results/{job_id}/")

@@ -121,9 +121,21 @@ class LocalStorage:
                 return None
             if not path.is_file():
                 return None
-            return ObjectInfo(key, state.st_size, datetime.fromtimestamp(state.st_mtime, UTC))
+            return ObjectInfo(key, state.st_size, datetime.fromtimestamp(state.st_mtime, UTC), _version(state))
 
         return await self.run(work)
+
+    async def copy(self, source: ObjectInfo, target: str) -> None:
+        """The open file stays the same one: an object is replaced by renaming another over it."""
+        origin, place = self.path_of(source.key), self.path_of(target)
+
+        def work() -> None:
+            with _reading(origin) as file:
+                if _version(os.fstat(file.fileno())) != source.version:
+                    raise ObjectNotFound
+                _write(self.root, place, lambda new: shutil.copyfileobj(file, new, BLOCK))
+
+        await self.run(work)
 
     async def upload_link(self, key: str, seconds: int) -> str | None:
         """None: a directory has no address; the API takes the bytes itself."""
@@ -221,6 +233,10 @@ def local_files() -> Iterator[None]:
         yield
     except OSError as error:
         raise (DiskFullError if error.errno in _FULL else StorageUnavailable) from error
+
+
+def _version(state: os.stat_result) -> str:
+    return f"{state.st_ino}-{state.st_mtime_ns}-{state.st_size}"
 
 
 def _reading(path: Path) -> BinaryIO:

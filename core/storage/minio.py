@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from xml.etree.ElementTree import ParseError
 
 from minio import Minio
+from minio.commonconfig import CopySource
 from minio.deleteobjects import DeleteObject
 from minio.error import MinioException, S3Error
 from urllib3.exceptions import HTTPError
@@ -173,7 +174,21 @@ class MinioStorage:
             found = await self.run(lambda: self.client.stat_object(self.bucket, key))
         except ObjectNotFound:
             return None
-        return ObjectInfo(key, found.size or 0, found.last_modified)  # type: ignore[arg-type]
+        return ObjectInfo(key, found.size or 0, found.last_modified, found.etag or "")  # type: ignore[arg-type]
+
+    async def copy(self, source: ObjectInfo, target: str) -> None:
+        checked_key(target)
+        pinned = CopySource(self.bucket, checked_key(source.key), match_etag=source.version)
+
+        def work() -> None:
+            try:
+                self.client.copy_object(self.bucket, target, pinned)
+            except S3Error as error:
+                if error.code == "PreconditionFailed":
+                    raise ObjectNotFound from error
+                raise
+
+        await self.run(work)
 
     async def upload_link(self, key: str, seconds: int) -> str | None:
         """Signed for the public endpoint, which need not be reachable from here."""

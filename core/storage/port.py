@@ -30,11 +30,12 @@ def header_safe(content_type: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class ObjectInfo:
-    """size in bytes; last_modified in UTC."""
+    """size in bytes; last_modified in UTC; version: another one where the bytes may be others."""
 
     key: str
     size: int
     last_modified: datetime
+    version: str = ""
 
 
 class Upload(Protocol):
@@ -104,6 +105,10 @@ class Storage(Protocol):
         ...
 
     async def stat(self, key: str) -> ObjectInfo | None: ...
+
+    async def copy(self, source: ObjectInfo, target: str) -> None:
+        """Copy exactly this version of the object. Raises ObjectNotFound where it is gone or replaced meanwhile."""
+        ...
 
     async def upload_link(self, key: str, seconds: int) -> str | None:
         """An address that takes the object's bytes with PUT for so long; None: this storage has none of its own."""

@@ -22,6 +22,7 @@ from internal.patience import Patience
 from internal.services import access
 from internal.services.access import Access
 from internal.services.estimates import Estimator
+from internal.services.streams import Streams
 from internal.services.watching import Watcher
 
 ROOMS = (upload, transcribe, links, jobs, events, lifecycle, openai, service)
@@ -44,6 +45,7 @@ def create_app(parts: Parts) -> FastAPI:
     app.state.parts = parts
     app.state.estimator = Estimator(parts.database)
     app.state.watcher = Watcher(parts.database)
+    app.state.streams = Streams(parts.settings)
     app.state.access = Access(parts)
     app.state.api_routes = api_routes()
     errors.install(app)

@@ -11,6 +11,7 @@ from core.texts import ENGLISH, VIETNAMESE
 from internal.bootstrap import Parts
 from internal.services.access import Access
 from internal.services.estimates import Estimator
+from internal.services.streams import Streams
 from internal.services.watching import Watcher
 
 _header = APIKeyHeader(name="X-API-Key", auto_error=False, description="stt_ID_SECRET")
@@ -62,9 +63,15 @@ def _weight(parameter: str) -> float:
     return weight if 0 <= weight <= 1 else 0.0
 
 
+def get_streams(request: Request) -> Streams:
+    streams: Streams = request.app.state.streams
+    return streams
+
+
 PartsOf = Annotated[Parts, Depends(get_parts)]
 EstimatorOf = Annotated[Estimator, Depends(get_estimator)]
 WatcherOf = Annotated[Watcher, Depends(get_watcher)]
+StreamsOf = Annotated[Streams, Depends(get_streams)]
 Language = Annotated[str, Depends(get_language)]
 
 

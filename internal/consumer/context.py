@@ -16,18 +16,25 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from core.errors import DiskFullError, InfrastructureError, InternalError, Kind, SttError, WhisperCrashError
 from core.messaging.port import Ack, Delivery, Message, Retry, Verdict
 from internal.bootstrap import Parts
+from internal.consumer.leases import Leases
 from internal.consumer.quarantine import Quarantine
 from internal.consumer.workspace import Workspace
 from internal.patience import Patience
 from internal.services import dead_letters
 from repositories import claims, failures
-from repositories.claims import MAX_LOST, Claim, How
+from repositories.claims import MAX_LOST, Claim, ClaimedChunk, How
+from repositories.models import Job
 from worker.models import ModelCatalogue
 from worker.pool import Pool
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
-ClaimStep = Callable[[AsyncSession, How], Awaitable[T | None]]
+Taken = TypeVar("Taken", ClaimedChunk, tuple[Claim, Job])
+ClaimStep = Callable[[AsyncSession, How], Awaitable[Taken | None]]
+
+
+def claim_of(taken: ClaimedChunk | tuple[Claim, Job]) -> Claim:
+    return taken.claim if isinstance(taken, ClaimedChunk) else taken[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +47,7 @@ class Context:
     pool: Pool
     catalogue: ModelCatalogue
     patience: Patience
+    leases: Leases
     quarantine: Quarantine = field(default_factory=Quarantine)
 
     async def transaction(self, work: Callable[[AsyncSession, int], Awaitable[T]]) -> T:
@@ -54,30 +62,35 @@ class Context:
         return await self.patience.run(once)
 
     async def take(
-        self, delivery: Delivery, deadline: float, step: ClaimStep[T], run: Callable[[T], Awaitable[Verdict]]
+        self,
+        delivery: Delivery,
+        deadline: float,
+        step: ClaimStep[Taken],
+        run: Callable[[Taken], Awaitable[Verdict]],
     ) -> Verdict:
-        """Claim a row for `deadline` seconds and run it; nothing to do where somebody else has it.
+        """Claim a row and run it for at most `deadline` active seconds; nothing to do where somebody else has it.
 
         A row that has lost several consumers runs alone here.
         """
         async with self.quarantine.beside():
-            taken = await self.claim(delivery, deadline, step, alone=False)
+            taken = await self.claim(step, alone=False)
             if taken is not None:
-                return await run(taken)
+                return await self._run(taken, deadline, run)
         if not await self._is_suspect(delivery.message):
             return Ack()
         async with self.quarantine.alone():
             log.warning("this has stopped several workers, it runs alone", action="quarantined")
-            taken = await self.claim(delivery, deadline, step, alone=True)
-            return Ack() if taken is None else await run(taken)
+            taken = await self.claim(step, alone=True)
+            return Ack() if taken is None else await self._run(taken, deadline, run)
 
-    async def claim(self, delivery: Delivery, deadline: float, step: ClaimStep[T], *, alone: bool) -> T | None:
-        """A claim whose COMMIT may have been stored counts as redelivered when it is repeated."""
-        return await self.transaction(
-            lambda session, attempt: step(
-                session, How(self.worker_id, deadline, delivery.redelivered or attempt > 0, alone)
-            )
-        )
+    async def _run(self, taken: Taken, deadline: float, run: Callable[[Taken], Awaitable[Verdict]]) -> Verdict:
+        with self.leases.held(claim_of(taken), deadline):
+            return await run(taken)
+
+    async def claim(self, step: ClaimStep[Taken], *, alone: bool) -> Taken | None:
+        """Claim once, though the transaction may run more than once where the answer of its COMMIT is lost."""
+        how = How(self.worker_id, self.leases.seconds, alone)
+        return await self.transaction(lambda session, _: step(session, how))
 
     async def _is_suspect(self, message: Message) -> bool:
         async def ask() -> bool:
@@ -99,7 +112,7 @@ class Context:
         try:
             if claim.lost > MAX_LOST:
                 raise WhisperCrashError("The recording stopped the worker that read it, several times over.")
-            await run()
+            await self.leases.timed(claim, run)
             return Ack()
         except asyncio.CancelledError:
             await asyncio.shield(self._hand_back(claim))

@@ -19,6 +19,7 @@ from internal.consumer.handlers.finalise import FinaliseHandler
 from internal.consumer.handlers.prepare import PrepareHandler
 from internal.consumer.handlers.replay import ReplayHandler
 from internal.consumer.handlers.transcribe import TranscribeHandler
+from internal.consumer.leases import Leases
 from internal.consumer.workspace import Workspace
 from internal.patience import Patience
 from internal.side_tasks import SideTasks
@@ -52,6 +53,7 @@ class Consumer:
             pool=Pool(settings.worker_concurrency, settings.engine, settings.engine_threads),
             catalogue=ModelCatalogue(settings.model_dirs),
             patience=Patience(),
+            leases=Leases(self.parts.database, settings.lease_seconds, settings.job_timeout),
         )
         self._handlers: dict[MessageType, Handler] = {
             MessageType.FETCH: FetchHandler(self.context),
@@ -75,6 +77,7 @@ class Consumer:
         await patience.run(self.parts.broker.start)
         await patience.run(self._announce)
         self._side_tasks.start(workers.HEARTBEAT, self._announce, "heartbeat")
+        self.context.leases.start()
         self._side_tasks.start(workers.HEARTBEAT, self._checksums, "checksums of models")
         await patience.run(self._subscribe)
         log.info(
@@ -103,6 +106,8 @@ class Consumer:
             await subscription.cancel()
         for subscription in subscriptions:
             await subscription.drain(grace)
+        # only now: what was drained has renewed its claims to the end
+        await self.context.leases.stop()
         await self._side_tasks.stop()
         await self.context.pool.stop()
         self.context.workspace.close()

@@ -1,44 +1,73 @@
-"""The scheduler's rounds: publish what is due, collect what expired. Any number of schedulers may run."""
+"""The scheduler's rounds: publish what is due, end leases of the dead, boost, keep house. Any number may run."""
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 import structlog
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from core.domain.job import TOP_LEVEL
-from core.errors import ChunkTimeoutError
+from core.errors import InfrastructureError
 from core.messaging.port import WORK_QUEUES, QueueName
 from internal.bootstrap import Parts
+from internal.scheduler.guard import LeaseGuard, uptime
 from internal.services import dead_letters, lifecycle, reopening
-from repositories import admission, claims, failures, idempotency, intents, rate_limits, schedule, starvation, workers
+from repositories import admission, claims, idempotency, leases, parking, rate_limits, schedule, starvation, workers
 from repositories.claims import Released
 
 log = structlog.get_logger(__name__)
 ROUND = 5.0
+LEASE_ROUND = 2.0
+BOOST_ROUND = 10.0
 QUEUE_ROUND = 10.0
 HOUSEKEEPING_ROUND = 60.0
+BATCHES = 5
+"""Batches that one round publishes at most: what a long outage made due goes out at a steady rate."""
 
 
 @dataclass(slots=True)
 class Rounds:
     parts: Parts
+    guard: LeaseGuard = field(init=False)
     _seen_empty: dict[str, bool] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        lease = self.parts.settings.lease_seconds
+        # holders renew every third of a lease: a gap no longer than that costs nobody his lease
+        self.guard = LeaseGuard(lease, max(lease / 3, 3 * LEASE_ROUND))
+
     async def publish_due(self) -> None:
-        """Publish rows whose `due_at` has passed: lost wake-ups, run-out claims, retries, dead letters."""
-        while True:
+        """Publish rows whose `due_at` has passed: lost wake-ups, lost runs, retries, dead letters.
+
+        Raises BrokerUnavailable before any row is touched where the broker does not take messages.
+        """
+        for _ in range(BATCHES):
+            await self.parts.broker.ping()
             async with self.parts.database.write() as session:
                 jobs = await schedule.take_due_jobs(session)
                 chunks = await schedule.take_due_chunks(session)
             if jobs or chunks:
                 log.info("publishing what is due", action="due_published", jobs=len(jobs), chunks=len(chunks))
-            await reopening.publish(self.parts, [*(job.released for job in jobs if job.token is None), *chunks])
+            rows = [*(job.released for job in jobs if job.token is None), *chunks]
+            out = await reopening.publish(self.parts, rows)
             for job in jobs:
                 if job.token is not None:
                     await dead_letters.publish(self.parts, job.released.job_id)
-            if len(jobs) < schedule.BATCH and len(chunks) < schedule.BATCH:
+            if not out or max(len(jobs), len(chunks)) < schedule.BATCH:
                 return
+
+    async def release_lapsed(self) -> None:
+        """Take rows from holders that died; `publish_due` publishes them."""
+        async with self.parts.database.write() as session:
+            now = await leases.now(session)
+            if not self.guard.steady(uptime(), now.timestamp()):
+                return
+            # as of the moment the guard has seen: the machine may sleep between these two lines as well
+            count = await leases.release_lapsed(session, now)
+        if count:
+            log.warning("holders are gone, their rows are due", action="leases_lapsed", rows=count)
 
     async def notice_purged_queues(self) -> None:
         """A queue seen empty twice in a row has lost what was published and never claimed."""
@@ -49,13 +78,21 @@ class Rounds:
             return
         async with self.parts.database.write() as session:
             count = await schedule.republish_unclaimed(
-                session, jobs=any(name is not QueueName.CHUNKS for name in lost), chunks=QueueName.CHUNKS in lost
+                session,
+                jobs=QueueName.JOBS in lost,
+                fetches=QueueName.FETCH in lost,
+                finalises=QueueName.FINALISE in lost,
+                chunks=QueueName.CHUNKS in lost,
             )
         if count:
             log.warning("queue was emptied, publishing again", action="purge_noticed", rows=count)
 
     async def boost_starving(self) -> None:
-        """Whatever made no progress for STARVATION_SECONDS gets one of its waiting items published at the top level."""
+        """Publish one waiting item of jobs without progress for STARVATION_SECONDS at the top level, within a budget.
+
+        Raises BrokerUnavailable before any of the budget is spent where the broker does not take messages.
+        """
+        await self.parts.broker.ping()
         async with self.parts.database.write() as session:
             rows = await starvation.take_starving(session, self.parts.settings.starvation_seconds)
         if rows:
@@ -71,32 +108,29 @@ class Rounds:
                 rows += await admission.wake(session, owner, claims.unprepared(), 1)
         await reopening.publish(self.parts, rows)
 
-    async def fail_stuck(self) -> None:
-        """Something runs and nothing progressed for JOB_TIMEOUT: the job fails, with a dead letter."""
-        settings = self.parts.settings
-        async with self.parts.database.read() as session:
-            stuck = await starvation.stuck(session, settings.job_timeout)
-        for job_id in stuck:
-            token = dead_letters.new_token()
-            async with self.parts.database.write() as session:
-                await failures.fail_job(session, job_id, ChunkTimeoutError(), token, ttl=settings.failure_ttl)
-            log.error("job made no progress, failed", action="job_stuck", job_id=job_id)
-            await dead_letters.publish(self.parts, job_id)
-
     async def collect_intents(self) -> None:
-        """Remove what uploads that never became jobs, and steps that died, left behind."""
-        async with self.parts.database.read() as session:
-            expired = await intents.expired(session)
-        for intent in expired:
-            if not await lifecycle.collect_expired(self.parts, intent.key):
-                continue
-            log.info("abandoned object removed", action="intent_collected", job_id=intent.job_id, key=intent.key)
+        await lifecycle.collect_intents(self.parts)
 
     async def housekeep(self) -> None:
-        await self.collect_intents()
-        await self.fail_stuck()
-        await lifecycle.expire(self.parts)
+        """Every step of housekeeping; one that fails is logged and does not stop the others."""
+        steps: dict[str, Callable[[], Awaitable[None]]] = {
+            "collect intents": self.collect_intents,
+            "expire jobs": lambda: lifecycle.expire(self.parts),
+            "forget deleted jobs": lambda: lifecycle.forget_deleted(self.parts),
+            "clear due dates": lambda: self._write(schedule.clear_ended),
+            "forget workers": lambda: self._write(workers.forget_gone),
+            "forget idempotency keys": lambda: self._write(idempotency.forget_expired),
+            "forget rate limits": lambda: self._write(rate_limits.forget_expired),
+            "forget parked items": lambda: self._write(parking.forget),
+        }
+        for name, step in steps.items():
+            try:
+                await step()
+            except InfrastructureError as error:
+                log.warning("a part is down, step left out", action="step_skipped", step=name, code=error.code)
+            except Exception:
+                log.exception("step of housekeeping failed", action="step_failed", step=name)
+
+    async def _write(self, work: Callable[[AsyncSession], Awaitable[object]]) -> None:
         async with self.parts.database.write() as session:
-            await workers.forget_gone(session)
-            await idempotency.forget_expired(session)
-            await rate_limits.forget_expired(session)
+            await work(session)

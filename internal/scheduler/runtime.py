@@ -6,7 +6,14 @@ import structlog
 
 from internal.bootstrap import Parts
 from internal.patience import Patience
-from internal.scheduler.rounds import HOUSEKEEPING_ROUND, QUEUE_ROUND, ROUND, Rounds
+from internal.scheduler.rounds import (
+    BOOST_ROUND,
+    HOUSEKEEPING_ROUND,
+    LEASE_ROUND,
+    QUEUE_ROUND,
+    ROUND,
+    Rounds,
+)
 from internal.scheduler.webhooks import Sender
 from internal.side_tasks import SideTasks
 
@@ -27,7 +34,8 @@ class Scheduler:
         await Patience(longest=float("inf")).run(self.parts.broker.start)
         rounds = self.rounds
         self._side_tasks.start(ROUND, rounds.publish_due, "publish due rows")
-        self._side_tasks.start(ROUND, rounds.boost_starving, "boost starving jobs")
+        self._side_tasks.start(LEASE_ROUND, rounds.release_lapsed, "release lapsed leases")
+        self._side_tasks.start(BOOST_ROUND, rounds.boost_starving, "boost starving jobs")
         self._side_tasks.start(ROUND, rounds.wake_put_off, "wake what was put off")
         self._side_tasks.start(QUEUE_ROUND, rounds.notice_purged_queues, "notice purged queues")
         self._side_tasks.start(0, self._webhooks.turn, "deliver webhooks")

@@ -2,31 +2,41 @@
 
 from __future__ import annotations
 
+import asyncio
+import secrets
 import time
 import uuid
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import structlog
 from sqlalchemy.exc import IntegrityError
 
 from core.domain import keys
 from core.domain.job import Priority
 from core.errors import (
+    ConflictError,
     EmptyFileError,
+    InfrastructureError,
     JobNotFoundError,
+    LinkUsedError,
     NothingUploadedError,
+    ObjectNotFound,
     UnauthorizedError,
-    UploadTimeoutError,
 )
+from core.storage.port import ObjectInfo
 from internal.bootstrap import Parts
-from internal.services import results, submit
+from internal.services import lifecycle, results, submit
 from internal.services.wishes import Wishes
 from repositories import idempotency, intents
 from repositories.idempotency import Remembered
 from repositories.models import Job, UploadIntent
 
+log = structlog.get_logger(__name__)
 PURPOSE = "upload link"
+CLEARING = 2.0
+"""Seconds that a start may wait for the object of its link to be removed."""
 SLACK = 3600.0
 """Seconds past the link's end in which the job can still be started."""
 
@@ -42,7 +52,6 @@ class Link:
 
 async def promise(parts: Parts, owner: str, filename: str, wishes: Wishes, request: Remembered | None) -> Link:
     """Raises UnsupportedFormatError, QuotaExceededError, IdempotencyMismatchError; StorageUnavailable."""
-    await parts.limiter.submit(owner)
     job_id = await submit.recalled(parts, owner, request) if request else None
     if job_id is None:
         job_id = str(uuid.uuid4())
@@ -51,14 +60,15 @@ async def promise(parts: Parts, owner: str, filename: str, wishes: Wishes, reque
         lifetime = parts.settings.upload_link_ttl + SLACK
         try:
             async with parts.database.write() as session:
-                key = keys.upload_key(job_id, name)
+                await parts.limiter.link(session, owner)
+                key = keys.incoming_key(job_id, name)
                 await intents.note(session, key, job_id, lifetime, owner=owner, wishes=stored)
                 if request is not None:
                     await idempotency.remember(session, owner, request, job_id, {"job_id": job_id})
         except IntegrityError:
             # the same request, twice at once: the other was faster
             job_id = (await submit.recalled(parts, owner, request) if request else None) or job_id
-    return await _link(parts, job_id, keys.upload_key(job_id, submit.display_name(filename)))
+    return await _link(parts, job_id, keys.incoming_key(job_id, submit.display_name(filename)))
 
 
 async def _link(parts: Parts, job_id: str, key: str) -> Link:
@@ -84,33 +94,75 @@ async def intake_of(parts: Parts, job_id: str, expires: int, signature: str) -> 
 
 
 async def start(parts: Parts, owner: str, job_id: str) -> Job:
-    """Make the job of what was uploaded; harmless twice. Raises NothingUploadedError, FileTooLargeError,
-    EmptyFileError, JobNotFoundError, QuotaExceededError."""
+    """Make the job of what was uploaded; harmless twice.
+
+    What was weighed is what the job reads: exactly that version of the object is copied to a key of the job's own,
+    which the link, valid for a while yet, cannot write. Raises NothingUploadedError, FileTooLargeError, EmptyFileError,
+    JobNotFoundError, QuotaExceededError; ConflictError where the object was replaced meanwhile.
+    """
     intent = None
     if results.is_job_id(job_id):
         async with parts.database.read() as session:
             intent = await intents.of_link(session, job_id)
     if intent is None or intent.owner != owner:
         return await results.find(parts, job_id, owner)
-    size = await _size(parts, intent.key)
-    await parts.limiter.submit(owner, size)
     stored = dict(intent.wishes or {})
     name = stored.pop("filename", None)
+    found = await _weighed(parts, intent.key)
+    key = keys.pinned_key(job_id, secrets.token_hex(4), name or "")
+    await _pin(parts, found, key, job_id)
     new = replace(
-        submit.new_job(job_id, owner, _wishes(stored)), original_filename=name, audio_key=intent.key, file_size=size
+        submit.new_job(job_id, owner, _wishes(stored)), original_filename=name, audio_key=key, file_size=found.size
     )
     try:
-        return await submit.create(parts, new, noted=True)
-    except (IntegrityError, UploadTimeoutError):
-        # somebody else has started it
-        return await results.find(parts, job_id, owner)
+        job = await submit.commit(parts, new, None, noted=True, link=intent.key)
+    except submit.ROLLED_BACK as error:
+        await _discard(parts, key)
+        if isinstance(error, IntegrityError | LinkUsedError):
+            return await results.find(parts, job_id, owner)
+        raise
+    await submit.announce(parts, job)
+    await _clear(parts, intent.key)
+    return job
+
+
+async def _clear(parts: Parts, key: str) -> None:
+    """Remove what the link wrote. Its note stays, for whatever a PUT still writes before the link's end."""
+    try:
+        async with asyncio.timeout(CLEARING):
+            await parts.storage.delete(key)
+    except (InfrastructureError, TimeoutError) as error:
+        log.warning("object of a used link left to the scheduler", action="clear_delayed", reason=repr(error))
+
+
+async def _pin(parts: Parts, found: ObjectInfo, key: str, job_id: str) -> None:
+    async with parts.database.write() as session:
+        await intents.note(session, key, job_id)
+    try:
+        await parts.storage.copy(found, key)
+    except ObjectNotFound:
+        raise ConflictError("The recording was replaced while the job was being started. Start it again.") from None
+
+
+async def _discard(parts: Parts, key: str) -> None:
+    """Remove the copy of a start that made no job; where a part is down its note stays for the collector."""
+    try:
+        await lifecycle.collect(parts, key)
+    except InfrastructureError as error:
+        log.warning("copy left to the scheduler to collect", action="discard_delayed", code=error.code)
+
+
+async def is_open(parts: Parts, job_id: str) -> bool:
+    """Whether the link can still be started."""
+    async with parts.database.read() as session:
+        return await intents.of_link(session, job_id) is not None
 
 
 def _wishes(stored: dict[str, Any]) -> Wishes:
     return Wishes(**{**stored, "priority": Priority(stored["priority"])})
 
 
-async def _size(parts: Parts, key: str) -> int:
+async def _weighed(parts: Parts, key: str) -> ObjectInfo:
     found = await parts.storage.stat(key)
     if found is None:
         raise NothingUploadedError
@@ -119,4 +171,4 @@ async def _size(parts: Parts, key: str) -> int:
         raise submit.too_large(parts)
     if found.size == 0:
         raise EmptyFileError
-    return found.size
+    return found

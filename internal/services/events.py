@@ -8,7 +8,7 @@ number n is owed exactly the chunks with a greater one.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 from itertools import takewhile
 
@@ -49,7 +49,7 @@ class _Told:
     transcripts: dict[int, ChunkTranscript] = field(default_factory=dict)
 
 
-async def follow(parts: Parts, watcher: Watcher, job_id: str, last: int) -> AsyncIterator[Event]:
+async def follow(parts: Parts, watcher: Watcher, job_id: str, last: int) -> AsyncGenerator[Event]:
     """Everything after number `last`, until the job has ended."""
     told, seen = _Told(last), -1
     async with watcher.watch(job_id) as watch:

@@ -5,13 +5,17 @@ from __future__ import annotations
 import structlog
 
 from core.domain import keys
+from core.domain.job import JobStatus
 from core.errors import ConflictError, InfrastructureError, JobNotFoundError, RateLimitedError
 from internal.bootstrap import Parts
 from internal.services import publishing, results
-from repositories import deletion, failures, intents, jobs, webhooks
+from internal.services.isolation import each
+from repositories import deletion, failures, intents, jobs, parking, webhooks
 from repositories.models import Job
 
+RETRIABLE = (JobStatus.FAILED, JobStatus.CANCELLED)
 log = structlog.get_logger(__name__)
+COLLECT, EXPIRE, FORGET = "collect", "expire", "forget"
 
 
 async def cancel(parts: Parts, job_id: str, owner: str) -> Job:
@@ -26,9 +30,16 @@ async def cancel(parts: Parts, job_id: str, owner: str) -> Job:
 
 
 async def retry(parts: Parts, job_id: str, owner: str) -> Job:
-    """Run again what is missing of a FAILED or CANCELLED job. Raises JobNotFoundError, ConflictError."""
+    """Run again what is missing of a FAILED or CANCELLED job.
+
+    Raises JobNotFoundError, ConflictError; QuotaExceededError, as for a new job. An operator's replay of a dead letter
+    is not counted against its owner.
+    """
     job = await results.find(parts, job_id, owner)
     async with parts.database.write() as session:
+        if job.status in RETRIABLE:
+            # the job is no part of what is counted: it has ended
+            await parts.limiter.admit(session, owner, seconds=job.audio_duration_seconds or 0.0)
         released = await failures.retry_job(session, job.job_id, owner)
         if released is None:
             raise ConflictError(
@@ -81,6 +92,18 @@ async def collect(parts: Parts, key: str) -> None:
         await intents.drop(session, key)
 
 
+async def collect_intents(parts: Parts) -> None:
+    """Remove what uploads that never became jobs, and steps that died, left behind."""
+
+    async def remove(key: str) -> None:
+        if await collect_expired(parts, key):
+            log.info("abandoned object removed", action="intent_collected", key=key)
+
+    async with parts.database.read() as session:
+        expired = await intents.expired(session, without=await parking.parked(session, COLLECT))
+    await each(parts, COLLECT, [intent.key for intent in expired], remove)
+
+
 async def collect_expired(parts: Parts, key: str) -> bool:
     """Remove the object of an expired note, unless a job was made of it; whether the object was removed."""
     async with parts.database.write() as session:
@@ -94,15 +117,25 @@ async def collect_expired(parts: Parts, key: str) -> bool:
 
 
 async def expire(parts: Parts) -> None:
-    """First pass: hide what expired and remove its objects. Second pass, a day later: objects again, and the rows."""
+    """Hide what expired and remove its objects; the second pass, a day later, removes what is left of it."""
     async with parts.database.write() as session:
         expired = await deletion.mark_expired(session)
-    for job_id in expired:
+
+    async def remove(job_id: str) -> None:
         log.info("job expired", action="job_expired", job_id=job_id)
         await remove_objects(parts, job_id)
-    async with parts.database.read() as session:
-        hidden = await deletion.second_pass_due(session)
-    for job_id in hidden:
+
+    await each(parts, EXPIRE, expired, remove)
+
+
+async def forget_deleted(parts: Parts) -> None:
+    """Second pass over deleted and expired jobs: objects that were written late, and the rows."""
+
+    async def remove(job_id: str) -> None:
         await remove_objects(parts, job_id)
         async with parts.database.write() as session:
             await deletion.remove_rows(session, job_id)
+
+    async with parts.database.read() as session:
+        hidden = await deletion.second_pass_due(session, without=await parking.parked(session, FORGET))
+    await each(parts, FORGET, hidden, remove)

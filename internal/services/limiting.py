@@ -8,11 +8,12 @@ import time
 from limits import RateLimitItemPerMinute
 from limits.aio.storage import MemoryStorage, Storage
 from limits.aio.strategies import FixedWindowRateLimiter
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from core.config import Settings
 from core.database import Database
 from core.errors import QuotaExceededError, RateLimitedError
-from repositories import jobs, rate_limits
+from repositories import intents, jobs, rate_limits
 
 DAY = 86_400.0
 BUSY = 30.0
@@ -84,22 +85,54 @@ class Limiter:
             )
 
     async def submit(self, owner: str, size: int = 0) -> None:
-        """May the owner submit one more job of `size` bytes now?"""
-        settings = self._settings
+        """May the owner submit one more job of `size` bytes now? An early answer: `admit` is the one that holds."""
         async with self._database.read() as session:
-            queued = await jobs.unfinished(session, owner) if settings.max_queued_jobs else 0
-            seconds = await jobs.queued_seconds(session, owner) if settings.max_queued_seconds else 0.0
-            sent = await jobs.bytes_since(session, owner, DAY) if settings.max_bytes_per_day else 0
-        if queued >= settings.max_queued_jobs > 0:
-            raise QuotaExceededError("{count} jobs are unfinished, as many as allowed.", retry_after=BUSY, count=queued)
-        if seconds >= settings.max_queued_seconds > 0:
-            raise QuotaExceededError(
-                "{seconds} s of sound are waiting, as much as allowed.", retry_after=BUSY, seconds=round(seconds)
-            )
-        if settings.max_bytes_per_day and sent + size > settings.max_bytes_per_day:
-            raise QuotaExceededError("The bytes of this day are used up.", retry_after=await self._oldest_leaves(owner))
+            await self._check(session, owner, size)
 
-    async def _oldest_leaves(self, owner: str) -> float:
-        """Seconds until the oldest of the day's recordings no longer counts."""
-        async with self._database.read() as session:
-            return max(1.0, await jobs.oldest_leaves(session, owner, DAY))
+    async def admit(self, session: AsyncSession, owner: str, size: int = 0, seconds: float = 0.0) -> None:
+        """The same inside the transaction that adds the job, one owner's at a time, so that no two pass together.
+
+        seconds: of sound that the job adds. Raises QuotaExceededError, which rolls the transaction back.
+        """
+        if self._limited:
+            await jobs.lock_owner(session, owner, sqlite=self._database.sqlite)
+            await self._check(session, owner, size, seconds)
+
+    @property
+    def _limited(self) -> bool:
+        settings = self._settings
+        return bool(settings.max_queued_jobs or settings.max_queued_seconds or settings.max_bytes_per_day)
+
+    async def link(self, session: AsyncSession, owner: str) -> None:
+        """May the owner open one more upload link? An open link counts as a job and as the largest upload."""
+        settings = self._settings
+        await jobs.lock_owner(session, owner, sqlite=self._database.sqlite)
+        count = await intents.open_links(session, owner)
+        if count >= settings.max_open_links > 0:
+            raise QuotaExceededError(
+                "{count} upload links are open, as many as allowed. Start or let expire some of them.",
+                retry_after=BUSY,
+                count=count,
+            )
+        await self._check(session, owner, settings.max_upload_bytes)
+
+    async def _check(self, session: AsyncSession, owner: str, size: int, more: float = 0.0) -> None:
+        settings = self._settings
+        if settings.max_queued_jobs:
+            queued = await jobs.unfinished(session, owner) + await intents.open_links(session, owner)
+            if queued >= settings.max_queued_jobs:
+                raise QuotaExceededError(
+                    "{count} jobs are unfinished, as many as allowed.", retry_after=BUSY, count=queued
+                )
+        if settings.max_queued_seconds:
+            seconds = await jobs.queued_seconds(session, owner)
+            if seconds + more > settings.max_queued_seconds or seconds >= settings.max_queued_seconds:
+                raise QuotaExceededError(
+                    "{seconds} s of sound are waiting, as much as allowed.", retry_after=BUSY, seconds=round(seconds)
+                )
+        if settings.max_bytes_per_day:
+            sent = await jobs.bytes_since(session, owner, DAY)
+            promised = await intents.open_links(session, owner) * settings.max_upload_bytes
+            if sent + promised + size > settings.max_bytes_per_day:
+                wait = max(1.0, await jobs.oldest_leaves(session, owner, DAY))
+                raise QuotaExceededError("The bytes of this day are used up.", retry_after=wait)

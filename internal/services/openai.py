@@ -5,6 +5,7 @@ from __future__ import annotations
 from core.domain.job import JobStatus
 from core.errors import ConflictError, JobCancelledError, SttError, by_code
 from internal.bootstrap import Parts
+from internal.patience import Patience
 from internal.services import results, submit
 from internal.services.submit import Intake
 from internal.services.watching import Watcher
@@ -16,6 +17,8 @@ from repositories.models import Job
 ANY_MODEL = ("whisper-1", "gpt-4o-transcribe", "gpt-4o-mini-transcribe")
 """Names that OpenAI's clients send without thinking: they mean the default model."""
 PATIENCE = 60.0
+OUTAGE = 60.0
+"""Seconds that an outage is waited out before a finished job's answer is given up."""
 
 
 class JobFailed(SttError):
@@ -55,8 +58,13 @@ async def finished(parts: Parts, watcher: Watcher, job: Job) -> Job:
     async with watcher.watch(job.job_id) as watch:
         while not watch.ended:
             await watch.past(watch.seq, PATIENCE)
-    async with parts.database.read() as session:
-        found = await jobs.get(session, job.job_id)
+
+    async def look() -> Job | None:
+        async with parts.database.read() as session:
+            return await jobs.get(session, job.job_id)
+
+    # the job was accepted and has ended: an outage now is waited out for as long as the client waits
+    found = await Patience(OUTAGE).run(look)
     if found is None:
         raise ConflictError("The job was deleted.")
     if found.status != JobStatus.COMPLETED:

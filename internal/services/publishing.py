@@ -1,4 +1,4 @@
-"""Publish after commit, then tell the database. A broker that is down loses nothing: the scheduler publishes later."""
+"""Publishes wake-ups after the commit and notes that they are out. The scheduler repeats what the broker refused."""
 
 from __future__ import annotations
 
@@ -95,30 +95,38 @@ class Publisher:
     broker: Broker
 
     async def publish(self, messages: Sequence[Message]) -> bool:
-        """Publish, then push the rows' `due_at` away. Returns whether all went out; raises nothing but cancellation.
+        """Publish, then put the rows' next publishes off. Returns whether all went out; raises only cancellation.
 
-        What did not go out keeps its early `due_at`, so the scheduler publishes it. The work is committed already, so
-        no fault of the broker, a refused topology or a hanging publish included, may reach the caller or hold it up.
+        What the broker refused is due again in seconds; a message that cannot be published at all does not stop the
+        others, its row keeps its `due_at`. The work is committed already, so no fault of the broker, a refused topology
+        or a hanging publish included, may reach the caller or hold it up.
         """
         sent: list[Released] = []
-        try:
-            for message in messages:
+        refused: list[Released] = []
+        for message in messages:
+            row = Released(message.job_id, message.chunk_index, message.failures)
+            if refused:
+                refused.append(row)
+                continue
+            try:
                 async with asyncio.timeout(LONGEST):
                     await self.broker.publish(message)
-                sent.append(Released(message.job_id, message.chunk_index, message.failures))
-        except (BrokerUnavailable, TimeoutError) as error:
-            log.warning("publish failed, left to the scheduler", action="publish_failed", reason=repr(error))
-        except Exception:
-            log.exception("publish failed, left to the scheduler", action="publish_failed")
-        await self._confirm(sent)
+                sent.append(row)
+            except (BrokerUnavailable, TimeoutError) as error:
+                log.warning("publish failed, left to the scheduler", action="publish_failed", reason=repr(error))
+                refused.append(row)
+            except Exception:
+                log.exception("publish failed, left to the scheduler", action="publish_failed", job_id=row.job_id)
+        await self._note(sent, refused)
         return len(sent) == len(messages)
 
-    async def _confirm(self, sent: Sequence[Released]) -> None:
-        if not sent:
+    async def _note(self, sent: Sequence[Released], refused: Sequence[Released]) -> None:
+        if not sent and not refused:
             return
         try:
             async with asyncio.timeout(LONGEST), self.database.write() as session:
                 await schedule.mark_published(session, sent)
+                await schedule.postpone(session, refused, schedule.REFUSED)
         except (DatabaseUnavailable, TimeoutError) as error:
             reason = repr(error.__cause__ or error)
             log.warning("publish not noted, it will be repeated", action="confirm_failed", reason=reason)

@@ -4,15 +4,39 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import structlog
+
+from core.messaging.port import Message
 from internal.bootstrap import Parts
 from internal.services import publishing
-from repositories import jobs
+from repositories import jobs, parking, schedule
 from repositories.claims import Released
 
+log = structlog.get_logger(__name__)
+PUBLISH = "publish"
 
-async def publish(parts: Parts, released: Sequence[Released], level: int | None = None) -> None:
-    """Raises DatabaseUnavailable; a broker that is down is left to the scheduler."""
+
+async def publish(parts: Parts, released: Sequence[Released], level: int | None = None) -> bool:
+    """Publish the wake-ups of these rows; False: not all went out, the scheduler publishes the rest.
+
+    A row whose wake-up cannot be made is parked, the others go out. Raises DatabaseUnavailable.
+    """
     async with parts.database.read() as session:
         found = await jobs.by_ids(session, {row.job_id for row in released})
-    messages = [publishing.message_for(found[row.job_id], row, level) for row in released if row.job_id in found]
-    await parts.publisher.publish(messages)
+    messages: list[Message] = []
+    for row in (row for row in released if row.job_id in found):
+        try:
+            message = publishing.message_for(found[row.job_id], row, level)
+            message.encode()
+        except Exception as error:  # noqa: BLE001
+            await _park(parts, row, error)
+        else:
+            messages.append(message)
+    return await parts.publisher.publish(messages)
+
+
+async def _park(parts: Parts, row: Released, error: Exception) -> None:
+    async with parts.database.write() as session:
+        pause = await parking.park(session, PUBLISH, f"{row.job_id}/{row.chunk_index}", repr(error))
+        await schedule.postpone(session, [row], pause)
+    log.error("row cannot be published, parked", action="parked", job_id=row.job_id, reason=repr(error), pause=pause)

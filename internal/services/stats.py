@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import structlog
+from prometheus_client import Gauge
 
 from core.errors import DatabaseUnavailable, InfrastructureError
 from internal.bootstrap import Parts
-from repositories import jobs, workers
+from repositories import jobs, parking, workers
 
 log = structlog.get_logger(__name__)
+PARKED = Gauge("stt_parked_items", "Items of housekeeping that keep failing and are left alone for a while", ["step"])
 PATIENCE = 3.0
 """Seconds a part may take to answer before it counts as down."""
 
@@ -60,6 +62,19 @@ async def _state(ping: Callable[[], Awaitable[None]]) -> str:
     except InfrastructureError as error:
         return f"down: {error.code}"
     return "ok"
+
+
+async def count_parked(parts: Parts) -> None:
+    """Set the gauge of parked items; it keeps its last value while the database is away."""
+    try:
+        async with parts.database.read() as session, asyncio.timeout(PATIENCE):
+            counts = await parking.counts(session)
+    except DatabaseUnavailable as error:
+        log.warning("parked items not counted", action="parked_unknown", reason=str(error.__cause__)[:300])
+        return
+    PARKED.clear()
+    for step, count in counts.items():
+        PARKED.labels(step).set(count)
 
 
 async def stats(parts: Parts) -> dict[str, Any]:

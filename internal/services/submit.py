@@ -21,6 +21,8 @@ from core.errors import (
     InfrastructureError,
     InternalError,
     InvalidFieldError,
+    LinkUsedError,
+    QuotaExceededError,
     UnsupportedFormatError,
     UploadTimeoutError,
 )
@@ -40,7 +42,7 @@ ACCEPTED = (
     *(".webm", ".mkv", ".avi", ".mov", ".opus", ".aiff", ".amr"),
 )
 MAX_NAME = 255
-ROLLED_BACK = (IntegrityError, InternalError, UploadTimeoutError)
+ROLLED_BACK = (IntegrityError, InternalError, LinkUsedError, QuotaExceededError, UploadTimeoutError)
 """Errors of the creating transaction that leave no doubt: the database refused a statement, or the code did."""
 
 
@@ -229,14 +231,19 @@ async def create(parts: Parts, new: NewJob, request: Remembered | None = None, *
     return job
 
 
-async def commit(parts: Parts, new: NewJob, request: Remembered | None, *, noted: bool) -> Job:
-    """Insert the job with its idempotency key. noted: an intent stands for its object, and goes with the COMMIT.
+async def commit(parts: Parts, new: NewJob, request: Remembered | None, *, noted: bool, link: str | None = None) -> Job:
+    """Insert the job with its idempotency key.
+
+    noted: an intent stands for its object, and goes with the COMMIT. link: the key of the upload link it uses up.
 
     Raises IntegrityError, DatabaseUnavailable; UploadTimeoutError where the intent has expired meanwhile.
     """
     async with parts.database.write() as session:
+        if link is not None and not await intents.start_link(session, link):
+            raise LinkUsedError
         if noted and not await intents.keep(session, new.audio_key or ""):
             raise UploadTimeoutError("The upload took too long. Send it again.")
+        await parts.limiter.admit(session, new.owner, new.file_size)
         job = await jobs.create(session, new)
         if request is not None:
             await idempotency.remember(session, new.owner, request, job.job_id, {"job_id": job.job_id})

@@ -11,13 +11,13 @@ from core.database import Database, after
 from core.domain import keys
 from core.domain.job import Priority
 from core.domain.spans import SAMPLE_RATE, PlannedChunk, Span
-from repositories import claims, jobs, plans
+from repositories import claims, jobs, leases, plans
 from repositories.claims import ChunkOutcome, ClaimedChunk, Committed, How, Released
 from repositories.models import Chunk, Job
 from repositories.plans import Plan
 
 WORKER = "worker-1"
-DEADLINE = 60.0
+LEASE = 60.0
 
 
 async def new_job(database: Database, owner: str = "local", **changes: Any) -> str:
@@ -48,17 +48,17 @@ def plan(chunks: int, number: int = 1, first_release: int = claims.FIRST_RELEASE
 async def planned_job(database: Database, chunks: int, *, first_release: int = 64, **changes: Any) -> str:
     job_id = await new_job(database, **changes)
     async with database.write() as session:
-        assert await claims.claim_prepare(session, job_id, 0, How(WORKER, DEADLINE))
+        assert await claims.claim_prepare(session, job_id, 0, How(WORKER, LEASE))
     async with database.write() as session:
         assert await plans.store_plan(session, job_id, plan(chunks, 1, first_release, job_id)) is not None
     return job_id
 
 
 async def claim(
-    database: Database, job_id: str, index: int = 0, failures: int = 0, worker: str = WORKER, redelivered: bool = False
+    database: Database, job_id: str, index: int = 0, failures: int = 0, worker: str = WORKER
 ) -> ClaimedChunk | None:
     async with database.write() as session:
-        return await claims.claim_chunk(session, job_id, index, failures, How(worker, DEADLINE, redelivered))
+        return await claims.claim_chunk(session, job_id, index, failures, How(worker, LEASE))
 
 
 OUTCOME = ChunkOutcome([{"start": 0.0, "end": 1.0, "text": "hello", "confidence": 0.9}], 0.5, "en", {})
@@ -95,6 +95,13 @@ async def expire(database: Database, job_id: str) -> None:
             await session.execute(
                 update(row).where(row.job_id == job_id, row.due_at.is_not(None)).values(due_at=after(-1))
             )
+
+
+async def lapse(database: Database, job_id: str) -> int:
+    """Let the leases of the job lapse and the scheduler notice; returns how many it ended."""
+    await expire(database, job_id)
+    async with database.write() as session:
+        return await leases.release_lapsed(session, await leases.now(session))
 
 
 async def finalise(database: Database, job_id: str) -> bool:

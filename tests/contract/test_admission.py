@@ -10,7 +10,7 @@ from sqlalchemy import select, update
 
 from core.database import Database, after
 from core.domain.job import JobStatus
-from repositories import admission, claims, jobs
+from repositories import admission, claims, jobs, schedule
 from repositories.claims import Claim, How, Released
 from repositories.models import Job
 from tests.contract.rows import new_job
@@ -122,3 +122,24 @@ async def test_the_higher_priority_is_woken_first(database: Database) -> None:
         assert await prepare(database, job_id) is None
     woken = [(await wake(database, count=1))[0].job_id for _ in range(3)]
     assert woken == [ids["high"], ids["normal"], ids["low"]]
+
+
+async def test_only_rows_of_an_emptied_queue_are_published_again(database: Database) -> None:
+    """Another queue's backlog is not due because one is empty, as that of fetches often is, nor is what was put off."""
+    waiting: dict[str, Any] = {"publishes": 1, "due_at": after(300)}
+    upload, url = await made(database, **waiting), await made(database, **waiting, media_url="u", minio_audio_path=None)
+    late = await made(database, **waiting, media_url="u", minio_audio_path=None, put_off_at=after())
+    last = await made(database, **waiting, status=JobStatus.PROCESSING, chunks_total=1, chunks_completed=1, claim=1)
+
+    async def due(**queues: bool) -> set[str]:
+        async with database.write() as session:
+            none = {"jobs": False, "fetches": False, "finalises": False, "chunks": False}
+            await schedule.republish_unclaimed(session, **none | queues, older_than=-60)
+            found = set((await session.execute(select(Job.job_id).where(Job.due_at <= after(1)))).scalars())
+            await session.execute(update(Job).values(due_at=after(300)))
+            return found
+
+    assert await due(fetches=True) == {url}
+    assert await due(jobs=True) == {upload}
+    assert await due(finalises=True) == {last}
+    assert late not in await due(jobs=True, fetches=True, finalises=True, chunks=True)

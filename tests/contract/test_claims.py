@@ -16,7 +16,7 @@ from repositories.claims import How
 from repositories.models import Job, UploadIntent
 from tests.contract import invariants
 from tests.contract.rows import (
-    DEADLINE,
+    LEASE,
     WORKER,
     chunk,
     claim,
@@ -25,6 +25,7 @@ from tests.contract.rows import (
     finalise,
     indexes,
     job,
+    lapse,
     new_job,
     plan,
     planned_job,
@@ -43,23 +44,29 @@ async def test_a_message_of_an_earlier_attempt_matches_nothing(database: Databas
     assert await claim(database, job_id, failures=1) is None
 
 
-async def test_redelivery_takes_over_and_counts_the_lost_run(database: Database) -> None:
+async def test_only_a_lapsed_lease_is_taken_over_and_counts_the_lost_run(database: Database) -> None:
     job_id = await planned_job(database, 1)
     first = await claim(database, job_id)
-    second = await claim(database, job_id, worker="worker-2", redelivered=True)
+    await expire(database, job_id)
+    assert await claim(database, job_id, worker="worker-2") is None, "only the scheduler ends a lease"
+    assert await lapse(database, job_id) == 1
+    second = await claim(database, job_id, worker="worker-2")
     assert first is not None
     assert second is not None
     assert (first.claim.lost, second.claim.lost) == (0, 1)
     assert second.claim.number == first.claim.number + 1
 
 
-async def test_an_expired_claim_is_taken_over(database: Database) -> None:
+async def test_a_claim_repeated_after_a_lost_answer_takes_its_own_row(database: Database) -> None:
     job_id = await planned_job(database, 1)
-    await claim(database, job_id)
-    await expire(database, job_id)
-    second = await claim(database, job_id, worker="worker-2")
-    assert second is not None
-    assert second.claim.lost == 1
+    how = How(WORKER, LEASE)
+    async with database.write() as session:
+        assert await claims.claim_chunk(session, job_id, 0, 0, how) is not None
+    async with database.write() as session:
+        again = await claims.claim_chunk(session, job_id, 0, 0, how)
+        assert await claims.claim_chunk(session, job_id, 0, 0, How(WORKER, LEASE)) is None, "another call's lease"
+    assert again is not None
+    assert again.claim.lost == 0
 
 
 @pytest.mark.parametrize("status", [s for s in JobStatus if s is not JobStatus.PROCESSING])
@@ -79,16 +86,15 @@ async def test_a_deleted_job_is_not_claimed(database: Database) -> None:
 
 async def test_prepare_is_claimed_once_and_only_without_a_plan(database: Database) -> None:
     job_id = await new_job(database)
-    how = How(WORKER, DEADLINE)
     async with database.write() as session:
-        taken = await claims.claim_prepare(session, job_id, 0, how)
+        taken = await claims.claim_prepare(session, job_id, 0, How(WORKER, LEASE))
     assert taken is not None
     assert taken[1].started_at is not None
     async with database.write() as session:
-        assert await claims.claim_prepare(session, job_id, 0, how) is None
+        assert await claims.claim_prepare(session, job_id, 0, How(WORKER, LEASE)) is None
         assert await plans.store_plan(session, job_id, plan(1, job_id=job_id)) is not None
     async with database.write() as session:
-        assert await claims.claim_prepare(session, job_id, 0, how) is None
+        assert await claims.claim_prepare(session, job_id, 0, How(WORKER, LEASE)) is None
 
 
 async def test_two_prepares_make_one_plan(database: Database) -> None:
@@ -102,7 +108,8 @@ async def test_two_prepares_make_one_plan(database: Database) -> None:
 async def test_a_chunk_is_committed_once(database: Database) -> None:
     job_id = await planned_job(database, 2)
     first = await claim(database, job_id)
-    second = await claim(database, job_id, worker="worker-2", redelivered=True)
+    await lapse(database, job_id)
+    second = await claim(database, job_id, worker="worker-2")
     assert first is not None
     assert second is not None
     done = await commit(database, first)
@@ -165,7 +172,7 @@ async def test_no_chunks_means_finalise(database: Database) -> None:
     assert indexes(released) == [None]
     await invariants.check(database)
     async with database.write() as session:
-        how = How(WORKER, DEADLINE)
+        how = How(WORKER, LEASE)
         assert await claims.claim_finalise(session, job_id, 0, how) is not None
     assert await finalise(database, job_id)
 
@@ -194,7 +201,11 @@ async def test_400_messages_ten_duplicates_a_chunk_four_consumers(database: Data
 
     async def consumer(name: str) -> None:
         while messages:
-            claimed = await claim(database, job_id, messages.pop(), worker=name, redelivered=True)
+            index = messages.pop()
+            claimed = await claim(database, job_id, index, worker=name)
+            if claimed is None and random.random() < 0.3:
+                await lapse(database, job_id)
+                claimed = await claim(database, job_id, index, worker=name)
             if claimed is not None:
                 await asyncio.sleep(0)
                 done = await commit(database, claimed)
@@ -237,7 +248,8 @@ async def test_metrics_are_written_with_the_commit(database: Database) -> None:
 async def test_a_failed_attempt_needs_its_own_claim(database: Database) -> None:
     job_id = await planned_job(database, 1)
     first = await claim(database, job_id)
-    second = await claim(database, job_id, worker="worker-2", redelivered=True)
+    await lapse(database, job_id)
+    second = await claim(database, job_id, worker="worker-2")
     assert first is not None
     assert second is not None
     async with database.write() as session:
@@ -254,18 +266,25 @@ async def test_a_failed_attempt_needs_its_own_claim(database: Database) -> None:
 
 async def test_what_has_lost_several_consumers_is_only_taken_alone(database: Database) -> None:
     job_id = await planned_job(database, 1)
-    for turn in range(claims.SUSPECT + 1):
-        beside = How(f"worker-{turn}", DEADLINE, redelivered=True, alone=False)
+    for turn in range(claims.SUSPECT):
+        beside = How(f"worker-{turn}", LEASE, alone=False)
         async with database.write() as session:
             assert await claims.claim_chunk(session, job_id, 0, 0, beside) is not None
+        async with database.read() as session:
+            assert not await claims.is_suspect(session, job_id, 0)
+        await lapse(database, job_id)
     async with database.write() as session:
-        assert await claims.claim_chunk(session, job_id, 0, 0, beside) is None
+        assert await claims.claim_chunk(session, job_id, 0, 0, How("worker-9", LEASE, alone=False)) is None
     async with database.read() as session:
         assert await claims.is_suspect(session, job_id, 0)
         assert not await claims.is_suspect(session, job_id, None)
-    taken = await claim(database, job_id, redelivered=True)
+    taken = await claim(database, job_id)
     assert taken is not None
-    assert taken.claim.lost == claims.SUSPECT + 1
+    assert taken.claim.lost == claims.SUSPECT
+    async with database.read() as session:
+        assert not await claims.is_suspect(session, job_id, 0), (
+            "somebody runs it: a copy of its message waits for nobody"
+        )
     await commit(database, taken)
     async with database.read() as session:
         assert not await claims.is_suspect(session, job_id, 0)
@@ -274,7 +293,7 @@ async def test_what_has_lost_several_consumers_is_only_taken_alone(database: Dat
 async def test_a_plan_whose_audio_was_collected_is_not_stored(database: Database) -> None:
     job_id = await new_job(database)
     async with database.write() as session:
-        await claims.claim_prepare(session, job_id, 0, How(WORKER, DEADLINE))
+        await claims.claim_prepare(session, job_id, 0, How(WORKER, LEASE))
     async with database.write() as session:
         await session.execute(update(UploadIntent).values(expires_at=after(-1)))
     async with database.write() as session:

@@ -10,11 +10,23 @@ from sqlalchemy import update
 from core.database import Database, after
 from core.domain.job import JobStatus
 from core.errors import WhisperCrashError
-from repositories import failures, schedule, starvation
+from repositories import failures, schedule
 from repositories.claims import Released
-from repositories.models import Chunk, Job
+from repositories.models import Chunk
 from tests.contract import invariants
-from tests.contract.rows import chunk, claim, commit, expire, finalise, indexes, job, new_job, planned_job, run_chunk
+from tests.contract.rows import (
+    chunk,
+    claim,
+    commit,
+    expire,
+    finalise,
+    indexes,
+    job,
+    lapse,
+    new_job,
+    planned_job,
+    run_chunk,
+)
 
 
 async def fail(database: Database, job_id: str, token: str = "token") -> bool:
@@ -109,27 +121,56 @@ async def test_due_rows_go_to_one_scheduler(database: Database) -> None:
     await invariants.check(database)
 
 
-async def test_taking_a_run_out_claim_counts_it_lost(database: Database) -> None:
+async def test_a_lapsed_lease_counts_its_run_lost_and_is_due_at_once(database: Database) -> None:
     job_id = await planned_job(database, 1)
     claimed = await claim(database, job_id)
     await expire(database, job_id)
     async with database.write() as session:
+        assert await schedule.take_due_chunks(session) == [], "a held row has a lease, it is not due"
+    assert await lapse(database, job_id) == 1
+    assert await lapse(database, job_id) == 0
+    async with database.write() as session:
         assert len(await schedule.take_due_chunks(session)) == 1
     row = await chunk(database, job_id, 0)
-    assert (row.status, row.holder, row.lost, row.publishes) == (JobStatus.PENDING, None, 1, 2)
+    assert (row.status, row.holder, row.lost, row.publishes) == (JobStatus.PENDING, None, 1, 0)
     assert claimed is not None
     assert await commit(database, claimed) is not None, "the first commit wins, whoever makes it"
 
 
 async def test_a_confirmed_publish_waits_longer_each_time(database: Database) -> None:
     job_id = await planned_job(database, 1)
-    for publishes, seconds in ((1, 300), (2, 600), (5, 4800), (20, 21_600)):
+    for publishes, seconds in ((0, 300), (1, 600), (4, 4800), (20, 21_600)):
         async with database.write() as session:
             await session.execute(update(Chunk).where(Chunk.job_id == job_id).values(publishes=publishes))
             await schedule.mark_published(session, [Released(job_id, 0, 0)])
-        due = (await chunk(database, job_id, 0)).due_at
-        assert due is not None
-        assert abs((due - datetime.now(UTC)).total_seconds() - seconds) < 30
+        row = await chunk(database, job_id, 0)
+        assert row.due_at is not None
+        assert abs((row.due_at - datetime.now(UTC)).total_seconds() - seconds) < 30
+        assert row.publishes == publishes + 1
+
+
+async def test_only_confirmed_publishes_count(database: Database) -> None:
+    """After an outage of hours the first wake-up that gets through is expected to be answered within minutes."""
+    waiting = await planned_job(database, 1), await new_job(database)
+    for _ in range(20):
+        for job_id in waiting:
+            await expire(database, job_id)
+        async with database.write() as session:
+            rows = [due.released for due in await schedule.take_due_jobs(session)]
+            rows += await schedule.take_due_chunks(session)
+            assert len(rows) == 2
+            await schedule.postpone(session, rows, 5.0)
+        assert [await waits(database, row) for row in rows] == [(0, 5), (0, 5)]
+    async with database.write() as session:
+        await schedule.mark_published(session, rows)
+    assert [await waits(database, row) for row in rows] == [(1, 300), (1, 300)]
+
+
+async def waits(database: Database, row: Released) -> tuple[int, int]:
+    """Confirmed publishes of the row, and seconds until it is due, in steps of five."""
+    found = await (job(database, row.job_id) if row.chunk_index is None else chunk(database, row.job_id, 0))
+    assert found.due_at is not None
+    return found.publishes, round((found.due_at - datetime.now(UTC)).total_seconds() / 5 + 0.4) * 5
 
 
 async def test_a_confirmed_publish_leaves_a_claimed_row_alone(database: Database) -> None:
@@ -171,25 +212,3 @@ async def test_an_embedded_start_releases_everything(database: Database) -> None
     async with database.write() as session:
         assert sorted(indexes(await schedule.take_due_chunks(session)), key=str) == [0, 1]
     await invariants.check(database)
-
-
-async def test_a_starving_job_is_boosted_once_per_interval(database: Database) -> None:
-    job_id = await planned_job(database, 2)
-    async with database.write() as session:
-        assert await starvation.take_starving(session, 300) == []
-        await session.execute(update(Job).values(progressed_at=after(-400)))
-    async with database.write() as session:
-        assert await starvation.take_starving(session, 300) == [Released(job_id, 0, 0)]
-    async with database.write() as session:
-        assert await starvation.take_starving(session, 300) == []
-
-
-async def test_a_job_is_stuck_only_while_something_runs(database: Database) -> None:
-    job_id = await planned_job(database, 1)
-    async with database.write() as session:
-        await session.execute(update(Job).values(progressed_at=after(-4000)))
-    async with database.read() as session:
-        assert await starvation.stuck(session, 3600) == []
-    await claim(database, job_id)
-    async with database.read() as session:
-        assert await starvation.stuck(session, 3600) == [job_id]

@@ -18,7 +18,7 @@ import httpx
 import psutil
 
 from tests.servers import postgres, rabbitmq
-from tests.servers.base import free_port, launch, wait_until
+from tests.servers.base import free_port, launch, pauses, wait_until
 from tests.servers.minio import Minio
 from tests.servers.postgres import Postgres
 from tests.servers.rabbitmq import RabbitMQ
@@ -97,12 +97,14 @@ class Service:
     def wait(self, job_id: str, seconds: float = DONE_SECONDS) -> dict[str, Any]:
         """Poll until the job has ended."""
         end = time.monotonic() + seconds
-        while time.monotonic() < end:
+        for pause in pauses():
             state = self.status(job_id)
             assert state["progress"] is not None
             if state["status"] in ("COMPLETED", "FAILED", "CANCELLED"):
                 return state
-            time.sleep(0.05)
+            if time.monotonic() >= end:
+                break
+            time.sleep(pause)
         raise AssertionError(f"{self.status(job_id)}\n{self.logs()}")
 
     def transcribe(self, path: Path, **fields: str) -> dict[str, Any]:

@@ -23,6 +23,7 @@ SETTINGS = {
     "RETRY_DELAY": "0.2",
     "RETRY_BACKOFF_MULTIPLIER": "1.5",
     "RETRY_JITTER": "false",
+    "LEASE_SECONDS": "3",
     "PYTHONPATH": str(ROOT),
 }
 

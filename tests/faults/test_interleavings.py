@@ -35,12 +35,13 @@ from internal.consumer.runtime import Consumer
 from internal.scheduler.rounds import Rounds
 from internal.services import lifecycle, publishing
 from migrations.run import upgrade
-from repositories import claims, jobs, schedule
+from repositories import claims, jobs, leases, schedule
 from repositories.models import Chunk, Job, Metric, UploadIntent
 from tests.contract import invariants, rows
 from tests.integration.test_consumer import configured
 
 T = TypeVar("T")
+LEASE = 60.0
 LOSERS = {JobStatus.FAILED, JobStatus.CANCELLED}
 
 
@@ -123,11 +124,14 @@ PICK, TIMES = st.integers(0, 11), st.sampled_from(("due_at", "due_at", "expires_
 ALLOWED: dict[Any, Any] = {lifecycle.cancel: set(OPEN), lifecycle.retry: LOSERS, lifecycle.delete: set(JobStatus)}
 STEPS: dict[str, tuple[str, int, dict[str, st.SearchStrategy[Any]]]] = {
     "submit": ("to_come", 1, {"language": st.sampled_from(("en", "auto"))}),
-    "deliver": ("inbox", 6, {"redelivered": SELDOM, "again": SELDOM}),
+    "deliver": ("inbox", 6, {"again": SELDOM}),
     "go_on": ("runs", 8, {"ends": ENDS, "chunks": st.sampled_from((0, 1, 2, 3, 3)), "told": COIN, "again": SELDOM}),
     "work": ("inbox", 1, {}),
     "repeat": ("published", 1, {"failures": st.integers(0, 2)}),
     "restart": ("inbox runs", 1, {}),
+    "renew": ("runs", 3, {"all_of_them": COIN}),
+    "lapse": ("runs", 2, {}),
+    "outage": ("job_ids", 1, {}),
     "let_time_pass": ("job_ids", 3, {"time": TIMES, "noticed": COIN}),
     "ask": ("job_ids", 2, {"what": st.sampled_from((*ALLOWED, *[lifecycle.retry] * 2))}),
     "replay": ("letters", 2, {"times": st.integers(1, 2)}),
@@ -196,10 +200,53 @@ class Interleavings(RuleBasedStateMachine):
         job = self.run(rows.job(self.parts.database, self.job_ids[-1]))
         self.run(self.parts.publisher.publish([publishing.prepare(job, claims.Released(job.job_id, None, 0))]))
 
-    def deliver(self, pick: int, redelivered: bool, again: bool) -> None:
-        """`redelivered`, though its holder may be alive; `again`: the broker will deliver it once more."""
+    def deliver(self, pick: int, again: bool) -> None:
+        """`again`: the broker will deliver it once more, though its holder may be alive."""
         message = picked(self.inbox, pick, again)
-        self.runs += self.run(self.taken(self.consumers[pick % 2], message, redelivered))
+        self.runs += self.run(self.taken(self.consumers[pick % 2], message))
+
+    def renew(self, pick: int, all_of_them: bool) -> None:
+        """Holders renew their leases, also those that were taken from them, or whose job has ended."""
+        held = self.runs if all_of_them else [picked(self.runs, pick)]
+        ended = self.run(self.in_transaction(lambda session, _: leases.renew(session, [r.claim for r in held], LEASE)))
+        over = {job_id for job_id, job in self.watch.jobs.items() if job.deleted_at or job.status in LOSERS}
+        assert {claim.job_id for claim in ended} <= over | ({r.job.job_id for r in held} - self.watch.jobs.keys())
+
+    def lapse(self, pick: int) -> None:
+        """A holder is silent for longer than its lease, and the scheduler notices."""
+        job_id = picked(self.runs, pick).job.job_id
+        self.run(self.pass_time(job_id, "due_at"))
+        self.run(self.release())
+
+    def outage(self, pick: int) -> None:
+        """The database is away for a while: all leases run out, holders that live renew before anybody is lost."""
+
+        async def losses() -> list[Any]:
+            async with self.parts.database.read() as session:
+                return [(await session.execute(select(row.lost))).scalars().all() for row in (Job, Chunk)]
+
+        for job_id in self.job_ids:
+            self.run(self.pass_time(job_id, "due_at", leased=True))
+        self.run(self.in_transaction(lambda session, _: leases.renew(session, [r.claim for r in self.runs], LEASE)))
+        before = self.run(losses())
+        living = {run.claim.holder for run in self.runs}
+        self.run(self.release(only=living))
+        assert self.run(losses()) == before
+
+    async def release(self, only: set[str] | None = None) -> None:
+        """`only`: claims of nobody else are there to lapse."""
+
+        async def work(session: Any, _: int) -> None:
+            if only is not None:
+                for row in (Job, Chunk):
+                    others = (row.holder.is_not(None), row.holder.not_in(only))
+                    await session.execute(update(row).where(*others).values(due_at=after(LEASE)))
+            await leases.release_lapsed(session, await leases.now(session))
+
+        await self.in_transaction(work)
+
+    def in_transaction(self, work: Any) -> Coroutine[Any, Any, Any]:
+        return self.consumers[0].context.transaction(work)
 
     def go_on(self, pick: int, ends: Any, chunks: int, told: bool, again: bool) -> None:
         """A run makes its next step, or ends badly; `again`: the answer is lost, so it does the same now and later."""
@@ -211,7 +258,7 @@ class Interleavings(RuleBasedStateMachine):
                 self.run(self.settle(run, ends))
             self.everything_holds()
 
-    async def taken(self, who: Consumer, message: Message, redelivered: bool = False) -> list[Run]:
+    async def taken(self, who: Consumer, message: Message) -> list[Run]:
         """Claim as a consumer does; empty: there was nothing to take."""
         found: list[Run] = []
 
@@ -228,7 +275,7 @@ class Interleavings(RuleBasedStateMachine):
             found.append(Run(who, message, one, job, chunk))
             return Ack()
 
-        await who.context.take(Delivery(message, redelivered), rows.DEADLINE, claim, keep)
+        await who.context.take(Delivery(message), 60.0, claim, keep)
         if found and found[0].claim.lost > claims.MAX_LOST:
             await self.settle(found.pop(), errors.InternalError)  # it says itself: one lost too often never begins
         return found
@@ -263,7 +310,10 @@ class Interleavings(RuleBasedStateMachine):
             await handler._commit(run.chunk, claims.ChunkOutcome([segment], 0.5, "en", metrics))
         elif run.message.type is MessageType.PREPARE:
             plan = rows.plan(chunks, number, first_release=1 if run.job.language == "auto" else 2)
-            await handler._store(run.job, replace(plan, key=keys.working_key(job_id, number)))
+            key = keys.working_key(job_id, number)
+            await handler._store(run.job, replace(plan, key=key))
+            # a run whose plan was refused has deleted its audio: repeated, it writes it again before it commits
+            run.written = await run.who.context.parts.storage.stat(key) is not None
         else:
             done = claims.Finished(keys.result_key(job_id), "", 0.9, 1.0, 3600, {"total_seconds": 1.0})
             await run.who.context.transaction(lambda session, _: claims.complete_job(session, job_id, done))
@@ -292,14 +342,22 @@ class Interleavings(RuleBasedStateMachine):
 
     def let_time_pass(self, pick: int, time: str, noticed: bool) -> None:
         """These times of the job and of what belongs to it are long ago, where set; `noticed` by the scheduler."""
-        for table in (one for one in (Job, Chunk, UploadIntent) if hasattr(one, time)):
-            mine = (table.job_id == picked(self.job_ids, pick), getattr(table, time).is_not(None))
-            statement = update(table).where(*mine).values({time: after(-100_000)})
-            do = cast(Any, lambda session, _, statement=statement: session.execute(statement))
-            self.run(self.consumers[0].context.transaction(do))
+        self.run(self.pass_time(picked(self.job_ids, pick), time))
         if noticed:
+            self.run(self.release())
             self.run(Rounds(self.parts).publish_due())
             self.run(Rounds(self.parts).housekeep())
+
+    async def pass_time(self, job_id: str, time: str, leased: bool = False) -> None:
+        """`leased`: for rows that somebody holds."""
+        for table in (one for one in (Job, Chunk, UploadIntent) if hasattr(one, time)):
+            mine = [table.job_id == job_id, getattr(table, time).is_not(None)]
+            if leased:
+                if table is UploadIntent:
+                    continue
+                mine.append(cast(Any, table).holder.is_not(None))
+            statement = update(table).where(*mine).values({time: after(-100_000)})
+            await self.in_transaction(lambda session, _, statement=statement: session.execute(statement))
 
     def ask(self, pick: int, what: Any) -> None:
         """Granted where the job's state allows it, else refused."""

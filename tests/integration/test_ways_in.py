@@ -91,7 +91,7 @@ async def test_what_is_too_large_is_refused_on_its_way(tmp_path: Path) -> None:
 async def test_what_came_into_storage_too_large_is_refused_at_the_start(tmp_path: Path) -> None:
     async with serving(tmp_path, max_upload_size_mb=1) as (client, parts):
         link = await promised(client)
-        await parts.storage.put_bytes(f"uploads/{link['job_id']}/a.wav", bytes(2_000_000))
+        await parts.storage.put_bytes(f"incoming/{link['job_id']}/a.wav", bytes(2_000_000))
         answer = await client.post(f"/api/v1/jobs/{link['job_id']}/start")
         assert (answer.status_code, answer.json()["code"]) == (413, "FILE_TOO_LARGE")
         assert not objects(parts)

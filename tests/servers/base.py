@@ -12,7 +12,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Protocol
@@ -20,6 +20,7 @@ from typing import Any, Protocol
 import psutil
 
 START_SECONDS = 60.0
+FIRST_PAUSE, LAST_PAUSE = 0.03, 0.25
 PORTS = Path(tempfile.gettempdir()) / f"async-stt-ports-{os.getuid()}"
 _reserved: list[int] = []
 """Descriptors of the locked files of the ports that this process was given."""
@@ -64,17 +65,27 @@ def launch(command: Sequence[str], **more: Any) -> subprocess.Popen[bytes]:
     return _LAUNCHER.submit(start).result()
 
 
+def pauses() -> Iterator[float]:
+    """Seconds between two looks at something: short at first, then long enough to leave the processor to the others."""
+    pause = FIRST_PAUSE
+    while True:
+        yield pause
+        pause = min(pause * 1.25, LAST_PAUSE)
+
+
 def wait_until(ready: Callable[[], bool], what: str, seconds: float = START_SECONDS) -> None:
-    """Poll `ready` every 50 ms; exceptions count as not ready."""
+    """Poll `ready`; exceptions count as not ready."""
     end = time.monotonic() + seconds
     last: Exception | None = None
-    while time.monotonic() < end:
+    for pause in pauses():
         try:
             if ready():
                 return
         except Exception as error:  # noqa: BLE001 - whatever it is, it is not ready
             last = error
-        time.sleep(0.05)
+        if time.monotonic() >= end:
+            break
+        time.sleep(pause)
     raise TimeoutError(f"{what} within {seconds} s ({last!r})")
 
 

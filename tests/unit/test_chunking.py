@@ -200,6 +200,15 @@ def test_times_are_mapped_back_through_the_spans(sound: Sound, data: st.DataObje
     assert recording[0] / SECOND <= mapped <= chunk.end_time
 
 
+def test_a_long_stretch_is_cut_in_the_last_third_of_a_chunk_though_an_earlier_dip_is_deeper() -> None:
+    energies = np.full(4000, 8000**2 * BLOCK, dtype=np.int64)
+    energies[1600:1620] = 0
+    energies[2500:2520] = 80**2 * BLOCK
+    [first, second] = plan_chunks("silence_based", Sound(40 * SECOND, (), energies), LIMITS)
+    assert first.spans == (Span(0, 2510 * BLOCK),)
+    assert (second.spans, second.overlap) == ((Span(2510 * BLOCK, 40 * SECOND),), 0)
+
+
 def test_a_time_past_the_end_is_the_end() -> None:
     spans = (Span(0, SECOND), Span(5 * SECOND, 6 * SECOND), Span(8 * SECOND, 9 * SECOND))
     assert to_recording_time(spans, 0.5) == 0.5

@@ -7,6 +7,7 @@ import shutil
 import socket
 import ssl
 import subprocess
+import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
@@ -53,6 +54,10 @@ HOSTILE = (
     *("http://127。0。0。1/", "http://①②⑦.0.0.1/", "http://%31%32%37.0.0.1/", "http://a.example%2f@127.0.0.1/"),
     *("http://[127.0.0.1]/", "http://[v1.x]/", f"http://{'a' * 64}.example/", f"http://{'a.' * 127}example/"),
 )
+
+
+SOON = 20.0
+"""Seconds: far above the limits of these tests, on a busy machine too, and far below what they would wait otherwise."""
 
 
 @asynccontextmanager
@@ -294,15 +299,20 @@ async def test_names_that_are_not_known_are_unreachable(wire: Wire) -> None:
 
 
 async def test_a_slow_lookup_ends_at_the_connect_limit() -> None:
+    answered = threading.Event()
+
     def slow(host: str, port: int) -> list[str]:
-        time.sleep(1.0)
+        answered.wait(60)
         return [PUBLIC]
 
     async with outbound(resolve=slow) as made:
         started = time.monotonic()
-        with pytest.raises(Unreachable):
-            await fetched(made, "http://a.example/", Limits(total=5.0, connect=0.2))
-        assert time.monotonic() - started < 0.8
+        try:
+            with pytest.raises(Unreachable):
+                await fetched(made, "http://a.example/", Limits(total=60.0, connect=0.2))
+            assert time.monotonic() - started < SOON
+        finally:
+            answered.set()
 
 
 async def test_the_name_stays_in_tls_and_the_host_header(wire: Wire) -> None:
@@ -494,7 +504,7 @@ async def test_nothing_outlasts_the_total(what: str) -> None:
         started = time.monotonic()
         with pytest.raises(Unreachable):
             await fetched(made, f"http://{server}/", Limits(total=0.6))
-        assert 0.5 < time.monotonic() - started < 2.0
+        assert 0.5 < time.monotonic() - started < SOON
 
 
 async def test_redirects_share_one_total() -> None:
@@ -511,8 +521,8 @@ async def test_silence_ends_at_the_read_limit() -> None:
     async with serving(BY_THE_DROP["silence"]) as server, outbound(server) as made:
         started = time.monotonic()
         with pytest.raises(Unreachable):
-            await fetched(made, f"http://{server}/", Limits(total=20.0, read=0.3))
-        assert time.monotonic() - started < 2.0
+            await fetched(made, f"http://{server}/", Limits(total=60.0, read=0.3))
+        assert time.monotonic() - started < SOON
 
 
 async def test_an_endless_body_ends_at_its_limit() -> None:
@@ -594,12 +604,12 @@ async def test_a_webhook_is_sent_once_and_its_status_told(status: int) -> None:
     assert head.count(b"user-agent: hook\r\n") == head.count(b"user-agent:") == 1
 
 
-@pytest.mark.parametrize(("what", "total"), [("body", 0.6), ("flood", 20.0)])
+@pytest.mark.parametrize(("what", "total"), [("body", 0.6), ("flood", 60.0)])
 async def test_a_webhooks_status_counts_whatever_comes_after_it(what: str, total: float) -> None:
     async with serving(BY_THE_DROP[what]) as server, outbound(server) as made:
         started = time.monotonic()
         assert await made.post(f"http://{server}/", b"{}", {}, Limits(total=total)) == 200
-        assert time.monotonic() - started < 2.0
+        assert time.monotonic() - started < SOON
 
 
 async def test_a_webhook_cannot_name_another_host() -> None:

@@ -18,7 +18,7 @@ def speech(sound: Sound, max_pause: int) -> Iterator[Span]:
         kept = min(max_pause, silence.samples) // 2
         if silence.first > 0:
             yield Span(start, silence.first + kept)
-        start = max(silence.last - kept, 0)
+        start = silence.last - kept
     if not sound.silences or sound.silences[-1].last < sound.samples:
         yield Span(start, sound.samples)
 

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Response
 from fastapi.responses import StreamingResponse
 
 from core.domain.job import JobStatus
-from internal.api.dependencies import EstimatorOf, Language, Owner, PartsOf, WatcherOf
+from internal.api.dependencies import EstimatorOf, Language, Owner, PartsOf, StreamsOf, WatcherOf
 from internal.api.routes.jobs import progress, segment_body
 from internal.api.routes.responses import Responses, refusals
+from internal.api.routes.streaming import JobStream
 from internal.services import results
 from internal.services.estimates import Estimator
 from internal.services.events import Event, follow
@@ -36,6 +38,7 @@ async def events(
     parts: PartsOf,
     owner: Owner,
     watcher: WatcherOf,
+    streams: StreamsOf,
     estimator: EstimatorOf,
     language: Language,
     last_event_id: Annotated[str, Header()] = "",
@@ -46,13 +49,15 @@ async def events(
     if JobStatus(job.status).terminal and job.event_seq <= last:
         # a browser's EventSource asks again after every end; this is how it is told to stop
         return Response(status_code=204)
+    slot = streams.take(owner)
     lines = _lines(follow(parts, watcher, job.job_id, last), estimator, language)
-    return StreamingResponse(lines, media_type=MEDIA, headers={"X-Accel-Buffering": "no"})
+    return JobStream(lines, slot, headers={"X-Accel-Buffering": "no"})
 
 
-async def _lines(happening: AsyncIterator[Event], estimator: Estimator, language: str) -> AsyncIterator[str]:
-    async for event in happening:
-        yield await _line(event, estimator, language)
+async def _lines(happening: AsyncGenerator[Event], estimator: Estimator, language: str) -> AsyncIterator[str]:
+    async with aclosing(happening):
+        async for event in happening:
+            yield await _line(event, estimator, language)
 
 
 async def _line(event: Event, estimator: Estimator, language: str) -> str:

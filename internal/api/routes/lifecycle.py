@@ -100,7 +100,7 @@ async def cancel(job_id: str, parts: PartsOf, owner: Owner, estimator: Estimator
 
 @router.post("/api/v1/jobs/{job_id}/retry", status_code=202, responses=PROBLEMS)
 async def retry(job_id: str, parts: PartsOf, owner: Owner, estimator: EstimatorOf, language: Language) -> Status:
-    """Runs again what is missing of a FAILED or CANCELLED job."""
+    """Runs again what is missing of a FAILED or CANCELLED job; counts toward the quotas like a new one."""
     return await status_of(await lifecycle.retry(parts, job_id, owner), estimator, language)
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request, Response
 from starlette.requests import ClientDisconnect
 
-from core.errors import MalformedUploadError
+from core.errors import ConflictError, MalformedUploadError
 from internal.api.dependencies import EstimatorOf, Language, Owner, PartsOf
 from internal.api.multipart import patiently
 from internal.api.routes.jobs import status_of
@@ -71,6 +71,8 @@ async def _receive(request: Request, parts: Parts, intent: UploadIntent) -> None
                 raise submit.too_large(parts)
             await upload.write(data)
         await upload.commit()
+        if not await by_link.is_open(parts, intent.job_id):
+            raise ConflictError("The job was started meanwhile; these bytes are not part of it.")
     except ClientDisconnect:
         await asyncio.shield(upload.abort())
         raise MalformedUploadError("The upload was not finished. Send it again.") from None

@@ -5,26 +5,34 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from typing import Any
 
+import structlog
 from fastapi import APIRouter, Request, Response
-from fastapi.responses import JSONResponse, StreamingResponse
+from fastapi.responses import JSONResponse
+from starlette.requests import ClientDisconnect
 
 from core.domain.job import AUTO
 from core.errors import InvalidFieldError, SttError
-from internal.api.dependencies import Language, Owner, PartsOf, WatcherOf
+from internal.api.dependencies import Language, Owner, PartsOf, StreamsOf, WatcherOf
 from internal.api.multipart import read_form
 from internal.api.routes.body import Body, refuse_stated
 from internal.api.routes.responses import TEXT, Responses, form
+from internal.api.routes.streaming import JobStream, while_connected
 from internal.api.schemas import openai as shapes
 from internal.bootstrap import Parts
 from internal.services import openai, results, submit
 from internal.services.events import follow
+from internal.services.streams import Slot
 from internal.services.watching import Watcher
 from internal.services.wishes import Wishes, check
 from repositories import workers
 from repositories.models import Job
 
+log = structlog.get_logger(__name__)
+CLIENT_CLOSED_REQUEST = 499
+"""Nobody reads this answer; the log line of the request shows it, as nginx has it."""
 router = APIRouter(tags=["openai"])
 FORMATS = ("json", "text", "srt", "verbose_json", "vtt")
 GRANULARITIES = "timestamp_granularities[]"
@@ -69,9 +77,23 @@ FORM = form(
 
 @router.post("/v1/audio/transcriptions", openapi_extra=FORM, responses=ANSWERS, response_class=Response)
 async def transcribe(
-    request: Request, parts: PartsOf, owner: Owner, watcher: WatcherOf, language: Language
+    request: Request, parts: PartsOf, owner: Owner, watcher: WatcherOf, streams: StreamsOf, language: Language
 ) -> Response:
     """Waits on the queue. A client that hangs up loses nothing: the same body again finds its job."""
+    slot = streams.take(owner)
+    try:
+        answer = await _transcribed(request, parts, owner, watcher, language, slot)
+    except BaseException:
+        slot.leave()
+        raise
+    if not isinstance(answer, JobStream):
+        slot.leave()
+    return answer
+
+
+async def _transcribed(
+    request: Request, parts: Parts, owner: str, watcher: Watcher, language: str, slot: Slot
+) -> Response:
     await refuse_stated(request, parts)
     body = Body(request)
     intake = submit.Intake(parts, fingerprint=True)
@@ -80,8 +102,13 @@ async def transcribe(
         wishes, kind = await _wishes(parts, fields)
         job = await openai.accept(parts, intake, owner, wishes, fields)
     if fields.get("stream", "").lower() in ("true", "1"):
-        return StreamingResponse(_deltas(parts, watcher, job, language), media_type="text/event-stream")
-    return await _answer(parts, await openai.finished(parts, watcher, job), kind, fields)
+        return JobStream(_deltas(parts, watcher, job, language), slot)
+    try:
+        done = await while_connected(request, openai.finished(parts, watcher, job))
+    except ClientDisconnect:
+        log.info("client hung up, the job goes on", action="client_gone", job_id=job.job_id)
+        return Response(status_code=CLIENT_CLOSED_REQUEST)
+    return await _answer(parts, done, kind, fields)
 
 
 async def _wishes(parts: Parts, fields: dict[str, str]) -> tuple[Wishes, str]:
@@ -127,12 +154,13 @@ async def _deltas(parts: Parts, watcher: Watcher, job: Job, language: str) -> As
     """Each segment as it is finished, then the whole text."""
     try:
         first = True
-        async for event in follow(parts, watcher, job.job_id, 0):
-            if event.segment is not None:
-                yield _data({"type": "transcript.text.delta", "delta": ("" if first else " ") + event.segment.text})
-                first = False
-            elif event.kind == "quiet":
-                yield ": still here\n\n"
+        async with aclosing(follow(parts, watcher, job.job_id, 0)) as events:
+            async for event in events:
+                if event.segment is not None:
+                    yield _data({"type": "transcript.text.delta", "delta": ("" if first else " ") + event.segment.text})
+                    first = False
+                elif event.kind == "quiet":
+                    yield ": still here\n\n"
         done = await results.stored(parts, await openai.finished(parts, watcher, job))
         yield _data({"type": "transcript.text.done", "text": done.text})
     except asyncio.CancelledError:

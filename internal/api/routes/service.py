@@ -45,8 +45,9 @@ async def figures(parts: PartsOf, _: Owner) -> StatsBody:
 
 
 @router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
-async def metrics() -> Response:
-    """Prometheus: this process's own figures."""
+async def metrics(parts: PartsOf) -> Response:
+    """Prometheus: this process's own figures, and how many items of housekeeping are parked."""
+    await stats.count_parked(parts)
     return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
 
 

@@ -28,6 +28,8 @@ from worker.transcriber import Heard, Options
 log = structlog.get_logger(__name__)
 FEWER_SLOTS = 600.0
 """Seconds the pool works with one slot fewer after it ran out of memory."""
+STEP_MARGIN = 60.0
+"""Seconds of a chunk's step beside the engine, whose own deadline is for each half where it works in halves."""
 
 
 @dataclass(slots=True)
@@ -60,7 +62,7 @@ class TranscribeHandler:
 
             return await self.context.take(
                 delivery,
-                self._deadline(message.failures),
+                2 * self._deadline(message.failures) + STEP_MARGIN,
                 lambda session, how: claims.claim_chunk(
                     session, message.job_id, message.chunk_index or 0, message.failures, how
                 ),

@@ -1,6 +1,6 @@
 """Time at which a job was put off because its owner has enough in work.
 
-Revision: 0007
+Revision: 0008
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from alembic import op
 
 from core.database import UtcDateTime
 
-revision = "0007"
-down_revision = "0006"
+revision = "0008"
+down_revision = "0007"
 branch_labels = None
 depends_on = None
 

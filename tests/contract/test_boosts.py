@@ -1,0 +1,78 @@
+"""Boosting within a budget, oldest first; on both databases."""
+
+from __future__ import annotations
+
+from sqlalchemy import update
+
+from core.database import Database, after
+from repositories import claims, schedule, starvation
+from repositories.claims import How, Released
+from repositories.models import Chunk, Job
+from tests.contract.rows import LEASE, WORKER, claim, new_job, planned_job
+
+
+async def boost(database: Database, budget: int = starvation.BUDGET) -> list[Released]:
+    async with database.write() as session:
+        return await starvation.take_starving(session, 300, budget)
+
+
+async def quiet(database: Database, seconds: float, job_id: str | None = None) -> None:
+    """No progress, and the last boost, so long ago."""
+    which = Job.job_id == job_id if job_id else Job.job_id.is_not(None)
+    long_ago = {"progressed_at": after(-seconds)}
+    async with database.write() as session:
+        await session.execute(update(Job).where(which).values(**long_ago))
+
+
+async def boosted_before(database: Database, seconds: float) -> None:
+    async with database.write() as session:
+        await session.execute(update(Job).where(Job.boosted_at.is_not(None)).values(boosted_at=after(-seconds)))
+
+
+async def test_a_starving_job_has_one_boost_outstanding(database: Database) -> None:
+    job_id = await planned_job(database, 3)
+    assert await boost(database) == []
+    await quiet(database, 400)
+    assert await boost(database) == [Released(job_id, 0, 0)]
+    await boosted_before(database, 400)
+    assert await boost(database) == [], "the first still waits"
+    await claim(database, job_id, 0)
+    assert await boost(database) == [], "it runs"
+    async with database.write() as session:
+        await session.execute(update(Job).values(progressed_at=after(-4000)))
+        await session.execute(update(Chunk).values(claimed_at=after(-350)))
+    assert await boost(database) == [Released(job_id, 1, 0)], "nothing of it moved for an interval"
+
+
+async def test_boosts_are_a_budget_oldest_first_and_refilled_as_they_are_taken(database: Database) -> None:
+    job_ids = [await new_job(database) for _ in range(12)]
+    for age, job_id in enumerate(job_ids):
+        await quiet(database, 10_000 - age, job_id)
+    assert [row.job_id for row in await boost(database, 4)] == job_ids[:4]
+    for _ in range(5):
+        assert await boost(database, 4) == []
+        await boosted_before(database, 400)
+    async with database.write() as session:
+        assert await claims.claim_prepare(session, job_ids[2], 0, How(WORKER, LEASE)) is not None
+    assert [row.job_id for row in await boost(database, 4)] == [job_ids[4]]
+
+
+async def test_each_queue_has_its_own_budget(database: Database) -> None:
+    unplanned = [await new_job(database) for _ in range(3)]
+    planned = [await planned_job(database, 2) for _ in range(3)]
+    await quiet(database, 400)
+    rows = await boost(database, 2)
+    assert sum(row.job_id in unplanned for row in rows) == 2
+    assert sum(row.job_id in planned for row in rows) == 2
+
+
+async def test_boosts_lost_with_a_purged_queue_do_not_use_the_budget_up(database: Database) -> None:
+    job_ids = [await new_job(database) for _ in range(4)]
+    await quiet(database, 400)
+    first = await boost(database, 2)
+    assert await boost(database, 2) == []
+    await boosted_before(database, 40)
+    async with database.write() as session:
+        await schedule.republish_unclaimed(session, chunks=False)
+    assert {row.job_id for row in await boost(database, 2)} <= set(job_ids)
+    assert len(first) == 2

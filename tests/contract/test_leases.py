@@ -1,0 +1,220 @@
+"""Leases: living holders keep theirs, dead ones lose them, and only the dead are counted; on both databases."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from sqlalchemy import update
+
+from core.database import Database, after
+from core.domain.job import JobStatus
+from core.errors import ChunkTimeoutError, CorruptedFileError
+from repositories import claims, deletion, failures, leases, plans, schedule
+from repositories.claims import Claim, How
+from repositories.models import Chunk, Job
+from tests.contract import invariants
+from tests.contract.rows import (
+    LEASE,
+    WORKER,
+    chunk,
+    claim,
+    commit,
+    expire,
+    finalise,
+    job,
+    lapse,
+    new_job,
+    plan,
+    planned_job,
+    run_chunk,
+)
+
+
+async def renew(database: Database, *held: Claim) -> list[Claim]:
+    async with database.write() as session:
+        return await leases.renew(session, held, LEASE)
+
+
+async def taken(database: Database, job_id: str) -> Claim:
+    async with database.write() as session:
+        found = await claims.claim_prepare(session, job_id, 0, How(WORKER, LEASE))
+    assert found is not None
+    return found[0]
+
+
+async def test_a_renewed_lease_does_not_lapse(database: Database) -> None:
+    unplanned, planned = await new_job(database), await planned_job(database, 2)
+    first, second = await claim(database, planned, 0), await claim(database, planned, 1)
+    assert first is not None
+    assert second is not None
+    held = (await taken(database, unplanned), first.claim, second.claim)
+    for job_id in (unplanned, planned):
+        await expire(database, job_id)
+    assert await renew(database, *held) == []
+    async with database.write() as session:
+        assert await leases.release_lapsed(session, await leases.now(session)) == 0
+    rows = (await job(database, unplanned), await chunk(database, planned, 0), await chunk(database, planned, 1))
+    assert [(row.holder, row.lost) for row in rows] == [(one.holder, 0) for one in held]
+    await invariants.check(database)
+
+
+async def test_who_was_taken_for_dead_and_lives_gets_its_row_back_uncounted(database: Database) -> None:
+    """Cut off from the database alone, or stopped for a while: nobody has claimed the row since."""
+    unplanned, planned = await new_job(database), await planned_job(database, 1)
+    one = await claim(database, planned)
+    assert one is not None
+    held = (await taken(database, unplanned), one.claim)
+    for job_id in (unplanned, planned):
+        assert await lapse(database, job_id) == 1
+    assert await renew(database, *held) == []
+    rows = (await job(database, unplanned), await chunk(database, planned, 0))
+    assert [(row.holder, row.lost) for row in rows] == [(one.holder, 0) for one in held]
+    assert (await chunk(database, planned, 0)).status == JobStatus.PROCESSING
+    assert await claim(database, planned, worker="worker-2") is None
+    await invariants.check(database)
+
+
+async def test_a_row_claimed_by_another_since_is_left_to_it(database: Database) -> None:
+    job_id = await planned_job(database, 1)
+    first = await claim(database, job_id)
+    await lapse(database, job_id)
+    second = await claim(database, job_id, worker="worker-2")
+    assert first is not None
+    assert second is not None
+    assert await renew(database, first.claim) == []
+    row = await chunk(database, job_id, 0)
+    assert (row.holder, row.lost) == (second.claim.holder, 1)
+    await lapse(database, job_id)
+    assert await renew(database, first.claim) == []
+    assert (await chunk(database, job_id, 0)).holder is None, "two claims ago"
+
+
+@pytest.mark.parametrize("how", ["hand back", "retry", "commit", "fail", "cancel", "delete"])
+async def test_a_renewal_that_comes_late_takes_nothing_back(database: Database, how: str) -> None:
+    """In flight while its own consumer gives the row back, or somebody ends the job."""
+    job_id = await planned_job(database, 2)
+    one = await claim(database, job_id)
+    assert one is not None
+    ends: dict[str, Any] = {
+        "hand back": lambda session: failures.hand_back(session, one.claim),
+        "retry": lambda session: failures.retry_later(session, one.claim, ChunkTimeoutError(), 2.0),
+        "commit": lambda session: claims.commit_chunk(
+            session, one, claims.ChunkOutcome([], 1.0, "en", {}), pin_language=False
+        ),
+        "fail": lambda session: failures.fail_job(session, job_id, CorruptedFileError(), "t", claim=one.claim),
+        "cancel": lambda session: failures.cancel_job(session, job_id, "local"),
+        "delete": lambda session: deletion.mark_deleted(session, job_id, "local"),
+    }
+    async with database.write() as session:
+        await ends[how](session)
+    ended = how in ("fail", "cancel", "delete")
+    assert await renew(database, one.claim) == [one.claim] * ended
+    assert (await chunk(database, job_id, 0)).holder is None
+    await invariants.check(database)
+
+
+async def test_a_stored_plan_ends_the_lease_of_its_prepare(database: Database) -> None:
+    job_id = await new_job(database)
+    held = await taken(database, job_id)
+    async with database.write() as session:
+        assert await plans.store_plan(session, job_id, plan(0, held.number, job_id=job_id)) is not None
+    assert await renew(database, held) == []
+    assert (await job(database, job_id)).holder is None, "Finalise would wait for a lease that nobody needs"
+
+
+async def test_a_reopened_jobs_rows_do_not_go_back_to_their_old_holder(database: Database) -> None:
+    job_id = await planned_job(database, 1)
+    one = await claim(database, job_id)
+    assert one is not None
+    async with database.write() as session:
+        assert await failures.cancel_job(session, job_id, "local")
+        assert await failures.retry_job(session, job_id, "local")
+    assert await renew(database, one.claim) == []
+    assert (await chunk(database, job_id, 0)).holder is None
+    await invariants.check(database)
+
+
+async def test_an_hour_of_outages_loses_nobody(database: Database) -> None:
+    """The holder waits for storage, hour after hour; it renews, and the scheduler looks on."""
+    job_id = await planned_job(database, 1)
+    one = await claim(database, job_id)
+    assert one is not None
+    for _ in range(20):
+        await expire(database, job_id)
+        await renew(database, one.claim)
+        async with database.write() as session:
+            assert await leases.release_lapsed(session, await leases.now(session)) == 0
+            assert await schedule.take_due_chunks(session) == []
+    assert await commit(database, one) is not None
+    row = await chunk(database, job_id, 0)
+    assert (row.lost, row.failures, row.attempts) == (0, 0, 1)
+
+
+async def test_lapsed_leases_go_to_one_scheduler(database: Database) -> None:
+    job_id = await planned_job(database, 10)
+    for index in range(10):
+        await claim(database, job_id, index)
+    await expire(database, job_id)
+
+    async def release() -> int:
+        async with database.write() as session:
+            return await leases.release_lapsed(session, await leases.now(session))
+
+    assert sum(await asyncio.gather(*(release() for _ in range(4)))) == 10
+    assert {(await chunk(database, job_id, index)).lost for index in range(10)} == {1}
+    await invariants.check(database)
+
+
+async def test_a_cancel_and_a_claim_at_the_same_instant_leave_nothing_due(database: Database) -> None:
+    for _ in range(20):
+        job_id = await planned_job(database, 2)
+        start = asyncio.Barrier(2)
+
+        async def cancel(job_id: str = job_id, start: asyncio.Barrier = start) -> None:
+            await start.wait()
+            async with database.write() as session:
+                await failures.cancel_job(session, job_id, "local")
+
+        async def take(job_id: str = job_id, start: asyncio.Barrier = start) -> None:
+            await start.wait()
+            await claim(database, job_id)
+
+        await asyncio.gather(cancel(), take())
+        await invariants.check(database)
+
+
+async def test_rows_that_older_versions_left_due_are_cleared(database: Database) -> None:
+    """A claim that raced a cancel left its chunk due for ever; each scan read it and passed it over."""
+    cancelled, deleted, alive = [await planned_job(database, 2) for _ in range(3)]
+    async with database.write() as session:
+        await failures.cancel_job(session, cancelled, "local")
+        await deletion.mark_deleted(session, deleted, "local")
+        for row in (Job, Chunk):
+            wanted = row.job_id.in_((cancelled, deleted))
+            await session.execute(update(row).where(wanted).values(due_at=after(-60), holder="gone/1"))
+    await expire(database, alive)
+    async with database.write() as session:
+        assert await schedule.clear_ended(session) == 6
+        assert await schedule.clear_ended(session) == 0
+    await invariants.check(database)
+    async with database.write() as session:
+        assert len(await schedule.take_due_chunks(session)) == 2
+
+
+async def test_success_clears_the_error_of_an_earlier_attempt(database: Database) -> None:
+    job_id = await new_job(database)
+    held = await taken(database, job_id)
+    async with database.write() as session:
+        assert await failures.retry_later(session, held, ChunkTimeoutError(), 1.0) == 1
+    async with database.write() as session:
+        assert await plans.store_plan(session, job_id, plan(1, job_id=job_id)) is not None
+    row = await job(database, job_id)
+    assert (row.error_code, row.error_message) == (None, None), "seen in lists while the chunks run"
+    await run_chunk(database, job_id, 0)
+    async with database.write() as session:
+        await session.execute(update(Job).values(error_code="DISK_FULL", error_message="no room"))  # of a Finalise
+    assert await finalise(database, job_id)
+    row = await job(database, job_id)
+    assert (row.status, row.error_code, row.error_message) == (JobStatus.COMPLETED, None, None)

@@ -1,0 +1,207 @@
+"""Waiting is neither running nor dying: a consumer and a scheduler in this process, on the embedded stores."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import select, update
+
+from core.database import after
+from core.domain.job import JobStatus
+from core.errors import BrokerUnavailable, StorageUnavailable
+from core.messaging.memory import MemoryBroker
+from core.messaging.port import Ack, Delivery, Message, QueueName, decode
+from core.storage.local import LocalStorage
+from internal.bootstrap import Parts
+from internal.consumer.runtime import Consumer
+from internal.scheduler.rounds import Rounds
+from internal.scheduler.runtime import Scheduler
+from internal.services import lifecycle, publishing
+from repositories import intents, parking
+from repositories.claims import Released
+from repositories.models import Chunk, Job, ParkedItem
+from tests.contract import invariants, rows
+from tests.integration.bad_engines import FINE, HANG
+from tests.integration.test_consumer import configured, consuming, ended, held, job_of, made, submitted, wish
+
+
+async def until(true: Callable[[], Awaitable[bool]]) -> None:
+    async with asyncio.timeout(60):
+        while not await true():
+            await asyncio.sleep(0.02)
+
+
+async def chunk_of(parts: Parts, job_id: str) -> Chunk:
+    async with parts.database.read() as session:
+        return (await session.execute(select(Chunk).where(Chunk.job_id == job_id))).scalar_one()
+
+
+async def test_waiting_longer_than_job_timeout_fails_nothing(tmp_path: Path) -> None:
+    """A queue of hours, or a laptop that slept: the job is claimed, and then the scheduler looks at it."""
+    async with made(configured(tmp_path)) as parts, consuming(parts):
+        job_id = await submitted(parts, wish(HANG), tmp_path)
+        await until(lambda: held(parts))
+        async with parts.database.write() as session:
+            long_ago = {"progressed_at": after(-100_000), "created_at": after(-100_000)}
+            await session.execute(update(Job).values(long_ago))
+        await Rounds(parts).housekeep()
+        assert (await job_of(parts, job_id)).status == JobStatus.PROCESSING
+
+
+async def test_working_longer_than_job_timeout_fails_the_job_without_a_retry(tmp_path: Path) -> None:
+    async with made(configured(tmp_path, job_timeout=1)) as parts, consuming(parts):
+        job = await ended(parts, await submitted(parts, wish(HANG), tmp_path))
+    assert (job.status, job.error_code, job.retry_count) == (JobStatus.FAILED, "TIMEOUT", 0)
+
+
+async def test_storage_away_beyond_lease_and_job_timeout_counts_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    down = asyncio.Event()
+    down.set()
+    get = LocalStorage.get_bytes
+
+    async def away(*arguments: Any) -> bytes:
+        if down.is_set():
+            raise StorageUnavailable
+        return await get(*arguments)
+
+    monkeypatch.setattr(LocalStorage, "get_bytes", away)
+    async with made(configured(tmp_path, lease_seconds=1, job_timeout=2)) as parts, consuming(parts):
+        scheduler = Scheduler(parts)
+        await scheduler.start()
+        job_id = await submitted(parts, wish(FINE), tmp_path)
+        await until(lambda: held(parts))
+        first = await chunk_of(parts, job_id)
+        start = time.monotonic()
+        while time.monotonic() - start < 5:
+            await invariants.check(parts.database)
+            await asyncio.sleep(0.2)
+        now = await chunk_of(parts, job_id)
+        assert (now.holder, now.claim) == (first.holder, first.claim), "nobody took it from its living holder"
+        down.clear()
+        assert (await ended(parts, job_id)).status == JobStatus.COMPLETED
+        done = await chunk_of(parts, job_id)
+        await scheduler.stop()
+    assert (done.lost, done.failures, done.attempts) == (0, 0, 1)
+
+
+async def test_a_copy_of_a_running_message_is_acknowledged_and_the_row_stays_safe(tmp_path: Path) -> None:
+    """The line to the broker was cut: the message comes again, to another consumer, while its holder lives."""
+    async with made(configured(tmp_path, lease_seconds=3)) as parts, consuming(parts) as one:
+        job_id = await submitted(parts, wish(HANG), tmp_path)
+        await until(lambda: held(parts))
+        other = Consumer(parts, "other")
+        message = publishing.transcribe(await job_of(parts, job_id), Released(job_id, 0, 0))
+        before = await chunk_of(parts, job_id)
+        await other.context.pool.start()
+        assert await other.handle(Delivery(message, redelivered=True)) == Ack()
+        await other.context.pool.stop()
+        now = await chunk_of(parts, job_id)
+        assert (now.claim, now.lost, now.holder) == (before.claim, 0, before.holder)
+        assert now.due_at is not None
+        assert now.worker_id == one.worker_id
+
+
+async def test_a_cancelled_jobs_work_is_stopped(tmp_path: Path) -> None:
+    """The slot is free within a renewal, not after the chunk's deadline."""
+    async with made(configured(tmp_path, lease_seconds=1, worker_concurrency=1)) as parts, consuming(parts):
+        hanging = await submitted(parts, wish(HANG), tmp_path)
+        await until(lambda: held(parts))
+        good = await submitted(parts, wish(FINE), tmp_path)
+        await lifecycle.cancel(parts, hanging, "local")
+        assert (await ended(parts, good)).status == JobStatus.COMPLETED
+        assert (await ended(parts, hanging)).status == JobStatus.CANCELLED
+
+
+async def test_one_bad_object_is_parked_and_the_others_are_collected(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A hundred of them, too: they do not fill every round's batch for ever."""
+    delete = LocalStorage.delete_prefix
+
+    async def one_fails(self: LocalStorage, prefix: str) -> None:
+        if "/bad-" in prefix:
+            raise StorageUnavailable  # as an error of one object was taken for an outage
+        await delete(self, prefix)
+
+    monkeypatch.setattr(LocalStorage, "delete_prefix", one_fails)
+    job_id = "00000000-0000-4000-8000-000000000001"
+    async with made(configured(tmp_path)) as parts:
+        async with parts.database.write() as session:
+            for number in range(101):
+                await intents.note(session, f"uploads/{job_id}/bad-{number}", job_id, lifetime=-100)
+            await intents.note(session, f"uploads/{job_id}/good", job_id, lifetime=-1)
+        expired = await rows.new_job(parts.database)
+        async with parts.database.write() as session:
+            gone = {"status": JobStatus.COMPLETED, "due_at": None, "expires_at": after(-1)}
+            await session.execute(update(Job).where(Job.job_id == expired).values(gone))
+        for _ in range(2):
+            await Rounds(parts).housekeep()
+        async with parts.database.read() as session:
+            left = await intents.expired(session, 200)
+            assert await parking.counts(session) == {"collect": 101}
+            deleted = (await session.execute(select(Job.deleted_at).where(Job.job_id == expired))).scalar_one()
+        assert len(left) == 101
+        assert deleted is not None, "the steps after it ran"
+        monkeypatch.setattr(LocalStorage, "delete_prefix", delete)
+        async with parts.database.write() as session:
+            await session.execute(update(ParkedItem).values(until=after(-1)))
+        for _ in range(2):
+            await Rounds(parts).housekeep()
+        async with parts.database.read() as session:
+            assert await intents.expired(session) == []
+            assert await parking.counts(session) == {}
+
+
+async def test_one_bad_row_does_not_stop_what_is_due(tmp_path: Path) -> None:
+    async with made(configured(tmp_path)) as parts:
+        assert isinstance(parts.broker, MemoryBroker)
+        bad, good = await rows.new_job(parts.database), await rows.new_job(parts.database)
+        async with parts.database.write() as session:
+            await session.execute(update(Job).where(Job.job_id == bad).values(priority="none of ours"))
+            await session.execute(update(Job).values(due_at=after(-1)))
+        await Rounds(parts).publish_due()
+        assert [decode(body).job_id for body, _ in parts.broker.waiting(QueueName.JOBS)] == [good]
+        async with parts.database.read() as session:
+            assert await parking.counts(session) == {"publish": 1}
+        row = await job_of(parts, bad)
+        assert row.publishes == 0
+        assert row.due_at is not None
+
+
+async def test_a_refused_publish_is_repeated_in_seconds_and_the_round_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries = 0
+
+    async def refuse(self: MemoryBroker, message: Message, **_: Any) -> None:
+        nonlocal tries
+        tries += 1
+        raise BrokerUnavailable
+
+    async with made(configured(tmp_path)) as parts:
+        job_ids = [await rows.new_job(parts.database) for _ in range(5)]
+        async with parts.database.write() as session:
+            await session.execute(update(Job).values(due_at=after(-1)))
+        with monkeypatch.context() as patch:
+            patch.setattr(MemoryBroker, "publish", refuse)
+            for _ in range(20):
+                await Rounds(parts).publish_due()
+        assert tries == 1, "five seconds have not passed"
+        found = [await job_of(parts, job_id) for job_id in job_ids]
+        assert {row.publishes for row in found} == {0}
+        await parts.broker.stop()
+        async with parts.database.write() as session:
+            await session.execute(update(Job).values(due_at=after(-1)))
+        with pytest.raises(BrokerUnavailable):
+            await Rounds(parts).publish_due()
+        await parts.broker.start()
+        await Rounds(parts).publish_due()
+        assert len(await parts.broker.stats()) == 3
+        assert {(await job_of(parts, job_id)).publishes for job_id in job_ids} == {1}

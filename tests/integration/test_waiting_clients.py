@@ -1,0 +1,146 @@
+"""Clients that wait for a job: what they may hold at once, and what becomes of them when they hang up."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from core.config import load_settings
+from core.errors import StreamsExhaustedError, TooManyStreamsError
+from internal.api.app import create_app
+from internal.services.streams import Streams
+from tests.integration.test_access import WAV, serving
+from tests.integration.test_after_commit import request
+
+
+def form(**fields: str) -> bytes:
+    parts = [
+        f'--b\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n' for name, value in fields.items()
+    ]
+    head = '--b\r\nContent-Disposition: form-data; name="file"; filename="a.wav"\r\n\r\n'
+    return "".join(parts).encode() + head.encode() + WAV[1] + b"\r\n--b--\r\n"
+
+
+class Client:
+    """An ASGI client that can hang up."""
+
+    def __init__(self, app: Any, method: str, path: str, body: bytes = b"") -> None:
+        scope, _ = request(path, body, {"content-type": "multipart/form-data; boundary=b"})
+        scope["method"] = method
+        self.sent: list[dict[str, Any]] = []
+        self.gone = asyncio.Event()
+        self._messages = [{"type": "http.request", "body": body, "more_body": False}]
+        self.task = asyncio.create_task(app(scope, self._receive, self._send))
+
+    async def _receive(self) -> dict[str, Any]:
+        if self._messages:
+            return self._messages.pop()
+        await self.gone.wait()
+        return {"type": "http.disconnect"}
+
+    async def _send(self, message: dict[str, Any]) -> None:
+        self.sent.append(message)
+
+    async def hang_up(self) -> None:
+        self.gone.set()
+        async with asyncio.timeout(60):
+            await self.task
+
+
+async def until(condition: Any) -> None:
+    async with asyncio.timeout(60):
+        while not condition():
+            await asyncio.sleep(0.02)
+
+
+@pytest.mark.parametrize("stream", ["false", "true"])
+async def test_an_openai_client_that_hangs_up_is_waited_for_no_longer(tmp_path: Path, stream: str) -> None:
+    async with serving(tmp_path) as (_, parts):
+        app = create_app(parts)
+        client = Client(app, "POST", "/v1/audio/transcriptions", form(model="whisper-1", stream=stream))
+        await until(lambda: app.state.watcher._watched)
+        assert app.state.streams._by_owner.total() == 1
+        await client.hang_up()
+        await until(lambda: not app.state.watcher._watched)
+        assert app.state.streams._by_owner.total() == 0
+        async with parts.database.read() as session:
+            from repositories import jobs
+
+            assert await jobs.unfinished(session, "local") == 1, "the job goes on"
+
+
+async def test_an_event_stream_ends_with_its_client(tmp_path: Path) -> None:
+    async with serving(tmp_path) as (http, parts):
+        job_id = (await http.post("/api/v1/upload", files={"file": WAV})).json()["job_id"]
+        app = create_app(parts)
+        client = Client(app, "GET", f"/api/v1/jobs/{job_id}/events")
+        await until(lambda: len(client.sent) > 1)
+        await client.hang_up()
+        await until(lambda: not app.state.watcher._watched)
+        assert app.state.streams._by_owner.total() == 0
+
+
+async def test_event_streams_of_one_owner_are_limited(tmp_path: Path) -> None:
+    async with serving(tmp_path, max_event_streams_per_owner=2) as (http, parts):
+        job_id = (await http.post("/api/v1/upload", files={"file": WAV})).json()["job_id"]
+        app = create_app(parts)
+        path = f"/api/v1/jobs/{job_id}/events"
+        open_ones = [Client(app, "GET", path) for _ in range(2)]
+        await until(lambda: all(client.sent for client in open_ones))
+        refused = Client(app, "GET", path)
+        waiting = Client(app, "POST", "/v1/audio/transcriptions", form(model="whisper-1"))
+        for one in (refused, waiting):
+            await until(lambda one=one: one.sent)
+            assert one.sent[0]["status"] == 429
+            assert b"retry-after" in dict(one.sent[0]["headers"])
+        await open_ones[0].hang_up()
+        again = Client(app, "GET", path)
+        await until(lambda: again.sent)
+        assert again.sent[0]["status"] == 200
+        for client in (open_ones[1], again, refused, waiting):
+            await client.hang_up()
+        assert app.state.streams._by_owner.total() == 0
+
+
+def test_places_are_counted_by_owner_and_in_total() -> None:
+    streams = Streams(load_settings(_env_file=None, max_event_streams=3, max_event_streams_per_owner=2))
+    slots = [streams.take("a"), streams.take("a"), streams.take("b")]
+    with pytest.raises(TooManyStreamsError):
+        streams.take("a")
+    with pytest.raises(StreamsExhaustedError):
+        streams.take("c")
+    slots[0].leave()
+    slots[0].leave()
+    with streams.held("c"), pytest.raises(StreamsExhaustedError):
+        streams.take("d")
+    for slot in slots:
+        slot.leave()
+    assert dict(streams._by_owner) == {}
+    unlimited = Streams(load_settings(_env_file=None, max_event_streams=0, max_event_streams_per_owner=0))
+    assert len([unlimited.take("a") for _ in range(1000)]) == 1000
+
+
+# -- quotas ----------------------------------------------------------------------------------------------------------
+async def test_cancel_and_retry_do_not_pass_the_quota(database_url: str, tmp_path: Path) -> None:
+    async with serving(tmp_path, database_url=database_url, max_queued_jobs=2) as (client, _):
+        ids = []
+        for _ in range(4):
+            ids.append((await client.post("/api/v1/upload", files={"file": WAV})).json()["job_id"])
+            assert (await client.post(f"/api/v1/jobs/{ids[-1]}/cancel")).status_code == 202
+        answers = await asyncio.gather(*(client.post(f"/api/v1/jobs/{job_id}/retry") for job_id in ids))
+        assert sorted(answer.status_code for answer in answers) == [202, 202, 429, 429]
+        refused = next(answer for answer in answers if answer.status_code == 429)
+        assert refused.json()["code"] == "QUOTA_EXCEEDED"
+        assert int(refused.headers["retry-after"]) > 0
+        running = answers[[answer.status_code for answer in answers].index(202)].json()["job_id"]
+        assert (await client.post(f"/api/v1/jobs/{running}/retry")).status_code == 409, "not a matter of quotas"
+
+
+async def test_submits_at_once_do_not_pass_the_quota_together(database_url: str, tmp_path: Path) -> None:
+    async with serving(tmp_path, database_url=database_url, max_queued_jobs=2) as (client, _):
+        bodies = [{"request_id": f"r-{n}", "media_url": "http://example.com/a.mp3"} for n in range(8)]
+        answers = await asyncio.gather(*(client.post("/api/v1/transcribe", json=body) for body in bodies))
+        assert sorted(answer.status_code for answer in answers) == [202] * 2 + [429] * 6

@@ -1,0 +1,110 @@
+"""Working time is bounded; time spent on a part of the service is not working time."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from core.errors import ChunkTimeoutError, JobTimeoutError, Kind, StorageUnavailable
+from internal.consumer.leases import Leases
+from internal.patience import Patience
+from internal.scheduler.guard import LeaseGuard
+from internal.step_timer import paused, step_timer
+from repositories.claims import Claim
+
+CLAIM = Claim("job", "worker", "worker/1", 1, 0, 0)
+
+
+async def test_work_is_cut_short() -> None:
+    with pytest.raises(TimeoutError):
+        async with step_timer(0.05) as timer:
+            await asyncio.Event().wait()
+    assert timer.expired
+    assert not timer.withdrawn
+
+
+async def test_waiting_does_not_count_also_where_two_wait_at_once() -> None:
+    async def wait(seconds: float) -> None:
+        with paused():
+            await asyncio.sleep(seconds)
+
+    async with step_timer(0.1) as timer:
+        await asyncio.gather(wait(0.15), wait(0.3))
+        await wait(0.15)
+    assert not timer.expired
+
+
+async def test_working_time_before_and_after_a_wait_adds_up() -> None:
+    with pytest.raises(TimeoutError):
+        async with step_timer(0.2):
+            for _ in range(100):
+                await asyncio.sleep(0.05)
+                with paused():
+                    await asyncio.sleep(0.05)
+
+
+async def test_an_outage_is_waiting() -> None:
+    calls = 0
+
+    async def down_twice() -> str:
+        nonlocal calls
+        calls += 1
+        await asyncio.sleep(0.1)
+        if calls < 3:
+            raise StorageUnavailable
+        return "up"
+
+    async with step_timer(0.05):
+        assert await Patience().run(down_twice) == "up"
+
+
+def leases(job_timeout: float) -> Leases:
+    return Leases(None, 30.0, job_timeout)  # type: ignore[arg-type]
+
+
+async def hang() -> None:
+    await asyncio.Event().wait()
+
+
+async def test_past_its_deadline_a_step_is_tried_again_past_job_timeout_its_job_fails() -> None:
+    short = leases(job_timeout=60)
+    with short.held(CLAIM, 0.01), pytest.raises(ChunkTimeoutError) as step:
+        await short.timed(CLAIM, hang)
+    assert step.value.kind is Kind.WORK
+    for deadline in (60.0, 0.01):
+        strict = leases(job_timeout=0.01)
+        with strict.held(CLAIM, deadline), pytest.raises(JobTimeoutError) as job:
+            await strict.timed(CLAIM, hang)
+        assert (job.value.kind, job.value.code) == (Kind.PERMANENT, "TIMEOUT")
+
+
+async def test_a_timeout_of_the_work_itself_passes_through() -> None:
+    async def own() -> None:
+        raise TimeoutError("its own")
+
+    with pytest.raises(TimeoutError, match="its own"):
+        await leases(60).timed(CLAIM, own)
+
+
+# -- when lapsed leases belong to the dead -----------------------------------------------------------------------------
+def rounds(guard: LeaseGuard, *clocks: tuple[float, float]) -> list[bool]:
+    return [guard.steady(here, database) for here, database in clocks]
+
+
+def test_a_scheduler_that_has_just_started_waits_a_lease() -> None:
+    found = rounds(LeaseGuard(30, 10), *[(t, t) for t in (1000, 1010, 1020, 1029, 1030, 1031)])
+    assert found == [False] * 4 + [True] * 2
+
+
+@pytest.mark.parametrize(
+    "gap",
+    [(600.0, 600.0), (28_800.0, 28_800.0), (0.0, 3600.0), (0.0, -3600.0), (60.0, 0.0)],
+    ids=["outage", "laptop asleep", "clock set forward", "clock set back", "this process was stopped"],
+)
+def test_after_a_gap_living_holders_get_a_lease_to_renew(gap: tuple[float, float]) -> None:
+    guard = LeaseGuard(30, 10)
+    assert rounds(guard, *[(t, t) for t in range(0, 40, 5)])[-1]
+    here, database = 35 + gap[0], 35 + gap[1]
+    after = rounds(guard, *[(here + t, database + t) for t in (5.0, 10.0, 15.0, 20.0, 25.0, 30.0, 34.0, 35.0, 36.0)])
+    assert after == [False] * 7 + [True] * 2
