@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import re
 from enum import StrEnum
@@ -12,16 +13,11 @@ from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
-import yaml
 from pydantic import AliasChoices, Field, ValidationError, ValidationInfo, field_validator, model_validator
-from pydantic_settings import (
-    BaseSettings,
-    NoDecode,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
-    YamlConfigSettingsSource,
-)
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
+from core.config_file import ConfigFile, existing
+from core.credentials import MIN_SECRET, passwords, well_known
 from core.errors import SettingsError
 
 MAX_CHUNK_DEADLINE = 900.0
@@ -30,6 +26,7 @@ _HERE = Path(__file__).resolve().parent
 DEMO_MODELS = (_HERE.parent / "assets" / "model", _HERE / "demo_model")
 """Where the demo model lies: in the repository, in an installed package. MODELS_DIR is searched before."""
 
+_HOST_NAME = re.compile(r"[a-z0-9._-]{1,253}|\[[0-9a-f:.]{2,45}\]")
 API_KEY = re.compile(r"stt_([0-9a-f]{8,32})_([A-Za-z0-9_-]{32,128})")
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 
@@ -74,11 +71,15 @@ class Settings(BaseSettings):
     api_host: str = "127.0.0.1"
     api_port: int = Field(8000, ge=0, le=65535)
     api_workers: int = Field(4, ge=1, le=64)
+    public_url: str = ""
+    trusted_hosts: Annotated[tuple[str, ...], NoDecode] = ()
+    forwarded_allow_ips: Annotated[tuple[str, ...], NoDecode] = ()
+    max_connections: int = Field(0, ge=0)
 
     # who may call, how often, and what we call for him
     allow_anonymous: bool = False
-    api_key: str = ""
-    secret_key: str = ""
+    api_key: str = Field("", repr=False)
+    secret_key: str = Field("", repr=False)
     allow_default_credentials: bool = False
     cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
     rate_limit_per_minute: int = Field(1200, ge=0)
@@ -100,15 +101,15 @@ class Settings(BaseSettings):
     data_dir: Path = Path("~/.local/share/async-stt")
     temp_dir: Path = Path("/tmp/stt_processing")
     models_dir: Path = Path()
-    database_url: str = ""
+    database_url: str = Field("", repr=False)
     broker: BrokerKind = BrokerKind.MEMORY
-    rabbitmq_url: str = "amqp://localhost/"
+    rabbitmq_url: str = Field("amqp://localhost/", repr=False)
     queue_type: QueueType = QueueType.CLASSIC
     storage: StorageKind = StorageKind.LOCAL
     minio_endpoint: str = "localhost:9000"
     minio_public_endpoint: str = ""
-    minio_access_key: str = ""
-    minio_secret_key: str = ""
+    minio_access_key: str = Field("", repr=False)
+    minio_secret_key: str = Field("", repr=False)
     minio_bucket: str = "stt-audio-files"
     minio_use_ssl: bool = False
 
@@ -119,6 +120,7 @@ class Settings(BaseSettings):
     max_upload_size_mb: int = Field(500, ge=1)
     max_audio_duration: float = Field(21_600, gt=0)
     max_concurrent_uploads: int = Field(8, ge=1, le=256)
+    upload_min_rate: float = Field(1024, ge=0)
 
     # chunks
     chunk_strategy: str = "silence_based"
@@ -173,9 +175,13 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         sources = (init_settings, env_settings, dotenv_settings)
         config = os.environ.get("STT_CONFIG")
-        return (*sources, _ConfigFile(settings_cls, _existing(config))) if config else sources
+        return (*sources, ConfigFile(settings_cls, existing(config))) if config else sources
 
-    @field_validator("languages", "cors_origins", "media_url_allowed_hosts", "webhook_allowed_hosts", mode="before")
+    @field_validator(
+        *("languages", "cors_origins", "media_url_allowed_hosts", "webhook_allowed_hosts"),
+        *("trusted_hosts", "forwarded_allow_ips"),
+        mode="before",
+    )
     @classmethod
     def _split(cls, value: Any) -> Any:
         if isinstance(value, str):
@@ -195,6 +201,39 @@ class Settings(BaseSettings):
     def _key_form(cls, value: str) -> str:
         if value and not API_KEY.fullmatch(value):
             raise ValueError("looks like stt_ID_SECRET, the ID 8 to 32 of 0-9a-f, the SECRET at least 32 characters")
+        return value
+
+    @field_validator("secret_key")
+    @classmethod
+    def _long_enough(cls, value: str) -> str:
+        if value and len(value) < MIN_SECRET:
+            raise ValueError(f"has at least {MIN_SECRET} characters; make one with: openssl rand -hex 32")
+        return value
+
+    @field_validator("public_url")
+    @classmethod
+    def _base_address(cls, value: str) -> str:
+        parts = urlsplit(value)
+        if value and (parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment):
+            raise ValueError("is http:// or https://, a host, and maybe a path: https://stt.example.org")
+        return value.rstrip("/")
+
+    @field_validator("trusted_hosts")
+    @classmethod
+    def _host_names(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for host in value:
+            if not _HOST_NAME.fullmatch(host):
+                raise ValueError(f"{host!r} is no host name; give names without scheme and port")
+        return value
+
+    @field_validator("forwarded_allow_ips")
+    @classmethod
+    def _addresses(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for address in value:
+            try:
+                ipaddress.ip_network(address)
+            except ValueError:
+                raise ValueError(f"{address!r} is neither an IP address nor a network such as 10.0.0.0/8") from None
         return value
 
     @field_validator("default_language")
@@ -280,17 +319,21 @@ class Settings(BaseSettings):
                 _check(
                     False,
                     name,
-                    "has a password that everybody knows; choose another, or ALLOW_DEFAULT_CREDENTIALS=true",
+                    "has a password that everybody knows; make another with `openssl rand -hex 24`, "
+                    "or set ALLOW_DEFAULT_CREDENTIALS=true",
                 )
         return self
 
     def _default_credentials(self) -> list[str]:
-        """Names of the settings whose password is the one that the server comes with."""
+        """Names of the settings whose password is one that everybody tries first."""
         rabbit, database = urlsplit(self.rabbitmq_url), urlsplit(self.database_url)
         found = {
-            "RABBITMQ_URL": self.broker is BrokerKind.RABBITMQ and (rabbit.password or "guest") == "guest",
-            "MINIO_SECRET_KEY": self.storage is StorageKind.MINIO and self.minio_secret_key == "minioadmin",
-            "DATABASE_URL": database.password in ("postgres", "password"),
+            # without a user RabbitMQ's client takes guest
+            "RABBITMQ_URL": self.broker is BrokerKind.RABBITMQ
+            and well_known(rabbit.username or "guest", rabbit.password or "guest"),
+            "MINIO_SECRET_KEY": self.storage is StorageKind.MINIO
+            and well_known(self.minio_access_key, self.minio_secret_key),
+            "DATABASE_URL": any(well_known(database.username or "", word) for word in passwords(database)),
         }
         return [name for name, bad in found.items() if bad]
 
@@ -323,25 +366,6 @@ class Settings(BaseSettings):
     @property
     def model_dirs(self) -> tuple[Path, ...]:
         return (self.models_dir, *DEMO_MODELS)
-
-
-class _ConfigFile(YamlConfigSettingsSource):
-    def _read_file(self, file_path: Any) -> dict[str, Any]:
-        """Raises SettingsError where the file is no mapping of names to values."""
-        try:
-            data = super()._read_file(file_path)
-        except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
-            raise SettingsError(f"STT_CONFIG: {file_path} cannot be read: {error}") from error
-        if not isinstance(data, dict):
-            raise SettingsError(f"STT_CONFIG: {file_path} has to be lines of `name: value`")
-        return data
-
-
-def _existing(config: str) -> Path:
-    path = Path(config).expanduser()
-    if not path.is_file():
-        raise SettingsError(f"STT_CONFIG: there is no file {path}")
-    return path
 
 
 def _check(good: bool, name: str, rule: str) -> None:

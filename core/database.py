@@ -14,12 +14,14 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
+from asyncpg import InterfaceError, PostgresError
 from sqlalchemy import BigInteger, DateTime, Float, bindparam, event, text
 from sqlalchemy.engine import Dialect
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.pool import QueuePool
 from sqlalchemy.sql.elements import ColumnElement
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import TypeDecorator, TypeEngine
@@ -30,6 +32,8 @@ T = TypeVar("T")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _IMMEDIATE = "stt_immediate"
+SQLITE_POOL = 15
+"""Connections to one file at once; each is a thread."""
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -97,6 +101,7 @@ class Database:
         steps = _WholeSteps if self.sqlite else AsyncSession
         self._sessions = async_sessionmaker(self.engine, class_=steps, expire_on_commit=False)
         self._writer = asyncio.Lock()
+        self._most = SQLITE_POOL if self.sqlite else 2 * pool_size
 
     @contextlib.asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncSession]:
@@ -116,6 +121,12 @@ class Database:
         """Raises DatabaseUnavailable unless the database answers within 2 s."""
         async with self.read() as session, asyncio.timeout(2):
             await session.execute(text("SELECT 1"))
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether every connection of the pool is in use."""
+        pool = self.engine.pool
+        return isinstance(pool, QueuePool) and pool.checkedout() >= self._most
 
     async def stop(self) -> None:
         await self.engine.dispose()
@@ -167,7 +178,8 @@ async def _translated() -> AsyncIterator[None]:
     except DataError as error:
         # a value that the database does not take is nobody's outage: waiting would never help
         raise InternalError from error
-    except (DBAPIError, PoolTimeout, OSError, TimeoutError) as error:
+    except (DBAPIError, PoolTimeout, PostgresError, InterfaceError, OSError, TimeoutError) as error:
+        # SQLAlchemy passes on as they are what the driver raises while it connects
         raise DatabaseUnavailable from error
 
 
@@ -187,6 +199,7 @@ def _loads(text: str | bytes) -> Any:
 def _postgresql_engine(url: str, pool_size: int) -> AsyncEngine:
     return create_async_engine(
         url,
+        hide_parameters=True,
         pool_size=pool_size,
         max_overflow=pool_size,
         pool_timeout=10,
@@ -200,7 +213,9 @@ def _sqlite_engine(url: str) -> AsyncEngine:
     path = url.partition(":///")[2]
     if path and path != ":memory:":
         Path(path).parent.mkdir(parents=True, exist_ok=True)
-    engine = create_async_engine(url, json_deserializer=_loads)
+    engine = create_async_engine(
+        url, hide_parameters=True, pool_size=SQLITE_POOL, max_overflow=0, json_deserializer=_loads
+    )
 
     @event.listens_for(engine.sync_engine, "connect")
     def _on_connect(connection: Any, _record: Any) -> None:

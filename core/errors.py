@@ -238,8 +238,8 @@ class MalformedUploadError(RequestError):
 
 class UploadTimeoutError(RequestError):
     code, http_status = "UPLOAD_TIMEOUT", 408
-    en = "No bytes arrived for 60 seconds. Upload the file again."
-    vi = "Không nhận được dữ liệu trong 60 giây. Hãy tải lại tệp."
+    en = "The body arrived too slowly, or not at all for 60 seconds. Send it again over a faster connection."
+    vi = "Dữ liệu gửi lên quá chậm, hoặc không có gì trong 60 giây. Hãy gửi lại qua kết nối nhanh hơn."
 
 
 class InvalidFieldError(RequestError):
@@ -302,6 +302,36 @@ class UnauthorizedError(RequestError):
     code, http_status = "UNAUTHORIZED", 401
     en = "A valid API key is needed. Send it as `X-API-Key` or `Authorization: Bearer`."
     vi = "Cần khóa API hợp lệ. Hãy gửi trong `X-API-Key` hoặc `Authorization: Bearer`."
+
+
+class LocalOnlyError(RequestError):
+    code, http_status = "LOCAL_ONLY", 403
+    en = (
+        "Without keys this service serves this machine only. "
+        "Make a key with `stt keys create`, or set API_KEY, and send it as `X-API-Key`."
+    )
+    vi = (
+        "Khi chưa có khóa API, dịch vụ chỉ phục vụ chính máy này. "
+        "Hãy tạo khóa bằng `stt keys create` hoặc đặt API_KEY, rồi gửi khóa trong `X-API-Key`."
+    )
+
+
+class CrossSiteError(RequestError):
+    code, http_status = "CROSS_SITE", 403
+    en = (
+        "A web page of another site sent this request. Add its origin to CORS_ORIGINS, "
+        "or make a key with `stt keys create` or API_KEY and send it as `X-API-Key`."
+    )
+    vi = (
+        "Yêu cầu này do một trang web khác gửi. Hãy thêm nguồn của trang vào CORS_ORIGINS, "
+        "hoặc tạo khóa bằng `stt keys create` hay API_KEY và gửi trong `X-API-Key`."
+    )
+
+
+class UntrustedHostError(RequestError):
+    code, http_status = "HOST_NOT_TRUSTED", 403
+    en = "The service does not answer to this `Host`. Use the service's own name, or add this one to TRUSTED_HOSTS."
+    vi = "`Host` của yêu cầu không thuộc dịch vụ này. Hãy dùng đúng tên, hoặc thêm tên này vào TRUSTED_HOSTS."
 
 
 class RateLimitedError(RequestError):

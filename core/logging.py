@@ -23,7 +23,7 @@ from typing import Any
 import structlog
 from structlog.typing import EventDict, Processor
 
-from core.config import LogFormat
+from core.config import LogFormat, Settings
 
 CHATTY = (
     *("uvicorn.access", "aiormq", "aio_pika", "alembic", "urllib3"),
@@ -32,11 +32,26 @@ CHATTY = (
 """Libraries that tell every step at INFO, and the access line, which is ours."""
 MAX_BYTES = 100 * 1024 * 1024
 KEEP_SECONDS = 7 * 86_400
+LONGEST_TEXT = 2000
+"""Characters of one value in a line; the message and every field alike."""
+LONGEST_TRACEBACK = 20_000
+MOST_ITEMS, DEEPEST = 50, 6
+"""Items of one list or mapping in a line, and how far they nest."""
+
+# Lines hold text that clients send, so every expression here takes time linear in the text: each alternative begins
+# with a character that the one before it cannot hold, and no search starts anew inside what another has read.
 _SECRET = re.compile(r"passw|passphrase|secret|token|authorization|api[-_]?key|credential|cookie", re.IGNORECASE)
-_URL = re.compile(r"([a-z][a-z0-9+.-]*://)(?:[^\s/\"']*@)?([^\s?#\"']*)(?:[?#][^\s\"']*)?", re.IGNORECASE)
-_SIGNED = re.compile(r"\?[^\s\"']*X-Amz-[^\s\"']*", re.IGNORECASE)
-"""The query of a presigned address whose host is not in the line."""
+_ADDRESS = re.compile(r"[^\s\"']*")
+_QUERY = re.compile(r"\?[^\s\"']*")
+_SIGNATURE = re.compile(r"x-amz-|signature=", re.IGNORECASE)
 _BEARER = re.compile(r"\bBearer\s+[\w.~+/=-]{8,}")
+_KEY = re.compile(r"\b(stt_[0-9a-f]{8,32}|whsec)_[\w+/=-]{16,}", re.ASCII)
+
+
+def configure_from(settings: Settings, process: str) -> None:
+    """Configure this process's log from the settings. DEBUG=true means level DEBUG whatever LOG_LEVEL says."""
+    level = "DEBUG" if settings.debug else settings.log_level
+    configure(level, settings.log_format, settings.log_file, process)
 
 
 def configure(level: str, style: LogFormat, file: Path | None, process: str) -> None:
@@ -92,48 +107,66 @@ def _quieten() -> None:
     for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
         logging.getLogger(name).handlers.clear()
         logging.getLogger(name).propagate = True
-    for name in (
-        "uvicorn.access",
-        "aiormq",
-        "aio_pika",
-        "alembic",
-        "urllib3",
-        "httpx",
-        "httpcore",
-        "asyncio",
-        "python_multipart",
-    ):
+    for name in CHATTY:
         logging.getLogger(name).setLevel(logging.WARNING)
 
 
 def without_secrets(_logger: Any, _method: str, event: EventDict) -> EventDict:
-    """Blank what is secret by its name; cut users, passwords and queries out of addresses, tracebacks included."""
+    """Blank what is secret by its name; cut users, passwords and queries out of addresses, tracebacks included.
+
+    Long values are cut after that, so that no secret loses the end by which it is recognised.
+    """
     for key, value in event.items():
         event[key] = _clean(key, value)
     return event
 
 
-def _clean(key: str, value: Any) -> Any:
+def _clean(key: str, value: Any, depth: int = 0) -> Any:
     """A count (`tokens=12`) is no secret; lists and mappings are searched too."""
     if isinstance(value, int | float | None):
         return value
     if _SECRET.search(key):
         return "***"
     if isinstance(value, str):
-        return _clean_text(value)
+        return cut(_clean_text(value), LONGEST_TRACEBACK if key == "exception" else LONGEST_TEXT)
+    if isinstance(value, dict | list | tuple) and depth == DEEPEST:
+        return "…"
     if isinstance(value, dict):
-        return {name: _clean(str(name), inner) for name, inner in value.items()}
+        shown = list(value.items())[:MOST_ITEMS]
+        return {cut(str(name), 100): _clean(str(name), inner, depth + 1) for name, inner in shown}
     if isinstance(value, list | tuple):
-        return [_clean(key, inner) for inner in value]
-    return value
+        return [_clean(key, inner, depth + 1) for inner in value[:MOST_ITEMS]]
+    return cut(_clean_text(repr(value)), LONGEST_TEXT)
+
+
+def cut(text: str, longest: int) -> str:
+    """The text's beginning and end where it is longer than `longest` characters."""
+    if len(text) <= longest:
+        return text
+    kept = longest // 2
+    return f"{text[:kept]}… {len(text) - 2 * kept} characters …{text[-kept:]}"
 
 
 def _clean_text(text: str) -> str:
     if "://" in text:
-        text = _URL.sub(r"\1\2", text)
+        first, *rest = text.split("://")
+        text = "://".join([first, *map(_clean_address, rest)])
     if "?" in text:
-        text = _SIGNED.sub("", text)
+        text = _QUERY.sub(lambda found: "" if _SIGNATURE.search(found[0]) else found[0], text)
+    if "_" in text:
+        text = _KEY.sub(r"\1_***", text)
     return _BEARER.sub("Bearer ***", text) if "Bearer" in text else text
+
+
+def _clean_address(text: str) -> str:
+    """`text` follows a `://`: its first word without user, password, query and fragment."""
+    found = _ADDRESS.match(text)
+    word = found[0] if found else ""
+    authority, slash, path = word.partition("/")
+    whole = authority.rpartition("@")[2] + slash + path
+    for mark in "?#":
+        whole = whole.partition(mark)[0]
+    return whole + text[len(word) :]
 
 
 def own_file(file: Path, process: str) -> Path:

@@ -45,6 +45,16 @@ class Unreachable(Exception):
     """No answer, broken off, too slow: worth another try."""
 
 
+class Unresolved(Unreachable):
+    """The host's name is unknown, cannot be looked up now, or has an address that is not public.
+
+    One error for all of them: a sender must not learn from it which names an internal name server knows.
+    """
+
+    def __init__(self) -> None:
+        super().__init__("the host's name leads to no public address")
+
+
 class TooLarge(Exception):
     """More bytes than the caller takes."""
 
@@ -221,8 +231,8 @@ class _Backend(httpcore.AsyncNetworkBackend):
             addresses = await asyncio.get_running_loop().run_in_executor(self.threads, self._resolve, host, port)
         except RuntimeError as error:
             raise Unreachable("requests have been stopped") from error
-        if not self._allows(host, port) and not all(map(is_public, addresses)):
-            raise Refused("the host has no public address")
+        if not addresses or not (self._allows(host, port) or all(map(is_public, addresses))):
+            raise Unresolved
         return addresses[:3]  # more than one, or a dead IPv6 route would hide a good IPv4 one
 
 
@@ -257,7 +267,7 @@ def _translated() -> Iterator[None]:
     except (httpx.InvalidURL, httpcore.LocalProtocolError, UnicodeError) as error:
         raise Refused("the address or a header cannot be sent") from error
     except socket.gaierror as error:
-        raise Unreachable("the host's name is not known") from error
+        raise Unresolved from error
     except (TimeoutError, httpcore.TimeoutException) as error:
         raise Unreachable("the server is too slow") from error
     except (httpcore.NetworkError, httpcore.ProtocolError, OSError) as error:

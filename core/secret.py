@@ -11,6 +11,11 @@ import secrets
 from functools import cached_property
 from pathlib import Path
 
+import structlog
+
+from core.errors import SettingsError
+
+log = structlog.get_logger(__name__)
 FILE = "secret.key"
 
 
@@ -21,7 +26,10 @@ class Secret:
     """
 
     def __init__(self, configured: str, data_dir: Path) -> None:
+        """Raises SettingsError where others can read the key that was made before."""
         self._configured, self._file = configured, data_dir / FILE
+        if not configured and self._file.exists():
+            _keep_private(self._file)
 
     @cached_property
     def _value(self) -> bytes:
@@ -51,3 +59,17 @@ def _kept(file: Path) -> str:
             os.link(draft, file)
     draft.unlink(missing_ok=True)
     return file.read_text()
+
+
+def _keep_private(file: Path) -> None:
+    """Raises SettingsError for a key that others can read, and cannot be kept from reading."""
+    mode = file.stat().st_mode & 0o777
+    if not mode & 0o077:
+        return
+    with contextlib.suppress(OSError):
+        file.chmod(0o600)
+    if file.stat().st_mode & 0o077:
+        raise SettingsError(f"SECRET_KEY: other users can read {file} ({mode:o}): chmod 600 it, or set SECRET_KEY")
+    log.warning(
+        "others could read the secret key; make a new one if they may have", action="key_was_open", mode=f"{mode:o}"
+    )

@@ -54,6 +54,19 @@ TEXTS = {
     "No worker is running; the job waits until one starts.": (
         "Chưa có tiến trình xử lý nào đang chạy; công việc sẽ chờ đến khi có."
     ),
+    # callers
+    (
+        "Without keys this service serves this machine only: {reason}. "
+        "Make a key with `stt keys create`, or set API_KEY, and send it as `X-API-Key`."
+    ): (
+        "Khi chưa có khóa API, dịch vụ chỉ phục vụ chính máy này: {reason}. "
+        "Hãy tạo khóa bằng `stt keys create` hoặc đặt API_KEY, rồi gửi khóa trong `X-API-Key`."
+    ),
+    "the request comes from another machine": "yêu cầu đến từ máy khác",
+    "the request was forwarded by a proxy": "yêu cầu được chuyển tiếp qua proxy",
+    "the request is HTTP/1.0, as reverse proxies send it": "yêu cầu dùng HTTP/1.0 như các reverse proxy thường gửi",
+    "the request's `Host` is not a name of this machine": "`Host` của yêu cầu không phải là tên của máy này",
+    "the host's name leads to no public address": "tên máy chủ không dẫn tới địa chỉ công khai nào",
     # fields
     "`priority` {value} is unknown. Use {allowed}.": "`priority` {value} không được hỗ trợ. Hãy dùng {allowed}.",
     "`language` {value} is not supported. Use {allowed}.": "`language` {value} không được hỗ trợ. Hãy dùng {allowed}.",

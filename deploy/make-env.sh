@@ -5,8 +5,9 @@ file="$(dirname "$0")/.env"
 secret() { head -c 24 /dev/urandom | od -An -tx1 | tr -d ' \n'; }
 umask 077
 touch "$file"
-# a file of an older version gets what it lacks
-add() { grep -q "^$1=" "$file" || echo "$1=$2" >>"$file"; }
+chmod 600 "$file"
+# a file of an older version gets what it lacks, also where the name stands without a value
+add() { grep -q "^$1=." "$file" || echo "$1=$2" >>"$file"; }
 add POSTGRES_PASSWORD "$(secret)"
 add RABBITMQ_PASSWORD "$(secret)"
 add MINIO_ACCESS_KEY stt

@@ -18,6 +18,7 @@ import uvicorn
 
 from core.errors import SettingsError
 from internal.api.app import create_app
+from internal.api.connections import BACKLOG, Config, throttle_accept_errors
 from internal.bootstrap import Parts
 from internal.consumer.runtime import Consumer
 from internal.scheduler.runtime import Scheduler
@@ -58,13 +59,10 @@ class Embedded:
 
     async def _serve(self, listener: socket.socket) -> None:
         # lifespan off: the parts are started and stopped here, for all three services
-        config = uvicorn.Config(
-            create_app(self.parts),
-            log_config=None,
-            lifespan="off",
-            access_log=False,
-            timeout_graceful_shutdown=OPEN_STREAMS,
+        config = Config(
+            create_app(self.parts), self.parts.settings, lifespan="off", timeout_graceful_shutdown=OPEN_STREAMS
         )
+        throttle_accept_errors(asyncio.get_running_loop())
         self._server = _Server(config)
         self._serving = asyncio.create_task(self._server.serve(sockets=[listener]), name="http server")
 
@@ -109,5 +107,5 @@ def _listen(host: str, port: int) -> socket.socket:
     except OSError as error:
         listener.close()
         raise SettingsError(f"API_HOST, API_PORT: cannot listen on {host}:{port} ({error.strerror})") from None
-    listener.listen(512)
+    listener.listen(BACKLOG)
     return listener

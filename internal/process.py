@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
 import signal
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Protocol
 
 import structlog
 
 from core import logging
-from core.config import Settings, load_settings
+from core.config import BrokerKind, Settings, StorageKind, load_settings
 from core.errors import SettingsError
 from internal import bootstrap
 
@@ -23,16 +26,55 @@ class Service(Protocol):
     async def stop(self) -> None: ...
 
 
+SEPARATE = ("api", "consumer", "scheduler")
+"""Processes that meet their work in a broker that others reach, too."""
+
+
+def private_files() -> None:
+    """Files and folders that this process and its children make are their owner's alone."""
+    os.umask(0o077)
+
+
+def close_to_others(data_dir: Path) -> None:
+    """What an older version, or another umask, left readable to others in our own folder."""
+    for path in (*data_dir.glob("stt.db*"), data_dir / "objects"):
+        with contextlib.suppress(OSError):
+            if path.stat().st_mode & 0o077:
+                path.chmod(0o700 if path.is_dir() else 0o600)
+
+
 def settings_or_exit(process: str) -> Settings:
     """The settings, with logging configured; a bad setting ends the process with status 2 and its name."""
+    private_files()
     try:
         settings = load_settings()
+        _check_together(process, settings)
     except SettingsError as error:
         sys.stderr.write(f"async-stt cannot start:\n{error}\n")
         raise SystemExit(2) from None
-    level = "DEBUG" if settings.debug else settings.log_level
-    logging.configure(level, settings.log_format, settings.log_file, process)
+    logging.configure_from(settings, process)
+    _warn_of_one_machine(process, settings)
+    close_to_others(Path(settings.data_dir))
     return settings
+
+
+def _check_together(process: str, settings: Settings) -> None:
+    """Raises SettingsError for a separate process on a queue that no other process sees."""
+    if process in SEPARATE and settings.broker is BrokerKind.MEMORY:
+        raise SettingsError(
+            f"BROKER: memory is a queue inside one process, so a separate {process} shares it with nobody. "
+            "Run everything in one process (`make run`, cmd/embedded/main.py), or set BROKER=rabbitmq and RABBITMQ_URL"
+        )
+
+
+def _warn_of_one_machine(process: str, settings: Settings) -> None:
+    """SQLite and a folder serve several processes, though only where all of them see the same local disk."""
+    local = {
+        "STORAGE=local": settings.storage is StorageKind.LOCAL,
+        "SQLite": settings.database_url.startswith("sqlite"),
+    }
+    for name in [name for name, used in local.items() if used and process in SEPARATE]:
+        log.warning("every process has to be on this machine", action="one_machine", because=name)
 
 
 def run(process: str, make: Callable[[bootstrap.Parts], Service]) -> None:

@@ -14,9 +14,12 @@ from starlette.types import Scope
 from core.config import load_settings
 from internal import bootstrap
 from internal.api import errors
+from internal.api.admission import Admission
+from internal.api.connections import throttle_accept_errors
 from internal.api.middleware import RequestLog, SafeHeaders, SmallBodies
 from internal.api.page import describe
 from internal.api.routes import events, jobs, lifecycle, links, openai, service, transcribe, upload
+from internal.api.slots import Slots
 from internal.bootstrap import VERSION, Parts
 from internal.patience import Patience
 from internal.services import access
@@ -47,6 +50,7 @@ def create_app(parts: Parts) -> FastAPI:
     app.state.watcher = Watcher(parts.database)
     app.state.streams = Streams(parts.settings)
     app.state.access = Access(parts)
+    app.state.slots = Slots(parts.settings.max_concurrent_uploads, parts.settings.upload_min_rate)
     app.state.api_routes = api_routes()
     errors.install(app)
     for room in ROOMS:
@@ -54,6 +58,7 @@ def create_app(parts: Parts) -> FastAPI:
     describe(app)
     # the last added is the outermost
     app.add_middleware(SmallBodies, streams=streams)
+    app.add_middleware(Admission, access=app.state.access, routes=app.state.api_routes)
     if parts.settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,
@@ -85,6 +90,7 @@ def factory() -> FastAPI:
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     """A part that is down does not stop the API: it keeps trying, and answers 503 meanwhile."""
     parts: Parts = app.state.parts
+    throttle_accept_errors(asyncio.get_running_loop())
     starting = asyncio.create_task(_start(parts), name="start the parts")
     await asyncio.wait([starting], timeout=5)
     if starting.done():

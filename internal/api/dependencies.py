@@ -1,15 +1,17 @@
-"""What routes ask for. Asking for the owner is what checks the key and counts the request."""
+"""What routes ask for. A route that asks for the owner has its key checked and its requests counted."""
 
 from __future__ import annotations
 
+from contextlib import AbstractAsyncContextManager
 from typing import Annotated
 
 from fastapi import Depends, Request, Security
 from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
 
 from core.texts import ENGLISH, VIETNAMESE
+from internal.api.slots import Slot
 from internal.bootstrap import Parts
-from internal.services.access import Access
+from internal.services.access import LOCAL
 from internal.services.estimates import Estimator
 from internal.services.streams import Streams
 from internal.services.watching import Watcher
@@ -75,14 +77,31 @@ StreamsOf = Annotated[Streams, Depends(get_streams)]
 Language = Annotated[str, Depends(get_language)]
 
 
+OWNER = "stt.owner"
+"""Where `Admission` leaves the owner in the scope."""
+
+
 async def get_owner(
     request: Request,
-    key: Annotated[str | None, Security(_header)] = None,
-    bearer: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)] = None,
+    _key: Annotated[str | None, Security(_header)] = None,
+    _bearer: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)] = None,
 ) -> str:
-    """Raises UnauthorizedError, RateLimitedError."""
-    access: Access = request.app.state.access
-    return await access.owner(key or (bearer.credentials if bearer else None))
+    """The owner that `Admission` found before the body was read. The parameters document the keys."""
+    owner: str = request.scope[OWNER]
+    return owner
+
+
+def slot_for(request: Request, owner: str) -> AbstractAsyncContextManager[Slot]:
+    """A slot for an upload of this owner. Callers without a key share by their addresses."""
+    parts, slots = get_parts(request), request.app.state.slots
+    if owner != LOCAL:
+        sharer: str | None = owner
+    elif parts.settings.loopback and not parts.settings.allow_anonymous:
+        sharer = None
+    else:
+        sharer = request.client.host if request.client else ""
+    found: AbstractAsyncContextManager[Slot] = slots.taken(sharer)
+    return found
 
 
 Owner = Annotated[str, Depends(get_owner)]

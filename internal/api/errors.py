@@ -20,6 +20,8 @@ from internal.services.openai import JobFailed
 log = structlog.get_logger(__name__)
 OPENAI = "/v1/"
 """Paths whose errors have the shape that OpenAI's clients read."""
+LONGEST_PATH = 500
+"""Characters of a path in an answer and in the log."""
 
 
 def problem(
@@ -32,14 +34,14 @@ def problem(
     headers: dict[str, str] | None = None,
     **extra: Any,
 ) -> JSONResponse:
-    if request.url.path.startswith(OPENAI):
+    if request.scope["path"].startswith(OPENAI):
         return openai_error(status, code, detail, errors, headers)
     body: dict[str, Any] = {
         "type": "about:blank",
         "title": say(HTTPStatus(status).phrase, get_language(request)),
         "status": status,
         "detail": detail,
-        "instance": request.url.path,
+        "instance": request.scope["path"][:LONGEST_PATH],
         "code": code,
         **extra,
     }
@@ -94,7 +96,7 @@ async def on_http_error(request: Request, error: Exception) -> JSONResponse:
 
 def _allowed(request: Request) -> set[str]:
     """The methods of every route with this path: the framework names those of the first one only."""
-    path = request.url.path
+    path = request.scope["path"]
     mine = [route for route in request.app.state.api_routes if route.path_regex.match(path)]
     return {method for route in mine for method in route.methods or ()}
 
@@ -120,7 +122,7 @@ def _field(item: dict[str, Any]) -> str:
 
 
 async def on_unforeseen(request: Request, error: Exception) -> JSONResponse:
-    log.error("unforeseen error", action="internal_error", path=request.url.path, exc_info=error)
+    log.error("unforeseen error", action="internal_error", path=request.scope["path"][:LONGEST_PATH], exc_info=error)
     wrong = InternalError()
     return problem(request, 500, wrong.code, wrong.message(get_language(request)))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import time
 import uuid
@@ -13,13 +14,15 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from core.errors import BodyTooLargeError
-from internal.api.errors import on_stt_error
+from core.errors import BodyTooLargeError, SttError, UploadTimeoutError
+from internal.api.errors import LONGEST_PATH, on_stt_error
 
 log = structlog.get_logger(__name__)
-_REQUEST_ID = re.compile(r"^[A-Za-z0-9._:-]{1,128}$")
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 REQUESTS = Counter("stt_http_requests_total", "HTTP requests", ["method", "route", "status"])
 SECONDS = Histogram("stt_http_request_seconds", "Seconds until a request's answer was sent", ["route"])
+METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
+UNMATCHED = "unmatched"
 _QUIET = ("/live", "/metrics")
 
 
@@ -49,18 +52,24 @@ class RequestLog:
 
 
 def _request_id(given: str) -> str:
-    return given if _REQUEST_ID.match(given) else uuid.uuid4().hex
+    return given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
 
 
 def _record(scope: Scope, status: int, seconds: float) -> None:
-    route = getattr(scope.get("route"), "path", "unknown")
-    REQUESTS.labels(scope["method"], route, str(status)).inc()
+    """Labels come from fixed sets, never from the request: each new one stays in memory for good."""
+    route = getattr(scope.get("route"), "path", UNMATCHED)
+    method = scope["method"] if scope["method"] in METHODS else "OTHER"
+    REQUESTS.labels(method, route, str(status)).inc()
     SECONDS.labels(route).observe(seconds)
     if scope["path"] not in _QUIET:
         milliseconds = round(seconds * 1000, 1)
-        log.info(
-            "request", action="request", method=scope["method"], path=scope["path"], status=status, ms=milliseconds
-        )
+        log.info("request", action="request", method=method, path=shown(scope["path"]), status=status, ms=milliseconds)
+
+
+def shown(path: str) -> str:
+    """A path as logs and answers show it: of bounded length, without control characters."""
+    start = path if len(path) <= LONGEST_PATH else f"{path[:LONGEST_PATH]}…"
+    return "".join(letter if letter.isprintable() else "�" for letter in start)
 
 
 SAFE = {
@@ -94,10 +103,15 @@ class SafeHeaders:
 
 
 MAX_BODY = 64 * 1024
+BODY_SECONDS = 30.0
+"""Within which a small body has arrived, however its bytes are spread."""
 
 
 class SmallBodies:
-    """Bodies over 64 KiB are refused before they are read, but where recordings arrive: those routes count."""
+    """Bodies over 64 KiB are refused before they are read, but where recordings arrive: those routes count.
+
+    A body that takes longer than BODY_SECONDS is refused, too.
+    """
 
     def __init__(self, app: ASGIApp, streams: Callable[[Scope], bool]) -> None:
         """streams: whether this request's body is read as it arrives."""
@@ -107,30 +121,57 @@ class SmallBodies:
         if scope["type"] != "http" or self._streams(scope):
             await self.app(scope, receive, send)
             return
-        stated = Headers(scope=scope).get("content-length", "")
-        if stated.isdigit() and int(stated) > MAX_BODY:
-            await _refuse(scope, receive, send)
+        if stated_length(Headers(scope=scope)) > MAX_BODY:
+            await _refuse(scope, receive, send, BodyTooLargeError())
             return
-        left = MAX_BODY
-
-        async def counted() -> Message:
-            nonlocal left
-            message = await receive()
-            left -= len(message.get("body", b""))
-            if left < 0:
-                raise BodyTooLargeError
-            return message
-
-        async def answer(message: Message) -> None:
-            # the framework makes an answer of its own of whatever goes wrong while a body is read
-            if left >= 0:
-                await send(message)
-
-        await self.app(scope, counted, answer)
-        if left < 0:
-            await _refuse(scope, receive, send)
+        body = _SmallBody(receive, send)
+        await self.app(scope, body.receive, body.send)
+        if body.refusal is not None and not body.answered:
+            await _refuse(scope, receive, send, body.refusal)
 
 
-async def _refuse(scope: Scope, receive: Receive, send: Send) -> None:
-    response = await on_stt_error(Request(scope), BodyTooLargeError())
+class _SmallBody:
+    """One body on its way in, and the answer on its way out."""
+
+    def __init__(self, receive: Receive, send: Send) -> None:
+        self._receive, self._send = receive, send
+        self._left = MAX_BODY
+        self._deadline: float | None = asyncio.get_running_loop().time() + BODY_SECONDS
+        self.refusal: SttError | None = None
+        self.answered = False
+
+    async def receive(self) -> Message:
+        """Raises BodyTooLargeError, UploadTimeoutError."""
+        try:
+            async with asyncio.timeout_at(self._deadline):
+                message = await self._receive()
+        except TimeoutError:
+            return self._refused(UploadTimeoutError())
+        self._left -= len(message.get("body", b""))
+        if self._left < 0:
+            return self._refused(BodyTooLargeError())
+        if not message.get("more_body", False):
+            self._deadline = None  # what comes now is the client's hanging up
+        return message
+
+    def _refused(self, error: SttError) -> Message:
+        if self.answered:
+            return {"type": "http.disconnect"}
+        self.refusal = error
+        raise error
+
+    async def send(self, message: Message) -> None:
+        # the framework makes an answer of its own of whatever goes wrong while a body is read
+        if self.refusal is None:
+            self.answered = True
+            await self._send(message)
+
+
+def stated_length(headers: Headers) -> int:
+    stated = headers.get("content-length", "")
+    return int(stated) if stated.isascii() and stated.isdigit() and len(stated) < 20 else 0
+
+
+async def _refuse(scope: Scope, receive: Receive, send: Send, error: SttError) -> None:
+    response = await on_stt_error(Request(scope), error)
     await response(scope, receive, send)

@@ -10,8 +10,10 @@ from typing import Any
 import structlog
 from prometheus_client import Gauge
 
+from core import trouble
 from core.errors import DatabaseUnavailable, InfrastructureError
 from internal.bootstrap import Parts
+from migrations import run as migrations
 from repositories import jobs, parking, workers
 
 log = structlog.get_logger(__name__)
@@ -36,21 +38,44 @@ class Health:
 
 
 async def health(parts: Parts) -> Health:
-    pings = {"database": parts.database.ping, "broker": parts.broker.ping, "storage": parts.storage.ping}
-    states = await asyncio.gather(*(_state(ping) for ping in pings.values()))
-    checks = dict(zip(pings, states, strict=True))
-    if checks["database"] != "ok":
+    database, broker, storage = await asyncio.gather(
+        _database(parts), _state(parts.broker.ping), _state(parts.storage.ping)
+    )
+    checks = {"database": database, "broker": broker, "storage": storage}
+    if database != "ok":
         return Health(checks, 0, 0, 0, [])
     try:
         async with parts.database.read() as session:
             alive = await workers.alive(session)
             counts = await jobs.counts(session)
     except DatabaseUnavailable as error:
-        # it answers, but not to our tables: most likely nobody has run the migrations
-        log.warning("the database does not know our tables", action="no_schema", reason=str(error.__cause__)[:300])
-        return Health({**checks, "database": "down: no schema, run `make migrate`"}, 0, 0, 0, [])
+        return Health({**checks, "database": _trouble(parts, error)}, 0, 0, 0, [])
     models = workers.models(alive)
     return Health(checks, len(alive), counts["PENDING"], counts["PROCESSING"], models)
+
+
+async def _database(parts: Parts) -> str:
+    """`ok`, or what is wrong with the database or its schema and what to do."""
+    try:
+        async with asyncio.timeout(PATIENCE):
+            await parts.database.ping()
+            found = await migrations.revision(parts.database)
+    except (TimeoutError, DatabaseUnavailable) as error:
+        return _trouble(parts, error)
+    newest, *_ = known = migrations.known()
+    if found is None:
+        return f"down: {trouble.NO_SCHEMA}"
+    if found not in known:
+        return f"down: the schema ({found}) is newer than this program ({newest}), update the program"
+    return "ok" if found == newest else f"down: the schema ({found}) is older than {newest}, run `make migrate`"
+
+
+def _trouble(parts: Parts, error: BaseException) -> str:
+    name = trouble.name_of(error)
+    if name == trouble.SLOW and parts.database.exhausted:
+        name = trouble.EXHAUSTED
+    log.warning("the database is in trouble", action="database_trouble", trouble=name, reason=repr(error.__cause__))
+    return f"down: {name}"
 
 
 async def _state(ping: Callable[[], Awaitable[None]]) -> str:

@@ -215,7 +215,7 @@ def test_a_client_that_hangs_up_leaves_nothing(service: Service, sample: Path) -
     host, port = service.url.removeprefix("http://").split(":")
     body = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a.wav"\r\n\r\n' + bytes(12_000_000)
     kind = "Content-Type: multipart/form-data; boundary=b"
-    head = f"POST /api/v1/upload HTTP/1.1\r\nHost: x\r\n{kind}\r\nContent-Length: 90000000\r\n\r\n"
+    head = f"POST /api/v1/upload HTTP/1.1\r\nHost: localhost\r\n{kind}\r\nContent-Length: 90000000\r\n\r\n"
     with socket.create_connection((host, int(port))) as connection:
         connection.sendall(head.encode() + body)
     log = service.folder / ("embedded.log" if (service.folder / "embedded.log").exists() else "api.log")

@@ -13,11 +13,11 @@ from typing import Any
 
 import httpx
 import pytest
-from sqlalchemy import update
+from sqlalchemy import text, update
 
 from core.config import load_settings
 from core.database import Database, after
-from core.errors import RateLimitedError, SettingsError
+from core.errors import DatabaseUnavailable, RateLimitedError, SettingsError
 from core.secret import Secret
 from internal import bootstrap
 from internal.api.app import create_app
@@ -41,7 +41,7 @@ async def serving(folder: Path, **settings: Any) -> AsyncIterator[tuple[httpx.As
     await parts.broker.start()
     await access.ensure_first(parts)
     transport = httpx.ASGITransport(create_app(parts), raise_app_exceptions=False)
-    async with httpx.AsyncClient(transport=transport, base_url="http://stt") as client:
+    async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8000") as client:
         yield client, parts
     await parts.stop()
 
@@ -291,12 +291,59 @@ async def test_bodies_are_small(tmp_path: Path, stated: bool) -> None:
         ("RABBITMQ_URL", {"broker": "rabbitmq", "rabbitmq_url": "amqp://10.0.0.1/"}),
         ("MINIO_SECRET_KEY", {"storage": "minio", "minio_access_key": "a", "minio_secret_key": "minioadmin"}),
         ("DATABASE_URL", {"database_url": "postgresql://postgres:postgres@10.0.0.1/stt"}),
+        ("RABBITMQ_URL", {"broker": "rabbitmq", "rabbitmq_url": "amqp://admin:admin@10.0.0.1/"}),
+        ("RABBITMQ_URL", {"broker": "rabbitmq", "rabbitmq_url": "amqp://stt:%53TT@10.0.0.1/"}),
+        ("MINIO_SECRET_KEY", {"storage": "minio", "minio_access_key": "minio", "minio_secret_key": "minio123"}),
+        ("MINIO_SECRET_KEY", {"storage": "minio", "minio_access_key": "ours-alone", "minio_secret_key": "Ours-Alone"}),
+        ("DATABASE_URL", {"database_url": "postgresql://stt:changeme@10.0.0.1/stt"}),
+        ("DATABASE_URL", {"database_url": "postgresql://stt@10.0.0.1/stt?password=admin"}),
     ],
 )
 def test_passwords_that_everybody_knows_stop_the_start(name: str, values: dict[str, str]) -> None:
     with pytest.raises(SettingsError, match=name):
         load_settings(_env_file=None, **values)
     load_settings(_env_file=None, allow_default_credentials=True, **values)
+
+
+def test_a_short_secret_stops_the_start() -> None:
+    with pytest.raises(SettingsError, match=r"SECRET_KEY.*openssl rand"):
+        load_settings(_env_file=None, secret_key="s" * 31)
+    load_settings(_env_file=None, secret_key="s" * 32)
+
+
+def test_secrets_are_in_no_repr() -> None:
+    word = "hidden-" * 6
+    settings = load_settings(
+        _env_file=None,
+        secret_key=word,
+        api_key=f"stt_0123456789abcdef_{word}",
+        database_url=f"postgresql://u:{word}@h/d",
+        rabbitmq_url=f"amqp://u:{word}@h/",
+        minio_access_key=word,
+        minio_secret_key=word,
+    )
+    assert "hidden" not in f"{settings!r} {settings}"
+
+
+async def test_parameters_of_statements_are_in_no_error(database: Database) -> None:
+    with pytest.raises(DatabaseUnavailable) as caught:
+        async with database.read() as session:
+            await session.execute(text("SELECT :word FROM nowhere"), {"word": "s3cret-word"})
+    assert "s3cret" not in repr(caught.value.__cause__) + str(caught.value.__cause__)
+
+
+def test_a_secret_that_others_could_read_is_closed_to_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Secret("", tmp_path).sign("a", "text")
+    (tmp_path / "secret.key").chmod(0o644)
+    Secret("", tmp_path)
+    assert (tmp_path / "secret.key").stat().st_mode & 0o777 == 0o600
+    assert "others could read the secret key" in "".join(capsys.readouterr())
+    (tmp_path / "secret.key").chmod(0o640)
+    monkeypatch.setattr(Path, "chmod", lambda *_: None)
+    with pytest.raises(SettingsError, match="SECRET_KEY"):
+        Secret("", tmp_path)
 
 
 def test_the_secret_is_made_once_and_is_nobody_elses(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from sqlalchemy import select
 from core.config import load_settings
 from core.errors import BrokerUnavailable, DatabaseUnavailable, StorageUnavailable
 from internal import bootstrap
-from internal.api import multipart
+from internal.api import slots
 from internal.api.app import api_routes, create_app
 from internal.bootstrap import Parts
 from internal.services import stats
@@ -40,7 +40,7 @@ async def parts(tmp_path: Path) -> AsyncIterator[Parts]:
 @pytest.fixture
 async def client(parts: Parts) -> AsyncIterator[httpx.AsyncClient]:
     transport = httpx.ASGITransport(create_app(parts), raise_app_exceptions=False)
-    async with httpx.AsyncClient(transport=transport, base_url="http://stt") as found:
+    async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8000") as found:
         yield found
 
 
@@ -128,7 +128,7 @@ async def test_a_stated_length_is_refused_before_the_first_byte(client: httpx.As
 async def test_a_silent_client_is_not_waited_for(
     client: httpx.AsyncClient, parts: Parts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(multipart, "IDLE_SECONDS", 0.1)
+    monkeypatch.setattr(slots, "ALLOWANCE", 0.1)
     never = asyncio.Event()
 
     async def stuck() -> AsyncIterator[bytes]:

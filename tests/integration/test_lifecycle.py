@@ -31,7 +31,7 @@ async def parts(tmp_path: Path) -> AsyncIterator[Parts]:
 @pytest.fixture
 async def client(parts: Parts) -> AsyncIterator[httpx.AsyncClient]:
     transport = httpx.ASGITransport(create_app(parts))
-    async with httpx.AsyncClient(transport=transport, base_url="http://stt") as found:
+    async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8000") as found:
         yield found
 
 

@@ -140,7 +140,7 @@ async def test_an_outcome_that_cannot_be_noted_ends_nothing(
     sender = Sender(parts)
     await sender.fill()
     await receivers.until("https://quick.example/hook")
-    await asyncio.wait(list(sender._running))
+    await asyncio.gather(*sender._running)
     await sender.fill()
     assert len(receivers.asked) == 1, "its lease has not run out"
     await sender.stop()

@@ -78,6 +78,12 @@ def test_tsv_golden() -> None:
     assert [(int(row["start"]), row["text"]) for row in rows][1] == (2000, "Hôm nay trời đẹp.")
 
 
+def test_cues_of_a_long_segment_have_the_times_of_their_words() -> None:
+    words = (Word("so", 1.0, 1.5, 0.9), Word("then", 9.0, 9.5, 0.9))
+    found = cues(result(Segment(1.0, 9.5, "so then", 0.9, words)))
+    assert [(cue.start, cue.end, cue.text) for cue in found] == [(1000, 1500, "so"), (9000, 9500, "then")]
+
+
 def test_txt_starts_a_line_after_a_long_pause() -> None:
     assert exported("txt") == "Xin chào, tôi tên là Mai. Hôm nay trời đẹp.\nHẹn gặp lại!\n"
 

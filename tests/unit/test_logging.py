@@ -14,6 +14,8 @@ import structlog
 
 from core.config import LogFormat
 from core.logging import RotatingFile, configure, expired, own_file, without_secrets
+from internal.api.server import application
+from internal.process import settings_or_exit
 
 
 @pytest.fixture(autouse=True)
@@ -83,6 +85,12 @@ def test_the_console_is_for_people(capsys: pytest.CaptureFixture[str]) -> None:
         ("event", "sent Authorization: Bearer abc.def-123", "sent Authorization: Bearer ***"),
         ("event", "the Bearer of news? yes", "the Bearer of news? yes"),
         ("compass", "north", "north"),
+        ("event", "PUT /api/v1/uploads/1?expires=2&signature=abc", "PUT /api/v1/uploads/1"),
+        ("event", "see http://a/http://u:p@b/c", "see http://a/http://b/c"),
+        ("event", "://u:p@b/c?d", "://b/c"),
+        ("event", "key stt_01234567_" + "x" * 32 + " sent", "key stt_01234567_*** sent"),
+        ("event", "whsec_" + "x" * 32, "whsec_***"),
+        ("error", OSError("http://u:p@h/d"), "OSError('http://h/d')"),
         ("path", "/api/v1/status/1", "/api/v1/status/1"),
     ],
 )
@@ -199,3 +207,56 @@ def test_configuring_again_closes_the_former_file(tmp_path: Path) -> None:
     assert isinstance(former, RotatingFile)
     assert former.stream is None
     assert json.loads(own_file(tmp_path / "b.log", "test").read_text())["event"] == "two"
+
+
+HOSTILE = [
+    "://",
+    "a://",
+    "a",
+    "?",
+    "?x-amz-",
+    "@",
+    "://u@",
+    "Bearer ",
+    "stt_01234567_",
+    "whsec_",
+    "_",
+    "a+",
+    "/?",
+    '"?',
+]
+
+
+@pytest.mark.parametrize("piece", HOSTILE)
+@pytest.mark.parametrize(("before", "after"), [("", ""), ("://", ""), ("?", ""), ("", "://x"), ("Bearer", "!")])
+def test_a_megabyte_of_anything_is_cleaned_in_linear_time(piece: str, before: str, after: str) -> None:
+    """Quadratic time would be hours here: the test's own time limit is the assertion."""
+    text = before + piece * (500_000 // len(piece)) + after
+    cleaned = without_secrets(None, "info", {"event": text, "path": text})
+    assert len(cleaned["event"]) < 3000
+
+
+def test_a_long_value_keeps_no_half_of_a_secret() -> None:
+    text = "x" * 900 + " http://user:" + "p" * 3000 + "@host/ " + "y" * 900
+    assert without_secrets(None, "info", {"event": text})["event"] == "x" * 900 + " http://host/ " + "y" * 900
+
+
+def test_deep_and_wide_values_are_cut() -> None:
+    deep: list[object] = []
+    for _ in range(5000):
+        deep = [deep]
+    shown = without_secrets(None, "info", {"a": deep, "b": {str(n): n for n in range(10_000)}})
+    assert len(json.dumps(shown)) < 3000
+
+
+@pytest.mark.parametrize(("debug", "level"), [(True, logging.DEBUG), (False, logging.WARNING)])
+def test_debug_holds_in_every_process(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, debug: bool, level: int) -> None:
+    """uvicorn's worker processes configure themselves by `application`, the others by `settings_or_exit`."""
+    environment = {"DEBUG": str(debug), "LOG_LEVEL": "WARNING", "BROKER": "rabbitmq", "DATA_DIR": str(tmp_path)}
+    for name, value in (environment | {"RABBITMQ_URL": "amqp://u:a-long-one@localhost/"}).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(tmp_path)
+    for start in (lambda: settings_or_exit("api"), application):
+        logging.getLogger().setLevel(logging.CRITICAL)
+        start()
+        assert logging.getLogger().level == level

@@ -19,7 +19,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.outbound import Limits, Outbound, Refused, Resolver, TooLarge, Unreachable, is_public
+from core.outbound import Limits, Outbound, Refused, Resolver, TooLarge, Unreachable, Unresolved, is_public
 from tests.servers.base import free_port
 
 Answer = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -242,7 +242,7 @@ def test_a_refusal_names_no_internal_address() -> None:
 )
 async def test_one_internal_address_of_a_name_is_enough_to_refuse(addresses: list[str], wire: Wire) -> None:
     async with outbound(resolve=named(metadata_google_internal=addresses)) as made:
-        with pytest.raises(Refused):
+        with pytest.raises(Unresolved):
             await fetched(made, "http://metadata.google.internal/")
     assert not wire.dialled
 
@@ -266,7 +266,7 @@ async def test_an_answer_that_changes_between_check_and_connection_changes_nothi
         wire.leads[PUBLIC] = server
         assert await fetched(made, "http://a.example/") == (200, b"hello")
         assert (asked, wire.dialled) == (["a.example"], [(PUBLIC, 80)])
-        with pytest.raises(Refused):
+        with pytest.raises((Refused, Unresolved)):
             await fetched(made, "http://a.example/")
     assert wire.dialled == [(PUBLIC, 80)]
 
@@ -296,6 +296,28 @@ async def test_names_that_are_not_known_are_unreachable(wire: Wire) -> None:
         for host in ("a.example", "empty.example"):
             with pytest.raises(Unreachable):
                 await fetched(made, f"http://{host}/")
+
+
+async def test_an_internal_name_cannot_be_told_from_a_missing_one(wire: Wire) -> None:
+    """The sender would learn which names an internal name server knows."""
+
+    def resolve(host: str, port: int) -> list[str]:
+        if host == "inside.example":
+            return ["10.0.0.7"]
+        if host == "mixed.example":
+            return [PUBLIC, "fd00::1"]
+        if host == "empty.example":
+            return []
+        raise socket.gaierror(socket.EAI_AGAIN if host == "later.example" else socket.EAI_NONAME, host)
+
+    errors = []
+    async with outbound(resolve=resolve) as made:
+        for name in ("inside", "mixed", "empty", "later", "missing"):
+            with pytest.raises(Exception) as caught:
+                await fetched(made, f"http://{name}.example/")
+            errors.append((type(caught.value), str(caught.value)))
+    assert len(set(errors)) == 1
+    assert not wire.dialled
 
 
 async def test_a_slow_lookup_ends_at_the_connect_limit() -> None:
@@ -363,7 +385,7 @@ async def test_only_the_exact_host_and_port_on_the_list_are_allowed() -> None:
             assert await fetched(made, f"http://MINIO:{port}/") == (200, b"hello")
             made.check("http://[::1]:9000/")
             for url in (other, f"localhost:{port}", f"127.1:{port}", f"minio.:{port}", "minio", "[::1]", f"u@{server}"):
-                with pytest.raises(Refused):
+                with pytest.raises((Refused, Unresolved)):
                     await fetched(made, f"http://{url}/")
 
 
@@ -399,7 +421,7 @@ async def test_redirects_are_checked_like_any_address(location: str, wire: Wire)
     names = named(a_example=[PUBLIC], inside_example=["10.0.0.7"])
     async with serving(redirecting(location)) as server, outbound(resolve=names) as made:
         wire.leads[PUBLIC] = server
-        with pytest.raises(Refused):
+        with pytest.raises((Refused, Unresolved)):
             await fetched(made, "http://a.example/")
     assert wire.dialled == [(PUBLIC, 80)]
 

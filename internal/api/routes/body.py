@@ -10,7 +10,7 @@ import structlog
 from fastapi import Request
 from starlette.requests import ClientDisconnect
 
-from core.errors import MalformedUploadError
+from core.errors import MalformedUploadError, UploadTimeoutError
 from internal.bootstrap import Parts
 from internal.services import submit
 from internal.services.submit import Intake
@@ -48,6 +48,9 @@ class Body:
             await asyncio.shield(intake.discard())
             log.info("client hung up during the upload", action="upload_aborted", bytes=intake.size)
             raise MalformedUploadError("The upload was not finished. Send it again.") from None
+        except UploadTimeoutError:
+            await asyncio.shield(intake.discard())
+            raise  # such a client gets no further seconds
         except BaseException:
             await asyncio.shield(intake.discard())
             await self.drain()

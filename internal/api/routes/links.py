@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 from starlette.requests import ClientDisconnect
 
 from core.errors import ConflictError, MalformedUploadError
-from internal.api.dependencies import EstimatorOf, Language, Owner, PartsOf
-from internal.api.multipart import patiently
+from internal.api.dependencies import EstimatorOf, Language, Owner, PartsOf, slot_for
 from internal.api.routes.jobs import status_of
 from internal.api.routes.responses import refusals
 from internal.api.schemas.jobs import Status
 from internal.api.schemas.submit import LinkBody, LinkWanted
 from internal.bootstrap import Parts
 from internal.services import by_link, submit
+from internal.services.access import LOCAL
 from internal.services.wishes import check
 from repositories.models import UploadIntent
 
@@ -37,8 +38,17 @@ async def promise(request: Request, body: LinkWanted, parts: PartsOf, owner: Own
     key = request.headers.get("idempotency-key")
     remembered = None if key is None else submit.request_of(key, fields)
     link = await by_link.promise(parts, owner, body.filename, wishes, remembered)
-    url = link.url if "://" in link.url else str(request.base_url).rstrip("/") + link.url
+    url = link.url if "://" in link.url else base_address(request, parts) + link.url
     return LinkBody(job_id=link.job_id, upload_url=url, expires_at=link.expires_at)
+
+
+def base_address(request: Request, parts: Parts) -> str:
+    """PUBLIC_URL, or the address that the connection came in on; never the Host header, which the sender writes."""
+    if parts.settings.public_url:
+        return parts.settings.public_url
+    host, port = request.scope.get("server") or (parts.settings.api_host, parts.settings.api_port)
+    name = f"[{host}]" if ":" in host else host
+    return f"http://{name}" if port is None else f"http://{name}:{port}"
 
 
 @router.put(
@@ -57,15 +67,16 @@ async def put(
 ) -> Response:
     """Where storage is a directory, the link leads here: the signature in it is the permission."""
     intent = await by_link.intake_of(parts, job_id, expires, signature)
-    await _receive(request, parts, intent)
+    async with slot_for(request, intent.owner or LOCAL) as slot:
+        await _receive(slot.pieces(request.stream()), parts, intent)
     return Response(status_code=200)
 
 
-async def _receive(request: Request, parts: Parts, intent: UploadIntent) -> None:
+async def _receive(pieces: AsyncIterator[bytes], parts: Parts, intent: UploadIntent) -> None:
     upload = await parts.storage.open_upload(intent.key)
     size = 0
     try:
-        async for data in patiently(request.stream()):
+        async for data in pieces:
             size += len(data)
             if size > parts.settings.max_upload_bytes:
                 raise submit.too_large(parts)

@@ -15,7 +15,7 @@ from starlette.requests import ClientDisconnect
 
 from core.domain.job import AUTO
 from core.errors import InvalidFieldError, SttError
-from internal.api.dependencies import Language, Owner, PartsOf, StreamsOf, WatcherOf
+from internal.api.dependencies import Language, Owner, PartsOf, StreamsOf, WatcherOf, slot_for
 from internal.api.multipart import read_form
 from internal.api.routes.body import Body, refuse_stated
 from internal.api.routes.responses import TEXT, Responses, form
@@ -54,7 +54,7 @@ ERROR: dict[str, Any] = {
 }
 REFUSALS: Responses = {
     status: {"description": "OpenAI's error", "content": {"application/json": {"schema": ERROR}}}
-    for status in (400, 401, 404, 408, 409, 413, 422, 429, 500, 503)
+    for status in (400, 401, 403, 404, 408, 409, 413, 422, 429, 500, 503)
 }
 ANSWERS: Responses = {
     **REFUSALS,
@@ -97,8 +97,8 @@ async def _transcribed(
     await refuse_stated(request, parts)
     body = Body(request)
     intake = submit.Intake(parts, fingerprint=True)
-    async with body.refusing(intake):
-        fields = await read_form(request.headers.get("content-type", ""), body.pieces(), intake)
+    async with slot_for(request, owner) as turn, body.refusing(intake):
+        fields = await read_form(request.headers.get("content-type", ""), turn.pieces(body.pieces()), intake)
         wishes, kind = await _wishes(parts, fields)
         job = await openai.accept(parts, intake, owner, wishes, fields)
     if fields.get("stream", "").lower() in ("true", "1"):
@@ -176,7 +176,7 @@ def _data(data: dict[str, Any]) -> str:
     return f"data: {json.dumps(data, ensure_ascii=False)}\n\n"
 
 
-@router.get("/v1/models", responses={status: REFUSALS[status] for status in (401, 429, 500, 503)})
+@router.get("/v1/models", responses={status: REFUSALS[status] for status in (401, 403, 429, 500, 503)})
 async def models(parts: PartsOf, _: Owner) -> dict[str, Any]:
     """Every model that a live worker has."""
     async with parts.database.read() as session:

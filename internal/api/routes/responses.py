@@ -19,4 +19,4 @@ def form(required: list[str], **properties: dict[str, Any]) -> dict[str, Any]:
 
 def refusals(*statuses: int) -> Responses:
     """These, and what any route that asks for the owner may answer."""
-    return {status: {"model": Problem} for status in sorted({401, 429, 500, 503, *statuses})}
+    return {status: {"model": Problem} for status in sorted({401, 403, 429, 500, 503, *statuses})}

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+
 from fastapi import APIRouter, Request
 
 from core.texts import say
-from internal.api.dependencies import EstimatorOf, Language, Owner, PartsOf
+from internal.api.dependencies import EstimatorOf, Language, Owner, PartsOf, slot_for
 from internal.api.multipart import read_form
 from internal.api.routes.body import Body, refuse_stated
 from internal.api.routes.responses import TEXT, form, refusals
@@ -39,11 +41,11 @@ async def upload(
     await refuse_stated(request, parts)
     body = Body(request)
     intake = Intake(parts, fingerprint="idempotency-key" in request.headers)
-    async with body.refusing(intake):
+    async with slot_for(request, owner) as slot, body.refusing(intake):
         if not intake.fingerprint:
             # before the first byte is kept; a repeated request may still find its job
             await parts.limiter.submit(owner)
-        job, warning = await _receive(request, body, parts, owner, intake)
+        job, warning = await _receive(request, slot.pieces(body.pieces()), parts, owner, intake)
     return Accepted(
         job_id=job.job_id,
         status=job.status,
@@ -53,8 +55,10 @@ async def upload(
     )
 
 
-async def _receive(request: Request, body: Body, parts: Parts, owner: str, intake: Intake) -> tuple[Job, str | None]:
-    fields = await read_form(request.headers.get("content-type", ""), body.pieces(), intake)
+async def _receive(
+    request: Request, pieces: AsyncIterator[bytes], parts: Parts, owner: str, intake: Intake
+) -> tuple[Job, str | None]:
+    fields = await read_form(request.headers.get("content-type", ""), pieces, intake)
     wishes = await check(parts, fields)
     key = request.headers.get("idempotency-key")
     known = {name: fields.get(name, "") for name in FIELDS} | {"name": intake.filename}

@@ -1,0 +1,248 @@
+"""Connections of the HTTP server, with the deadlines and limits that uvicorn does not have.
+
+A connection is closed when the headers of a request take too long, when it is idle, when its client reads no answer,
+and when the rest of a body that nobody reads keeps coming. More connections than fit are answered 503 and closed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import resource
+import socket
+import time
+from collections import Counter
+from typing import Any, cast
+
+import h11
+import structlog
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from core.config import Settings
+
+log = structlog.get_logger(__name__)
+HEADER_SECONDS = 10.0
+"""From a connection's start, or a later request's first byte, to the end of the request's headers."""
+IDLE_SECONDS = 15
+"""Between two requests of one connection."""
+STALL_SECONDS = 60.0
+"""A client that reads nothing of its answer for so long has gone."""
+LINGER_SECONDS, LINGER_BYTES = 2.0, 1024 * 1024
+"""How long and how much is still received after an answer that closes: a client that is writing sees the answer."""
+BACKLOG = 128
+"""Connections taken at once: asyncio accepts this many in a row, whatever the limits say."""
+MOST_CONNECTIONS, FEWEST_CONNECTIONS = 2000, 8
+FILES_KEPT = 64
+"""Open files kept for everything that is no connection, and a quarter of the limit where that is more."""
+LOG_EVERY = 60.0
+"""Seconds between two log lines about the same shortage."""
+NO_FILES = "socket.accept() out of system resource"
+BUSY = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 5\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+SLOW = b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+
+
+class Config(uvicorn.Config):
+    """uvicorn's configuration as both HTTP servers use it. Worker processes get a copy."""
+
+    def __init__(self, app: Any, settings: Settings, **options: Any) -> None:
+        super().__init__(
+            app,
+            http=Connection,
+            ws="none",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            backlog=BACKLOG,
+            timeout_keep_alive=IDLE_SECONDS,
+            proxy_headers=bool(settings.forwarded_allow_ips),
+            forwarded_allow_ips=list(settings.forwarded_allow_ips),
+            **options,
+        )
+        self.most = most_connections(settings.max_connections)
+        self.proxies = [ipaddress.ip_network(address) for address in settings.forwarded_allow_ips]
+        self.peers: Counter[str] = Counter()
+        self.shortage = Throttle(LOG_EVERY)
+
+    def room_for(self, peer: str, taken: int) -> bool:
+        """May one more connection of `peer` stay? It is counted already. One address gets half of all, a proxy all."""
+        return taken <= self.most and (self.peers[peer] <= max(1, self.most // 2) or self._is_proxy(peer))
+
+    def _is_proxy(self, peer: str) -> bool:
+        try:
+            address = ipaddress.ip_address(peer)
+        except ValueError:
+            return False
+        return any(address in network for network in self.proxies)
+
+
+def most_connections(wanted: int) -> int:
+    """MAX_CONNECTIONS as far as the limit of open files allows it; 0 means what that limit leaves."""
+    files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    left = MOST_CONNECTIONS if files == resource.RLIM_INFINITY else files - max(FILES_KEPT, files // 4)
+    return max(FEWEST_CONNECTIONS, min(wanted or MOST_CONNECTIONS, left))
+
+
+class Throttle:
+    """Lets one event through in `seconds` and counts the others."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds, self._next, self._passed_over = seconds, float("-inf"), 0
+
+    def passed_over(self) -> int | None:
+        """The number of events since the last one that was let through; None: this one is passed over, too."""
+        if time.monotonic() < self._next:
+            self._passed_over += 1
+            return None
+        self._next = time.monotonic() + self._seconds
+        count, self._passed_over = self._passed_over, 0
+        return count
+
+
+def throttle_accept_errors(loop: asyncio.AbstractEventLoop) -> None:
+    """asyncio reports every failed accept, thousands a second while files are short: one line a minute is kept."""
+    former, shortage = loop.get_exception_handler(), Throttle(LOG_EVERY)
+
+    def handle(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        if context.get("message") == NO_FILES:
+            missed = shortage.passed_over()
+            if missed is not None:
+                hint = "no connection can be accepted: raise `ulimit -n`, or set a lower MAX_CONNECTIONS"
+                log.error(hint, action="accept_failed", reason=str(context.get("exception")), passed_over=missed)
+        elif former is not None:
+            former(loop, context)
+        else:
+            loop.default_exception_handler(context)
+
+    loop.set_exception_handler(handle)
+
+
+class Connection(H11Protocol):
+    """One connection; `config` is ours."""
+
+    _peer = ""
+    _left: int | None = None  # bytes still received after the last answer; None: not closing yet
+    _deadline: asyncio.TimerHandle | None = None
+    _stall: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        self._socket = transport
+        super().connection_made(cast(asyncio.Transport, _Closing(self, transport)))
+        _notice_dead_peers(transport)
+        config = cast(Config, self.config)
+        self._peer = self.client[0] if self.client else ""
+        config.peers[self._peer] += 1
+        if config.room_for(self._peer, len(self.connections)):
+            self._deadline = self.loop.call_later(HEADER_SECONDS, self._too_slow)
+            return
+        missed = config.shortage.passed_over()
+        if missed is not None:
+            limits = {"connections": len(self.connections), "of_this_peer": config.peers[self._peer]}
+            log.warning(
+                "connection refused", action="connection_refused", peer=self._peer, passed_over=missed, **limits
+            )
+        if len(self.connections) > config.most + config.most // 8:
+            transport.abort()
+        else:
+            transport.write(BUSY)
+            self._linger()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        peers = cast(Config, self.config).peers
+        peers[self._peer] -= 1
+        if peers[self._peer] <= 0:
+            del peers[self._peer]
+        for timer in (self._deadline, self._stall):
+            if timer is not None:
+                timer.cancel()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self._left is not None:
+            self._left -= len(data)
+            if self._left < 0:
+                self._socket.abort()
+            return
+        super().data_received(data)
+        self._watch()
+
+    def _watch(self) -> None:
+        """A deadline that more data does not move, for headers and for the rest of a body after its answer."""
+        if self._left is not None:
+            return
+        theirs = self.conn.their_state
+        owed = theirs is h11.IDLE or (theirs is h11.SEND_BODY and self.conn.our_state is h11.DONE)
+        if owed and self._deadline is None:
+            self._deadline = self.loop.call_later(HEADER_SECONDS, self._too_slow)
+        elif not owed and self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def _too_slow(self) -> None:
+        if self.conn.our_state is h11.IDLE and not self._socket.is_closing():
+            self._socket.write(SLOW)
+        self._finish()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._expect_reader()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self._stall is not None:
+            self._stall.cancel()
+            self._stall = None
+
+    def _expect_reader(self) -> None:
+        if self._stall is None:
+            self._stall = self.loop.call_later(STALL_SECONDS, self._socket.abort)
+
+    def close_after_answer(self) -> None:
+        """Close now, or where the client is still sending, once it has had a moment to read the answer."""
+        sending = self.conn.their_state in (h11.SEND_BODY, h11.ERROR)
+        if sending and self._left is None and not self._socket.is_closing():
+            self._linger()
+        else:
+            self._finish()
+
+    def _linger(self) -> None:
+        self._left = LINGER_BYTES
+        if self._deadline is not None:
+            self._deadline.cancel()
+        self._deadline = self.loop.call_later(LINGER_SECONDS, self._finish)
+        self._socket.write_eof()
+        self.flow.resume_reading()
+
+    def _finish(self) -> None:
+        self._socket.close()
+        if self._socket.get_write_buffer_size():
+            self._expect_reader()
+
+
+class _Closing:
+    """A transport whose `close` is the connection's."""
+
+    def __init__(self, connection: Connection, transport: asyncio.Transport) -> None:
+        self._connection, self._transport = connection, transport
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def close(self) -> None:
+        self._connection.close_after_answer()
+
+
+def _notice_dead_peers(transport: asyncio.Transport) -> None:
+    """A peer that vanished without a word is noticed within a minute, in an event stream too."""
+    peer = transport.get_extra_info("socket")
+    if peer is None or peer.family not in (socket.AF_INET, socket.AF_INET6):
+        return
+    peer.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in (
+        ("TCP_KEEPIDLE", 30),
+        ("TCP_KEEPINTVL", 10),
+        ("TCP_KEEPCNT", 3),
+        ("TCP_USER_TIMEOUT", 60_000),
+    ):
+        if hasattr(socket, option):
+            peer.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)

@@ -1,0 +1,244 @@
+"""Loopback is not local: proxies, other names, other web sites; and what addresses the service gives out."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from core.config import load_settings
+from core.errors import SettingsError
+from internal.api.admission import Admission, asks_for_owner
+from internal.api.app import api_routes, create_app
+from internal.api.middleware import METHODS, UNMATCHED
+from internal.services.callers import Caller
+from tests.integration.test_access import FIRST, bearing, serving, upload
+
+HERE = "http://127.0.0.1:8000"
+FOREIGN: list[dict[str, str]] = [
+    {"Host": "stt.example"},
+    {"Host": "stt.example:8000"},
+    {"Host": "127.0.0.1.example"},
+    {"Host": "localhost.example"},
+    {"Host": "10.0.0.7"},
+    {"Host": "[::2]:8000"},
+    {"Host": ""},
+    {"X-Forwarded-For": "203.0.113.9"},
+    {"X-Forwarded-Proto": "https"},
+    {"X-Forwarded-Anything": "1"},
+    {"Forwarded": "for=203.0.113.9"},
+    {"X-Real-IP": "203.0.113.9"},
+    {"Via": "1.1 proxy"},
+    {"CF-Connecting-IP": "203.0.113.9"},
+]
+CROSS_SITE: list[dict[str, str]] = [
+    {"Origin": "https://evil.example"},
+    {"Origin": "null"},
+    {"Origin": "http://127.0.0.1:3000"},
+    {"Origin": "http://localhost:8000"},
+    {"Origin": "https://evil.example", "Sec-Fetch-Site": "same-origin"},
+    {"Sec-Fetch-Site": "cross-site"},
+    {"Sec-Fetch-Site": "same-site"},
+    {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors"},
+    {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "iframe"},
+]
+PATHS = ("/", "/health", "/metrics", "/api/v1/jobs", "/api/v1/stats", "/v1/models", "/openapi.json", "/nowhere")
+
+
+def code_of(answer: httpx.Response) -> str:
+    body = answer.json()
+    return str(body.get("code") or body["error"]["code"]).upper()
+
+
+@pytest.mark.parametrize("headers", FOREIGN, ids=str)
+async def test_without_keys_only_this_machine_is_served(tmp_path: Path, headers: dict[str, str]) -> None:
+    async with serving(tmp_path) as (client, _):
+        for path in PATHS:
+            answer = await client.get(path, headers=headers)
+            assert (answer.status_code, code_of(answer)) == (403, "LOCAL_ONLY"), path
+        refused = await upload(client, **headers)
+        assert (refused.status_code, code_of(refused)) == (403, "LOCAL_ONLY")
+        assert "stt keys create" in refused.json()["detail"]
+        vietnamese = await client.get("/api/v1/jobs", headers={**headers, "Accept-Language": "vi"})
+        assert "khóa" in vietnamese.json()["detail"]
+        assert (await client.get("/live", headers=headers)).status_code == 200
+
+
+@pytest.mark.parametrize("headers", CROSS_SITE, ids=str)
+async def test_without_keys_other_sites_pages_are_refused(tmp_path: Path, headers: dict[str, str]) -> None:
+    anonymous: dict[str, Any] = {"allow_anonymous": True}
+    for number, more in enumerate(({}, anonymous, {**anonymous, "api_host": "0.0.0.0"})):
+        async with serving(tmp_path / str(number), **more) as (client, _):
+            refused = await upload(client, **headers)
+            assert (refused.status_code, code_of(refused)) == (403, "CROSS_SITE")
+            assert (await client.get("/api/v1/jobs", headers=headers)).status_code == 403
+            assert (await client.delete("/api/v1/jobs/x", headers=headers)).status_code == 403
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        *({}, {"Host": "localhost:8000"}, {"Host": "[::1]:8000"}, {"Host": "127.0.0.9"}, {"Host": "LOCALHOST."}),
+        *({"Origin": HERE}, {"Origin": "http://localhost", "Host": "localhost"}, {"Sec-Fetch-Site": "same-origin"}),
+        *({"Sec-Fetch-Site": "none"}, {"Origin": "http://localhost:80", "Host": "localhost"}),
+        {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"},
+    ],
+    ids=str,
+)
+async def test_this_machine_is_served_as_before(tmp_path: Path, headers: dict[str, str]) -> None:
+    async with serving(tmp_path, rate_limit_per_minute=3) as (client, _):
+        for _ in range(5):
+            assert (await client.get("/api/v1/jobs", headers=headers)).status_code == 200, "it is not counted"
+        if "Sec-Fetch-Mode" not in headers:
+            assert (await upload(client, **headers)).status_code == 200
+
+
+async def test_names_of_our_own_and_allowed_origins(tmp_path: Path) -> None:
+    mine = {"trusted_hosts": "stt.lan", "cors_origins": "https://app.example"}
+    async with serving(tmp_path, **mine) as (client, _):
+        assert (await upload(client, Host="stt.lan:8000")).status_code == 200
+        assert (
+            await upload(client, Origin="https://app.example", **{"Sec-Fetch-Site": "cross-site"})
+        ).status_code == 200
+        assert (await upload(client, Origin="https://app.example:444")).status_code == 403
+
+
+async def test_another_machine_is_not_this_one(tmp_path: Path) -> None:
+    async with serving(tmp_path) as (_, parts):
+        for peer, status in (("10.0.0.7", 403), ("::ffff:127.0.0.1", 200), ("::1", 200), ("::ffff:10.0.0.7", 403)):
+            transport = httpx.ASGITransport(create_app(parts), client=(peer, 1))
+            async with httpx.AsyncClient(transport=transport, base_url=HERE) as client:
+                assert (await client.get("/api/v1/jobs")).status_code == status, peer
+
+
+def test_the_default_of_nginx_is_a_proxy_too() -> None:
+    """It forwards with HTTP/1.0, the address it was given as Host, and no header of its own."""
+    plain = {"host": "127.0.0.1:8000"}
+    assert Caller("127.0.0.1", "GET", "1.1", plain).why_not_local(()) is None
+    assert Caller("127.0.0.1", "GET", "1.0", plain).why_not_local(()) is not None
+
+
+async def test_with_keys_a_key_is_enough_from_anywhere(tmp_path: Path) -> None:
+    async with serving(tmp_path, api_key=FIRST) as (client, _):
+        for headers in (*FOREIGN, *CROSS_SITE):
+            assert (await client.get("/api/v1/jobs", headers={**headers, **bearing(FIRST)})).status_code == 200
+            assert (await client.get("/health", headers=headers)).status_code == 200
+
+
+async def test_with_keys_only_trusted_hosts_where_they_are_named(tmp_path: Path) -> None:
+    async with serving(tmp_path, api_key=FIRST, api_host="0.0.0.0", trusted_hosts="stt.example") as (client, _):
+        for host, status in (("stt.example", 200), ("STT.example:443", 200), ("localhost", 200), ("evil.example", 403)):
+            for path in ("/api/v1/jobs", "/health"):
+                answer = await client.get(path, headers={"Host": host, **bearing(FIRST)})
+                assert answer.status_code == status, (host, path)
+        refused = await client.get("/api/v1/jobs", headers={"Host": "evil.example", **bearing(FIRST)})
+        assert code_of(refused) == "HOST_NOT_TRUSTED"
+        assert (await client.get("/live", headers={"Host": "evil.example"})).status_code == 200
+
+
+async def test_anonymous_callers_from_elsewhere_are_counted(tmp_path: Path) -> None:
+    async with serving(tmp_path, allow_anonymous=True, rate_limit_per_minute=2) as (client, _):
+        forwarded = {"X-Forwarded-For": "203.0.113.9"}
+        assert [(await client.get("/api/v1/jobs", headers=forwarded)).status_code for _ in range(3)] == [200, 200, 429]
+        assert (await client.get("/api/v1/jobs")).status_code == 200
+
+
+async def test_every_origin_needs_keys(tmp_path: Path) -> None:
+    for more in ({}, {"allow_anonymous": True}):
+        with pytest.raises(SettingsError, match="CORS_ORIGINS"):
+            async with serving(tmp_path / "a", cors_origins="*", **more):
+                pass
+    async with serving(tmp_path / "b", cors_origins="*", api_key=FIRST) as (client, _):
+        answer = await client.get("/live", headers={"Origin": "https://app.example"})
+        assert answer.headers["access-control-allow-origin"] == "*"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("trusted_hosts", "https://a.example"), ("trusted_hosts", "a.example:80"), ("public_url", "a.example")),
+        *(("public_url", "ftp://a.example"), ("public_url", "https://a.example/?x"), ("public_url", "https://")),
+        *(("forwarded_allow_ips", "proxy"), ("forwarded_allow_ips", "*"), ("forwarded_allow_ips", "10.0.0.0/99")),
+    ],
+)
+def test_impossible_addresses_are_named(name: str, value: str) -> None:
+    with pytest.raises(SettingsError, match=name.upper()):
+        load_settings(_env_file=None, **{name: value})
+
+
+@pytest.mark.parametrize(
+    ("settings", "base"),
+    [({}, HERE), ({"public_url": "https://stt.example/base/"}, "https://stt.example/base")],
+)
+async def test_the_host_header_is_in_no_address_that_is_given_out(
+    tmp_path: Path, settings: dict[str, Any], base: str
+) -> None:
+    async with serving(tmp_path, api_key=FIRST, **settings) as (client, _):
+        headers = {"Host": "evil.example", **bearing(FIRST)}
+        answer = await client.post("/api/v1/uploads", json={"filename": "a.wav"}, headers=headers)
+        assert answer.json()["upload_url"].startswith(f"{base}/api/v1/uploads/")
+        assert "evil" not in answer.text
+
+
+def test_every_route_that_asks_for_the_owner_is_checked_first() -> None:
+    owned = [route for route in api_routes() if asks_for_owner(route.dependant)]
+    admission = Admission(lambda *_: None, None, api_routes())  # type: ignore[arg-type]
+    assert len(owned) >= 20
+    for route in owned:
+        path = re.sub(r"\{\w+\}", "x", route.path)
+        for method in route.methods or ():
+            assert admission._is_owned({"path": path, "method": method}), route.path
+
+
+async def test_json_of_strangers_is_not_read(tmp_path: Path) -> None:
+    read = 0
+
+    async def body() -> Any:
+        nonlocal read
+        read += 1
+        yield b"{"
+
+    async with serving(tmp_path, api_key=FIRST) as (client, _):
+        for route in api_routes():
+            if not asks_for_owner(route.dependant):
+                continue
+            path = re.sub(r"\{\w+\}", "x", route.path)
+            for method in route.methods or ():
+                answer = await client.request(
+                    method, path, content=body(), headers={"Content-Type": "application/json"}
+                )
+                assert answer.status_code == 401, path
+                assert answer.headers["connection"] == "close"
+    assert read == 0
+
+
+async def test_labels_of_metrics_are_bounded(tmp_path: Path) -> None:
+    async with serving(tmp_path) as (client, _):
+        for number in range(50):
+            await client.request(f"INVENTED{number}" + "X" * 1000, f"/made/up/{number}")
+            await client.request(f"INVENTED{number}", "/api/v1/jobs")
+            await client.get(f"/api/v1/status/made-up-{number}")
+        text = (await client.get("/metrics")).text
+    assert "INVENTED" not in text
+    assert "made" not in text
+    assert set(re.findall(r'method="(\w+)"', text)) <= METHODS | {"OTHER"}
+    assert {"OTHER"} <= set(re.findall(r'method="(\w+)"', text))
+    routes = set(re.findall(r'route="([^"]+)"', text))
+    assert UNMATCHED in routes
+    assert routes <= {route.path for route in api_routes()} | {UNMATCHED}
+
+
+@pytest.mark.parametrize("path", ["/://" + "a" * 60_000, "/a?" * 20_000, "/" + "://" * 20_000, "/%0a%1b[31m" * 4000])
+async def test_a_long_path_is_cut_in_logs_and_answers(
+    tmp_path: Path, path: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with serving(tmp_path) as (client, _):
+        answer = await client.get(httpx.URL(HERE, raw_path=path.encode()))
+    assert answer.status_code == 404
+    assert len(answer.text) < 2000
+    shown = "".join(capsys.readouterr())
+    assert len(shown) < 5000
+    assert "\x1b[31m" not in answer.text

@@ -1,0 +1,76 @@
+"""Starting processes: settings that cannot work together, and files that are nobody else's."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from internal.process import settings_or_exit
+from tests.e2e import service as services
+
+KINDS = ("api", "consumer", "scheduler")
+
+
+@pytest.fixture(autouse=True)
+def _nothing_of_the_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.delenv("BROKER", raising=False)
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_separate_process_on_a_queue_in_memory_does_not_start(kind: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        settings_or_exit(kind)
+    said = capsys.readouterr().err
+    assert ended.value.code == 2
+    assert all(word in said for word in ("BROKER", "cmd/embedded", "make run", "RABBITMQ_URL"))
+
+
+@pytest.mark.parametrize("words", [["cmd/api/main.py"], ["-m", "internal.cli.main", "api"]], ids=["cmd", "stt"])
+def test_the_program_refuses_too(tmp_path: Path, words: list[str]) -> None:
+    environment = services.settings(tmp_path, 0)
+    call = [sys.executable, *words]
+    done = subprocess.run(call, env=environment, cwd=services.ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "BROKER" in done.stderr
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "embedded"])
+def test_several_processes_on_local_stores_are_told_of_it(
+    kind: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("BROKER", "rabbitmq")
+    monkeypatch.setenv("RABBITMQ_URL", "amqp://stt:a-long-one@127.0.0.1/")
+    settings_or_exit(kind)
+    assert capsys.readouterr().err.count("every process has to be on this machine") == (2 if kind in KINDS else 0)
+
+
+def test_files_of_an_older_version_are_closed_to_others(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    (data / "objects").mkdir(parents=True)
+    (data / "stt.db").write_bytes(b"")
+    (data / "stt.db").chmod(0o644)
+    (data / "objects").chmod(0o755)
+    settings_or_exit("embedded")
+    assert (data / "stt.db").stat().st_mode & 0o777 == 0o600
+    assert (data / "objects").stat().st_mode & 0o777 == 0o700
+
+
+def test_what_the_service_writes_is_its_owners_alone(tmp_path: Path, sample: Path) -> None:
+    before = os.umask(0o022)
+    try:
+        with services.embedded(tmp_path, LOG_FILE=str(tmp_path / "logs" / "stt.log")) as service:
+            service.upload(sample)
+            service.client.post("/api/v1/uploads", json={"filename": "a.wav"})
+            made = [path for name in ("data", "logs", "tmp") for path in (tmp_path / name).rglob("*")]
+            modes = {path: path.stat().st_mode & 0o777 for path in made if path.exists() and not path.is_symlink()}
+    finally:
+        os.umask(before)
+    names = {path.name for path in modes}
+    assert {"stt.db", "secret.key", "objects", "uploads", "hello.en.mp3"} <= names
+    assert {path: oct(mode) for path, mode in modes.items() if mode & 0o077} == {}
