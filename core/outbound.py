@@ -106,7 +106,7 @@ class Response:
 
     def _check_rate(self, count: int, seconds: float) -> None:
         if count < self._limits.min_rate * seconds:
-            raise Unreachable(f"the server sends less than {self._limits.min_rate / 1024:.0f} KiB a second")
+            raise Unreachable("the server sends its answer too slowly")
 
     async def _next(self, chunks: AsyncIterator[bytes]) -> bytes | None:
         with _translated():
