@@ -354,6 +354,14 @@ class Settings(BaseSettings):
         return tuple(end if ":" in end else f"{end}:{default}" for end in ends if end)
 
     @property
+    def written_folders(self) -> tuple[Path, ...]:
+        """Folders that accepting a job writes to on this machine; none where both stores are servers."""
+        sqlite = self.database_url.startswith("sqlite")
+        database = (Path(self.database_url.partition(":///")[2]).parent,) if sqlite else ()
+        objects = (self.data_dir,) if self.storage is StorageKind.LOCAL else ()
+        return tuple(dict.fromkeys((*objects, *database)))
+
+    @property
     def max_upload_bytes(self) -> int:
         return self.max_upload_size_mb * 1024 * 1024
 

@@ -7,7 +7,6 @@ general message.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from enum import StrEnum
 from typing import Any, ClassVar
 
@@ -18,6 +17,7 @@ class Kind(StrEnum):
     PERMANENT = "permanent"  # the job fails at once
     WORK = "work"  # counted in `failures`, retried, then the job fails
     INFRASTRUCTURE = "infrastructure"  # counted nowhere, waited out in place
+    MACHINE = "machine"  # a fault of this machine: counted nowhere, the row is handed back for another one
     REQUEST = "request"  # refused by the API, never reaches a consumer
 
 
@@ -55,32 +55,10 @@ class SttError(Exception):
         return None if self.detail is None else {"detail": self.detail, "values": self.values}
 
 
-def error_classes(base: type[SttError] = SttError) -> Iterator[type[SttError]]:
-    """The class and all below it."""
-    yield base
-    for kind in base.__subclasses__():
-        yield from error_classes(kind)
-
-
-def by_code(code: str | None) -> type[SttError] | None:
-    """The class that brings this code in."""
-    return next((kind for kind in error_classes() if kind.__dict__.get("code") == code), None)
-
-
-def failure_text(code: str | None, details: dict[str, Any] | None, stored: str | None, language: str) -> str | None:
-    """A stored failure in the reader's language. stored: its English text; None where nothing failed."""
-    if code is None:
-        return stored
-    own = None
-    if details is not None:
-        own = translated(details.get("detail", ""), language, details.get("values") or {})
-    if not own and language == ENGLISH:
-        own = stored
-    return own or (by_code(code) or SttError).general(language)
-
-
 class InternalError(SttError):
-    """An exception nobody foresaw; its traceback is in the log, never in the answer."""
+    """An exception nobody foresaw, retried: another machine may do better. Its traceback is in the log alone."""
+
+    kind = Kind.WORK
 
 
 # -- permanent: about the recording ---------------------------------------------------------------------------------
@@ -125,6 +103,14 @@ class SourceNotFoundError(SttError):
     code, http_status = "SOURCE_NOT_FOUND", 422
     en = "The recording is not where it should be. Upload it again."
     vi = "Không tìm thấy bản ghi âm. Hãy tải lên lại."
+
+
+class ObjectRefusedError(SttError):
+    """The storage answers, and refuses this one object: access denied, archived, or a key it does not take."""
+
+    code, http_status = "OBJECT_REFUSED", 502
+    en = "The storage refuses to hand out the recording. Upload it again, or contact support."
+    vi = "Kho lưu trữ từ chối cung cấp bản ghi âm. Hãy tải lên lại hoặc liên hệ hỗ trợ."
 
 
 class ObjectDamagedError(SttError):
@@ -178,10 +164,26 @@ class NetworkError(WorkError):
     vi = "Không tải được bản ghi âm. Hãy kiểm tra địa chỉ và thử lại."
 
 
-class DiskFullError(WorkError):
-    code, max_retries = "DISK_FULL", 1
+# -- machine: the job waits for a machine that is well ---------------------------------------------------------------
+class MachineError(SttError):
+    """A fault of this machine; the detail names it for the operator."""
+
+    kind, http_status, retry_after = Kind.MACHINE, 503, 5.0
+    code = "MACHINE_FAULT"
+    en = "The machine has a fault that its operator has to repair. Nothing is lost; try again later."
+    vi = "Máy chủ đang gặp sự cố. Dữ liệu không bị mất; vui lòng thử lại sau."
+
+
+class DiskFullError(MachineError):
+    code = "DISK_FULL"
     en = "The server has no disk space left. Try again later."
     vi = "Máy chủ hết dung lượng đĩa. Vui lòng thử lại sau."
+
+
+class EngineUnavailableError(MachineError):
+    code = "ENGINE_UNAVAILABLE"
+    en = "The speech engine's process cannot be started on this machine. Nothing is lost; try again later."
+    vi = "Không khởi động được bộ nhận dạng giọng nói. Vui lòng thử lại sau."
 
 
 # -- infrastructure: waited out -------------------------------------------------------------------------------------

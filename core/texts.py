@@ -45,6 +45,9 @@ def _value(value: Any, language: str) -> Any:
 
 
 TEXTS = {
+    "The machine has a fault: {reason}. Nothing is lost; try again later.": (
+        "Máy chủ đang gặp sự cố: {reason}. Dữ liệu không bị mất; vui lòng thử lại sau."
+    ),
     # answers
     "File uploaded successfully. Processing started.": "Đã tải tệp lên. Đang bắt đầu xử lý.",
     "Job submitted successfully": "Đã gửi công việc",

@@ -20,7 +20,7 @@ from core.errors import SettingsError
 from internal.api.app import create_app
 from internal.api.connections import BACKLOG, Config, throttle_accept_errors
 from internal.bootstrap import Parts
-from internal.consumer.runtime import Consumer
+from internal.consumer.runtime import GRACE, Consumer
 from internal.scheduler.runtime import Scheduler
 from internal.services import access
 from migrations.run import upgrade
@@ -66,14 +66,16 @@ class Embedded:
         self._server = _Server(config)
         self._serving = asyncio.create_task(self._server.serve(sockets=[listener]), name="http server")
 
+    async def failed(self) -> Exception:
+        return await self._consumer.failed()
+
     async def stop(self) -> None:
         if self._server is not None and self._serving is not None:
             self._server.should_exit = True
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._serving
+            await asyncio.wait([self._serving])
             self._server = None
         await self._scheduler.stop()
-        await self._consumer.stop()
+        await self._consumer.stop(GRACE - OPEN_STREAMS)
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None

@@ -7,6 +7,7 @@ import contextlib
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
@@ -19,11 +20,17 @@ from core.errors import SettingsError
 from internal import bootstrap
 
 log = structlog.get_logger(__name__)
+STOP_SECONDS = 37.0
+"""Seconds for the whole orderly end, less than `stop_grace_period` in deploy/compose.yaml."""
 
 
 class Service(Protocol):
     async def start(self) -> None: ...
     async def stop(self) -> None: ...
+
+    async def failed(self) -> Exception:
+        """Return when the service cannot go on by itself, with the reason."""
+        ...
 
 
 SEPARATE = ("api", "consumer", "scheduler")
@@ -78,30 +85,52 @@ def _warn_of_one_machine(process: str, settings: Settings) -> None:
 
 
 def run(process: str, make: Callable[[bootstrap.Parts], Service]) -> None:
-    """Run one service until SIGTERM or SIGINT; a second signal is harmless."""
+    """Run one service until SIGTERM or SIGINT; a second signal is harmless.
+
+    Ends with status 1 where the service cannot go on, so that a supervisor starts it again.
+    """
     settings = settings_or_exit(process)
     try:
-        asyncio.run(_serve(process, settings, make))
+        failure = asyncio.run(_serve(process, settings, make))
     except SettingsError as error:
         sys.stderr.write(f"async-stt cannot start:\n{error}\n")
         raise SystemExit(2) from None
+    if failure is not None:
+        sys.stderr.write(f"async-stt {process} ends: {failure}\n")
+        raise SystemExit(1)
 
 
-async def _serve(process: str, settings: Settings, make: Callable[[bootstrap.Parts], Service]) -> None:
+async def _serve(process: str, settings: Settings, make: Callable[[bootstrap.Parts], Service]) -> Exception | None:
+    """Returns why the service could not go on; None: it was told to stop."""
     parts = bootstrap.build(settings)
     service = make(parts)
     told = stop_event()
     starting = asyncio.create_task(service.start(), name=f"start {process}")
     stopping = asyncio.create_task(told.wait(), name="wait for a signal")
-    await asyncio.wait([starting, stopping], return_when=asyncio.FIRST_COMPLETED)
+    failing = asyncio.create_task(service.failed(), name="wait for a failure")
+    await asyncio.wait([starting, stopping, failing], return_when=asyncio.FIRST_COMPLETED)
     if starting.done():
         starting.result()
-        await stopping
+        await asyncio.wait([stopping, failing], return_when=asyncio.FIRST_COMPLETED)
     else:
         starting.cancel()
     log.info("stopping", action="stopping", process=process)
+    _limit_the_end()
     await service.stop()
     await parts.stop()
+    return failing.result() if failing.done() else None
+
+
+def _limit_the_end() -> None:
+    """A thread that hangs in the kernel must not keep the process until its supervisor kills it without a word."""
+
+    def give_up() -> None:
+        log.critical("did not end in time, something hangs", action="stop_forced", seconds=STOP_SECONDS)
+        os._exit(1)
+
+    timer = threading.Timer(STOP_SECONDS, give_up)
+    timer.daemon = True
+    timer.start()
 
 
 def stop_event() -> asyncio.Event:

@@ -165,6 +165,8 @@ class Metric(Base):
 
 
 class Worker(Base):
+    """`sick`: why it takes no work at present."""
+
     __tablename__ = "workers"
 
     worker_id: Mapped[str] = mapped_column(String(100), primary_key=True)
@@ -174,6 +176,7 @@ class Worker(Base):
     version: Mapped[str] = mapped_column(String(32))
     slots: Mapped[int] = mapped_column(Integer)
     models: Mapped[list[str]] = mapped_column(Json)
+    sick: Mapped[str | None] = mapped_column(Text)
     checksums: Mapped[dict[str, list[str]] | None] = mapped_column(Json)
     started_at: Mapped[datetime] = mapped_column(UtcDateTime)
     heartbeat_at: Mapped[datetime] = mapped_column(UtcDateTime)

@@ -23,7 +23,8 @@ CONSUMER = "consumer"
 class Presence:
     """One process, as it announces itself; slots: how many chunks it transcribes at once.
 
-    checksums: SHA-256 of the model files by name, as far as they are known; None: unknown.
+    checksums: SHA-256 of the model files by name, as far as they are known; None: unknown. sick: why it takes no work
+    at present; None: it does.
     """
 
     worker_id: str
@@ -34,6 +35,7 @@ class Presence:
     slots: int
     models: tuple[str, ...]
     checksums: dict[str, list[str]] | None = None
+    sick: str | None = None
 
 
 async def announce(session: AsyncSession, who: Presence) -> Worker:
@@ -42,6 +44,7 @@ async def announce(session: AsyncSession, who: Presence) -> Worker:
         "slots": who.slots,
         "models": list(who.models),
         "checksums": who.checksums,
+        "sick": who.sick,
         "heartbeat_at": after(),
     }
     renewed = await session.execute(
@@ -77,6 +80,11 @@ async def forget_gone(session: AsyncSession, older_than: float = FORGET) -> None
 async def alive(session: AsyncSession, kind: str = CONSUMER) -> list[Worker]:
     statement = select(Worker).where(Worker.kind == kind, Worker.heartbeat_at >= after(-ALIVE))
     return list((await session.execute(statement.order_by(Worker.worker_id))).scalars())
+
+
+def well(of: Iterable[Worker]) -> list[Worker]:
+    """Those that take work."""
+    return [worker for worker in of if worker.sick is None]
 
 
 def models(of: Iterable[Worker]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from typing import Any
 
@@ -38,6 +39,15 @@ async def verdict_of(body: bytes, redelivered: bool, headers: Mapping[str, Any],
     except Exception:
         log.exception("handler raised, message handed back", action="handler_raised", job_id=message.job_id)
         return Retry(LONGEST)
+
+
+async def failure_of(task: asyncio.Task[None]) -> Exception:
+    """Why a task that should run for ever ended; never returns where it was cancelled, which is an orderly end."""
+    await asyncio.wait([task])
+    if task.cancelled():
+        await asyncio.Event().wait()
+    error = task.exception()
+    return error if isinstance(error, Exception) else RuntimeError(f"{task.get_name()} ended: {error!r}")
 
 
 def pick_delay(delays: tuple[float, ...], wanted: float) -> float:

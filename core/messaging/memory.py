@@ -6,7 +6,6 @@ Its messages die with the process; the database rebuilds them at the next start.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import heapq
 import itertools
 import time
@@ -15,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from core.errors import BrokerUnavailable
-from core.messaging.dispatch import known_delays, pick_delay, verdict_of
+from core.messaging.dispatch import failure_of, known_delays, pick_delay, verdict_of
 from core.messaging.port import (
     Ack,
     DeadLetter,
@@ -28,6 +27,7 @@ from core.messaging.port import (
     Subscription,
     Verdict,
 )
+from core.tasks import cancel_and_wait
 
 
 @dataclass(slots=True)
@@ -85,8 +85,7 @@ class MemoryBroker:
     async def stop(self) -> None:
         self._running = False
         subscriptions, self._subscriptions = self._subscriptions, []
-        for subscription in subscriptions:
-            await subscription.drain(0)
+        await asyncio.gather(*(subscription.drain(0) for subscription in subscriptions))
         for timer in tuple(self._timers):
             timer.cancel()
 
@@ -176,10 +175,11 @@ class _Subscription:
     def active(self) -> bool:
         return not self._pump.done()
 
+    async def failed(self) -> Exception:
+        return await failure_of(self._pump)
+
     async def cancel(self) -> None:
-        self._pump.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._pump
+        await cancel_and_wait(self._pump)
 
     async def drain(self, grace: float) -> None:
         await self.cancel()

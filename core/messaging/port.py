@@ -169,6 +169,13 @@ class QueueStats:
 
 
 class Subscription(Protocol):
+    async def failed(self) -> Exception:
+        """Return when no more deliveries will come although nobody cancelled, with the reason.
+
+        A lost connection is none: it is made again.
+        """
+        ...
+
     async def cancel(self) -> None:
         """Stop new deliveries; running handlers go on. Harmless twice."""
         ...

@@ -18,10 +18,16 @@ from aio_pika.abc import AbstractConnection, AbstractIncomingMessage
 from aio_pika.channel import Channel
 from aio_pika.exceptions import CONNECTION_EXCEPTIONS, AMQPError
 from aiormq.exceptions import AMQPError as WireError
+from aiormq.exceptions import (
+    AuthenticationError,
+    ChannelAccessRefused,
+    ConnectionNotAllowed,
+    ProbableAuthenticationError,
+)
 
 from core.config import QueueType
-from core.errors import BrokerUnavailable
-from core.messaging.dispatch import known_delays, pick_delay, verdict_of
+from core.errors import BrokerUnavailable, SettingsError
+from core.messaging.dispatch import failure_of, known_delays, pick_delay, verdict_of
 from core.messaging.port import (
     Ack,
     DeadLetter,
@@ -34,7 +40,8 @@ from core.messaging.port import (
     Subscription,
     Verdict,
 )
-from core.messaging.topology import DEAD_EXCHANGE, EXCHANGE, Topology, check_quorum
+from core.messaging.topology import DEAD_EXCHANGE, EXCHANGE, AccessRefused, Topology, check_quorum, refused
+from core.tasks import cancel_and_wait, foreign_cancellation
 
 log = structlog.get_logger(__name__)
 HEARTBEAT = 8
@@ -43,6 +50,9 @@ TIMEOUT = 2.0
 """Seconds for a publish; the scheduler publishes what did not make it."""
 CONNECT_TIMEOUT = 5.0
 RECONNECT_PAUSE = 1.0
+MAX_REFUSALS = 10
+"""Refused attempts in a row after which a subscription fails; while it starts, a server may refuse its users."""
+_REFUSALS = (ChannelAccessRefused, AuthenticationError, ProbableAuthenticationError, ConnectionNotAllowed)
 _ERRORS = (*CONNECTION_EXCEPTIONS, AMQPError, WireError, TimeoutError, OSError, RuntimeError)
 
 
@@ -66,11 +76,12 @@ class _Link:
 
     async def fresh_channel(self) -> Channel:
         try:
-            async with asyncio.timeout(CONNECT_TIMEOUT):
-                connection = await self._connected()
-                channel = connection.channel(publisher_confirms=True, on_return_raises=True)
-                await channel.initialize()
-                await self._topology.declare(channel)
+            with foreign_cancellation():
+                async with asyncio.timeout(CONNECT_TIMEOUT):
+                    connection = await self._connected()
+                    channel = connection.channel(publisher_confirms=True, on_return_raises=True)
+                    await channel.initialize()
+                    await self._topology.declare(channel)
         except _ERRORS as error:
             await self.drop()
             raise BrokerUnavailable(f"RabbitMQ does not answer: {error}"[:300]) from error
@@ -88,7 +99,7 @@ class _Link:
     async def drop(self) -> None:
         connection, self.connection, self._channel = self.connection, None, None
         if connection is not None:
-            with contextlib.suppress(*_ERRORS, asyncio.CancelledError):
+            with contextlib.suppress(*_ERRORS), foreign_cancellation():
                 async with asyncio.timeout(TIMEOUT):
                     await connection.close()
 
@@ -121,10 +132,8 @@ class RabbitMQBroker:
     async def stop(self) -> None:
         self._stopped = True
         subscriptions, self._subscriptions = self._subscriptions, []
-        for subscription in subscriptions:
-            await subscription.drain(0)
-        await self._publishing.drop()
-        await self._consuming.drop()
+        await asyncio.gather(*(subscription.drain(0) for subscription in subscriptions))
+        await asyncio.gather(self._publishing.drop(), self._consuming.drop())
 
     async def ping(self) -> None:
         channel = await self._open_channel()
@@ -172,13 +181,19 @@ class RabbitMQBroker:
     async def _open_channel(self) -> Channel:
         if self._stopped:
             raise BrokerUnavailable("The broker's client is stopped.")
-        return await self._publishing.channel()
+        try:
+            return await self._publishing.channel()
+        except SettingsError as error:
+            # the start is refused by it; later on the callers have committed already, and can only wait
+            log.critical("RabbitMQ does not fit the settings any more", action="topology_mismatch", reason=str(error))
+            raise BrokerUnavailable(str(error)[:300]) from error
 
     async def _guarded(self, call: Any) -> Any:
         """Await with our timeout. On an error the connection is made anew, topology and all, at the next call."""
         try:
-            async with asyncio.timeout(TIMEOUT):
-                return await call
+            with foreign_cancellation():
+                async with asyncio.timeout(TIMEOUT):
+                    return await call
         except _ERRORS as error:
             await self._publishing.drop()
             raise BrokerUnavailable(f"RabbitMQ refused or did not answer: {error!r}"[:300]) from error
@@ -235,7 +250,10 @@ def _blocked(connection: AbstractConnection) -> bool:
 
 
 class _Subscription:
-    """Keeps one consumer alive: a lost connection, a closed channel or a deleted queue leads to a fresh one."""
+    """Keeps one consumer alive: a lost connection, a closed channel or a deleted queue leads to a fresh one.
+
+    It fails where connecting again cannot help: a queue with other arguments, access that stays refused.
+    """
 
     def __init__(self, broker: RabbitMQBroker, link: _Link, name: QueueName, handler: Handler, prefetch: int) -> None:
         self.name = name
@@ -255,18 +273,21 @@ class _Subscription:
         lost = self._lost = asyncio.Event()
         channel = await self._link.fresh_channel()
         try:
-            await channel.set_qos(self._prefetch)
-            channel.close_callbacks.add(lambda *_: lost.set())
-            underlay = await channel.get_underlay_channel()
-            underlay.on_consumer_cancel_callbacks.add(lambda *_: lost.set())
-            queue = await channel.get_queue(self.name.value, ensure=False)
-            self._tag = await queue.consume(self._deliver, timeout=CONNECT_TIMEOUT)
+            with foreign_cancellation():
+                await channel.set_qos(self._prefetch)
+                channel.close_callbacks.add(lambda *_: lost.set())
+                underlay = await channel.get_underlay_channel()
+                underlay.on_consumer_cancel_callbacks.add(lambda *_: lost.set())
+                queue = await channel.get_queue(self.name.value, ensure=False)
+                self._tag = await queue.consume(self._deliver, timeout=CONNECT_TIMEOUT)
         except _ERRORS as error:
             await self._close(channel)
             raise BrokerUnavailable(f"Cannot consume: {error}"[:300]) from error
         self._channel = channel
 
     async def _keep(self) -> None:
+        """Raises what connecting again cannot mend: SettingsError."""
+        refusals = 0
         while True:
             await self._lost.wait()
             log.warning("consumer lost its channel, connecting again", action="reconnecting", queue=self.name.value)
@@ -275,25 +296,31 @@ class _Subscription:
             try:
                 await self._subscribe()
                 log.info("consuming again", action="reconnected", queue=self.name.value)
-            except BrokerUnavailable:
+                refusals = 0
+            except BrokerUnavailable as error:
+                refusals = refusals + 1 if isinstance(error.__cause__, _REFUSALS) else 0
+                if refusals >= MAX_REFUSALS:
+                    raise AccessRefused(refused(self.name.value, str(error))) from error
                 self._lost.set()
                 await asyncio.sleep(RECONNECT_PAUSE)
 
+    async def failed(self) -> Exception:
+        assert self._keeper is not None
+        return await failure_of(self._keeper)
+
     async def _close(self, channel: Channel) -> None:
-        with contextlib.suppress(*_ERRORS):
+        with contextlib.suppress(*_ERRORS), foreign_cancellation():
             async with asyncio.timeout(TIMEOUT):
                 await channel.close()
 
     async def cancel(self) -> None:
-        if self._keeper is not None:
-            self._keeper.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._keeper
+        await cancel_and_wait(self._keeper)
         tag, self._tag = self._tag, None
         if tag is not None and self._channel is not None and not self._channel.is_closed:
-            with contextlib.suppress(*_ERRORS):
-                underlay = await self._channel.get_underlay_channel()
-                await underlay.basic_cancel(tag, timeout=TIMEOUT)
+            with contextlib.suppress(*_ERRORS), foreign_cancellation():
+                async with asyncio.timeout(TIMEOUT):
+                    underlay = await self._channel.get_underlay_channel()
+                    await underlay.basic_cancel(tag)
 
     async def drain(self, grace: float) -> None:
         await self.cancel()
@@ -341,5 +368,6 @@ class _Subscription:
 
     async def _answer(self, call: Any) -> None:
         """An answer on a channel that is gone does not matter: the broker delivers the message again."""
-        with contextlib.suppress(*_ERRORS):
-            await call
+        with contextlib.suppress(*_ERRORS), foreign_cancellation():
+            async with asyncio.timeout(TIMEOUT):
+                await call

@@ -22,6 +22,10 @@ class TopologyMismatch(SettingsError):
     """A queue exists with other arguments: the text names it and what to do."""
 
 
+class AccessRefused(SettingsError):
+    """The user of RABBITMQ_URL may not use a queue: the text names it and what to do."""
+
+
 @dataclass(frozen=True, slots=True)
 class Topology:
     """delays and dead_letter_ttl in seconds."""
@@ -68,6 +72,13 @@ def explain(queue: str, reason: str) -> str:
     return (
         f"RabbitMQ: the queue {queue!r} exists with other arguments ({reason}). "
         "Let it run empty, delete it in the management page, and start again; or restore the setting it was made with."
+    )
+
+
+def refused(queue: str, reason: str) -> str:
+    return (
+        f"RabbitMQ: no access to the queue {queue!r} ({reason}). Give the user of RABBITMQ_URL its password, virtual "
+        "host and the permissions configure, write and read, and start again."
     )
 
 

@@ -14,13 +14,13 @@ from io import BufferedWriter
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
-from core.errors import DiskFullError, ObjectNotFound, ShortRead, StorageUnavailable, TooManyUploads
+from core.errors import DiskFullError, ObjectNotFound, ObjectRefusedError, ShortRead, StorageUnavailable, TooManyUploads
+from core.faults import FULL, own_files, save
 from core.storage.port import OCTETS, ObjectInfo, Upload, checked_key, checked_prefix
 
 T = TypeVar("T")
 BLOCK = 1024 * 1024
 UNFINISHED = ".part-"
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _MISSING = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
 MKDIR_TRIES = 100
 
@@ -79,7 +79,9 @@ class LocalStorage:
         target = self.path_of(key)
 
         def work() -> None:
-            with path.open("rb") as source:
+            with own_files():
+                source = path.open("rb")
+            with source:
                 _write(self.root, target, lambda file: shutil.copyfileobj(source, file, BLOCK))
                 if target.stat().st_size != os.fstat(source.fileno()).st_size:
                     raise StorageUnavailable
@@ -105,9 +107,8 @@ class LocalStorage:
         source = self.path_of(key)
 
         def work() -> int:
-            with _reading(source) as origin, path.open("wb") as target:
-                shutil.copyfileobj(origin, target, BLOCK)
-                return origin.tell()
+            with _reading(source) as origin:
+                return save(iter(lambda: origin.read(BLOCK), b""), path)
 
         return await self.run(work)
 
@@ -232,7 +233,9 @@ def local_files() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise (DiskFullError if error.errno in _FULL else StorageUnavailable) from error
+        if error.errno in (errno.ENAMETOOLONG, errno.ELOOP):
+            raise ObjectRefusedError from error
+        raise (DiskFullError if error.errno in FULL else StorageUnavailable) from error
 
 
 def _version(state: os.stat_result) -> str:
@@ -244,6 +247,10 @@ def _reading(path: Path) -> BinaryIO:
         return path.open("rb")
     except _MISSING as error:
         raise ObjectNotFound from error
+    except PermissionError as error:
+        if not os.access(path.parent, os.X_OK):
+            raise
+        raise ObjectRefusedError from error
 
 
 def _unfinished(path: Path) -> tuple[Path, BufferedWriter]:

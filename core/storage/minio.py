@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import io
+import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -18,8 +19,8 @@ from minio.deleteobjects import DeleteObject
 from minio.error import MinioException, S3Error
 from urllib3.exceptions import HTTPError
 
-from core.errors import ObjectNotFound, ShortRead, StorageUnavailable, TooManyUploads
-from core.storage.local import local_files
+from core.errors import ObjectNotFound, ObjectRefusedError, ShortRead, StorageUnavailable, TooManyUploads
+from core.faults import own_files, save
 from core.storage.pipe import Aborted, Pipe
 from core.storage.port import OCTETS, ObjectInfo, Upload, checked_key, checked_prefix, header_safe
 from core.storage.transport import connections
@@ -30,6 +31,13 @@ BLOCK = 1024 * 1024
 CALL_THREADS = 16
 PING_TIMEOUT = 3.0
 _MISSING = ("NoSuchKey", "NoSuchObject")
+_PASSING = (408, 409, 425, 429)
+_OUTAGES = (
+    *("NoSuchBucket", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken", "RequestTimeout"),
+    *("RequestTimeTooSkewed", "BadDigest", "IncompleteBody", "QuotaExceeded", "XMinioAdminBucketQuotaExceeded"),
+)
+"""Codes with a status of 4xx that are never about one object."""
+_ERRORS = (MinioException, HTTPError, ParseError, UnicodeDecodeError, OSError, Aborted)
 
 
 class MinioStorage:
@@ -87,12 +95,39 @@ class MinioStorage:
         except TimeoutError as error:
             raise StorageUnavailable from error
 
-    async def run(self, work: Callable[[], T]) -> T:
-        """An SDK call in a thread of ours, its errors in our words."""
+    async def run(self, work: Callable[[], T], key: str | None = None) -> T:
+        """An SDK call in a thread of ours, its errors in our words. key: of the one object that it is about."""
         if self._calls is None:
             self._calls = ThreadPoolExecutor(CALL_THREADS, thread_name_prefix="minio")
         with translated():
-            return await asyncio.get_running_loop().run_in_executor(self._calls, work)
+            return await asyncio.get_running_loop().run_in_executor(self._calls, self._judged, work, key)
+
+    def _judged(self, work: Callable[[], T], key: str | None) -> T:
+        """Tell an answer about one object apart from one about the bucket or our credentials."""
+        try:
+            return work()
+        except S3Error as error:
+            if key is None or not 400 <= error.response.status < 500 or error.response.status in _PASSING:
+                raise
+            if error.code in _MISSING:
+                if not error.response.data and not self.client.bucket_exists(self.bucket):
+                    raise StorageUnavailable from error  # an answer without a body does not say what is missing
+            elif error.code not in _OUTAGES and self._takes_others(key):
+                raise ObjectRefusedError from error
+            raise
+
+    def _takes_others(self, key: str) -> bool:
+        """Whether another object of the same folder can be written and read just now."""
+        probe = f"{key.partition('/')[0]}/.probe-{os.urandom(8).hex()}"
+        try:
+            self.client.put_object(self.bucket, probe, io.BytesIO(b"x"), 1)
+            with self._answer(probe) as response:
+                return bool(response.read() == b"x")
+        except _ERRORS:
+            return False
+        finally:
+            with contextlib.suppress(*_ERRORS):
+                self.client.remove_object(self.bucket, probe)
 
     async def open_upload(self, key: str, content_type: str = OCTETS) -> Upload:
         checked_key(key)
@@ -117,20 +152,22 @@ class MinioStorage:
 
     async def put_bytes(self, key: str, data: bytes, content_type: str = OCTETS) -> None:
         checked_key(key)
-        await self.run(lambda: self.put(key, io.BytesIO(data), len(data), content_type))
+        await self.run(lambda: self.put(key, io.BytesIO(data), len(data), content_type), key)
 
     async def put_file(self, key: str, path: Path, content_type: str = OCTETS) -> None:
         checked_key(key)
 
         def work() -> None:
-            with path.open("rb") as source:
-                self.put(key, source, path.stat().st_size, content_type)
+            with own_files():
+                source = path.open("rb")
+            with source:
+                self.put(key, source, os.fstat(source.fileno()).st_size, content_type)
 
-        await self.run(work)
+        await self.run(work, key)
 
     async def get_bytes(self, key: str, first: int = 0, length: int | None = None) -> bytes:
         checked_key(key)
-        return await self.run(lambda: self._get(key, first, length))
+        return await self.run(lambda: self._get(key, first, length), key)
 
     def _get(self, key: str, first: int, length: int | None) -> bytes:
         if length == 0:  # the SDK reads 0 as "to the end"
@@ -138,7 +175,7 @@ class MinioStorage:
             return b""
         try:
             with self._answer(key, first, length or 0) as response:
-                data = bytes(response.read())
+                data = bytes(response.read(decode_content=False))
         except S3Error as error:
             if error.code == "InvalidRange":
                 raise ShortRead from error
@@ -149,11 +186,12 @@ class MinioStorage:
 
     async def download(self, key: str, path: Path) -> int:
         checked_key(key)
-        return await self.run(lambda: self._download(key, path))
+        return await self.run(lambda: self._download(key, path), key)
 
     def _download(self, key: str, path: Path) -> int:
-        with self._answer(key) as response, local_files(), path.open("wb") as file:
-            size = sum(file.write(block) for block in response.stream(BLOCK))
+        with self._answer(key) as response:
+            # as stored: what a Content-Encoding says of an object is not for us to undo
+            size = save(response.stream(BLOCK, decode_content=False), path)
             expected = response.headers.get("Content-Length")
         if expected is not None and size != int(expected):
             raise StorageUnavailable
@@ -171,7 +209,7 @@ class MinioStorage:
     async def stat(self, key: str) -> ObjectInfo | None:
         checked_key(key)
         try:
-            found = await self.run(lambda: self.client.stat_object(self.bucket, key))
+            found = await self.run(lambda: self.client.stat_object(self.bucket, key), key)
         except ObjectNotFound:
             return None
         return ObjectInfo(key, found.size or 0, found.last_modified, found.etag or "")  # type: ignore[arg-type]
@@ -319,5 +357,5 @@ def translated() -> Iterator[None]:
         yield
     except S3Error as error:
         raise (ObjectNotFound if error.code in _MISSING else StorageUnavailable) from error
-    except (MinioException, HTTPError, ParseError, OSError, Aborted) as error:
+    except _ERRORS as error:
         raise StorageUnavailable from error

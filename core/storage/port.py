@@ -65,7 +65,9 @@ class Storage(Protocol):
     """Every adapter passes tests/contract/test_storage.py.
 
     Keys are `/`-separated relative paths of safe characters; anything else raises ValueError. Vendor errors end here:
-    StorageUnavailable (a part is down, try again), ObjectNotFound, ShortRead and DiskFullError alone get out.
+    StorageUnavailable (a part is down, try again), ObjectNotFound, ObjectRefusedError, ShortRead and MachineError alone
+    get out.
+    An answer about one object, such as a denied access, is ObjectRefusedError as long as others are served.
     A finished write is verified: an object whose stored size differs from what was sent raises StorageUnavailable.
     """
 
@@ -100,7 +102,8 @@ class Storage(Protocol):
     async def download(self, key: str, path: Path) -> int:
         """Write the object to a file; returns its size in bytes. A short read raises StorageUnavailable, never passes.
 
-        Raises ObjectNotFound, StorageUnavailable; DiskFullError where the file's disk is full.
+        The bytes are those stored, whatever Content-Encoding says of them. Raises ObjectNotFound, ObjectRefusedError,
+        StorageUnavailable; MachineError where the file cannot be written.
         """
         ...
 

@@ -12,6 +12,7 @@ from fastapi.routing import APIRoute
 from starlette.types import Scope
 
 from core.config import load_settings
+from core.tasks import cancel_and_wait
 from internal import bootstrap
 from internal.api import errors
 from internal.api.admission import Admission
@@ -96,9 +97,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     if starting.done():
         starting.result()
     yield
-    starting.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await starting
+    await cancel_and_wait(starting)
     await parts.stop()
 
 

@@ -13,22 +13,25 @@ from typing import TypeVar
 import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from core.errors import DiskFullError, InfrastructureError, InternalError, Kind, SttError, WhisperCrashError
+from core.errors import InfrastructureError, InternalError, Kind, MachineError, SttError, WhisperCrashError
+from core.faults import machine_fault
 from core.messaging.port import Ack, Delivery, Message, Retry, Verdict
 from internal.bootstrap import Parts
 from internal.consumer.leases import Leases
+from internal.consumer.machine_health import Delays, MachineHealth
 from internal.consumer.quarantine import Quarantine
 from internal.consumer.workspace import Workspace
 from internal.patience import Patience
 from internal.services import dead_letters
 from repositories import claims, failures
-from repositories.claims import MAX_LOST, Claim, ClaimedChunk, How
+from repositories.claims import MAX_LOST, RELEASE_DELAY, Claim, ClaimedChunk, How
 from repositories.models import Job
 from worker.models import ModelCatalogue
 from worker.pool import Pool
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
+HAND_BACK_SECONDS = 5.0
 Taken = TypeVar("Taken", ClaimedChunk, tuple[Claim, Job])
 ClaimStep = Callable[[AsyncSession, How], Awaitable[Taken | None]]
 
@@ -49,6 +52,8 @@ class Context:
     patience: Patience
     leases: Leases
     quarantine: Quarantine = field(default_factory=Quarantine)
+    health: MachineHealth = field(default_factory=MachineHealth)
+    delays: Delays = field(default_factory=Delays)
 
     async def transaction(self, work: Callable[[AsyncSession, int], Awaitable[T]]) -> T:
         """Run `work(session, attempt)` in one write transaction, again while the database is away."""
@@ -107,29 +112,42 @@ class Context:
     async def settled(self, claim: Claim, message: Message, run: Callable[[], Awaitable[None]]) -> Verdict:
         """Do the claimed work and turn however it ends into a verdict.
 
-        Cancelled (shutdown): the row is handed back and the broker redelivers. Anything unforeseen is permanent.
+        Cancelled (shutdown): the row is handed back and the broker redelivers.
         """
         try:
             if claim.lost > MAX_LOST:
                 raise WhisperCrashError("The recording stopped the worker that read it, several times over.")
             await self.leases.timed(claim, run)
-            return Ack()
         except asyncio.CancelledError:
-            await asyncio.shield(self._hand_back(claim))
+            await asyncio.shield(self._hand_back_quickly(claim))
             raise
-        except SttError as error:
-            return await self._settle(claim, message, error)
-        except Exception:
-            log.exception("unforeseen error", action="internal_error")
-            return await self._settle(claim, message, InternalError())
+        except Exception as error:  # noqa: BLE001
+            return await self._settle(claim, message, self.classify(error))
+        self.health.success()
+        self.delays.forget(claim)
+        return Ack()
+
+    def classify(self, error: Exception) -> SttError:
+        """Tell apart the recording's fault, an outage, and a fault of this machine; the last is counted here."""
+        if isinstance(error, SttError) and error.kind not in (Kind.INFRASTRUCTURE, Kind.MACHINE):
+            return error
+        fault = self.machine_fault(error)
+        if fault is None and isinstance(error, InfrastructureError):
+            return error
+        self.health.fault(fault or error)
+        if fault is None:
+            log.error("unforeseen error", action="internal_error", exc_info=error)
+        return fault or InternalError()
+
+    def machine_fault(self, error: Exception) -> MachineError | None:
+        """The fault of this machine behind an error, such as a database that cannot be reached for lack of sockets."""
+        return machine_fault(error, (self.workspace.root.parent,))
 
     async def _settle(self, claim: Claim, message: Message, error: SttError) -> Verdict:
         log.warning("run failed", action="run_failed", code=error.code, kind=error.kind, reason=str(error))
-        if isinstance(error, DiskFullError):
-            log.critical("no space left for temporary files", action="disk_full", folder=str(self.workspace.root))
-        if error.kind is Kind.INFRASTRUCTURE:
-            await self._hand_back(claim)
-            return Retry(self.retry_delay(0), replace(message, failures=claim.failures))
+        if error.kind in (Kind.INFRASTRUCTURE, Kind.MACHINE):
+            await self._leave_for_later(claim, self.delays.next(claim))
+            return Ack()
         limit = error.max_retries if error.max_retries is not None else self.parts.settings.max_retries
         if error.kind is Kind.WORK and claim.failures < limit and claim.lost <= MAX_LOST:
             return await self._again(claim, message, error)
@@ -153,11 +171,20 @@ class Context:
             log.error("job failed", action="job_failed", code=error.code)
             await dead_letters.publish(self.parts, claim.job_id)
 
-    async def _hand_back(self, claim: Claim) -> None:
-        """Best effort: where the database is away the claim simply expires."""
+    async def _leave_for_later(self, claim: Claim, delay: float) -> None:
+        """Waits for a database that is away: a row that is not handed back counts as lost with its holder."""
         with contextlib.suppress(InfrastructureError):
-            async with self.parts.database.write() as session:
-                await failures.hand_back(session, claim)
+            await Patience().run(lambda: self._hand_back(claim, delay))
+
+    async def _hand_back_quickly(self, claim: Claim) -> None:
+        """At shutdown. Where the database is away the claim simply expires."""
+        with contextlib.suppress(InfrastructureError, TimeoutError):
+            async with asyncio.timeout(HAND_BACK_SECONDS):
+                await self._hand_back(claim, RELEASE_DELAY)
+
+    async def _hand_back(self, claim: Claim, delay: float) -> None:
+        async with self.parts.database.write() as session:
+            await failures.hand_back(session, claim, delay)
 
 
 @contextlib.asynccontextmanager

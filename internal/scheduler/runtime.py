@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import structlog
 
 from internal.bootstrap import Parts
@@ -41,6 +43,11 @@ class Scheduler:
         self._side_tasks.start(0, self._webhooks.turn, "deliver webhooks")
         self._side_tasks.start(HOUSEKEEPING_ROUND, rounds.housekeep, "housekeeping")
         log.info("scheduler is ready", action="scheduler_started")
+
+    async def failed(self) -> Exception:
+        """Never returns: each round starts anew, whatever ended the one before."""
+        await asyncio.Event().wait()
+        raise AssertionError
 
     async def stop(self) -> None:
         await self._side_tasks.stop()

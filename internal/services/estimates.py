@@ -92,4 +92,4 @@ class Estimator:
 
 
 async def _slots(session: AsyncSession) -> int:
-    return sum(worker.slots for worker in await workers.alive(session))
+    return sum(worker.slots for worker in workers.well(await workers.alive(session)))

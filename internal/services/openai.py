@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from core.domain.job import JobStatus
-from core.errors import ConflictError, JobCancelledError, SttError, by_code
+from core.errors import ConflictError, JobCancelledError, SttError
+from core.failure_text import by_code
 from internal.bootstrap import Parts
 from internal.patience import Patience
 from internal.services import results, submit

@@ -18,8 +18,8 @@ from core.errors import (
     JobNotFoundError,
     ObjectDamagedError,
     ObjectNotFound,
-    failure_text,
 )
+from core.failure_text import failure_text
 from internal.bootstrap import Parts
 from repositories import jobs
 from repositories.models import Job

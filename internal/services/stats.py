@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import structlog
 from prometheus_client import Gauge
 
 from core import trouble
-from core.errors import DatabaseUnavailable, InfrastructureError
+from core.errors import DatabaseUnavailable, InfrastructureError, MachineError
+from core.faults import check_disk
 from internal.bootstrap import Parts
 from migrations import run as migrations
 from repositories import jobs, parking, workers
@@ -24,25 +27,33 @@ PATIENCE = 3.0
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """checks: `ok` or what is wrong, by part."""
+    """checks: `ok` or what is wrong, by part. workers_sick: why they take no work, by worker."""
 
     checks: dict[str, str]
     workers_active: int
     jobs_pending: int
     jobs_processing: int
     models: list[str]
+    workers_sick: dict[str, str] = field(default_factory=dict)
 
     @property
     def healthy(self) -> bool:
-        return all(state == "ok" for state in self.checks.values())
+        """Every part answers, and where there are consumers one of them works."""
+        stuck = self.workers_sick and not self.workers_active
+        return not stuck and all(state == "ok" for state in self.checks.values())
 
 
 async def health(parts: Parts) -> Health:
-    database, broker, storage = await asyncio.gather(
-        _database(parts), _state(parts.broker.ping), _state(parts.storage.ping)
-    )
-    checks = {"database": database, "broker": broker, "storage": storage}
-    if database != "ok":
+    asked = {
+        "database": _database(parts),
+        "broker": _state(parts.broker.ping),
+        "storage": _state(parts.storage.ping),
+    }
+    folders = parts.settings.written_folders
+    if folders:
+        asked["disk"] = _state(partial(_check_disks, folders))
+    checks = dict(zip(asked, await asyncio.gather(*asked.values()), strict=True))
+    if checks["database"] != "ok":
         return Health(checks, 0, 0, 0, [])
     try:
         async with parts.database.read() as session:
@@ -51,7 +62,15 @@ async def health(parts: Parts) -> Health:
     except DatabaseUnavailable as error:
         return Health({**checks, "database": _trouble(parts, error)}, 0, 0, 0, [])
     models = workers.models(alive)
-    return Health(checks, len(alive), counts["PENDING"], counts["PROCESSING"], models)
+    sick = {worker.worker_id: worker.sick for worker in alive if worker.sick is not None}
+    active = len(workers.well(alive))
+    return Health(checks, active, counts["PENDING"], counts["PROCESSING"], models, sick)
+
+
+async def _check_disks(folders: tuple[Path, ...]) -> None:
+    """Raises MachineError where this process's own disk takes no more bytes."""
+    for folder in folders:
+        await asyncio.to_thread(check_disk, folder)
 
 
 async def _database(parts: Parts) -> str:
@@ -84,7 +103,7 @@ async def _state(ping: Callable[[], Awaitable[None]]) -> str:
             await ping()
     except TimeoutError:
         return "down: no answer"
-    except InfrastructureError as error:
+    except (InfrastructureError, MachineError) as error:
         return f"down: {error.code}"
     return "ok"
 
@@ -129,5 +148,5 @@ async def stats(parts: Parts) -> dict[str, Any]:
         "avg_retry_count": retries,
         "chunk_processing_time": chunk_seconds,
         "total_processing_time": total_seconds,
-        "workers": [{"worker_id": w.worker_id, "slots": w.slots, "models": w.models} for w in alive],
+        "workers": [{"worker_id": w.worker_id, "slots": w.slots, "models": w.models, "sick": w.sick} for w in alive],
     }

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+from urllib.parse import urlsplit
 
 from tests.servers.base import free_port
 
@@ -25,6 +26,9 @@ class Answer:
 
     mib_per_second: how fast request bodies are taken (None: as they come). keep: connections stay open
     between requests. seen: the methods asked for, in order.
+
+    only: the end of the one key that is answered so; every other object is there and holds `x`. encoding: what
+    Content-Encoding says of the body.
     """
 
     status: int = 200
@@ -35,6 +39,8 @@ class Answer:
     taken: int = 0
     stored: int | None = None
     ends: bool = False
+    only: str | None = None
+    encoding: str | None = None
     seen: list[str] = field(default_factory=list)
 
 
@@ -58,6 +64,9 @@ def stub(answer: Answer) -> Iterator[str]:
         def reply(self) -> None:
             answer.seen.append(self.command)
             self._take_body()
+            if answer.only is not None and not urlsplit(self.path).path.endswith(answer.only):
+                self._serve_another()
+                return
             location = "location" in self.path
             body = LOCATION if location else answer.body
             self.send_response(200 if location else answer.status)
@@ -69,12 +78,23 @@ def stub(answer: Answer) -> Iterator[str]:
             self.send_header("Content-Type", "application/xml")
             self.send_header("ETag", '"x"')
             self.send_header("Last-Modified", "Sat, 21 Nov 2026 12:00:00 GMT")
+            if answer.encoding and not location:
+                self.send_header("Content-Encoding", answer.encoding)
             if not answer.keep:
                 self.send_header("Connection", "close")
             self.end_headers()
             if self.command != "HEAD":
                 self.wfile.write(body)
                 self.close_connection = length != len(body) or answer.ends or not answer.keep
+
+        def _serve_another(self) -> None:
+            body = LOCATION if "location" in self.path else b"x" if self.command == "GET" else b""
+            self.send_response(204 if self.command == "DELETE" else 200)
+            self.send_header("Content-Length", str(len(body) if self.command != "HEAD" else 1))
+            self.send_header("ETag", '"x"')
+            self.send_header("Last-Modified", "Sat, 21 Nov 2026 12:00:00 GMT")
+            self.end_headers()
+            self.wfile.write(body)
 
         def _take_body(self) -> None:
             left = int(self.headers.get("Content-Length", 0))

@@ -15,6 +15,7 @@ import httpx
 import pytest
 
 from core.errors import BrokerUnavailable
+from core.messaging import rabbitmq
 from core.messaging.memory import MemoryBroker
 from core.messaging.port import (
     WORK_QUEUES,
@@ -31,7 +32,7 @@ from core.messaging.port import (
     decode,
 )
 from core.messaging.rabbitmq import RabbitMQBroker
-from core.messaging.topology import TopologyMismatch
+from core.messaging.topology import AccessRefused, TopologyMismatch
 from tests.servers.base import Server
 from tests.servers.rabbitmq import LocalRabbitMQ, RabbitMQ, vhost_of
 
@@ -325,6 +326,28 @@ async def test_a_thousand_messages(broker: RawBroker) -> None:
     assert {d.message.chunk_index for d in got} == set(range(1000))
 
 
+async def test_a_cancelled_subscription_has_not_failed(broker: RawBroker) -> None:
+    subscription = await broker.consume(QueueName.JOBS, Inbox(), 1)
+    failed = asyncio.create_task(subscription.failed())
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(asyncio.shield(failed), 0.1)
+    await subscription.cancel()
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(asyncio.shield(failed), 0.1)
+    failed.cancel()
+
+
+async def test_draining_can_be_cancelled(broker: RawBroker) -> None:
+    """Regression: the end of a connection swallowed the cancellation of whoever waited for it."""
+    subscription = await broker.consume(QueueName.JOBS, Inbox(), 1)
+    draining = asyncio.create_task(subscription.drain(30))
+    await asyncio.sleep(0)
+    draining.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        async with asyncio.timeout(PATIENCE):
+            await draining
+
+
 # -- what only a real broker can do ------------------------------------------------------------------------------------
 @pytest.fixture
 async def rabbit(rabbitmq_url: str) -> AsyncIterator[RabbitMQBroker]:
@@ -394,6 +417,76 @@ async def test_a_queue_with_other_arguments_is_named(rabbit: RabbitMQBroker, rab
     with pytest.raises(TopologyMismatch, match="stt_jobs_dlq"):
         await other.start()
     await other.stop()
+
+
+async def redeclare(server: RabbitMQ, url: str, queue: str) -> None:
+    """As another program would: the same name, other arguments."""
+    path = f"/api/queues/{vhost_of(url)}/{queue}"
+    async with httpx.AsyncClient(base_url=server.management) as client:
+        (await client.delete(path)).raise_for_status()
+        (await client.put(path, json={"durable": True, "arguments": {"x-message-ttl": 5}})).raise_for_status()
+
+
+@pytest.mark.servers
+async def test_reconnecting_to_other_arguments_fails_the_subscription(
+    rabbit: RabbitMQBroker, rabbitmq_server: RabbitMQ, rabbitmq_url: str
+) -> None:
+    """Regression: the task that reconnects died of it, and the consumer lived on without a subscription."""
+    subscription = await rabbit.consume(QueueName.JOBS, Inbox(), 1)
+    await rabbit.publish(prepare())
+    await redeclare(rabbitmq_server, rabbitmq_url, "stt_jobs")
+    async with asyncio.timeout(PATIENCE):
+        error = await subscription.failed()
+    assert isinstance(error, TopologyMismatch)
+    assert "stt_jobs" in str(error)
+    assert "start again" in str(error)
+    await rabbit._publishing.drop()
+    with pytest.raises(BrokerUnavailable, match="stt_jobs"):
+        await rabbit.publish(prepare())
+    await subscription.drain(0)
+
+
+@pytest.mark.servers
+async def test_access_that_stays_refused_fails_the_subscription(
+    rabbit: RabbitMQBroker, rabbitmq_server: RabbitMQ, rabbitmq_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rabbitmq, "RECONNECT_PAUSE", 0.05)
+    monkeypatch.setattr(rabbitmq, "MAX_REFUSALS", 3)
+    subscription = await rabbit.consume(QueueName.JOBS, Inbox(), 1)
+    rabbit._consuming._url = rabbitmq_url.replace("//", "//nobody:nothing@").replace(
+        "//nobody:nothing@" + rabbitmq_url.partition("//")[2].partition("@")[0] + "@", "//nobody:nothing@"
+    )
+    await rabbit._consuming.drop()
+    async with asyncio.timeout(PATIENCE):
+        error = await subscription.failed()
+    assert isinstance(error, AccessRefused)
+    assert "stt_jobs" in str(error)
+    await subscription.drain(0)
+
+
+@pytest.mark.servers
+async def test_a_subscription_whose_task_dies_has_failed(
+    rabbit: RabbitMQBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    subscription = await rabbit.consume(QueueName.JOBS, Inbox(), 1)
+
+    async def bug(_: object) -> None:
+        raise LookupError("a bug")
+
+    monkeypatch.setattr(rabbitmq._Subscription, "_subscribe", bug)
+    await rabbit._consuming.drop()
+    async with asyncio.timeout(PATIENCE):
+        assert isinstance(await subscription.failed(), LookupError)
+
+
+@pytest.mark.servers
+async def test_dropping_a_connection_can_be_cancelled(rabbit: RabbitMQBroker) -> None:
+    """Regression: it swallowed the cancellation, so a process that was told to stop went on connecting."""
+    dropping = asyncio.create_task(rabbit._publishing.drop())
+    await asyncio.sleep(0)
+    dropping.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await dropping
 
 
 @pytest.mark.servers

@@ -10,7 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from core.errors import DiskFullError, ObjectNotFound, ShortRead, StorageUnavailable, TooManyUploads
+from core.errors import (
+    DiskFullError,
+    MachineError,
+    ObjectNotFound,
+    ObjectRefusedError,
+    ShortRead,
+    StorageUnavailable,
+    TooManyUploads,
+)
 from core.storage.local import LocalStorage
 from core.storage.port import Storage
 from tests.contract.storages import KEY, MAX_UPLOADS, MIB, AnyStorage, leftovers, of_bucket, until_begun, upload
@@ -379,3 +387,19 @@ async def test_several_processes_start_at_once(
     for storage in storages:
         await storage.ping()
         await storage.stop()
+
+
+async def test_a_name_that_the_storage_does_not_take_is_no_outage(storage: AnyStorage, tmp_path: Path) -> None:
+    key = f"uploads/job-1/{'x' * 2000}.wav"
+    with pytest.raises(ObjectRefusedError):
+        await storage.put_bytes(key, b"x")
+    await storage.put_bytes(KEY, b"x")
+
+
+async def test_a_file_that_cannot_be_written_is_the_machines_fault(storage: AnyStorage, tmp_path: Path) -> None:
+    await storage.put_bytes(KEY, b"x")
+    with pytest.raises(MachineError):
+        await storage.download(KEY, tmp_path / "removed" / "copy")
+    with pytest.raises(MachineError):
+        await storage.put_file(KEY, tmp_path / "removed" / "source")
+    await storage.ping()

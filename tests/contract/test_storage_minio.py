@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
+import io
 import json
 import subprocess
 import sys
@@ -15,7 +17,7 @@ import pytest
 from minio import Minio as Client
 from minio.deleteobjects import DeleteObject
 
-from core.errors import ObjectNotFound, ShortRead, StorageUnavailable
+from core.errors import ObjectNotFound, ObjectRefusedError, ShortRead, StorageUnavailable
 from core.storage import transport
 from core.storage.minio import MinioStorage
 from tests.contract.s3_stub import Answer, stub
@@ -222,6 +224,80 @@ async def test_what_its_errors_mean(status: int, code: str, expected: type[Excep
         with pytest.raises(expected):
             await storage.get_bytes(KEY)
         await storage.stop()
+
+
+REFUSED = [(403, "AccessDenied"), (403, "InvalidObjectState"), (405, "MethodNotAllowed"), (400, "KeyTooLongError")]
+
+
+@pytest.mark.parametrize(("status", "code"), REFUSED)
+async def test_an_answer_about_one_object_is_no_outage(status: int, code: str, tmp_path: Path) -> None:
+    with stub(Answer(status, S3_ERROR.format(code).encode(), only=KEY)) as endpoint:
+        storage = of_stub(endpoint)
+        await storage.ping()
+        for call in (
+            storage.get_bytes(KEY),
+            storage.get_bytes(KEY, 0, 0),
+            storage.download(KEY, tmp_path / "copy"),
+            storage.stat(KEY),
+            storage.put_bytes(KEY, b"x"),
+        ):
+            with pytest.raises(ObjectRefusedError):
+                await call
+        assert await storage.get_bytes("uploads/job-2/b.wav") == b"x"
+        await storage.stop()
+
+
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [(503, "SlowDown"), (500, "InternalError"), (408, "RequestTimeout"), (403, "RequestTimeTooSkewed"), (429, "Slow")],
+)
+async def test_what_passes_is_tried_again_also_for_one_object(status: int, code: str) -> None:
+    with stub(Answer(status, S3_ERROR.format(code).encode(), only=KEY)) as endpoint:
+        storage = of_stub(endpoint)
+        with pytest.raises(StorageUnavailable):
+            await storage.get_bytes(KEY)
+        await storage.stop()
+
+
+@pytest.mark.parametrize("body", [gzip.compress(b"sound" * 1000), b"not compressed at all"], ids=["gzip", "a lie"])
+async def test_what_content_encoding_says_is_not_undone(body: bytes, tmp_path: Path) -> None:
+    """Regression: the decoded length did not match, and the storage counted as down."""
+    with stub(Answer(body=body, encoding="gzip")) as endpoint:
+        storage = of_stub(endpoint)
+        assert await storage.get_bytes(KEY) == body
+        assert await storage.download(KEY, tmp_path / "copy") == len(body)
+        assert (tmp_path / "copy").read_bytes() == body
+        await storage.stop()
+
+
+@pytest.mark.servers
+async def test_an_object_stored_with_content_encoding(minio_bucket: Bucket, tmp_path: Path) -> None:
+    storage = of_bucket(minio_bucket)
+    await storage.start()
+    for key, body in (("uploads/job-1/a", gzip.compress(b"sound" * 1000)), ("uploads/job-1/b", b"no gzip at all")):
+        metadata: Any = {"Content-Encoding": "gzip"}
+        storage.client.put_object(storage.bucket, key, io.BytesIO(body), len(body), metadata=metadata)
+        assert await storage.get_bytes(key) == body
+        assert await storage.get_bytes(key, 2, 5) == body[2:7]
+        assert await storage.download(key, tmp_path / "copy") == len(body)
+        assert (tmp_path / "copy").read_bytes() == body
+    await storage.stop()
+
+
+@pytest.mark.servers
+async def test_wrong_credentials_and_a_bucket_that_is_gone_are_outages(minio_bucket: Bucket, tmp_path: Path) -> None:
+    """Else every waiting job would fail of them."""
+    good = of_bucket(minio_bucket)
+    await good.start()
+    await good.put_bytes(KEY, b"x")
+    wrong = MinioStorage(minio_bucket.endpoint, minio_bucket.access_key, "not-the-secret", minio_bucket.bucket)
+    nowhere = MinioStorage(minio_bucket.endpoint, minio_bucket.access_key, minio_bucket.secret_key, "gone-bucket")
+    for storage in (wrong, nowhere):
+        for call in (storage.get_bytes(KEY), storage.stat(KEY), storage.download(KEY, tmp_path / "x"), storage.ping()):
+            with pytest.raises(StorageUnavailable):
+                await call
+        await storage.stop()
+    await good.stop()
 
 
 async def test_a_page_of_something_else_is_no_storage() -> None:

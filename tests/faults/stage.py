@@ -23,7 +23,7 @@ from core.config import load_settings
 from core.domain.job import TERMINAL, JobStatus
 from internal import bootstrap
 from internal.bootstrap import Parts
-from internal.consumer.workspace import Workspace
+from internal.consumer.workspace import MARKER, Workspace
 from internal.scheduler.rounds import Rounds
 from internal.services import publishing
 from repositories import jobs
@@ -244,7 +244,7 @@ class Stage:
         assert as_wanted(), f"{status}: {dict(seen)}"
 
     def _check_files(self) -> None:
-        """Every folder left belongs to a live consumer and is empty but for its lock."""
+        """Every folder left belongs to a live consumer and is empty but for its marker."""
         root = Path(self.service.environment["TEMP_DIR"])
         if not root.exists():
             return
@@ -253,9 +253,9 @@ class Stage:
         sweep.close()
 
         def empty() -> bool:
-            return all(path.name == ".lock" for path in root.glob("*/*"))
+            return all(path.name == MARKER for path in sweep.root.glob("*/*"))
 
-        wait_until(empty, f"no file is left of {sorted(root.glob('*/*'))}", 10)
+        wait_until(empty, f"no file is left of {sorted(sweep.root.glob('*/*'))}", 10)
 
     def end(self) -> None:
         for process in self.consumers:

@@ -21,7 +21,6 @@ from core.messaging.port import Message, MessageType, QueueName, decode
 from internal import bootstrap
 from internal.bootstrap import Parts
 from internal.consumer.runtime import Consumer
-from internal.consumer.workspace import Workspace
 from internal.patience import Patience
 from internal.scheduler.rounds import Rounds
 from internal.services import publishing, submit
@@ -326,19 +325,42 @@ async def test_side_tasks_survive_errors() -> None:
     await tasks.stop()
 
 
-def test_a_gone_consumers_files_are_removed_and_a_live_ones_stay(tmp_path: Path) -> None:
-    live, gone = Workspace(tmp_path, "live"), tmp_path / "gone"
-    live.open()
-    gone.mkdir()
-    (gone / "rest.pcm").write_bytes(b"x")
-    new = Workspace(tmp_path, "new")
-    new.open()
-    assert not gone.exists()
-    assert live.path.exists()
-    with new.folder("run") as folder:
-        (folder / "x").write_bytes(b"x")
-    assert not folder.exists()
-    new.close()
-    new.close()
-    assert not new.path.exists()
-    live.close()
+async def test_new_work_goes_on_while_the_ping_answers() -> None:
+    """One operation fails, the part does not: only that operation waits, and not for long."""
+    down = asyncio.Event()
+
+    async def ping() -> None:
+        if down.is_set():
+            raise StorageUnavailable
+
+    async def fails() -> None:
+        raise StorageUnavailable
+
+    patience = Patience(longest=60, pings={StorageUnavailable: ping})
+    task = asyncio.create_task(patience.run(fails))
+    for _ in range(20):
+        await asyncio.sleep(0.01)
+        async with asyncio.timeout(5):
+            await patience.ready()
+    down.set()
+    async with asyncio.timeout(20):
+        while patience._open.is_set():
+            await asyncio.sleep(0.02)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await patience.ready()
+
+
+async def test_an_operation_that_fails_alone_is_given_up_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("internal.patience.ANSWERING", 0.1)
+
+    async def ping() -> None:
+        return
+
+    async def fails() -> None:
+        raise StorageUnavailable
+
+    async with asyncio.timeout(30):
+        with pytest.raises(StorageUnavailable):
+            await Patience(longest=3600, pings={StorageUnavailable: ping}).run(fails)

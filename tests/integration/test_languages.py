@@ -10,7 +10,8 @@ import httpx
 import pytest
 from sqlalchemy import update
 
-from core.errors import AudioTooLongError, NetworkError, SttError, error_classes
+from core.errors import AudioTooLongError, NetworkError, SttError
+from core.failure_text import error_classes
 from core.texts import TEXTS
 from internal.services import dead_letters
 from repositories import failures

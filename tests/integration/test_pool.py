@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import signal
 import subprocess
@@ -15,7 +16,13 @@ import numpy as np
 import psutil
 import pytest
 
-from core.errors import ChunkTimeoutError, ModelMissingError, OutOfMemoryError, WhisperCrashError
+from core.errors import (
+    ChunkTimeoutError,
+    EngineUnavailableError,
+    ModelMissingError,
+    OutOfMemoryError,
+    WhisperCrashError,
+)
 from tests.integration.bad_engines import CRASH, EXIT, FINE, HANG, KILL, MEMORY
 from tests.servers.base import wait_until
 from worker.halves import transcribe_in_halves
@@ -109,6 +116,82 @@ async def test_shrinking_takes_a_slot_away_for_a_while(pool: Pool) -> None:
         started = time.monotonic()
         async with pool.slot():
             assert time.monotonic() - started > 0.2
+
+
+async def test_two_out_of_memory_at_once_leave_a_slot(pool: Pool) -> None:
+    """Regression: both were parked, and nothing ran for ten minutes."""
+
+    async def run_out_of_memory() -> None:
+        async with pool.slot() as slot:
+            with pytest.raises(OutOfMemoryError):
+                await hear(slot, KILL)
+            pool.shrink(600)
+            pool.shrink(600)
+
+    await asyncio.gather(*(run_out_of_memory() for _ in range(4)))
+    async with asyncio.timeout(60), pool.slot() as slot:
+        assert await hear(slot, FINE)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.2), pool.slot():
+                pass
+
+
+async def test_a_parked_slot_comes_back(pool: Pool) -> None:
+    async with pool.slot():
+        pool.shrink(0.01)
+    async with asyncio.timeout(60), pool.slot(), pool.slot():
+        pass
+
+
+async def test_a_child_that_died_idle_is_replaced_before_its_next_use(pool: Pool) -> None:
+    before = await pool.process_ids()
+    for child in before:
+        os.kill(child, signal.SIGKILL)
+    async with pool.slot() as slot, pool.slot() as other:
+        assert await hear(slot, FINE)
+        assert await hear(other, FINE)
+    # killed after the check, before the call is taken
+    async with pool.slot() as slot:
+        os.kill(await slot.process_id(), signal.SIGKILL)
+        assert await hear(slot, FINE)
+
+
+async def test_a_stopped_idle_child_is_replaced(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("worker.pool.ANSWER_SECONDS", 0.3)
+    for child in await pool.process_ids():
+        os.kill(child, signal.SIGSTOP)
+    monkeypatch.setattr("worker.pool.UNANSWERED", 0.5)
+    async with pool.slot() as slot:
+        assert await hear(slot, FINE)
+
+
+async def test_a_pool_whose_own_threads_died_is_made_again(pool: Pool) -> None:
+    async with pool.slot() as slot:
+        assert slot._pool is not None
+        channel = slot._pool._pool_manager.worker_manager.pool_channel
+        assert channel is not None
+        channel.close()  # type: ignore[no-untyped-call]
+        assert await hear(slot, FINE)
+
+
+async def test_a_slot_that_cannot_be_made_again_heals_later(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: Slot) -> None:
+        raise BlockingIOError(errno.EAGAIN, "fork")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Slot, "_open", refuse)
+        for child in await pool.process_ids():
+            os.kill(child, signal.SIGKILL)
+        for _ in range(3):
+            with pytest.raises(EngineUnavailableError):
+                async with pool.slot():
+                    pass
+        with pytest.raises(EngineUnavailableError):
+            await pool.ensure()
+    await pool.ensure()
+    async with pool.slot() as slot, pool.slot() as other:
+        assert await hear(slot, FINE)
+        assert await hear(other, FINE)
 
 
 async def test_a_signal_to_the_whole_group_does_not_end_the_children(pool: Pool) -> None:

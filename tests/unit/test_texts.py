@@ -11,7 +11,8 @@ import pytest
 from starlette.requests import Request
 
 import internal.services.openai  # noqa: F401  brings its own error in
-from core.errors import InvalidFieldError, SourceNotFoundError, SttError, error_classes, failure_text
+from core.errors import InvalidFieldError, SourceNotFoundError, SttError
+from core.failure_text import error_classes, failure_text
 from core.texts import TEXTS, VALIDATION, say, translated, validation_text
 from internal.api.dependencies import get_language
 from tests.e2e.service import ROOT

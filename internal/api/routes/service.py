@@ -30,6 +30,7 @@ async def health(parts: PartsOf, response: Response) -> HealthBody:
         jobs_processing=state.jobs_processing,
         models=state.models,
         checks=state.checks,
+        workers_sick=state.workers_sick,
     )
 
 

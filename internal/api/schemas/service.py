@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 
 class HealthBody(BaseModel):
@@ -16,6 +16,7 @@ class HealthBody(BaseModel):
     jobs_processing: int
     models: list[str]
     checks: dict[str, str]
+    workers_sick: dict[str, str] = Field(description="Workers that take no work at present, and why.")
 
 
 class QueueBody(BaseModel):

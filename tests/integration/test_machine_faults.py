@@ -1,0 +1,257 @@
+"""A consumer on a machine that is sick: no job fails of it, the consumer repairs itself or stops and says so."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from core.domain.job import JobStatus
+from core.errors import EngineUnavailableError, InvalidAudioFormatError
+from core.messaging.memory import MemoryBroker, _Subscription
+from internal.bootstrap import Parts
+from internal.consumer import machine_health
+from internal.consumer.handlers.prepare import PrepareHandler
+from internal.consumer.runtime import Consumer
+from internal.scheduler.rounds import Rounds
+from internal.services import stats
+from tests.integration.bad_engines import FINE
+from tests.integration.test_consumer import configured, consuming, ended, job_of, made, submitted, wish
+from worker.pool import Slot
+
+SECONDS = 60.0
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("FIRST_PROBE", 0.05), ("LONGEST_PROBE", 0.2), ("FIRST_DELAY", 0.1), ("LONGEST_DELAY", 0.5)):
+        monkeypatch.setattr(machine_health, name, value)
+
+
+@pytest.fixture
+async def parts(tmp_path: Path) -> AsyncIterator[Parts]:
+    async with made(configured(tmp_path)) as found:
+        yield found
+
+
+@contextlib.asynccontextmanager
+async def scheduling(parts: Parts) -> AsyncIterator[None]:
+    """Rows that are due are published, as the scheduler does."""
+
+    async def rounds() -> None:
+        while True:
+            await Rounds(parts).publish_due()
+            await asyncio.sleep(0.05)
+
+    task = asyncio.create_task(rounds())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(SECONDS):
+        while not condition():
+            await asyncio.sleep(0.02)
+
+
+async def test_idle_engine_processes_that_are_killed_cost_nothing(parts: Parts, tmp_path: Path) -> None:
+    """What the kernel does first when memory runs out."""
+    async with consuming(parts) as consumer:
+        before = await consumer.context.pool.process_ids()
+        for _ in range(2):
+            for child in await consumer.context.pool.process_ids():
+                os.kill(child, signal.SIGKILL)
+            for _ in range(2):
+                job = await ended(parts, await submitted(parts, wish(FINE), tmp_path))
+                assert (job.status, job.retry_count) == (JobStatus.COMPLETED, 0)
+        assert consumer.context.health.reason is None
+        assert not set(before) & set(await consumer.context.pool.process_ids())
+
+
+async def test_a_temporary_folder_that_is_removed_is_made_again(parts: Parts, tmp_path: Path) -> None:
+    async with consuming(parts) as consumer:
+        for folder in (consumer.context.workspace.path, consumer.context.workspace.root, tmp_path / "tmp"):
+            shutil.rmtree(folder)
+            job = await ended(parts, await submitted(parts, wish(FINE), tmp_path))
+            assert (job.status, job.retry_count) == (JobStatus.COMPLETED, 0)
+            assert consumer.context.workspace.path.is_dir()
+
+
+def break_temp_dir(folder: Path) -> None:
+    """A file in its place: nothing can be made there, not by root either."""
+    shutil.rmtree(folder)
+    folder.write_text("in the way")
+
+
+async def test_a_sick_consumer_stops_says_so_and_goes_on_when_it_is_well(parts: Parts, tmp_path: Path) -> None:
+    temp = tmp_path / "tmp"
+    async with consuming(parts) as consumer, scheduling(parts):
+        assert (await stats.health(parts)).healthy
+        break_temp_dir(temp)
+        accepted = [await submitted(parts, wish(FINE), tmp_path) for _ in range(4)]
+        await until(lambda: consumer.context.health.reason is not None)
+        state = await sick_state(parts)
+        assert (state.healthy, state.workers_active) == (False, 0)
+        assert state.workers_sick[consumer.worker_id].startswith("MACHINE_FAULT")
+        assert str(temp) not in str(state.workers_sick)
+        assert not any(row.consumers for row in await parts.broker.stats())
+        for job_id in accepted:
+            job = await job_of(parts, job_id)
+            assert (job.status, job.failures, job.lost, job.error_code) == (JobStatus.PENDING, 0, 0, None)
+        temp.unlink()
+        for job_id in accepted:
+            assert (await ended(parts, job_id)).status == JobStatus.COMPLETED
+        assert consumer.context.health.reason is None
+    assert (await stats.health(parts)).healthy
+
+
+async def sick_state(parts: Parts) -> stats.Health:
+    async with asyncio.timeout(SECONDS):
+        while not (state := await stats.health(parts)).workers_sick:
+            await asyncio.sleep(0.02)
+    return state
+
+
+async def test_a_well_consumer_beside_a_sick_one_finishes_every_job(parts: Parts, tmp_path: Path) -> None:
+    other = replace(parts, settings=configured(tmp_path, temp_dir=tmp_path / "broken"))
+    async with consuming(other) as sick, scheduling(parts):
+        break_temp_dir(tmp_path / "broken")
+        first = [await submitted(parts, wish(FINE), tmp_path) for _ in range(4)]
+        await until(lambda: sick.context.health.reason is not None)
+        async with consuming(parts):
+            for job_id in [*first, *[await submitted(parts, wish(FINE), tmp_path) for _ in range(4)]]:
+                job = await ended(parts, job_id)
+                assert (job.status, job.failures, job.lost) == (JobStatus.COMPLETED, 0, 0)
+            state = await stats.health(parts)
+            assert (state.healthy, state.workers_active, len(state.workers_sick)) == (True, 1, 1)
+
+
+async def test_a_machine_that_is_sick_at_the_start_is_waited_for(parts: Parts, tmp_path: Path) -> None:
+    (tmp_path / "tmp").write_text("in the way")
+    async with consuming(parts) as consumer, scheduling(parts):
+        assert consumer.context.health.reason is not None
+        job_id = await submitted(parts, wish(FINE), tmp_path)
+        (tmp_path / "tmp").unlink()
+        assert (await ended(parts, job_id)).status == JobStatus.COMPLETED
+
+
+async def test_no_process_can_be_started_for_a_while(
+    parts: Parts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """EAGAIN on fork: the slots cannot be made again, and no job fails of it."""
+    opened = Slot._open
+
+    def refuse(_: Slot) -> None:
+        raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    async with consuming(parts) as consumer, scheduling(parts):
+        monkeypatch.setattr(Slot, "_open", refuse)
+        for child in await consumer.context.pool.process_ids():
+            os.kill(child, signal.SIGKILL)
+        accepted = [await submitted(parts, wish(FINE), tmp_path) for _ in range(3)]
+        await until(lambda: consumer.context.health.reason is not None)
+        assert str(consumer.context.health.reason).startswith(EngineUnavailableError.code)
+        for job_id in accepted:
+            assert (await job_of(parts, job_id)).status in (JobStatus.PENDING, JobStatus.PROCESSING)
+        monkeypatch.setattr(Slot, "_open", opened)
+        for job_id in accepted:
+            job = await ended(parts, job_id)
+            assert (job.status, job.retry_count) == (JobStatus.COMPLETED, 0)
+
+
+async def test_a_recording_that_the_machine_lost_is_not_the_recordings_fault(
+    parts: Parts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The folder is cleaned between download and decode: ffmpeg calls a file that is gone invalid."""
+    original, left = PrepareHandler._decode, [1]
+
+    async def cleaned(self: PrepareHandler, source: Path, pcm: Path) -> Any:
+        if left:
+            left.pop()
+            shutil.rmtree(source.parent)
+            raise InvalidAudioFormatError
+        return await original(self, source, pcm)
+
+    monkeypatch.setattr(PrepareHandler, "_decode", cleaned)
+    async with consuming(parts), scheduling(parts):
+        job = await ended(parts, await submitted(parts, wish(FINE), tmp_path))
+    assert (job.status, job.retry_count) == (JobStatus.COMPLETED, 0)
+
+
+async def test_health_tells_a_full_disk(tmp_path: Path) -> None:
+    """Of the API's own machine, which accepts nothing any more."""
+    small = tmp_path / "small"
+    small.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(small)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:  # noqa: ASYNC221
+        pytest.skip("needs the right to mount a small disk")
+    try:
+        async with made(configured(tmp_path, data_dir=small)) as parts:
+            assert (await stats.health(parts)).checks["disk"] == "ok"
+            with contextlib.suppress(OSError), (small / "filler").open("wb", buffering=0) as file:
+                while True:
+                    file.write(bytes(4096))
+            state = await stats.health(parts)
+            assert (state.healthy, state.checks["disk"]) == (False, "down: DISK_FULL")
+            (small / "filler").unlink()
+            assert (await stats.health(parts)).healthy
+    finally:
+        subprocess.run(["umount", "-l", str(small)], check=True)  # noqa: ASYNC221
+
+
+# -- the end of a consumer --------------------------------------------------------------------------------------------
+class Draining:
+    """A subscription whose drain ends only while another one drains too."""
+
+    def __init__(self, both: asyncio.Barrier) -> None:
+        self._both = both
+
+    async def failed(self) -> Exception:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async def cancel(self) -> None:
+        return
+
+    async def drain(self, grace: float) -> None:
+        await self._both.wait()
+
+
+async def test_all_queues_share_one_grace(parts: Parts) -> None:
+    consumer = Consumer(parts)
+    both = asyncio.Barrier(2)
+    consumer._subscriptions = [Draining(both), Draining(both)]
+    async with asyncio.timeout(SECONDS):
+        await consumer.stop()
+
+
+async def test_a_consumer_that_gets_no_more_deliveries_fails(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert isinstance(parts.broker, MemoryBroker)
+
+    async def broken(_: _Subscription) -> None:
+        raise RuntimeError("a bug in the pump")
+
+    monkeypatch.setattr(_Subscription, "_deliver", broken)
+    async with consuming(parts) as consumer, asyncio.timeout(SECONDS):
+        assert "a bug in the pump" in str(await consumer.failed())
+
+
+async def test_a_stopped_consumer_leaves_no_process(parts: Parts) -> None:
+    async with consuming(parts) as consumer:
+        children = await consumer.context.pool.process_ids()
+        os.kill(children[0], signal.SIGKILL)
+    assert not any(psutil.pid_exists(child) and psutil.Process(child).status() != "zombie" for child in children)
