@@ -1,6 +1,6 @@
 """Time at which a job was put off because its owner has enough in work.
 
-Revision: 0008
+Revision: 0009
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from alembic import op
 
 from core.database import UtcDateTime
 
-revision = "0008"
-down_revision = "0007"
+revision = "0009"
+down_revision = "0008"
 branch_labels = None
 depends_on = None
 
