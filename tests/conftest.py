@@ -26,6 +26,7 @@ from tests.parallel import (  # noqa: F401 - hooks of pytest
     pytest_configure,
     pytest_configure_node,
     pytest_unconfigure,
+    pytest_xdist_make_scheduler,
 )
 from tests.servers import minio, postgres, rabbitmq, shared
 from tests.servers.base import Unavailable

@@ -6,10 +6,16 @@ of their own, and those that use one service as a whole. Everything else goes wh
 
 from __future__ import annotations
 
+import json
+import tempfile
 import zlib
+from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import pytest
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 from tests.servers.shared import Keeper
 
@@ -18,41 +24,71 @@ KINDS = ("postgres", "rabbitmq", "minio")
 SHARES = {"embedded": 2, "real": 2}
 """How many workers run each service for the tests that only use it."""
 _keeper = pytest.StashKey[Keeper]()
+_groups = pytest.StashKey[Path]()
+
+
+class GroupScheduling(LoadScopeScheduling):  # type: ignore[misc]
+    """Gives each group to one worker, in the order of collection.
+
+    xdist's own `loadgroup` writes the group into the test's identifier, which pytest 9.2 no longer lets it.
+    """
+
+    def __init__(self, config: pytest.Config, log: Producer | None = None) -> None:
+        config.option.loadscopereorder = False
+        super().__init__(config, log)
+
+    @cached_property
+    def groups(self) -> dict[str, str]:
+        """The tests that have a group, as the workers found them."""
+        found: dict[str, str] = json.loads(self.config.stash[_groups].read_text())
+        return found
+
+    def _split_scope(self, nodeid: str) -> str:
+        return self.groups.get(nodeid, nodeid)
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Distribute by group unless asked otherwise, and own the servers that the workers share."""
-    if hasattr(config, "workerinput") or not config.getoption("numprocesses", None):
-        return
-    if config.option.dist == "load":
-        config.option.dist = "loadgroup"
-        config.option.loadscopereorder = False
-    config.stash[_keeper] = Keeper()
+    """The process that starts a parallel run owns the servers that its workers share."""
+    if config.getoption("numprocesses", None) and not hasattr(config, "workerinput"):
+        config.stash[_keeper] = Keeper()
+        config.stash[_groups] = Path(tempfile.mkdtemp(prefix="stt-run-")) / "groups"
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
     node.workerinput["servers"] = node.config.stash[_keeper].address
+    node.workerinput["groups"] = str(node.config.stash[_groups])
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> GroupScheduling | None:
+    """By group, unless the command line names another way."""
+    return GroupScheduling(config, log) if config.option.dist == "load" else None
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
     if keeper := config.stash.get(_keeper, None):
         keeper.close()
+        config.stash[_groups].unlink(missing_ok=True)
+        config.stash[_groups].parent.rmdir()
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """In a worker only: name each test's group, and start the longest first."""
-    if not hasattr(config, "workerinput"):
+    """In a worker: the longest tests first. The first worker writes down the groups; all collect the same tests."""
+    worker: dict[str, Any] | None = getattr(config, "workerinput", None)
+    if worker is None:
         return
-    for item in items:
-        if not item.get_closest_marker("xdist_group") and (name := group(item)):
-            item.add_marker(pytest.mark.xdist_group(name))
     items.sort(key=lambda item: -patience(item))
+    if worker["workerid"] == "gw0":
+        found = {item.nodeid: name for item in items if (name := group(item))}
+        Path(worker["groups"]).write_text(json.dumps(found))
 
 
 def group(item: pytest.Item) -> str | None:
     """The tests that should share a worker with this one; None: any."""
+    if marker := item.get_closest_marker("xdist_group"):
+        return str(marker.args[0])
     names: list[str] = getattr(item, "fixturenames", [])
     stopped = [kind for kind in KINDS if f"{kind}_server" in names or parameter(item, "server") == kind]
     if stopped:

@@ -43,7 +43,7 @@ def real(folder: Path, **more: str) -> Iterator[tuple[Service, str]]:
     """A service on three private servers, and its database's address."""
     folder.mkdir()
     with contextlib.ExitStack() as stack:
-        database, broker, storage = postgres.find(), rabbitmq.find(), minio.find()
+        database, broker, storage = postgres.find(durable=True), rabbitmq.find(), minio.find()
         for server in (database, broker, storage):
             stack.callback(server.remove)
         stores = stores_of(database, broker, storage) | more

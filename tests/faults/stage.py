@@ -34,6 +34,7 @@ from tests.e2e.service import Service
 from tests.servers.base import wait_until
 
 SCRIPT = Path(__file__).with_name("stoppable.py")
+SCHEDULERS = ("scheduler", "scheduler-2")
 STORES = ("DATABASE_URL", "BROKER", "RABBITMQ_URL", "STORAGE", "DATA_DIR", "ALLOW_DEFAULT_CREDENTIALS")
 
 
@@ -128,6 +129,17 @@ class Stage:
         folder = self.folder / f"{name}-{len(list(self.folder.iterdir()))}"
         folder.mkdir()
         return Process(self.service, name, folder)
+
+    @contextlib.contextmanager
+    def schedulers_paused(self) -> Iterator[None]:
+        schedulers = [self.process(name) for name in SCHEDULERS]
+        for scheduler in schedulers:
+            scheduler.pause()
+        try:
+            yield
+        finally:
+            for scheduler in schedulers:
+                scheduler.resume()
 
     def upload(self, path: Path, name: str | None = None, **fields: str) -> str:
         job_id = self.service.upload(path, name, language="en", **fields)

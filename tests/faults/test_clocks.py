@@ -18,19 +18,13 @@ from tests.servers.base import wait_until
 
 pytestmark = [pytest.mark.servers, pytest.mark.speech, pytest.mark.timeout(300)]
 LOAD = 200
-SCHEDULERS = ("scheduler", "scheduler-2")
 
 
 @pytest.mark.parametrize("off", ["+3600s", "-3600s"])
 def test_a_clock_an_hour_off(here: Stage, clip: Path, off: str) -> None:
     """Time is the database's: nothing expires early, no claim runs out, nothing is taken for dead."""
-    for name in SCHEDULERS:
-        here.process(name).pause()
-    try:
+    with here.schedulers_paused():
         an_hour_off(here, clip, off)
-    finally:
-        for name in SCHEDULERS:
-            here.process(name).resume()
 
 
 def an_hour_off(here: Stage, clip: Path, off: str) -> None:

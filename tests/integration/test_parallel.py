@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -166,6 +167,49 @@ def test_launch_runs_in_the_given_folder(tmp_path: Path) -> None:
 def test_tests_that_need_the_same_things_share_a_worker(
     fixtures: list[str], parameters: dict[str, str], expected: str | None
 ) -> None:
-    item = SimpleNamespace(fixturenames=fixtures, callspec=SimpleNamespace(params=parameters), path=Path("test_x.py"))
+    item = SimpleNamespace(
+        fixturenames=fixtures,
+        callspec=SimpleNamespace(params=parameters),
+        path=Path("test_x.py"),
+        get_closest_marker=lambda _: None,
+    )
     name = group(cast(pytest.Item, item))
     assert name == expected or (name or "").startswith(f"{expected} ")
+
+
+PROJECT = {
+    "conftest.py": """
+        import os, pytest
+        from tests.parallel import (
+            pytest_collection_modifyitems, pytest_configure, pytest_configure_node,
+            pytest_unconfigure, pytest_xdist_make_scheduler
+        )
+        @pytest.fixture
+        def embedded_service(): ...
+        @pytest.fixture
+        def minio_server(): ...
+    """,
+    "test_x.py": """
+        import os, pathlib, pytest
+        def note(name):
+            with open("order", "a") as file:
+                file.write(name + " " + os.environ["PYTEST_XDIST_WORKER"] + chr(10))
+        @pytest.mark.parametrize("n", range(4))
+        def test_service(n, embedded_service): note("service")
+        @pytest.mark.timeout(300)
+        @pytest.mark.parametrize("n", range(4))
+        def test_stops(n, minio_server): note("stops")
+    """,
+}
+
+
+def test_a_group_runs_on_one_worker(tmp_path: Path) -> None:
+    for name, text in PROJECT.items():
+        (tmp_path / name).write_text(textwrap.dedent(text))
+    call = [sys.executable, "-m", "pytest", "-n", "2", "-p", "no:cacheprovider", "-c", "/dev/null", "--rootdir", "."]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(call, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    places = {tuple(line.split()) for line in (tmp_path / "order").read_text().splitlines()}
+    assert len(places) == 2, "a group is spread"
+    assert len({worker for _, worker in places}) == 2, "two groups share a worker while the other has none"

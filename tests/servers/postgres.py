@@ -34,8 +34,12 @@ class LocalPostgres(Server):
     name = "postgresql"
     orderly = signal.SIGINT  # SIGTERM would wait until the last client has gone
 
-    def __init__(self, programs: Path, folder: Path | None = None, port: int | None = None) -> None:
+    def __init__(
+        self, programs: Path, folder: Path | None = None, port: int | None = None, *, durable: bool = True
+    ) -> None:
+        """durable: commits survive the machine; otherwise only the server's own death, which is what tests try."""
         super().__init__(folder)
+        self.durable = durable
         self.programs = programs
         self.port = port or free_port()
         self.data = self.folder / "data"
@@ -56,7 +60,13 @@ class LocalPostgres(Server):
             shutil.chown(self.folder, user)
             self.folder.chmod(0o755)
         call = [str(self.programs / "initdb"), "-D", str(self.data), "-U", "stt", "-A", "trust", "-E", "UTF8"]
-        subprocess.run([*call, "--no-locale", "--no-instructions"], check=True, capture_output=True, user=user, cwd="/")
+        subprocess.run(
+            [*call, "--no-locale", "--no-instructions", "--no-sync"],
+            check=True,
+            capture_output=True,
+            user=user,
+            cwd="/",
+        )
 
     def command(self) -> list[str]:
         options = {
@@ -64,6 +74,7 @@ class LocalPostgres(Server):
             "port": str(self.port),
             "unix_socket_directories": "",
             "max_connections": "200",
+            "fsync": "on" if self.durable else "off",
         }
         words = [word for name, value in options.items() for word in ("-c", f"{name}={value}")]
         return [str(self.programs / "postgres"), "-D", str(self.data), *words]
@@ -85,12 +96,12 @@ class ContainerPostgres(Given):
         self._container.stop()
 
 
-def find() -> Postgres:
+def find(*, durable: bool = False) -> Postgres:
     """The first of the three sources that gives a server, started. Raises Unavailable."""
     if url := os.environ.get("TEST_DATABASE_URL"):
         return GivenPostgres(url)
     if programs := programs_folder():
-        server = LocalPostgres(programs)
+        server = LocalPostgres(programs, durable=durable)
         server.start()
         return server
     return _container()
