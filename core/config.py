@@ -84,14 +84,17 @@ class Settings(BaseSettings):
     cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
     rate_limit_per_minute: int = Field(1200, ge=0)
     max_queued_jobs: int = Field(10_000, ge=0)
-    max_queued_seconds: float = Field(0, ge=0)
-    max_bytes_per_day: int = Field(0, ge=0)
+    max_queued_seconds: float = Field(3_600_000, ge=0)
+    max_bytes_per_day: int = Field(1_099_511_627_776, ge=0)
     max_open_links: int = Field(100, ge=0)
     max_event_streams: int = Field(500, ge=0)
     max_event_streams_per_owner: int = Field(100, ge=0)
     media_url_allowed_hosts: Annotated[tuple[str, ...] | None, NoDecode] = None
     webhook_allowed_hosts: Annotated[tuple[str, ...], NoDecode] = ()
-    download_timeout: float = Field(900, gt=0, le=1200)
+    download_timeout: float = Field(900, gt=0, le=1000)
+    download_min_rate: int = Field(16, ge=0)
+    fetch_per_owner: int = Field(4, ge=1)
+    max_prepared_seconds: float = Field(86_400, ge=0)
     upload_link_ttl: int = Field(900, ge=60, le=86_400)
 
     # stores
@@ -137,6 +140,7 @@ class Settings(BaseSettings):
     )
     engine_threads: int = Field(1, ge=1)
     prepare_concurrency: int = Field(2, ge=1)
+    fetch_concurrency: int = Field(16, ge=1, le=256)
 
     # errors and time
     max_retries: int = Field(3, ge=0, le=10)

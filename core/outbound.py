@@ -61,12 +61,17 @@ class TooLarge(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Seconds and bytes. `total` spans it all, `read` is one silence, `connect` each of look-up, connection and TLS."""
+    """Seconds and bytes. `total` spans it all, `read` is one silence, `connect` each of look-up, connection and TLS.
+
+    `min_rate`: bytes a second over each whole `rate_window` of a body, the first of which begins with its first read.
+    """
 
     total: float
     read: float = 30.0
     connect: float = 10.0
     max_bytes: int | None = None
+    min_rate: float = 0.0
+    rate_window: float = 30.0
     redirects: int = 5
 
 
@@ -77,7 +82,7 @@ class Response:
         self.status = raw.status
         self.reason: str = raw.extensions.get("reason_phrase", b"").decode("ascii", "replace")
         self.headers: Mapping[str, str] = httpx.Headers(raw.headers)
-        self._raw, self._limit, self._deadline = raw, limits.max_bytes, deadline
+        self._raw, self._limits, self._deadline = raw, limits, deadline
 
     async def body(self) -> AsyncIterator[bytes]:
         """The bytes as they come off the wire, once. Raises Refused when they are encoded, TooLarge, Unreachable."""
@@ -85,13 +90,23 @@ class Response:
             raise Refused("the server compresses its answer although asked not to")
         self._weigh(int(self.headers.get("content-length", 0)))
         count, chunks = 0, aiter(self._raw.aiter_stream())
+        clock = asyncio.get_running_loop().time
+        window, before = clock(), 0
         while (chunk := await self._next(chunks)) is not None:
             self._weigh(count := count + len(chunk))
+            if (seconds := clock() - window) >= self._limits.rate_window:
+                self._check_rate(count - before, seconds)
+                window, before = clock(), count
             yield chunk
 
     def _weigh(self, count: int) -> None:
-        if self._limit is not None and count > self._limit:
-            raise TooLarge(f"the answer is larger than {self._limit} bytes")
+        most = self._limits.max_bytes
+        if most is not None and count > most:
+            raise TooLarge(f"the answer is larger than {most} bytes")
+
+    def _check_rate(self, count: int, seconds: float) -> None:
+        if count < self._limits.min_rate * seconds:
+            raise Unreachable("the server sends its answer too slowly")
 
     async def _next(self, chunks: AsyncIterator[bytes]) -> bytes | None:
         with _translated():

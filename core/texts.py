@@ -228,6 +228,7 @@ TEXTS = {
     "the host has no public address": "máy chủ không có địa chỉ công khai",
     "the address or a header cannot be sent": "không gửi được địa chỉ này",
     "the host's name is not known": "không tìm thấy tên máy chủ",
+    "the server sends its answer too slowly": "máy chủ gửi nội dung trả lời quá chậm",
     "the server is too slow": "máy chủ quá chậm",
     "no secure connection that we trust": "không có kết nối an toàn đáng tin cậy",
     "the connection broke off": "kết nối bị ngắt",

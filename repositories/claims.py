@@ -154,12 +154,27 @@ async def claim_chunk(
     return ClaimedChunk(claim, row.plan, tuple(Span(*pair) for pair in row.spans), row.error_code, job, row.crc32)
 
 
+def unfetched() -> ColumnElement[bool]:
+    """The recording is still at its sender's address."""
+    return and_(Job.chunks_total.is_(None), Job.minio_audio_path.is_(None), Job.media_url.is_not(None))
+
+
+def unprepared() -> ColumnElement[bool]:
+    """The recording has no plan, and needs not be fetched."""
+    return and_(Job.chunks_total.is_(None), or_(Job.minio_audio_path.is_not(None), Job.media_url.is_(None)))
+
+
+async def claim_fetch(session: AsyncSession, job_id: str, failures: int, how: How) -> tuple[Claim, Job] | None:
+    """Take a job whose recording is to be fetched. `admission.claim_fetch` keeps its owner's limit."""
+    return await _claim_job(session, job_id, failures, unfetched(), how)
+
+
 async def claim_prepare(session: AsyncSession, job_id: str, failures: int, how: How) -> tuple[Claim, Job] | None:
-    """Take a job that has no plan yet.
+    """Take a job that has no plan yet. `admission.claim_prepare` keeps its owner's limit.
 
     An intent notes the working audio that this run will write, so that a killed one leaves nothing for ever.
     """
-    taken = await _claim_job(session, job_id, failures, Job.chunks_total.is_(None), how)
+    taken = await _claim_job(session, job_id, failures, unprepared(), how)
     if taken is not None:
         await intents.note(session, keys.working_key(job_id, taken[0].number), job_id, WORKING_LIFETIME)
     return taken
@@ -193,7 +208,7 @@ async def _claim_job(
             step,
             _takeable(Job, how),
         )
-        .values(started_at=func.coalesce(Job.started_at, after()), **_claimed(Job, how))
+        .values(put_off_at=None, started_at=func.coalesce(Job.started_at, after()), **_claimed(Job, how))
         .returning(Job.claim, Job.failures, Job.lost)
         .execution_options(synchronize_session=False)
     )

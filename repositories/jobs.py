@@ -14,7 +14,7 @@ from sqlalchemy.orm import undefer
 from core.database import UtcDateTime, after
 from core.domain.job import OPEN, TERMINAL, JobStatus, Priority, job_band
 from core.domain.transcript import ChunkTranscript, Segment
-from repositories.claims import RELEASE_DELAY
+from repositories.claims import RELEASE_DELAY, Released, unfetched
 from repositories.models import Chunk, Job, JobId, Metric
 
 
@@ -245,16 +245,37 @@ async def free_request(session: AsyncSession, owner: str, request_id: str, ttl: 
         )
 
 
-async def note_source(session: AsyncSession, job_id: str, key: str, size: int) -> bool:
-    """A fetched recording lies in storage, so that a retry fetches nothing; False: somebody else's copy was first."""
+async def is_unfetched(session: AsyncSession, job_id: str) -> bool:
+    """Whether an open job, held by nobody, waits for its recording to be fetched."""
+    mine = (Job.job_id == job_id, Job.status.in_(OPEN), Job.deleted_at.is_(None), Job.holder.is_(None))
+    return (await session.execute(select(Job.job_id).where(*mine, unfetched()))).first() is not None
+
+
+async def note_source(session: AsyncSession, job_id: str, key: str, size: int, seconds: float) -> Released | None:
+    """Record that a fetched recording is in storage, and release its Prepare; None: it was recorded before.
+
+    seconds: time that fetching took.
+    """
     statement = (
         update(Job)
-        .where(Job.job_id == job_id, Job.minio_audio_path.is_(None), Job.deleted_at.is_(None))
-        .values(minio_audio_path=key, file_size_mb=size / 1024 / 1024, updated_at=after())
-        .returning(Job.job_id)
+        .where(Job.job_id == job_id, Job.minio_audio_path.is_(None), Job.status.in_(OPEN), Job.deleted_at.is_(None))
+        .values(
+            minio_audio_path=key,
+            file_size_mb=size / 1024 / 1024,
+            download_seconds=seconds,
+            holder=None,
+            failures=0,
+            lost=0,
+            publishes=0,
+            due_at=after(RELEASE_DELAY),
+            progressed_at=after(),
+            updated_at=after(),
+        )
+        .returning(Job.failures)
         .execution_options(synchronize_session=False)
     )
-    return (await session.execute(statement)).first() is not None
+    row = (await session.execute(statement)).first()
+    return None if row is None else Released(job_id, None, row.failures)
 
 
 @dataclass(frozen=True, slots=True)

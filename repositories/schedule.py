@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from core.database import after
 from core.domain.job import OPEN, JobStatus
-from repositories.claims import Released
+from repositories.claims import Released, unfetched, unprepared
 from repositories.models import Chunk, Job
 
 BATCH = 200
@@ -139,20 +139,33 @@ async def mark_dead_letter_published(session: AsyncSession, job_id: str, token: 
 
 
 async def republish_unclaimed(
-    session: AsyncSession, *, jobs: bool = True, chunks: bool = True, older_than: float = 30.0
+    session: AsyncSession,
+    *,
+    jobs: bool = True,
+    fetches: bool = True,
+    finalises: bool = True,
+    chunks: bool = True,
+    older_than: float = 30.0,
 ) -> int:
-    """A queue was seen empty twice: its rows published over `older_than` seconds ago, never claimed, are due.
+    """Make rows due whose queue was seen empty twice: published over `older_than` seconds ago and not claimed since.
+
+    Each flag names the queue of one step; rows whose messages wait in another one are left alone, and so are rows that
+    were put off, which have no message.
 
     What was boosted in it is gone too, so its jobs may be boosted again. Returns how many rows are due.
     """
     count = 0
-    tables: list[type[Job] | type[Chunk]] = [Job] * jobs + [Chunk] * chunks
-    for row in tables:
+    lost: list[tuple[type[Job] | type[Chunk], ColumnElement[bool]]] = []
+    lost += [(Job, and_(unprepared(), Job.put_off_at.is_(None), or_(Job.claim == 0, Job.failures == 0)))] * jobs
+    lost += [(Job, and_(unfetched(), Job.put_off_at.is_(None), Job.claim == 0))] * fetches
+    lost += [(Job, and_(Job.chunks_completed == Job.chunks_total, Job.failures == 0))] * finalises
+    lost += [(Chunk, Chunk.claim == 0)] * chunks
+    for row, step in lost:
         result = await session.execute(
             update(row)
             .where(
                 row.due_at > after(),
-                row.claim == 0,
+                step,
                 row.holder.is_(None),
                 row.publishes > 0,
                 row.status.in_(OPEN),
@@ -163,7 +176,7 @@ async def republish_unclaimed(
             .execution_options(synchronize_session=False)
         )
         count += len(result.all())
-        planned = Job.chunks_total.is_(None) if row is Job else Job.chunks_total.is_not(None)
+        planned = step if row is Job else Job.chunks_total.is_not(None)
         await session.execute(
             update(Job)
             .where(Job.boosted_at <= after(-older_than), Job.status.in_(OPEN), planned)

@@ -13,6 +13,7 @@ MAX_LEVEL = 9
 
 
 class MessageType(StrEnum):
+    FETCH = "Fetch"
     PREPARE = "Prepare"
     TRANSCRIBE = "Transcribe"
     FINALISE = "Finalise"
@@ -22,7 +23,12 @@ class MessageType(StrEnum):
 class QueueName(StrEnum):
     JOBS = "stt_jobs"
     CHUNKS = "stt_chunks"
+    FETCH = "stt_fetch"
+    FINALISE = "stt_finalise"
     DEAD = "stt_jobs_dlq"
+
+
+WORK_QUEUES = tuple(name for name in QueueName if name is not QueueName.DEAD)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +57,10 @@ class Message:
         match self.type:
             case MessageType.TRANSCRIBE:
                 return QueueName.CHUNKS
+            case MessageType.FETCH:
+                return QueueName.FETCH
+            case MessageType.FINALISE:
+                return QueueName.FINALISE
             case MessageType.REPLAY:
                 return QueueName.DEAD
             case _:
@@ -209,5 +219,5 @@ class Broker(Protocol):
         ...
 
     async def stats(self) -> list[QueueStats]:
-        """One row for `stt_jobs`, `stt_chunks`, `stt_jobs_dlq`. Raises BrokerUnavailable."""
+        """One row for each work queue, then one for `stt_jobs_dlq`. Raises BrokerUnavailable."""
         ...

@@ -11,7 +11,7 @@ from aio_pika.exceptions import ChannelPreconditionFailed
 
 from core.config import QueueType
 from core.errors import SettingsError
-from core.messaging.port import QueueName
+from core.messaging.port import WORK_QUEUES, QueueName
 
 EXCHANGE = "stt"
 DEAD_EXCHANGE = "stt_dlx"
@@ -47,7 +47,7 @@ class Topology:
             for delay in self.delays
         }
         dead = {QueueName.DEAD.value: {"x-message-ttl": self.dead_letter_ttl * 1000}}
-        return {QueueName.JOBS.value: work, QueueName.CHUNKS.value: work, **dead, **retries}
+        return {**{name.value: work for name in WORK_QUEUES}, **dead, **retries}
 
     async def declare(self, channel: AbstractChannel) -> None:
         """Raises TopologyMismatch; connection errors pass through."""
@@ -58,7 +58,7 @@ class Topology:
                 queue = await channel.declare_queue(name, durable=True, arguments=arguments)
             except ChannelPreconditionFailed as error:
                 raise TopologyMismatch(explain(name, str(error))) from error
-            if name in (QueueName.JOBS, QueueName.CHUNKS):
+            if name in WORK_QUEUES:
                 await queue.bind(work, name)
             elif name == QueueName.DEAD:
                 await queue.bind(dead)

@@ -16,6 +16,7 @@ from core.messaging.port import Delivery, Handler, MessageType, QueueName, Retry
 from core.tasks import cancel_and_wait
 from internal.bootstrap import VERSION, Parts
 from internal.consumer.context import Context, bound
+from internal.consumer.handlers.fetch import FetchHandler
 from internal.consumer.handlers.finalise import FinaliseHandler
 from internal.consumer.handlers.prepare import PrepareHandler
 from internal.consumer.handlers.replay import ReplayHandler
@@ -33,7 +34,7 @@ from worker.models import ModelCatalogue
 from worker.pool import Pool
 
 log = structlog.get_logger(__name__)
-JOBS_PREFETCH = 8
+FINALISE_PREFETCH = 4
 GRACE = 25.0
 """Seconds that running work gets at shutdown before it is handed back, all queues together."""
 LEAVE_SECONDS = 3.0
@@ -62,6 +63,7 @@ class Consumer:
             leases=Leases(self.parts.database, settings.lease_seconds, settings.job_timeout),
         )
         self._handlers: dict[MessageType, Handler] = {
+            MessageType.FETCH: FetchHandler(self.context),
             MessageType.PREPARE: PrepareHandler(self.context),
             MessageType.TRANSCRIBE: TranscribeHandler(self.context),
             MessageType.FINALISE: FinaliseHandler(self.context),
@@ -111,7 +113,13 @@ class Consumer:
                 self.context.health.declare_sick(self.context.machine_fault(error) or error)
 
     async def _subscribe(self) -> None:
-        wanted = ((QueueName.JOBS, JOBS_PREFETCH), (QueueName.CHUNKS, self.context.pool.slots))
+        settings = self.parts.settings
+        wanted = (
+            (QueueName.JOBS, settings.prepare_concurrency),
+            (QueueName.FETCH, settings.fetch_concurrency),
+            (QueueName.FINALISE, FINALISE_PREFETCH),
+            (QueueName.CHUNKS, self.context.pool.slots),
+        )
         for queue, prefetch in wanted[len(self._subscriptions) :]:
             subscription = await self.parts.broker.consume(queue, self.handle, prefetch)
             self._subscriptions.append(subscription)

@@ -1,4 +1,4 @@
-"""Where a job's recording comes from: our storage, or an address that is fetched into it once."""
+"""Where a job's recording comes from: storage, into which one at a sender's address is fetched first."""
 
 from __future__ import annotations
 
@@ -35,11 +35,7 @@ FAILED = "Failed to download audio file: {reason}"
 
 
 async def obtain(context: Context, job: Job, target: Path) -> None:
-    """Write the recording to `target`. Raises SourceNotFoundError, FileTooLargeError, NetworkError, DiskFullError."""
-    if job.minio_audio_path is None and job.media_url is not None:
-        size = await _fetch(context, job, job.media_url, target)
-        await _keep(context, job, target, size)
-        return
+    """Write the recording to `target`. Raises SourceNotFoundError, FileTooLargeError, ObjectDamagedError."""
     if job.media_url is not None:
         await _weigh(context, job)
     await _download(context, job, target)
@@ -73,10 +69,25 @@ async def _weigh(context: Context, job: Job) -> None:
         raise submit.too_large(context.parts)
 
 
+async def fetch(context: Context, job: Job, target: Path) -> tuple[str, int]:
+    """Fetch the recording by way of `target` into storage. Returns its key and its size in bytes.
+
+    Raises SourceNotFoundError, FileTooLargeError, NetworkError, DiskFullError.
+    """
+    size = await _fetch(context, job, job.media_url or "", target)
+    key = keys.upload_key(job.job_id, job.original_filename or "recording")
+    await context.patience.run(partial(context.parts.storage.put_file, key, target))
+    return key, size
+
+
 async def _fetch(context: Context, job: Job, url: str, target: Path) -> int:
     """Returns its size in bytes."""
     settings = context.parts.settings
-    limits = Limits(total=settings.download_timeout, max_bytes=settings.max_upload_bytes)
+    limits = Limits(
+        total=settings.download_timeout,
+        max_bytes=settings.max_upload_bytes,
+        min_rate=settings.download_min_rate * 1024,
+    )
     try:
         async with context.parts.media.get(url, limits) as response:
             _check(response)
@@ -137,10 +148,3 @@ async def _still_wanted(context: Context, job: Job) -> None:
         found = await jobs.get(session, job.job_id)
     if found is None or JobStatus(found.status).terminal:
         raise SourceNotFoundError(FAILED, reason="the job has ended")
-
-
-async def _keep(context: Context, job: Job, source: Path, size: int) -> None:
-    """In storage, so that a retry fetches nothing."""
-    key = keys.upload_key(job.job_id, job.original_filename or "recording")
-    await context.patience.run(partial(context.parts.storage.put_file, key, source))
-    await context.transaction(lambda session, _: jobs.note_source(session, job.job_id, key, size))

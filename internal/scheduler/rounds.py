@@ -10,11 +10,12 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from core.domain.job import TOP_LEVEL
 from core.errors import InfrastructureError
-from core.messaging.port import QueueName
+from core.messaging.port import WORK_QUEUES, QueueName
 from internal.bootstrap import Parts
 from internal.scheduler.guard import LeaseGuard, uptime
 from internal.services import dead_letters, lifecycle, reopening
-from repositories import idempotency, leases, parking, rate_limits, schedule, starvation, workers
+from repositories import admission, claims, idempotency, leases, parking, rate_limits, schedule, starvation, workers
+from repositories.claims import Released
 
 log = structlog.get_logger(__name__)
 ROUND = 5.0
@@ -71,14 +72,17 @@ class Rounds:
     async def notice_purged_queues(self) -> None:
         """A queue seen empty twice in a row has lost what was published and never claimed."""
         empty = {stats.name: stats.ready == 0 for stats in await self.parts.broker.stats()}
-        names = (QueueName.JOBS, QueueName.CHUNKS)
-        lost = [name for name in names if empty.get(name) and self._seen_empty.get(name)]
+        lost = [name for name in WORK_QUEUES if empty.get(name) and self._seen_empty.get(name)]
         self._seen_empty = empty
         if not lost:
             return
         async with self.parts.database.write() as session:
             count = await schedule.republish_unclaimed(
-                session, jobs=QueueName.JOBS in lost, chunks=QueueName.CHUNKS in lost
+                session,
+                jobs=QueueName.JOBS in lost,
+                fetches=QueueName.FETCH in lost,
+                finalises=QueueName.FINALISE in lost,
+                chunks=QueueName.CHUNKS in lost,
             )
         if count:
             log.warning("queue was emptied, publishing again", action="purge_noticed", rows=count)
@@ -94,6 +98,15 @@ class Rounds:
         if rows:
             log.info("boosting jobs that wait too long", action="boosted", jobs=len(rows))
             await reopening.publish(self.parts, rows, TOP_LEVEL)
+
+    async def wake_put_off(self) -> None:
+        """Try the next row of each owner that has rows put off: jobs that fail or are cancelled make room, too."""
+        async with self.parts.database.write() as session:
+            rows: list[Released] = []
+            for owner in await admission.owners_put_off(session):
+                rows += await admission.wake(session, owner, claims.unfetched(), 1)
+                rows += await admission.wake(session, owner, claims.unprepared(), 1)
+        await reopening.publish(self.parts, rows)
 
     async def collect_intents(self) -> None:
         await lifecycle.collect_intents(self.parts)

@@ -38,6 +38,7 @@ class Scheduler:
         self._side_tasks.start(ROUND, rounds.publish_due, "publish due rows")
         self._side_tasks.start(LEASE_ROUND, rounds.release_lapsed, "release lapsed leases")
         self._side_tasks.start(BOOST_ROUND, rounds.boost_starving, "boost starving jobs")
+        self._side_tasks.start(ROUND, rounds.wake_put_off, "wake what was put off")
         self._side_tasks.start(QUEUE_ROUND, rounds.notice_purged_queues, "notice purged queues")
         self._side_tasks.start(0, self._webhooks.turn, "deliver webhooks")
         self._side_tasks.start(HOUSEKEEPING_ROUND, rounds.housekeep, "housekeeping")

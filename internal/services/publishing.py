@@ -30,6 +30,10 @@ def prepare(job: Job, released: Released, level: int | None = None) -> Message:
     return _message(MessageType.PREPARE, job, released, own if level is None else level)
 
 
+def fetch(job: Job, released: Released, level: int | None = None) -> Message:
+    return replace(prepare(job, released, level), type=MessageType.FETCH)
+
+
 def finalise(job: Job, released: Released) -> Message:
     return _message(MessageType.FINALISE, job, released, TOP_LEVEL)
 
@@ -62,7 +66,10 @@ def message_for(job: Job, released: Released, level: int | None = None) -> Messa
     """The wake-up that a released row stands for: a chunk's, or the job's own next step."""
     if released.chunk_index is not None:
         return transcribe(job, released, level)
-    return prepare(job, released, level) if job.chunks_total is None else finalise(job, released)
+    if job.chunks_total is not None:
+        return finalise(job, released)
+    fetched = job.minio_audio_path is not None or job.media_url is None
+    return prepare(job, released, level) if fetched else fetch(job, released, level)
 
 
 def _message(kind: MessageType, job: Job, released: Released, level: int) -> Message:

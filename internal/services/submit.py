@@ -251,6 +251,6 @@ async def commit(parts: Parts, new: NewJob, request: Remembered | None, *, noted
 
 
 async def announce(parts: Parts, job: Job) -> None:
-    """Publish the Prepare of a committed job. Raises nothing but cancellation."""
+    """Publish the first step of a committed job. Raises nothing but cancellation."""
     log.info("job accepted", action="job_accepted", job_id=job.job_id, mb=job.file_size_mb, model=job.model)
-    await parts.publisher.publish([publishing.prepare(job, Released(job.job_id, None, 0))])
+    await parts.publisher.publish([publishing.message_for(job, Released(job.job_id, None, 0))])

@@ -18,6 +18,7 @@ from core.errors import BrokerUnavailable
 from core.messaging import rabbitmq
 from core.messaging.memory import MemoryBroker
 from core.messaging.port import (
+    WORK_QUEUES,
     Ack,
     Broker,
     DeadLetter,
@@ -91,13 +92,14 @@ async def test_a_message_arrives_as_it_was_sent(broker: RawBroker) -> None:
         prepare(level=3, language="vi", original_filename="tệp ghi âm.mp3"),
         Message(MessageType.TRANSCRIBE, "j", 7, failures=2, level=5),
         Message(MessageType.FINALISE, "j", level=9),
+        Message(MessageType.FETCH, "j", level=4),
     ]
     inbox = Inbox()
     for message in sent:
         await broker.publish(message)
-    for queue in (QueueName.JOBS, QueueName.CHUNKS):
+    for queue in WORK_QUEUES:
         await broker.consume(queue, inbox, 8)
-    got = await inbox.wait(3)
+    got = await inbox.wait(4)
     assert sorted((d.message for d in got), key=str) == sorted(sent, key=str)
     assert not any(delivery.redelivered for delivery in got)
 

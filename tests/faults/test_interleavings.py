@@ -29,7 +29,7 @@ from core import errors
 from core.database import after
 from core.domain import keys
 from core.domain.job import OPEN, TERMINAL, JobStatus
-from core.messaging.port import Ack, Delivery, Message, MessageType, QueueName, Retry, Verdict, decode
+from core.messaging.port import WORK_QUEUES, Ack, Delivery, Message, MessageType, QueueName, Retry, Verdict, decode
 from internal import bootstrap
 from internal.consumer.runtime import Consumer
 from internal.scheduler.rounds import Rounds
@@ -175,7 +175,7 @@ class Interleavings(RuleBasedStateMachine):
         return result
 
     async def arrive(self) -> None:
-        for name in (QueueName.JOBS, QueueName.CHUNKS):
+        for name in WORK_QUEUES:
             queue = cast(Any, self.parts.broker)._queues[name]
             arrived = [decode((await queue.get()).body) for _ in range(len(queue))]
             self.inbox += arrived

@@ -77,7 +77,8 @@ def test_where_messages_belong() -> None:
     queues = {kind: Message(kind, "j", 0, token="t").queue for kind in MessageType}
     assert queues == {
         MessageType.PREPARE: QueueName.JOBS,
-        MessageType.FINALISE: QueueName.JOBS,
+        MessageType.FETCH: QueueName.FETCH,
+        MessageType.FINALISE: QueueName.FINALISE,
         MessageType.TRANSCRIBE: QueueName.CHUNKS,
         MessageType.REPLAY: QueueName.DEAD,
     }

@@ -17,8 +17,8 @@ from core.domain.transcript import ChunkTranscript
 from core.errors import ObjectNotFound, StorageUnavailable
 from core.messaging.port import Delivery, Verdict
 from internal.consumer.context import Context
-from internal.services import lifecycle
-from repositories import claims, jobs
+from internal.services import lifecycle, reopening
+from repositories import admission, claims, jobs
 from repositories.claims import Claim, Finished
 from repositories.models import Job
 from worker.engine import engine_version
@@ -62,6 +62,11 @@ class FinaliseHandler:
         )
         completed = await self.context.transaction(lambda session, _: claims.complete_job(session, job.job_id, done))
         log.info("job finished", action="job_completed" if completed else "job_duplicate", **_metrics(result))
+        if completed:
+            woken = await self.context.transaction(
+                lambda session, _: admission.wake(session, job.owner, claims.unprepared())
+            )
+            await reopening.publish(self.context.parts, woken)
         if completed and job.working_audio_path:
             await lifecycle.collect(self.context.parts, job.working_audio_path)
 

@@ -14,13 +14,13 @@ import structlog
 from core.domain import keys
 from core.domain.job import AUTO
 from core.domain.spans import BYTES_PER_SAMPLE
-from core.messaging.port import Delivery, Verdict
+from core.messaging.port import Delivery, MessageType, Retry, Verdict
 from internal.consumer import model_choice
 from internal.consumer.context import Context
 from internal.consumer.model_choice import ModelFile
 from internal.consumer.source import obtain
 from internal.services import publishing
-from repositories import claims, jobs, plans
+from repositories import admission, claims, jobs, plans
 from repositories.claims import Claim
 from repositories.models import Job
 from repositories.plans import Plan
@@ -46,17 +46,32 @@ class PrepareHandler:
     async def __call__(self, delivery: Delivery) -> Verdict:
         message = delivery.message
         async with self._slots:
+            ran = False
 
             async def run(taken: tuple[Claim, Job]) -> Verdict:
+                nonlocal ran
+                ran = True
                 claim, job = taken
                 return await self.context.settled(claim, message, lambda: self._run(claim, job))
 
-            return await self.context.take(
+            most = self.context.parts.settings.max_prepared_seconds
+            verdict = await self.context.take(
                 delivery,
                 DEADLINE,
-                lambda session, how: claims.claim_prepare(session, message.job_id, message.failures, how),
+                lambda session, how: admission.claim_prepare(session, message.job_id, message.failures, how, most),
                 run,
             )
+            if not ran and await self._is_unfetched(message.job_id):
+                # a message of an earlier version, which fetched here
+                return Retry(self.context.retry_delay(0), replace(message, type=MessageType.FETCH))
+            return verdict
+
+    async def _is_unfetched(self, job_id: str) -> bool:
+        async def ask() -> bool:
+            async with self.context.parts.database.read() as session:
+                return await jobs.is_unfetched(session, job_id)
+
+        return await self.context.patience.run(ask)
 
     async def _run(self, claim: Claim, job: Job) -> None:
         model = await model_choice.for_plan(self.context, job)
@@ -76,6 +91,7 @@ class PrepareHandler:
             storage = self.context.parts.storage
             if prepared.chunks:
                 await self.context.patience.run(partial(storage.put_file, key, pcm))
+        downloaded += job.download_seconds or 0.0
         plan = self._plan(claim, job, prepared, key, model, downloaded)
         await self._store(job, replace(plan, checksums=checksums))
 

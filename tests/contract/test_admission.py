@@ -1,0 +1,145 @@
+"""What one owner may have in work at once, on both databases."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from sqlalchemy import select, update
+
+from core.database import Database, after
+from core.domain.job import JobStatus
+from repositories import admission, claims, jobs, schedule
+from repositories.claims import Claim, How, Released
+from repositories.models import Job
+from tests.contract.rows import new_job
+
+WORKER = "w"
+
+
+async def made(database: Database, owner: str = "anna", **values: Any) -> str:
+    job_id = await new_job(database, owner)
+    async with database.write() as session:
+        await session.execute(update(Job).where(Job.job_id == job_id).values(updated_at=after(), **values))
+    return job_id
+
+
+async def by_url(database: Database, owner: str = "anna") -> str:
+    return await made(database, owner, media_url="https://example.com/a.mp3", minio_audio_path=None)
+
+
+async def prepared(database: Database, seconds: float, **values: Any) -> str:
+    values |= {"status": JobStatus.PROCESSING, "chunks_total": 9, "audio_duration_seconds": seconds, "due_at": None}
+    return await made(database, **values)
+
+
+def how() -> How:
+    return How(WORKER, 60.0)
+
+
+async def fetch(database: Database, job_id: str, most: int = 2) -> tuple[Claim, Job] | None:
+    async with database.write() as session:
+        return await admission.claim_fetch(session, job_id, 0, how(), most)
+
+
+async def prepare(database: Database, job_id: str, most: float = 100) -> tuple[Claim, Job] | None:
+    async with database.write() as session:
+        return await admission.claim_prepare(session, job_id, 0, how(), most)
+
+
+async def wake(database: Database, owner: str = "anna", count: int = 4) -> list[Released]:
+    async with database.write() as session:
+        return await admission.wake(session, owner, claims.unfetched() | claims.unprepared(), count)
+
+
+async def read(database: Database, job_id: str) -> Job:
+    async with database.read() as session:
+        return (await session.execute(select(Job).where(Job.job_id == job_id))).scalar_one()
+
+
+async def test_fetches_of_one_owner_at_once_are_limited(database: Database) -> None:
+    """Ten claims at the same instant; other owners are not concerned."""
+    ids = [await by_url(database) for _ in range(10)]
+    other = await by_url(database, "ben")
+    taken = await asyncio.gather(*(fetch(database, job_id) for job_id in [*ids, other]))
+    assert sum(one is not None for one in taken[:-1]) == 2
+    assert taken[-1] is not None
+
+
+async def test_a_row_put_off_waits_until_it_is_woken(database: Database) -> None:
+    first, second, third = [await by_url(database) for _ in range(3)]
+    assert await fetch(database, first, 1)
+    assert await fetch(database, third, 1) is None
+    assert await fetch(database, second, 1) is None
+    job = await read(database, second)
+    async with database.read() as session:
+        late = select(Job.job_id).where(Job.job_id == second, Job.due_at > after(60))
+        assert (await session.execute(late)).first(), "not published again by a clock of seconds"
+        assert await admission.owners_put_off(session) == ["anna"]
+    assert (job.holder, job.status, job.failures) == (None, JobStatus.PENDING, 0)
+    assert await wake(database, "ben") == []
+    assert await wake(database, count=1) == [Released(second, None, 0)], "the oldest first"
+    assert await wake(database) == [Released(third, None, 0)]
+    assert await wake(database) == []
+
+
+async def test_a_fetched_recording_releases_its_prepare_once(database: Database) -> None:
+    job_id = await by_url(database)
+    assert await prepare(database, job_id) is None, "there is nothing to decode yet"
+    assert await fetch(database, job_id)
+    async with database.write() as session:
+        assert await jobs.note_source(session, job_id, "uploads/x", 5, 1.0) == Released(job_id, None, 0)
+        assert await jobs.note_source(session, job_id, "uploads/y", 5, 1.0) is None
+    assert await fetch(database, job_id) is None
+    assert await prepare(database, job_id)
+
+
+async def test_prepared_sound_of_one_owner_is_limited(database: Database) -> None:
+    await prepared(database, 99)
+    assert await prepare(database, await made(database)), "below the limit, whatever its own length"
+    await prepared(database, 5)
+    late = await made(database)
+    assert await prepare(database, late) is None
+    assert await prepare(database, await made(database, "ben"))
+    assert await prepare(database, late, 0), "0: no limit"
+
+
+async def test_the_first_recording_passes_whatever_its_length(database: Database) -> None:
+    assert await prepare(database, await made(database), 1)
+
+
+@pytest.mark.parametrize(("mine", "passes"), [("high", True), ("normal", False), ("low", False)])
+async def test_sound_of_a_lower_priority_holds_nothing_back(database: Database, mine: str, passes: bool) -> None:
+    await prepared(database, 10_000, priority="normal")
+    assert bool(await prepare(database, await made(database, priority=mine))) is passes
+
+
+async def test_the_higher_priority_is_woken_first(database: Database) -> None:
+    await prepared(database, 10_000, priority="high")
+    ids = {name: await made(database, priority=name) for name in ("low", "normal", "high")}
+    for job_id in ids.values():
+        assert await prepare(database, job_id) is None
+    woken = [(await wake(database, count=1))[0].job_id for _ in range(3)]
+    assert woken == [ids["high"], ids["normal"], ids["low"]]
+
+
+async def test_only_rows_of_an_emptied_queue_are_published_again(database: Database) -> None:
+    """Another queue's backlog is not due because one is empty, as that of fetches often is, nor is what was put off."""
+    waiting: dict[str, Any] = {"publishes": 1, "due_at": after(300)}
+    upload, url = await made(database, **waiting), await made(database, **waiting, media_url="u", minio_audio_path=None)
+    late = await made(database, **waiting, media_url="u", minio_audio_path=None, put_off_at=after())
+    last = await made(database, **waiting, status=JobStatus.PROCESSING, chunks_total=1, chunks_completed=1, claim=1)
+
+    async def due(**queues: bool) -> set[str]:
+        async with database.write() as session:
+            none = {"jobs": False, "fetches": False, "finalises": False, "chunks": False}
+            await schedule.republish_unclaimed(session, **none | queues, older_than=-60)
+            found = set((await session.execute(select(Job.job_id).where(Job.due_at <= after(1)))).scalars())
+            await session.execute(update(Job).values(due_at=after(300)))
+            return found
+
+    assert await due(fetches=True) == {url}
+    assert await due(jobs=True) == {upload}
+    assert await due(finalises=True) == {last}
+    assert late not in await due(jobs=True, fetches=True, finalises=True, chunks=True)

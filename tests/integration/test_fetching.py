@@ -1,0 +1,113 @@
+"""Recordings by URL: slow servers hold nobody else up, and too slow ones are given up."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import func, select
+
+from core.domain.job import JobStatus, Priority
+from core.messaging.port import MessageType
+from core.outbound import Limits, Outbound, Unreachable
+from internal.bootstrap import Parts
+from internal.services import by_url, publishing
+from internal.services.wishes import Wishes
+from repositories.claims import Released
+from repositories.models import Job
+from tests.integration.bad_engines import FINE
+from tests.integration.test_consumer import configured, consuming, ended, job_of, made, submitted, wish
+from tests.speech import write_wav
+
+WISHES = Wishes("en", "demo-q5_0", Priority.NORMAL)
+
+
+@contextlib.asynccontextmanager
+async def media_server(body: bytes) -> AsyncIterator[tuple[str, asyncio.Event]]:
+    """`/slow…` sends a byte now and then until the event is set, and then all of the body; other paths at once."""
+    go_on = asyncio.Event()
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        slow = b"/slow" in await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body))
+        sent = 0
+        with contextlib.suppress(OSError):
+            while slow and not go_on.is_set() and sent < len(body):
+                writer.write(body[sent : sent + 1])
+                sent += 1
+                await writer.drain()
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(go_on.wait(), 0.05)
+            writer.write(body[sent:])
+            await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}", go_on
+        go_on.set()
+
+
+async def by(parts: Parts, owner: str, url: str, number: int = 0) -> str:
+    return (await by_url.accept(parts, owner, f"{owner}-{number}", url, WISHES, None))[0].job_id
+
+
+async def held(parts: Parts, owner: str) -> int:
+    async with parts.database.read() as session:
+        statement = select(func.count()).where(Job.owner == owner, Job.holder.is_not(None))
+        return (await session.execute(statement)).scalar_one()
+
+
+async def test_ten_trickling_addresses_of_one_sender_hold_nobody_up(tmp_path: Path) -> None:
+    """An upload and another owner's address finish meanwhile; later the ten do, each woken by the one before."""
+    body = write_wav(tmp_path / "a.wav", wish(FINE)).read_bytes()
+    async with media_server(body) as (host, go_on):
+        settings = configured(tmp_path, media_url_allowed_hosts=host, fetch_per_owner=2, fetch_concurrency=4)
+        async with made(settings) as parts, consuming(parts):
+            slow = [await by(parts, "anna", f"http://{host}/slow{n}.wav", n) for n in range(10)]
+            async with asyncio.timeout(20):
+                while not await held(parts, "anna"):
+                    await asyncio.sleep(0.02)
+            upload = await submitted(parts, wish(FINE), tmp_path)
+            other = await by(parts, "ben", f"http://{host}/fast.wav")
+            assert (await ended(parts, upload)).status == JobStatus.COMPLETED
+            assert (await ended(parts, other)).status == JobStatus.COMPLETED
+            assert await held(parts, "anna") == 2
+            go_on.set()
+            for job_id in slow:
+                assert (await ended(parts, job_id)).status == JobStatus.COMPLETED
+
+
+async def test_a_prepare_of_an_earlier_version_leads_to_its_fetch(tmp_path: Path) -> None:
+    body = write_wav(tmp_path / "a.wav", wish(FINE)).read_bytes()
+    async with media_server(body) as (host, _), made(configured(tmp_path, media_url_allowed_hosts=host)) as parts:
+        await parts.broker.stop()
+        job_id = await by(parts, "anna", f"http://{host}/fast.wav")
+        await parts.broker.start()
+        message = publishing.prepare(await job_of(parts, job_id), Released(job_id, None, 0))
+        assert message.type is MessageType.PREPARE
+        async with consuming(parts):
+            await parts.broker.publish(message)
+            assert (await ended(parts, job_id)).status == JobStatus.COMPLETED
+
+
+async def test_a_server_below_the_minimum_rate_is_given_up() -> None:
+    async with media_server(bytes(100_000)) as (host, _):
+        outbound = Outbound([host])
+        limits = Limits(total=60, min_rate=1024, rate_window=0.5)
+        with pytest.raises(Unreachable, match="too slowly"):
+            async with outbound.get(f"http://{host}/slow.wav", limits) as response:
+                async for _ in response.body():
+                    pass
+        async with outbound.get(f"http://{host}/fast.wav", limits) as response:
+            assert sum([len(piece) async for piece in response.body()]) == 100_000
+        await outbound.stop()
+
+
+async def test_jobs_beyond_the_prepared_sound_follow_as_others_end(tmp_path: Path) -> None:
+    async with made(configured(tmp_path, max_prepared_seconds=0.5)) as parts, consuming(parts):
+        ids = [await submitted(parts, wish(FINE), tmp_path) for _ in range(6)]
+        for job_id in ids:
+            assert (await ended(parts, job_id)).status == JobStatus.COMPLETED
