@@ -18,7 +18,7 @@ def error_classes(base: type[SttError] = SttError) -> Iterator[type[SttError]]:
 
 def by_code(code: str | None) -> type[SttError] | None:
     """The class that brings this code in."""
-    return next((kind for kind in error_classes() if kind.__dict__.get("code") == code), None)
+    return next((kind for kind in error_classes() if code is not None and kind.__dict__.get("code") == code), None)
 
 
 def failure_text(code: str | None, details: dict[str, Any] | None, stored: str | None, language: str) -> str | None:
