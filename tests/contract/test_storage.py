@@ -352,12 +352,6 @@ async def test_a_full_disk_stops_a_download(storage: AnyStorage) -> None:
         await storage.download(KEY, Path("/dev/full"))
 
 
-async def test_a_missing_folder_is_not_a_missing_object(storage: AnyStorage, tmp_path: Path) -> None:
-    await storage.put_bytes(KEY, b"x")
-    with pytest.raises(StorageUnavailable):
-        await storage.download(KEY, tmp_path / "none" / "copy")
-
-
 # -- start and stop -------------------------------------------------------------------------------------------------
 async def test_ping_needs_a_start(fresh: AnyStorage) -> None:
     with pytest.raises(StorageUnavailable):
