@@ -112,8 +112,8 @@ def test_killed_with_a_backlog(here: Stage, tmp_path: Path, broker_server: Local
     broker_server.kill()
     broker_server.start()
     wait_until(lambda: ready(here)["stt_jobs"] == BACKLOG, "durable", 30)
-    here.consumer()
-    here.consumer()
+    here.consumer("decodes to silence")
+    here.consumer("decodes to silence")
     open_jobs = "SELECT count(*) FROM jobs WHERE status IN ('PENDING', 'PROCESSING')"
     wait_until(lambda: here.sql(open_jobs)[0][0] == 0, "all have ended", 200)
     [(completed,)] = here.sql("SELECT count(*) FROM jobs WHERE owner = 'backlog' AND status = 'COMPLETED'")
