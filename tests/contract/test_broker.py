@@ -382,11 +382,11 @@ async def test_survives_a_killed_broker(rabbit: RabbitMQBroker, rabbitmq_server:
 
 @pytest.mark.servers
 async def test_declares_again_what_was_deleted(
-    rabbit: RabbitMQBroker, rabbitmq_server: RabbitMQ, rabbitmq_url: str
+    rabbit: RabbitMQBroker, shared_rabbitmq: RabbitMQ, rabbitmq_url: str
 ) -> None:
     inbox = Inbox()
     await rabbit.consume(QueueName.JOBS, inbox, 1)
-    async with httpx.AsyncClient(base_url=rabbitmq_server.management) as client:
+    async with httpx.AsyncClient(base_url=shared_rabbitmq.management) as client:
         for path in (f"queues/{vhost_of(rabbitmq_url)}/stt_jobs", f"exchanges/{vhost_of(rabbitmq_url)}/stt"):
             (await client.delete(f"/api/{path}")).raise_for_status()
     await publish_patiently(rabbit, prepare())
@@ -395,11 +395,11 @@ async def test_declares_again_what_was_deleted(
 
 @pytest.mark.servers
 async def test_a_closed_connection_is_made_again(
-    rabbit: RabbitMQBroker, rabbitmq_server: RabbitMQ, rabbitmq_url: str
+    rabbit: RabbitMQBroker, shared_rabbitmq: RabbitMQ, rabbitmq_url: str
 ) -> None:
     inbox = Inbox()
     await rabbit.consume(QueueName.JOBS, inbox, 1)
-    async with httpx.AsyncClient(base_url=rabbitmq_server.management) as client, asyncio.timeout(PATIENCE):
+    async with httpx.AsyncClient(base_url=shared_rabbitmq.management) as client, asyncio.timeout(PATIENCE):
         mine: list[str] = []
         while len(mine) < 2:
             rows = (await client.get("/api/connections")).json()

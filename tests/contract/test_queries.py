@@ -90,15 +90,17 @@ async def test_workers_live_while_they_announce_themselves(database: Database) -
         assert await workers.alive(session) == []
 
 
-async def test_intents_expire_and_are_dropped_with_the_job(database: Database) -> None:
-    job_id = "00000000-0000-4000-8000-000000000001"
+async def test_an_intent_is_kept_until_it_expires_and_not_after(database: Database) -> None:
+    late, early = "uploads/1/a.wav", "uploads/2/a.wav"
     async with database.write() as session:
-        await intents.note(session, "uploads/1/a.wav", job_id, lifetime=-1)
+        await intents.note(session, late, "00000000-0000-4000-8000-000000000001", lifetime=-1)
+        await intents.note(session, early, "00000000-0000-4000-8000-000000000002")
+    async with database.write() as session:
+        assert await intents.keep(session, early)
+        assert not await intents.keep(session, early)
+        assert not await intents.keep(session, late)
     async with database.read() as session:
-        assert [intent.key for intent in await intents.expired(session)] == ["uploads/1/a.wav"]
-    await new_job(database, job_id=job_id)
-    async with database.read() as session:
-        assert await intents.expired(session) == []
+        assert [intent.key for intent in await intents.expired(session)] == [late]
 
 
 async def test_the_clock_counts_from_now(database: Database) -> None:

@@ -18,7 +18,7 @@ import httpx
 import psutil
 
 from tests.servers import postgres, rabbitmq
-from tests.servers.base import free_port, launch, pauses, wait_until
+from tests.servers.base import free_port, get, launch, pauses, wait_until
 from tests.servers.minio import Minio
 from tests.servers.postgres import Postgres
 from tests.servers.rabbitmq import RabbitMQ
@@ -37,7 +37,7 @@ class Service:
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.client = httpx.Client(base_url=self.url, timeout=30)
+        self.client = httpx.Client(base_url=self.url, timeout=30, verify=False)
 
     def start(self, name: str, kind: str | None = None, *words: str, **environment: str) -> None:
         """Start `cmd/{kind}/main.py` (or the program `words`) as `name`, with more settings in `environment`."""
@@ -76,7 +76,7 @@ class Service:
         """workers: also wait until a consumer lives."""
 
         def ready() -> bool:
-            health = httpx.get(f"{self.url}/health", timeout=5).json()
+            health = get(f"{self.url}/health", 5).json()
             return bool((health["workers_active"] or not workers) and health["status"] == "healthy")
 
         try:

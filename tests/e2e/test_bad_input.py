@@ -16,6 +16,7 @@ import httpx
 import imageio_ffmpeg
 import pytest
 
+from internal.consumer.workspace import MARKER
 from tests.e2e.service import Service
 from tests.servers.base import wait_until
 from tests.speech import encode, recording, silence, write_wav
@@ -165,12 +166,13 @@ def test_a_truncated_flac_is_never_a_shortened_transcript(service: Service, tmp_
     assert (state["status"], state["error_code"]) == ("FAILED", "CORRUPTED_FILE")
 
 
+@pytest.mark.timeout(300)
 def test_a_day_of_silence_in_a_few_megabytes_is_too_long(service: Service, tmp_path: Path) -> None:
     path = tmp_path / "day.m4a"
     call = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-f", "lavfi", "-i", "anullsrc=r=8000:cl=mono"]
     subprocess.run([*call, "-t", "86400", "-c:a", "alac", str(path)], check=True)
     assert path.stat().st_size < 5_000_000
-    state = service.wait(service.upload(path), 120)
+    state = service.wait(service.upload(path), 240)
     assert (state["status"], state["error_code"]) == ("FAILED", "AUDIO_TOO_LONG")
     assert "21600" in state["error_message"]
 
@@ -252,6 +254,6 @@ def test_silence_is_no_error(service: Service, tmp_path: Path) -> None:
 
 def test_nothing_is_left_in_the_temporary_folder(service: Service) -> None:
     def clean() -> bool:
-        return not [path for path in (service.folder / "tmp").rglob("*") if path.is_file() and path.name != ".lock"]
+        return not [path for path in (service.folder / "tmp").rglob("*") if path.is_file() and path.name != MARKER]
 
     wait_until(clean, "temporary files are gone", 20)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from core import errors
+from internal.consumer.workspace import MARKER
 from tests.e2e.service import Service
 from tests.servers.base import wait_until
 from tests.speech import ENCODINGS, encode, recording
@@ -93,4 +94,4 @@ def test_three_hundred_damaged_recordings(embedded_service: Service, sources: di
     assert {status for _, status, _ in ended} == {"COMPLETED", "FAILED"}, "the damage has to tell"
     assert {child.pid for child in service.children()} == before, "a process was lost or left"
     root = Path(service.environment["TEMP_DIR"])
-    wait_until(lambda: all(path.name == ".lock" for path in root.glob("*/*")), "no file is left", 10)
+    wait_until(lambda: all(path.name == MARKER for path in root.rglob("*") if path.is_file()), "no file is left", 10)

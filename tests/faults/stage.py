@@ -20,6 +20,7 @@ from minio import Minio as Client
 from sqlalchemy import select, text
 
 from core.config import load_settings
+from core.database import Database
 from core.domain.job import TERMINAL, JobStatus
 from internal import bootstrap
 from internal.bootstrap import Parts
@@ -155,9 +156,14 @@ class Stage:
         return asyncio.run(self._sql(statement, values))
 
     async def _sql(self, statement: str, values: dict[str, Any]) -> list[Any]:
-        async with self.parts() as parts, parts.database.write() as session:
-            result = await session.execute(text(statement), values)
-            return list(result.all()) if result.returns_rows else []  # type: ignore[attr-defined]
+        url = self.service.environment["DATABASE_URL"].replace("postgresql://", "postgresql+asyncpg://")
+        database = Database(url)
+        try:
+            async with database.write() as session:
+                result = await session.execute(text(statement), values)
+                return list(result.all()) if result.returns_rows else []  # type: ignore[attr-defined]
+        finally:
+            await database.stop()
 
     def attempts(self, job_id: str) -> dict[int, int]:
         """How often each finished chunk was claimed."""
@@ -203,9 +209,14 @@ class Stage:
             environment["MINIO_SECRET_KEY"],
             secure=False,
         )
-        found = client.list_objects(environment["MINIO_BUCKET"], recursive=True)
-        keys = [str(item.object_name).split("/") for item in found]
-        return Counter(folder for folder, job, *_ in keys if job == job_id)
+        bucket = environment["MINIO_BUCKET"]
+        # the folders first: a bucket that a thousand jobs have used takes long to list
+        folders = [str(item.object_name) for item in client.list_objects(bucket) if item.is_dir]
+        return Counter(
+            folder.rstrip("/")
+            for folder in folders
+            for _ in client.list_objects(bucket, f"{folder}{job_id}/", recursive=True)
+        )
 
     def queue(self, name: str) -> str:
         """The management API's path of a queue."""

@@ -99,6 +99,18 @@ def during_decode() -> None:
     replace(preparer, "decode", stopped)
 
 
+def decodes_to_silence() -> None:
+    """As if every recording held a fifth of a second of silence: a thousand runs of ffmpeg take minutes."""
+
+    async def silent(_: Path, target: Path, *, on_pcm: Callable[[bytes], None], **more: Any) -> int:
+        pcm = bytes(6400)
+        target.write_bytes(pcm)
+        on_pcm(pcm)
+        return len(pcm) // 2
+
+    replace(preparer, "decode", silent)
+
+
 def mid_chunk() -> None:
     original = Slot.transcribe
 
@@ -158,6 +170,7 @@ STEPS: dict[str, Callable[[], None]] = {
     "before download": lambda: stop_before(MinioStorage, "download"),
     "during download": during_download,
     "during decode": during_decode,
+    "decodes to silence": decodes_to_silence,
     "before the plan": lambda: stop_before(PrepareHandler, "_store"),
     "after planning": lambda: stop_before(Publisher, "publish", publishes(MessageType.TRANSCRIBE)),
     "mid-chunk": mid_chunk,

@@ -46,7 +46,7 @@ def ready(here: Stage) -> dict[str, int]:
 
 
 @pytest.mark.parametrize("lost", ["queue", "exchange", "content"])
-def test_what_waited_in_the_broker_is_gone(here: Stage, clip: Path, rabbitmq_server: RabbitMQ, lost: str) -> None:
+def test_what_waited_in_the_broker_is_gone(here: Stage, clip: Path, shared_rabbitmq: RabbitMQ, lost: str) -> None:
     """A deleted queue or exchange is declared again, and what was lost with it is published again."""
     job_id = here.upload(clip)
     wait_until(lambda: ready(here)["stt_jobs"] >= 1, "the wake-up waits", 20)
@@ -56,7 +56,7 @@ def test_what_waited_in_the_broker_is_gone(here: Stage, clip: Path, rabbitmq_ser
         "exchange": f"/api/exchanges/{vhost}/stt",
         "content": here.queue("stt_jobs") + "/contents",
     }[lost]
-    with management(rabbitmq_server) as client:
+    with management(shared_rabbitmq) as client:
         client.delete(path).raise_for_status()
     second = here.upload(clip)
     # what is seen lost has been published over half a minute ago
@@ -112,8 +112,8 @@ def test_killed_with_a_backlog(here: Stage, tmp_path: Path, broker_server: Local
     broker_server.kill()
     broker_server.start()
     wait_until(lambda: ready(here)["stt_jobs"] == BACKLOG, "durable", 30)
-    here.consumer()
-    here.consumer()
+    here.consumer("decodes to silence")
+    here.consumer("decodes to silence")
     open_jobs = "SELECT count(*) FROM jobs WHERE status IN ('PENDING', 'PROCESSING')"
     wait_until(lambda: here.sql(open_jobs)[0][0] == 0, "all have ended", 200)
     [(completed,)] = here.sql("SELECT count(*) FROM jobs WHERE owner = 'backlog' AND status = 'COMPLETED'")
@@ -187,7 +187,7 @@ def test_the_same_message_a_hundred_times_to_four_consumers(here: Stage, long: t
         assert len(said) == times
 
 
-def test_messages_that_are_none_of_ours(here: Stage, clip: Path, rabbitmq_server: RabbitMQ) -> None:
+def test_messages_that_are_none_of_ours(here: Stage, clip: Path, shared_rabbitmq: RabbitMQ) -> None:
     """Dead-lettered; handed back with a delay; dropped. The consumer lives."""
     consumer = here.consumer()
     before = ready(here)["stt_jobs_dlq"]
@@ -203,7 +203,7 @@ def test_messages_that_are_none_of_ours(here: Stage, clip: Path, rabbitmq_server
     # a message of a newer version goes round until somebody reads it: take it out again
     consumer.kill()
     wait_until(lambda: ready(here)["stt_chunks"] == 1, "it is back", 20)
-    with management(rabbitmq_server) as client:
+    with management(shared_rabbitmq) as client:
         for queue in ("stt_chunks", "stt_jobs_dlq"):
             client.delete(here.queue(queue) + "/contents").raise_for_status()
 

@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.servers, pytest.mark.speech, pytest.mark.timeout(240)]
 
 def test_a_clip_starts_within_one_chunk_of_a_long_recording(here: Stage, clip: Path, tmp_path: Path) -> None:
     """Far into the recording its chunks are of the lowest band, and at most the one that runs goes before the clip."""
-    consumer = here.consumer()
+    consumer = here.consumer(ENGINE="tests.integration.slow_engine")
     lecture = here.upload(encode(recording("en", 220, seed=74)[0], tmp_path / "lecture.flac"))
     wait_until(lambda: here.service.status(lecture)["chunks_completed"] >= 17, "it is far in", 90)
     short = here.upload(clip)

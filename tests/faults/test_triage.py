@@ -20,9 +20,9 @@ pytestmark = [pytest.mark.servers, pytest.mark.speech, pytest.mark.timeout(240)]
 
 
 @pytest.fixture
-def rabbit(here: Stage, rabbitmq_server: RabbitMQ) -> Rabbit:
+def rabbit(here: Stage, shared_rabbitmq: RabbitMQ) -> Rabbit:
     """With no letters yet."""
-    found = Rabbit(here, rabbitmq_server)
+    found = Rabbit(here, shared_rabbitmq)
     found.client.delete(here.queue("stt_jobs_dlq") + "/contents").raise_for_status()
     return found
 
@@ -121,6 +121,7 @@ def test_moved_back_twice_it_is_replayed_once(here: Stage, long: tuple[Path, str
     assert "1 dead letters removed" in stt(here, "purge", job_id)
 
 
+@pytest.mark.usefixtures("rabbit")
 def test_by_command(here: Stage, tmp_path: Path) -> None:
     """Replayed it fails again, once; purged it is gone and the job stays FAILED."""
     here.consumer()

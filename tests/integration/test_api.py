@@ -187,7 +187,8 @@ async def test_broker_down_is_accepted_all_the_same(client: httpx.AsyncClient, p
     assert (await post(client, FILE + END)).status_code == 200
     health = await client.get("/health")
     assert health.status_code == 503
-    assert health.json()["checks"] == {"database": "ok", "broker": "down: BROKER_UNAVAILABLE", "storage": "ok"}
+    checks = {"database": "ok", "broker": "down: BROKER_UNAVAILABLE", "storage": "ok", "disk": "ok"}
+    assert health.json()["checks"] == checks
     assert (await client.get("/live")).status_code == 200
     assert (await client.get("/api/v1/stats")).status_code == 503
 

@@ -203,5 +203,5 @@ async def test_a_refused_publish_is_repeated_in_seconds_and_the_round_ends(
             await Rounds(parts).publish_due()
         await parts.broker.start()
         await Rounds(parts).publish_due()
-        assert len(await parts.broker.stats()) == 3
+        assert sum(queue.ready for queue in await parts.broker.stats()) == len(job_ids)
         assert {(await job_of(parts, job_id)).publishes for job_id in job_ids} == {1}

@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Protocol
 
+import httpx
 import psutil
 
 START_SECONDS = 60.0
@@ -87,6 +88,11 @@ def wait_until(ready: Callable[[], bool], what: str, seconds: float = START_SECO
             break
         time.sleep(pause)
     raise TimeoutError(f"{what} within {seconds} s ({last!r})")
+
+
+def get(url: str, seconds: float = 2) -> httpx.Response:
+    """Ask a server on loopback; reading the certificates for anything else takes longer than the answer."""
+    return httpx.get(url, timeout=seconds, verify=False)
 
 
 class Control(Protocol):

@@ -10,9 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
-import httpx
-
-from tests.servers.base import Control, Given, Server, Unavailable, free_port, wait_until
+from tests.servers.base import Control, Given, Server, Unavailable, free_port, get, wait_until
 
 IMAGE = os.environ.get("TEST_MINIO_IMAGE", "async-stt-minio:local")
 """Built by `make up` from deploy/minio.Dockerfile: the community's public image is gone."""
@@ -61,7 +59,7 @@ class LocalMinio(Server):
         return {**os.environ, **own, "MINIO_UPDATE": "off", "MINIO_CALLHOME_ENABLE": "off"}
 
     def is_ready(self) -> bool:
-        return httpx.get(f"http://{self.endpoint}/minio/health/ready", timeout=2).status_code == 200
+        return get(f"http://{self.endpoint}/minio/health/ready").status_code == 200
 
 
 class ContainerMinio(Given):
@@ -73,7 +71,7 @@ class ContainerMinio(Given):
         self._container = container
         self.endpoint = f"{container.get_container_host_ip()}:{container.get_exposed_port(9000)}"
         self.access_key, self.secret_key = ACCESS, SECRET
-        wait_until(lambda: httpx.get(f"http://{self.endpoint}/minio/health/ready").status_code == 200, "minio")
+        wait_until(lambda: get(f"http://{self.endpoint}/minio/health/ready").status_code == 200, "minio")
 
     def remove(self) -> None:
         self._container.stop()

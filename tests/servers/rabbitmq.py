@@ -14,7 +14,7 @@ from urllib.parse import quote, urlsplit
 import httpx
 import psutil
 
-from tests.servers.base import Control, Given, Server, Unavailable, free_port, launch, wait_until
+from tests.servers.base import Control, Given, Server, Unavailable, free_port, get, launch, wait_until
 
 IMAGE = "rabbitmq:4-management"
 PLUGINS = "[rabbitmq_management,rabbitmq_shovel,rabbitmq_shovel_management]."
@@ -78,8 +78,7 @@ class LocalRabbitMQ(Server):
         }
 
     def is_ready(self) -> bool:
-        answer = httpx.get(f"{self.management}/api/health/checks/port-listener/{self.ports[0]}", timeout=2)
-        return answer.status_code == 200
+        return get(f"{self.management}/api/health/checks/port-listener/{self.ports[0]}").status_code == 200
 
     def control(self, *words: str) -> None:
         """rabbitmqctl on this node."""
@@ -128,7 +127,7 @@ class ContainerRabbitMQ(Given):
         self._container = container
         self.url = f"amqp://guest:guest@{host}:{container.get_exposed_port(5672)}/"
         self.management = f"http://guest:guest@{host}:{container.get_exposed_port(15672)}"
-        wait_until(lambda: httpx.get(f"{self.management}/api/overview", timeout=2).status_code == 200, "rabbitmq")
+        wait_until(lambda: get(f"{self.management}/api/overview").status_code == 200, "rabbitmq")
 
     def remove(self) -> None:
         self._container.stop()
@@ -160,7 +159,7 @@ def create_vhost(server: RabbitMQ) -> str:
     """A new virtual host; returns its AMQP address."""
     name = f"t{uuid.uuid4().hex[:16]}"
     user = urlsplit(server.url).username or "guest"
-    with httpx.Client(base_url=server.management, timeout=10) as client:
+    with httpx.Client(base_url=server.management, timeout=10, verify=False) as client:
         client.put(f"/api/vhosts/{name}").raise_for_status()
         rights = {"configure": ".*", "write": ".*", "read": ".*"}
         client.put(f"/api/permissions/{name}/{user}", json=rights).raise_for_status()
@@ -169,7 +168,7 @@ def create_vhost(server: RabbitMQ) -> str:
 
 def delete_vhost(server: RabbitMQ, url: str) -> None:
     with contextlib.suppress(httpx.TransportError):
-        httpx.delete(f"{server.management}/api/vhosts/{vhost_of(url)}", timeout=10)
+        httpx.delete(f"{server.management}/api/vhosts/{vhost_of(url)}", timeout=10, verify=False)
 
 
 def vhost_of(url: str) -> str:

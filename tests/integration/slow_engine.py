@@ -1,0 +1,20 @@
+"""An engine that takes its time and no processor: for tests of what goes on around it."""
+
+from __future__ import annotations
+
+import time
+
+from core.domain.transcript import Segment
+from worker.transcriber import EngineSpec, Heard, Options, Samples
+
+SECONDS = 0.25
+
+
+class SlowEngine:
+    def transcribe(self, samples: Samples, options: Options) -> Heard:
+        time.sleep(SECONDS)
+        return Heard((Segment(0.0, 1.0, "something was said", 1.0),), "en")
+
+
+def load(_spec: EngineSpec) -> SlowEngine:
+    return SlowEngine()
