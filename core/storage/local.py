@@ -260,7 +260,7 @@ def _unfinished(path: Path) -> tuple[Path, BufferedWriter]:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             return part, part.open("xb")
-        except FileNotFoundError:
+        except (FileNotFoundError, FileExistsError):  # the second where a folder goes between mkdir and its check
             if not left:
                 raise
     raise AssertionError
