@@ -50,6 +50,13 @@ def close_to_others(data_dir: Path) -> None:
                 path.chmod(0o700 if path.is_dir() else 0o600)
 
 
+def drop_secrets() -> None:
+    """Remove secret settings from the environment once they are read: engine processes inherit what is left of it."""
+    secret = {name.upper() for name, field in Settings.model_fields.items() if not field.repr}
+    for name in [name for name in os.environ if name.upper() in secret]:
+        del os.environ[name]
+
+
 def settings_or_exit(process: str) -> Settings:
     """The settings, with logging configured; a bad setting ends the process with status 2 and its name."""
     private_files()
@@ -90,6 +97,7 @@ def run(process: str, make: Callable[[bootstrap.Parts], Service]) -> None:
     Ends with status 1 where the service cannot go on, so that a supervisor starts it again.
     """
     settings = settings_or_exit(process)
+    drop_secrets()
     try:
         failure = asyncio.run(_serve(process, settings, make))
     except SettingsError as error:

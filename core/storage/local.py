@@ -254,13 +254,16 @@ def _reading(path: Path) -> BinaryIO:
 
 
 def _unfinished(path: Path) -> tuple[Path, BufferedWriter]:
-    """A new hidden file beside `path`. Tried again where its empty folder is pruned by somebody else meanwhile."""
+    """Open a new hidden file beside `path`. Tries again where its empty folder is pruned meanwhile.
+
+    A folder pruned between `mkdir` and its own look at it is reported as an existing file.
+    """
     part = path.with_name(f"{UNFINISHED}{os.urandom(6).hex()}-{path.name[-100:]}")
     for left in reversed(range(MKDIR_TRIES)):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             return part, part.open("xb")
-        except (FileNotFoundError, FileExistsError):  # the second where a folder goes between mkdir and its check
+        except (FileNotFoundError, FileExistsError):
             if not left:
                 raise
     raise AssertionError

@@ -32,3 +32,5 @@ async def publish(parts: Parts, job_id: str) -> None:
             await schedule.mark_dead_letter_published(session, job_id, job.replay_token)
     except (BrokerUnavailable, DatabaseUnavailable) as error:
         log.warning("dead letter left to the scheduler", action="dead_letter_delayed", reason=str(error))
+    except Exception:
+        log.exception("dead letter cannot be made, left to the scheduler", action="dead_letter_failed", job_id=job_id)

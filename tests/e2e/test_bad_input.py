@@ -14,6 +14,7 @@ from pathlib import Path
 
 import httpx
 import imageio_ffmpeg
+import psutil
 import pytest
 
 from internal.consumer.workspace import MARKER
@@ -259,3 +260,13 @@ def test_nothing_is_left_in_the_temporary_folder(service: Service) -> None:
         return not [path for path in (service.folder / "tmp").rglob("*") if path.is_file() and path.name != MARKER]
 
     wait_until(clean, "temporary files are gone", 20)
+
+
+def test_engine_processes_inherit_no_secret(service: Service) -> None:
+    """The child's own view of its environment is what a hostile recording could reach first."""
+    secrets = ("DATABASE_URL", "RABBITMQ_URL", "MINIO_ACCESS_KEY", "MINIO_SECRET_KEY", "SECRET_KEY", "API_KEY")
+    consumer = service.processes.get("consumer") or service.processes["embedded"]
+    children = psutil.Process(consumer.pid).children(recursive=True)
+    assert children
+    for child in children:
+        assert not set(child.environ()) & set(secrets)

@@ -24,6 +24,7 @@ from internal.scheduler.runtime import Scheduler
 from internal.services import lifecycle, publishing
 from repositories import intents, parking
 from repositories.claims import Released
+from repositories.jobs import Failure
 from repositories.models import Chunk, Job, ParkedItem
 from tests.contract import invariants, rows
 from tests.integration.bad_engines import FINE, HANG
@@ -174,6 +175,29 @@ async def test_one_bad_row_does_not_stop_what_is_due(tmp_path: Path) -> None:
         row = await job_of(parts, bad)
         assert row.publishes == 0
         assert row.due_at is not None
+
+
+async def test_one_dead_letter_that_cannot_be_made_does_not_stop_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with made(configured(tmp_path)) as parts:
+        assert isinstance(parts.broker, MemoryBroker)
+        bad, good = await rows.new_job(parts.database), await rows.new_job(parts.database)
+        async with parts.database.write() as session:
+            failed = {"status": JobStatus.FAILED, "replay_token": "token"}
+            await session.execute(update(Job).values(due_at=after(-2), **failed))
+            await session.execute(update(Job).where(Job.job_id == good).values(due_at=after(-1)))
+        headers = publishing.dead_letter_headers
+
+        def of_the_good_one(job: Job, failure: Failure) -> dict[str, Any]:
+            if job.job_id == bad:
+                raise ValueError(bad)
+            return headers(job, failure)
+
+        monkeypatch.setattr(publishing, "dead_letter_headers", of_the_good_one)
+        await Rounds(parts).publish_due()
+        assert [decode(body).job_id for body, _ in parts.broker.waiting(QueueName.DEAD)] == [good]
+        assert (await job_of(parts, bad)).due_at is not None
 
 
 async def test_a_refused_publish_is_repeated_in_seconds_and_the_round_ends(
