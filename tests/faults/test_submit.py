@@ -80,7 +80,7 @@ def test_fifty_submits_while_the_broker_is_down(here: Stage, clip: Path, broker_
     assert len(set(accepted)) == 50
     assert here.process("api").said("publish_failed")
     broker_server.start()
-    here.consumer()
-    here.consumer()
+    here.consumer(ENGINE="tests.integration.slow_engine")
+    here.consumer(ENGINE="tests.integration.slow_engine")
     for job_id in accepted:
         here.wait(job_id)
