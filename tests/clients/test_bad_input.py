@@ -17,7 +17,7 @@ from tests.clients.elsewhere import SAMPLE, Elsewhere
 from tests.e2e.service import ROOT, Service
 from tests.speech import encode, recording
 
-pytestmark = [pytest.mark.speech, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.speech, pytest.mark.timeout(240)]
 LINE = re.compile(r"\| `([\w-]+)` \| .+? \| (\w+) \| `(\w+)` \| (.+) \|")
 TABLE = {
     found[1]: (found[2], found[3], found[4])

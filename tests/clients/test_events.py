@@ -15,7 +15,7 @@ from tests.e2e import service as services
 from tests.e2e.service import Service
 from tests.speech import encode, recording
 
-pytestmark = [pytest.mark.speech, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.speech, pytest.mark.timeout(300)]
 FINAL = ("completed", "failed", "cancelled")
 
 

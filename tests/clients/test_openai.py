@@ -14,7 +14,7 @@ from tests.e2e.service import ROOT, Service
 from tests.servers.base import wait_until
 from tests.speech import encode, recording, word_error_rate
 
-pytestmark = [pytest.mark.speech, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.speech, pytest.mark.timeout(300)]
 WORDS = (ROOT / "assets" / "samples" / "hello.en.txt").read_text()
 
 

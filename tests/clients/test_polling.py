@@ -18,7 +18,7 @@ from tests.clients.elsewhere import SAMPLE, Elsewhere
 from tests.e2e.service import ROOT, Service
 from tests.speech import word_error_rate
 
-pytestmark = [pytest.mark.speech, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.speech, pytest.mark.timeout(300)]
 WORDS = (ROOT / "assets" / "samples" / "hello.en.txt").read_text()
 
 

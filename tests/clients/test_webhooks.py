@@ -14,7 +14,7 @@ from tests.clients.elsewhere import SAMPLE, Elsewhere
 from tests.e2e.service import Service
 from tests.servers.base import wait_until
 
-pytestmark = [pytest.mark.speech, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.speech, pytest.mark.timeout(240)]
 
 
 def verifier(service: Service) -> Webhook:

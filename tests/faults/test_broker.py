@@ -26,7 +26,7 @@ from tests.servers.proxy import Proxy
 from tests.servers.rabbitmq import LocalRabbitMQ, RabbitMQ
 from tests.speech import silence, write_wav
 
-pytestmark = [pytest.mark.servers, pytest.mark.speech, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.servers, pytest.mark.speech, pytest.mark.timeout(600)]
 BACKLOG = 1000
 
 

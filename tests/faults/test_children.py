@@ -11,7 +11,7 @@ from tests.faults.stage import Stage
 from tests.integration.bad_engines import CRASH, EXIT, FINE, HANG, KILL, MEMORY
 from tests.speech import silence, write_wav
 
-pytestmark = [pytest.mark.servers, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.servers, pytest.mark.timeout(480)]
 FATES = {
     "segfault": (CRASH, "WORKER_CRASH"),
     "exit": (EXIT, "WORKER_CRASH"),

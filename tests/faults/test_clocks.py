@@ -16,7 +16,7 @@ from tests.e2e.service import Service
 from tests.faults.stage import Stage
 from tests.servers.base import wait_until
 
-pytestmark = [pytest.mark.servers, pytest.mark.speech, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.servers, pytest.mark.speech, pytest.mark.timeout(600)]
 LOAD = 200
 
 

@@ -11,7 +11,7 @@ from tests.faults.stage import Stage
 from tests.servers.base import wait_until
 from tests.speech import silence, word_error_rate, write_wav
 
-pytestmark = [pytest.mark.servers, pytest.mark.speech, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.servers, pytest.mark.speech, pytest.mark.timeout(480)]
 STEPS = (
     "before claiming",
     "during download",

@@ -18,7 +18,7 @@ from tests.faults.stage import alive
 from tests.servers.base import wait_until
 from tests.speech import encode, recording, word_error_rate
 
-pytestmark = [pytest.mark.speech, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.speech, pytest.mark.timeout(480)]
 
 
 async def finished(url: str) -> dict[int, int]:

@@ -11,7 +11,7 @@ from tests.faults.stage import Stage
 from tests.servers.base import wait_until
 from tests.speech import encode, recording
 
-pytestmark = [pytest.mark.servers, pytest.mark.speech, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.servers, pytest.mark.speech, pytest.mark.timeout(480)]
 
 
 def test_a_clip_starts_within_one_chunk_of_a_long_recording(here: Stage, clip: Path, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from tests.servers.proxy import Cut, Proxy
 from tests.speech import silence, write_wav
 
 OUTAGE = 60.0
-pytestmark = [pytest.mark.servers, pytest.mark.speech, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.servers, pytest.mark.speech, pytest.mark.timeout(480)]
 
 
 def test_database_restarted_mid_job(here: Stage, long: tuple[Path, str], database_server: Server) -> None:

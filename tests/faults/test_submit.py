@@ -11,7 +11,7 @@ import pytest
 from tests.faults.stage import Stage
 from tests.servers.rabbitmq import LocalRabbitMQ
 
-pytestmark = [pytest.mark.servers, pytest.mark.speech, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.servers, pytest.mark.speech, pytest.mark.timeout(480)]
 
 
 def send(here: Stage, clip: Path, key: str) -> httpx.Response:

@@ -16,7 +16,7 @@ from tests.faults.stage import Stage
 from tests.servers.base import wait_until
 from tests.servers.rabbitmq import RabbitMQ
 
-pytestmark = [pytest.mark.servers, pytest.mark.speech, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.servers, pytest.mark.speech, pytest.mark.timeout(480)]
 
 
 @pytest.fixture
