@@ -16,7 +16,7 @@ WELL_KNOWN = frozenset(_LISTED.split())
 
 
 def well_known(user: str, password: str) -> bool:
-    """Whether this password is on every list, or the user's own name; both may be percent-encoded."""
+    """Return True for a password that is on every list or equals the user name; both may be percent-encoded."""
     plain = unquote(password).lower()
     return plain in WELL_KNOWN or plain == unquote(user).lower()
 

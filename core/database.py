@@ -124,7 +124,7 @@ class Database:
 
     @property
     def exhausted(self) -> bool:
-        """Whether every connection of the pool is in use."""
+        """Return True while every connection of the pool is in use."""
         pool = self.engine.pool
         return isinstance(pool, QueuePool) and pool.checkedout() >= self._most
 

@@ -51,7 +51,7 @@ class SttError(Exception):
 
     @property
     def details(self) -> dict[str, Any] | None:
-        """What `failure_text` needs besides the code to say it in any language; None: the code is enough."""
+        """Values that `failure_text` needs besides the code, for any language; None where the code is enough."""
         return None if self.detail is None else {"detail": self.detail, "values": self.values}
 
 
@@ -275,7 +275,7 @@ class JobNotCompletedError(RequestError):
 
 
 class JobCancelledError(RequestError):
-    """What a cancelled job reads as where only success and failure are known."""
+    """Code of a cancelled job for clients that distinguish only success and failure."""
 
     code, http_status = "CANCELLED", 409
     en = "Job cancelled"

@@ -30,7 +30,7 @@ def say(text: str, language: str, **values: Any) -> str:
 
 
 def validation_text(kind: str, language: str, english: str, context: Mapping[str, Any]) -> str:
-    """What pydantic says of a field. kind: its stable name of the fault; english: its own words."""
+    """Translate pydantic's message for a field. kind: its stable error type; english: its own message."""
     if language == ENGLISH:
         return english
     pattern = VALIDATION.get(kind, "Giá trị không hợp lệ.")

@@ -117,7 +117,7 @@ class MinioStorage:
             raise
 
     def _takes_others(self, key: str) -> bool:
-        """Whether another object of the same folder can be written and read just now."""
+        """Return True if another object of the same folder can be written and read now."""
         probe = f"{key.partition('/')[0]}/.probe-{os.urandom(8).hex()}"
         try:
             self.client.put_object(self.bucket, probe, io.BytesIO(b"x"), 1)
