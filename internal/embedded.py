@@ -22,7 +22,7 @@ from internal.api.connections import BACKLOG, Config, throttle_accept_errors
 from internal.bootstrap import Parts
 from internal.consumer.runtime import GRACE, Consumer
 from internal.scheduler.runtime import Scheduler
-from internal.services import access
+from internal.services import authentication
 from migrations.run import upgrade
 from repositories import schedule
 
@@ -50,7 +50,7 @@ class Embedded:
         await upgrade(self.parts.database)
         async with self.parts.database.write() as session:
             await schedule.release_everything(session)
-        await access.ensure_first(self.parts)
+        await authentication.ensure_first(self.parts)
         await self._consumer.start()
         await self._scheduler.start()
         await self._serve(listener)

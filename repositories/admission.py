@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from core.database import after
 from core.domain.job import OPEN, JobStatus, Priority
 from repositories import claims
-from repositories.claims import RELEASE_DELAY, Claim, How, Released, unfetched
+from repositories.claims import RELEASE_DELAY, Claim, ClaimRequest, WakeUp, unfetched
 from repositories.models import Job
 
 PUT_OFF = 300.0
@@ -24,7 +24,7 @@ WAKE = 4
 
 
 async def claim_fetch(
-    session: AsyncSession, job_id: str, failures: int, how: How, most: int
+    session: AsyncSession, job_id: str, failures: int, request: ClaimRequest, most: int
 ) -> tuple[Claim, Job] | None:
     """Take a job whose recording is to be fetched; put off where its owner has `most` fetches running."""
     job = await _locked(session, job_id)
@@ -34,11 +34,11 @@ async def claim_fetch(
     if (await session.execute(running)).scalar_one() >= most:
         await _put_off(session, job, failures)
         return None
-    return await claims.claim_fetch(session, job_id, failures, how)
+    return await claims.claim_fetch(session, job_id, failures, request)
 
 
 async def claim_prepare(
-    session: AsyncSession, job_id: str, failures: int, how: How, most: float
+    session: AsyncSession, job_id: str, failures: int, request: ClaimRequest, most: float
 ) -> tuple[Claim, Job] | None:
     """Take a job that has no plan yet; put off where its owner has `most` seconds of prepared sound waiting (0: any).
 
@@ -50,10 +50,10 @@ async def claim_prepare(
     if most and await _prepared(session, job) >= most:
         await _put_off(session, job, failures)
         return None
-    return await claims.claim_prepare(session, job_id, failures, how)
+    return await claims.claim_prepare(session, job_id, failures, request)
 
 
-async def wake(session: AsyncSession, owner: str, step: ColumnElement[bool], count: int = WAKE) -> list[Released]:
+async def wake(session: AsyncSession, owner: str, step: ColumnElement[bool], count: int = WAKE) -> list[WakeUp]:
     """Make the owner's next rows of this step due that were put off; the caller publishes them after the commit."""
     rank = case({one.value: one.level for one in Priority}, value=Job.priority)
     waiting = and_(Job.put_off_at.is_not(None), Job.holder.is_(None), Job.status.in_(OPEN), Job.deleted_at.is_(None))
@@ -71,7 +71,7 @@ async def wake(session: AsyncSession, owner: str, step: ColumnElement[bool], cou
         .returning(Job.job_id, Job.failures)
         .execution_options(synchronize_session=False)
     )
-    return [Released(row.job_id, None, row.failures) for row in (await session.execute(statement)).all()]
+    return [WakeUp(row.job_id, None, row.failures) for row in (await session.execute(statement)).all()]
 
 
 async def owners_put_off(session: AsyncSession, limit: int = 100) -> list[str]:

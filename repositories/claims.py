@@ -38,7 +38,7 @@ SUSPECT = 2
 
 
 @dataclass(frozen=True, slots=True)
-class How:
+class ClaimRequest:
     """Parameters of one claim, which may be repeated with the same object where the answer of its COMMIT was lost.
 
     lease: seconds until the claim lapses unless it is renewed. alone: nothing else runs beside it in this consumer.
@@ -79,7 +79,7 @@ class ClaimedChunk:
 
 
 @dataclass(frozen=True, slots=True)
-class Released:
+class WakeUp:
     """A row that may be published now."""
 
     job_id: str
@@ -95,7 +95,7 @@ class Committed:
     chunks_completed: int
     chunks_total: int
     finalise: bool
-    released: tuple[Released, ...]
+    released: tuple[WakeUp, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,25 +108,25 @@ class ChunkOutcome:
     metrics: dict[str, float]
 
 
-def _takeable(row: type[Job] | type[Chunk], how: How) -> ColumnElement[bool]:
+def _takeable(row: type[Job] | type[Chunk], request: ClaimRequest) -> ColumnElement[bool]:
     """The row is free, or this very claim took it and is being repeated. Only the scheduler ends somebody's lease."""
-    free = or_(row.holder.is_(None), row.holder == how.holder)
-    return free if how.alone else and_(free, row.lost < SUSPECT)
+    free = or_(row.holder.is_(None), row.holder == request.holder)
+    return free if request.alone else and_(free, row.lost < SUSPECT)
 
 
-def _claimed(row: type[Job] | type[Chunk], how: How) -> dict[str, Any]:
+def _claimed(row: type[Job] | type[Chunk], request: ClaimRequest) -> dict[str, Any]:
     return {
-        "holder": how.holder,
-        "worker_id": how.worker,
+        "holder": request.holder,
+        "worker_id": request.worker,
         "claim": row.claim + 1,
         "claimed_at": after(),
-        "due_at": after(how.lease),
+        "due_at": after(request.lease),
         "updated_at": after(),
     }
 
 
 async def claim_chunk(
-    session: AsyncSession, job_id: str, chunk_index: int, failures: int, how: How
+    session: AsyncSession, job_id: str, chunk_index: int, failures: int, request: ClaimRequest
 ) -> ClaimedChunk | None:
     """Take the chunk; None: somebody else has it, there is nothing to do, or it is suspect and may only run alone."""
     # the lock holds off a cancel that would otherwise commit between the look at the job and the claim of its chunk
@@ -141,16 +141,16 @@ async def claim_chunk(
             Chunk.chunk_index == chunk_index,
             Chunk.failures == failures,
             Chunk.status.in_(OPEN),
-            _takeable(Chunk, how),
+            _takeable(Chunk, request),
         )
-        .values(status=JobStatus.PROCESSING, attempts=Chunk.attempts + 1, **_claimed(Chunk, how))
+        .values(status=JobStatus.PROCESSING, attempts=Chunk.attempts + 1, **_claimed(Chunk, request))
         .returning(Chunk.claim, Chunk.failures, Chunk.lost, Chunk.plan, Chunk.spans, Chunk.error_code, Chunk.crc32)
         .execution_options(synchronize_session=False)
     )
     row = (await session.execute(statement)).first()
     if row is None:
         return None
-    claim = Claim(job_id, how.worker, how.holder, row.claim, row.failures, row.lost, chunk_index)
+    claim = Claim(job_id, request.worker, request.holder, row.claim, row.failures, row.lost, chunk_index)
     return ClaimedChunk(claim, row.plan, tuple(Span(*pair) for pair in row.spans), row.error_code, job, row.crc32)
 
 
@@ -164,26 +164,32 @@ def unprepared() -> ColumnElement[bool]:
     return and_(Job.chunks_total.is_(None), or_(Job.minio_audio_path.is_not(None), Job.media_url.is_(None)))
 
 
-async def claim_fetch(session: AsyncSession, job_id: str, failures: int, how: How) -> tuple[Claim, Job] | None:
+async def claim_fetch(
+    session: AsyncSession, job_id: str, failures: int, request: ClaimRequest
+) -> tuple[Claim, Job] | None:
     """Take a job whose recording is to be fetched. `admission.claim_fetch` keeps its owner's limit."""
-    return await _claim_job(session, job_id, failures, unfetched(), how)
+    return await _claim_job(session, job_id, failures, unfetched(), request)
 
 
-async def claim_prepare(session: AsyncSession, job_id: str, failures: int, how: How) -> tuple[Claim, Job] | None:
+async def claim_prepare(
+    session: AsyncSession, job_id: str, failures: int, request: ClaimRequest
+) -> tuple[Claim, Job] | None:
     """Take a job that has no plan yet. `admission.claim_prepare` keeps its owner's limit.
 
     An intent notes the working audio that this run will write, so that a killed one leaves nothing for ever.
     """
-    taken = await _claim_job(session, job_id, failures, unprepared(), how)
+    taken = await _claim_job(session, job_id, failures, unprepared(), request)
     if taken is not None:
         await intents.note(session, keys.working_key(job_id, taken[0].number), job_id, WORKING_LIFETIME)
     return taken
 
 
-async def claim_finalise(session: AsyncSession, job_id: str, failures: int, how: How) -> tuple[Claim, Job] | None:
+async def claim_finalise(
+    session: AsyncSession, job_id: str, failures: int, request: ClaimRequest
+) -> tuple[Claim, Job] | None:
     """Take a job whose chunks are all done."""
     done = and_(Job.chunks_completed == Job.chunks_total, Job.status == JobStatus.PROCESSING)
-    return await _claim_job(session, job_id, failures, done, how)
+    return await _claim_job(session, job_id, failures, done, request)
 
 
 async def is_suspect(session: AsyncSession, job_id: str, chunk_index: int | None) -> bool:
@@ -196,7 +202,7 @@ async def is_suspect(session: AsyncSession, job_id: str, chunk_index: int | None
 
 
 async def _claim_job(
-    session: AsyncSession, job_id: str, failures: int, step: ColumnElement[bool], how: How
+    session: AsyncSession, job_id: str, failures: int, step: ColumnElement[bool], request: ClaimRequest
 ) -> tuple[Claim, Job] | None:
     statement = (
         update(Job)
@@ -206,9 +212,9 @@ async def _claim_job(
             Job.status.in_(OPEN),
             Job.deleted_at.is_(None),
             step,
-            _takeable(Job, how),
+            _takeable(Job, request),
         )
-        .values(put_off_at=None, started_at=func.coalesce(Job.started_at, after()), **_claimed(Job, how))
+        .values(put_off_at=None, started_at=func.coalesce(Job.started_at, after()), **_claimed(Job, request))
         .returning(Job.claim, Job.failures, Job.lost)
         .execution_options(synchronize_session=False)
     )
@@ -216,10 +222,10 @@ async def _claim_job(
     if row is None:
         return None
     job = (await session.execute(select(Job).where(Job.job_id == job_id))).scalar_one()
-    return Claim(job_id, how.worker, how.holder, row.claim, row.failures, row.lost), job
+    return Claim(job_id, request.worker, request.holder, row.claim, row.failures, row.lost), job
 
 
-async def release_chunks(session: AsyncSession, job_id: str, count: int) -> list[Released]:
+async def release_chunks(session: AsyncSession, job_id: str, count: int) -> list[WakeUp]:
     """Make the next `count` unreleased chunks due; the caller publishes them after the commit."""
     mine = (Chunk.job_id == job_id, Chunk.status == JobStatus.PENDING, Chunk.due_at.is_(None))
     next_ones = select(Chunk.chunk_index).where(*mine).order_by(Chunk.chunk_index).limit(count)
@@ -231,7 +237,7 @@ async def release_chunks(session: AsyncSession, job_id: str, count: int) -> list
         .execution_options(synchronize_session=False)
     )
     rows = (await session.execute(statement)).all()
-    return [Released(job_id, row.chunk_index, row.failures) for row in sorted(rows)]
+    return [WakeUp(job_id, row.chunk_index, row.failures) for row in sorted(rows)]
 
 
 async def commit_chunk(
@@ -266,7 +272,7 @@ async def commit_chunk(
     await add_metrics(session, job_id, outcome.metrics)
     running = job.status == JobStatus.PROCESSING
     last = running and job.chunks_completed == job.chunks_total
-    released: list[Released] = []
+    released: list[WakeUp] = []
     if last:
         released = [await _release_finalise(session, job_id)]
     elif running:
@@ -303,7 +309,7 @@ async def _complete_row(session: AsyncSession, claimed: ClaimedChunk, outcome: C
     return (await session.execute(statement)).first() is not None
 
 
-async def _release_finalise(session: AsyncSession, job_id: str) -> Released:
+async def _release_finalise(session: AsyncSession, job_id: str) -> WakeUp:
     statement = (
         update(Job)
         .where(Job.job_id == job_id)
@@ -311,7 +317,7 @@ async def _release_finalise(session: AsyncSession, job_id: str) -> Released:
         .returning(Job.failures)
         .execution_options(synchronize_session=False)
     )
-    return Released(job_id, None, (await session.execute(statement)).scalar_one())
+    return WakeUp(job_id, None, (await session.execute(statement)).scalar_one())
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from core.database import after
 from core.domain.job import OPEN, JobStatus
 from core.errors import ModelMissingError, ObjectDamagedError, SttError
 from repositories import model_wait, plans, webhooks, workers
-from repositories.claims import FIRST_RELEASE, RELEASE_DELAY, RETRY_MARGIN, Claim, Released, release_chunks
+from repositories.claims import FIRST_RELEASE, RELEASE_DELAY, RETRY_MARGIN, Claim, WakeUp, release_chunks
 from repositories.models import Chunk, Job
 
 
@@ -177,18 +177,18 @@ async def cancel_job(session: AsyncSession, job_id: str, owner: str, ttl: int = 
     return True
 
 
-async def replay(session: AsyncSession, job_id: str, token: str) -> list[Released] | None:
+async def replay(session: AsyncSession, job_id: str, token: str) -> list[WakeUp] | None:
     """Reopen a FAILED job by its dead letter's token, once; None: a stale copy of the letter."""
     return await _reopen(session, Job.job_id == job_id, Job.status == JobStatus.FAILED, Job.replay_token == token)
 
 
-async def retry_job(session: AsyncSession, job_id: str, owner: str) -> list[Released] | None:
+async def retry_job(session: AsyncSession, job_id: str, owner: str) -> list[WakeUp] | None:
     """Reopen an owner's FAILED or CANCELLED job for what is missing; None: it is in another state."""
     ended = Job.status.in_((JobStatus.FAILED, JobStatus.CANCELLED))
     return await _reopen(session, Job.job_id == job_id, Job.owner == owner, ended)
 
 
-async def _reopen(session: AsyncSession, *conditions: ColumnElement[bool]) -> list[Released] | None:
+async def _reopen(session: AsyncSession, *conditions: ColumnElement[bool]) -> list[WakeUp] | None:
     """Start the job again for what is missing; from its recording where its working audio was lost."""
     before = select(Job.job_id, Job.error_code).where(*conditions, Job.deleted_at.is_(None)).with_for_update()
     ended = (await session.execute(before)).first()
@@ -227,7 +227,7 @@ async def _reopen(session: AsyncSession, *conditions: ColumnElement[bool]) -> li
     if job is None:
         return None
     if job.chunks_total is None:
-        return [Released(job.job_id, None, 0)]
+        return [WakeUp(job.job_id, None, 0)]
     return await _reopen_chunks(session, job.job_id, missing=job.chunks_completed < job.chunks_total)
 
 
@@ -243,7 +243,7 @@ async def _needs_a_new_plan(session: AsyncSession, job_id: str, code: str | None
     )
 
 
-async def _reopen_chunks(session: AsyncSession, job_id: str, *, missing: bool) -> list[Released]:
+async def _reopen_chunks(session: AsyncSession, job_id: str, *, missing: bool) -> list[WakeUp]:
     """Chunks without a result start anew; where none is missing, the job's Finalise is due."""
     await session.execute(
         update(Job)
@@ -252,7 +252,7 @@ async def _reopen_chunks(session: AsyncSession, job_id: str, *, missing: bool) -
         .execution_options(synchronize_session=False)
     )
     if not missing:
-        return [Released(job_id, None, 0)]
+        return [WakeUp(job_id, None, 0)]
     await session.execute(
         update(Chunk)
         .where(Chunk.job_id == job_id, Chunk.status != JobStatus.COMPLETED)

@@ -16,7 +16,7 @@ LIFETIME = 86_400.0
 
 
 @dataclass(frozen=True, slots=True)
-class Remembered:
+class IdempotentRequest:
     """request_hash: SHA-256 (hex) over the canonical fields and the file's own SHA-256."""
 
     key: str
@@ -30,7 +30,9 @@ async def find(session: AsyncSession, owner: str, key: str) -> Idempotency | Non
     return (await session.execute(statement)).scalar_one_or_none()
 
 
-async def remember(session: AsyncSession, owner: str, request: Remembered, job_id: str, answer: dict[str, Any]) -> None:
+async def remember(
+    session: AsyncSession, owner: str, request: IdempotentRequest, job_id: str, answer: dict[str, Any]
+) -> None:
     """Raises IntegrityError when the owner has used the key: somebody was first."""
     await session.execute(
         delete(Idempotency).where(

@@ -22,10 +22,16 @@ async def note(
     lifetime: float = LIFETIME,
     *,
     owner: str | None = None,
-    wishes: dict[str, Any] | None = None,
+    submit_options: dict[str, Any] | None = None,
 ) -> None:
-    """owner and wishes: of an upload by link, for the job that its start will make."""
-    values = {"key": key, "job_id": job_id, "expires_at": after(lifetime), "owner": owner, "wishes": wishes}
+    """owner and submit_options: of an upload by link, for the job that its start will make."""
+    values = {
+        "key": key,
+        "job_id": job_id,
+        "expires_at": after(lifetime),
+        "owner": owner,
+        "submit_options": submit_options,
+    }
     await session.execute(insert(UploadIntent).values(**values))
 
 
@@ -52,7 +58,7 @@ async def start_link(session: AsyncSession, key: str) -> bool:
     statement = (
         update(UploadIntent)
         .where(UploadIntent.key == key, UploadIntent.owner.is_not(None), UploadIntent.expires_at > after())
-        .values(owner=None, wishes=null())
+        .values(owner=None, submit_options=null())
         .returning(UploadIntent.key)
         .execution_options(synchronize_session=False)
     )
@@ -79,7 +85,7 @@ async def take_expired(session: AsyncSession, key: str) -> bool:
     statement = (
         update(UploadIntent)
         .where(UploadIntent.key == key, UploadIntent.expires_at <= after())
-        .values(owner=None, wishes=None)
+        .values(owner=None, submit_options=None)
         .returning(UploadIntent.key)
         .execution_options(synchronize_session=False)
     )

@@ -14,7 +14,7 @@ from sqlalchemy.orm import undefer
 from core.database import UtcDateTime, after
 from core.domain.job import OPEN, TERMINAL, JobStatus, Priority, job_band
 from core.domain.transcript import ChunkTranscript, Segment
-from repositories.claims import RELEASE_DELAY, Released, unfetched
+from repositories.claims import RELEASE_DELAY, WakeUp, unfetched
 from repositories.models import Chunk, Job, JobId, Metric
 
 
@@ -251,7 +251,7 @@ async def is_unfetched(session: AsyncSession, job_id: str) -> bool:
     return (await session.execute(select(Job.job_id).where(*mine, unfetched()))).first() is not None
 
 
-async def note_source(session: AsyncSession, job_id: str, key: str, size: int, seconds: float) -> Released | None:
+async def note_source(session: AsyncSession, job_id: str, key: str, size: int, seconds: float) -> WakeUp | None:
     """Record that a fetched recording is in storage, and release its Prepare; None: it was recorded before.
 
     seconds: time that fetching took.
@@ -275,7 +275,7 @@ async def note_source(session: AsyncSession, job_id: str, key: str, size: int, s
         .execution_options(synchronize_session=False)
     )
     row = (await session.execute(statement)).first()
-    return None if row is None else Released(job_id, None, row.failures)
+    return None if row is None else WakeUp(job_id, None, row.failures)
 
 
 @dataclass(frozen=True, slots=True)

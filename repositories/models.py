@@ -208,7 +208,7 @@ class Idempotency(Base):
 
 
 class UploadIntent(Base):
-    """`owner` and `wishes` where the sender uploads by himself and starts the job afterwards."""
+    """`owner` and `submit_options`: set where the client uploads to storage and starts the job afterwards."""
 
     __tablename__ = "upload_intents"
 
@@ -216,7 +216,7 @@ class UploadIntent(Base):
     job_id: Mapped[str] = mapped_column(JobId)
     expires_at: Mapped[datetime] = mapped_column(UtcDateTime)
     owner: Mapped[str | None] = mapped_column(String(100))
-    wishes: Mapped[dict[str, Any] | None] = mapped_column(Json)
+    submit_options: Mapped[dict[str, Any] | None] = mapped_column(Json)
 
     __table_args__ = (
         Index("ix_upload_intents_expires_at", "expires_at"),

@@ -12,7 +12,7 @@ from core.database import after
 from core.domain.job import OPEN, JobStatus
 from core.domain.spans import PlannedChunk
 from repositories import intents
-from repositories.claims import FIRST_RELEASE, RELEASE_DELAY, WORKING_GRACE, Released, release_chunks
+from repositories.claims import FIRST_RELEASE, RELEASE_DELAY, WORKING_GRACE, WakeUp, release_chunks
 from repositories.models import Chunk, Job, Metric
 
 
@@ -36,7 +36,7 @@ class Plan:
     checksums: tuple[int, ...] = ()
 
 
-async def store_plan(session: AsyncSession, job_id: str, plan: Plan) -> list[Released] | None:
+async def store_plan(session: AsyncSession, job_id: str, plan: Plan) -> list[WakeUp] | None:
     """Insert the chunk rows, once per job; None: another Prepare was first, or the job has ended meanwhile.
 
     Returns what may be published: the first chunks, or the job itself (its Finalise) where there are none.
@@ -83,7 +83,7 @@ async def store_plan(session: AsyncSession, job_id: str, plan: Plan) -> list[Rel
         await session.rollback()
         return None
     if none:
-        return [Released(job_id, None, 0)]
+        return [WakeUp(job_id, None, 0)]
     rows = [_chunk_row(job_id, plan, index, chunk) for index, chunk in enumerate(plan.chunks)]
     await session.execute(insert(Chunk).values(updated_at=after()), rows)
     return await release_chunks(session, job_id, plan.first_release)

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from core.database import after
 from core.domain.job import OPEN, JobStatus
-from repositories.claims import Released, unfetched, unprepared
+from repositories.claims import WakeUp, unfetched, unprepared
 from repositories.models import Chunk, Job
 
 BATCH = 200
@@ -27,7 +27,7 @@ FIRST_WAIT, LONGEST_WAIT = 300.0, 21_600.0
 class DueJob:
     """What the job's row wants next: its dead letter (`token`), its Finalise, or its Prepare."""
 
-    released: Released
+    released: WakeUp
     token: str | None
     finalise: bool
 
@@ -59,7 +59,7 @@ async def take_due_jobs(session: AsyncSession, limit: int = BATCH) -> list[DueJo
     )
     return [
         DueJob(
-            Released(row.job_id, None, row.failures),
+            WakeUp(row.job_id, None, row.failures),
             row.replay_token if row.status == JobStatus.FAILED else None,
             row.chunks_total is not None and row.chunks_completed == row.chunks_total,
         )
@@ -67,7 +67,7 @@ async def take_due_jobs(session: AsyncSession, limit: int = BATCH) -> list[DueJo
     ]
 
 
-async def take_due_chunks(session: AsyncSession, limit: int = BATCH) -> list[Released]:
+async def take_due_chunks(session: AsyncSession, limit: int = BATCH) -> list[WakeUp]:
     """Take chunk rows of running jobs that are due."""
     due = and_(_due(Chunk), Chunk.status.in_(OPEN))
     some = (
@@ -85,7 +85,7 @@ async def take_due_chunks(session: AsyncSession, limit: int = BATCH) -> list[Rel
         .returning(Chunk.job_id, Chunk.chunk_index, Chunk.failures)
         .execution_options(synchronize_session=False)
     )
-    return [Released(*row) for row in (await session.execute(statement)).all()]
+    return [WakeUp(*row) for row in (await session.execute(statement)).all()]
 
 
 def _confirmed(row: type[Job] | type[Chunk]) -> dict[str, Any]:
@@ -94,19 +94,19 @@ def _confirmed(row: type[Job] | type[Chunk]) -> dict[str, Any]:
     return {"due_at": after(wait), "publishes": row.publishes + 1, "updated_at": after()}
 
 
-async def mark_published(session: AsyncSession, rows: Sequence[Released]) -> None:
+async def mark_published(session: AsyncSession, rows: Sequence[WakeUp]) -> None:
     """Count confirmed publishes and put the next ones off. A claimed or finished row is left alone."""
     await _write_waiting(session, rows, _confirmed(Job), _confirmed(Chunk))
 
 
-async def postpone(session: AsyncSession, rows: Sequence[Released], delay: float) -> None:
+async def postpone(session: AsyncSession, rows: Sequence[WakeUp], delay: float) -> None:
     """Publish these rows again in `delay` seconds: nothing of theirs reached the broker."""
     values = {"due_at": after(delay), "updated_at": after()}
     await _write_waiting(session, rows, values, values)
 
 
 async def _write_waiting(
-    session: AsyncSession, rows: Sequence[Released], of_jobs: dict[str, Any], of_chunks: dict[str, Any]
+    session: AsyncSession, rows: Sequence[WakeUp], of_jobs: dict[str, Any], of_chunks: dict[str, Any]
 ) -> None:
     """Write to those of the rows that still wait for the same attempt."""
     chunks = [(row.job_id, row.chunk_index, row.failures) for row in rows if row.chunk_index is not None]

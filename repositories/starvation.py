@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from core.database import after
 from core.domain.job import OPEN, JobStatus
-from repositories.claims import Released
+from repositories.claims import WakeUp
 from repositories.models import Chunk, Job
 
 BUDGET = 8
@@ -19,14 +19,14 @@ FORGOTTEN = 21_600.0
 """Seconds after which a boost that nobody has claimed no longer counts: its message is lost, or nobody works."""
 
 
-async def take_starving(session: AsyncSession, seconds: float, budget: int = BUDGET) -> list[Released]:
+async def take_starving(session: AsyncSession, seconds: float, budget: int = BUDGET) -> list[WakeUp]:
     """Choose waiting items to boost, of the jobs that have gone longest without progress, for `seconds` at least.
 
     A job has one boosted item at a time. `budget` is the number that may wait in each queue, earlier ones included.
     """
     jobs = await _take(session, seconds, budget, Job.chunks_total.is_(None), Job.holder.is_(None))
     chunked = await _take(session, seconds, budget, Job.chunks_total.is_not(None), _has_waiting_chunk())
-    own = [Released(row.job_id, None, row.failures) for row in jobs]
+    own = [WakeUp(row.job_id, None, row.failures) for row in jobs]
     return own + await _first_waiting(session, [row.job_id for row in chunked])
 
 
@@ -82,7 +82,7 @@ def _has_waiting_chunk() -> ColumnElement[bool]:
     return exists().where(Chunk.job_id == Job.job_id, *_waiting())
 
 
-async def _first_waiting(session: AsyncSession, job_ids: list[str]) -> list[Released]:
+async def _first_waiting(session: AsyncSession, job_ids: list[str]) -> list[WakeUp]:
     first = (
         select(Chunk.job_id, func.min(Chunk.chunk_index).label("chunk_index"))
         .where(Chunk.job_id.in_(job_ids), *_waiting())
@@ -91,4 +91,4 @@ async def _first_waiting(session: AsyncSession, job_ids: list[str]) -> list[Rele
     )
     same = and_(Chunk.job_id == first.c.job_id, Chunk.chunk_index == first.c.chunk_index)
     statement = select(Chunk.job_id, Chunk.chunk_index, Chunk.failures).join(first, same)
-    return [Released(*row) for row in (await session.execute(statement)).all()]
+    return [WakeUp(*row) for row in (await session.execute(statement)).all()]

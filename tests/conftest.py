@@ -17,7 +17,7 @@ import pytest
 
 from core.database import Database
 from tests import parallel
-from tests.clients.elsewhere import Elsewhere, served
+from tests.clients.external_server import ExternalServer, served
 from tests.contract.databases import migrated
 from tests.e2e import service as services
 from tests.e2e.service import Service
@@ -128,25 +128,25 @@ def real_stores(shared_postgres: Postgres, shared_rabbitmq: RabbitMQ, shared_min
 
 
 @pytest.fixture(scope="session")
-def elsewhere() -> Iterator[Elsewhere]:
+def external_server() -> Iterator[ExternalServer]:
     """A server that is not ours: media to fetch, webhooks to receive."""
     with served() as found:
         yield found
 
 
 @pytest.fixture(scope="session")
-def embedded_service(tmp_path_factory: pytest.TempPathFactory, elsewhere: Elsewhere) -> Iterator[Service]:
-    hosts = {"MEDIA_URL_ALLOWED_HOSTS": elsewhere.host, "WEBHOOK_ALLOWED_HOSTS": elsewhere.host}
+def embedded_service(tmp_path_factory: pytest.TempPathFactory, external_server: ExternalServer) -> Iterator[Service]:
+    hosts = {"MEDIA_URL_ALLOWED_HOSTS": external_server.host, "WEBHOOK_ALLOWED_HOSTS": external_server.host}
     with services.embedded(tmp_path_factory.mktemp("embedded"), **hosts) as service:
         yield service
 
 
 @pytest.fixture(scope="session")
 def real_service(
-    tmp_path_factory: pytest.TempPathFactory, real_stores: dict[str, str], elsewhere: Elsewhere
+    tmp_path_factory: pytest.TempPathFactory, real_stores: dict[str, str], external_server: ExternalServer
 ) -> Iterator[Service]:
     """MEDIA_URL_ALLOWED_HOSTS stays as it is by default: our own storage."""
-    hosts = {"WEBHOOK_ALLOWED_HOSTS": elsewhere.host}
+    hosts = {"WEBHOOK_ALLOWED_HOSTS": external_server.host}
     with services.on_real_parts(tmp_path_factory.mktemp("real"), real_stores | hosts) as service:
         yield service
 

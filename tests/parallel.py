@@ -79,7 +79,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     worker: dict[str, Any] | None = getattr(config, "workerinput", None)
     if worker is None:
         return
-    items.sort(key=lambda item: -patience(item))
+    items.sort(key=lambda item: -outage_retry(item))
     if worker["workerid"] == "gw0":
         found = {item.nodeid: name for item in items if (name := group(item))}
         Path(worker["groups"]).write_text(json.dumps(found))
@@ -93,7 +93,7 @@ def group(item: pytest.Item) -> str | None:
     stopped = [kind for kind in KINDS if f"{kind}_server" in names or parameter(item, "server") == kind]
     if stopped:
         return "stops " + "+".join(stopped)
-    if "here" in names:
+    if "harness" in names:
         return f"faults {item.path.stem}"
     for service, shares in SHARES.items():
         if f"{service}_service" in names or parameter(item, "service") == service:
@@ -113,7 +113,7 @@ def parameter(item: pytest.Item, name: str) -> object:
     return call.params.get(name) if call else None
 
 
-def patience(item: pytest.Item) -> float:
+def outage_retry(item: pytest.Item) -> float:
     """Seconds the test is allowed: a measure of how long it takes. Groups start in the order of their first test."""
     marker = item.get_closest_marker("timeout")
     return float(marker.args[0]) if marker and marker.args else 0.0

@@ -21,7 +21,7 @@ from pebble import CONSTS, ProcessExpired, ProcessFuture, ProcessPool
 
 from core.errors import ChunkTimeoutError, EngineUnavailableError, OutOfMemoryError, WhisperCrashError
 from worker import pool_child
-from worker.transcriber import EngineSpec, Heard, Options
+from worker.transcriber import EngineOutput, EngineSpec, Options
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
@@ -113,7 +113,7 @@ class Slot:
     async def process_id(self) -> int:
         return await self._call(START_SECONDS, pool_child.process_id)
 
-    async def transcribe(self, model: Path, pcm: bytes, options: Options, deadline: float) -> Heard:
+    async def transcribe(self, model: Path, pcm: bytes, options: Options, deadline: float) -> EngineOutput:
         """Transcribe 16 kHz mono s16le bytes within `deadline` seconds. Cancelling kills the child; it is made anew.
 
         Raises ChunkTimeoutError, WhisperCrashError (the child died), OutOfMemoryError (killed, but not by us, or an
@@ -141,10 +141,10 @@ class Slot:
     async def _once(self, deadline: float, function: Callable[..., T], *arguments: Any) -> T:
         future = self._schedule(deadline, function, *arguments)
         try:
-            async with asyncio.timeout(deadline + UNANSWERED) as patience:
+            async with asyncio.timeout(deadline + UNANSWERED) as outage_retry:
                 return await asyncio.wrap_future(future)
         except TimeoutError as error:
-            if patience.expired():
+            if outage_retry.expired():
                 await self._close()
             raise ChunkTimeoutError from error
         except ProcessExpired as error:

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from worker.engine import build
-from worker.transcriber import Engine, EngineSpec, Heard, Options
+from worker.transcriber import Engine, EngineOutput, EngineSpec, Options
 
 _loaded: dict[tuple[EngineSpec, tuple[int, int, int] | None], Engine] = {}
 """At most one: the engine of the last call, and the state of the model file that it was loaded from."""
@@ -44,7 +44,7 @@ def process_id() -> int:
     return os.getpid()
 
 
-def transcribe(spec: EngineSpec, pcm: bytes, options: Options) -> Heard:
+def transcribe(spec: EngineSpec, pcm: bytes, options: Options) -> EngineOutput:
     """`pcm`: 16 kHz mono signed 16-bit little endian. Raises what the engine raises."""
     key = (spec, _state(spec.model_path))
     if key not in _loaded:

@@ -32,7 +32,7 @@ class Options:
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
+class EngineOutput:
     """Segments in chunk time (seconds from the first sample); encodes: how often the encoder ran; cpu_seconds of the
     engine's own call, decoding audio to tokens and nothing else."""
 
@@ -45,7 +45,7 @@ class Heard:
 class Engine(Protocol):
     """Lives in a child process and holds one model. Not thread-safe."""
 
-    def transcribe(self, samples: Samples, options: Options) -> Heard:
+    def transcribe(self, samples: Samples, options: Options) -> EngineOutput:
         """Raises UnsupportedLanguageError, OutOfMemoryError, WhisperCrashError."""
         ...
 

@@ -15,26 +15,26 @@ from core.config import load_settings
 from core.tasks import cancel_and_wait
 from internal import bootstrap
 from internal.api import errors
-from internal.api.admission import Admission
+from internal.api.authentication import AuthenticationMiddleware
 from internal.api.connections import throttle_accept_errors
-from internal.api.middleware import RequestLog, SafeHeaders, SmallBodies
-from internal.api.page import describe
-from internal.api.routes import events, jobs, lifecycle, links, openai, service, transcribe, upload
+from internal.api.middleware import BodyLimitMiddleware, RequestLogMiddleware, SecurityHeadersMiddleware
+from internal.api.openapi import describe
+from internal.api.routes import events, jobs, links, openai, results, service, transcribe, upload
 from internal.api.slots import Slots
 from internal.bootstrap import VERSION, Parts
-from internal.patience import Patience
-from internal.services import access
-from internal.services.access import Access
+from internal.outage_retry import OutageRetry
+from internal.services import authentication
+from internal.services.authentication import Authenticator
 from internal.services.estimates import Estimator
+from internal.services.job_watcher import Watcher
 from internal.services.streams import Streams
-from internal.services.watching import Watcher
 
-ROOMS = (upload, transcribe, links, jobs, events, lifecycle, openai, service)
+ROUTERS = (upload, transcribe, links, results, events, jobs, openai, service)
 
 
 def api_routes() -> list[APIRoute]:
     """Every route of ours, those too that the OpenAPI page does not show."""
-    return [route for room in ROOMS for route in room.router.routes if isinstance(route, APIRoute)]
+    return [route for router_module in ROUTERS for route in router_module.router.routes if isinstance(route, APIRoute)]
 
 
 def create_app(parts: Parts) -> FastAPI:
@@ -50,16 +50,16 @@ def create_app(parts: Parts) -> FastAPI:
     app.state.estimator = Estimator(parts.database)
     app.state.watcher = Watcher(parts.database)
     app.state.streams = Streams(parts.settings)
-    app.state.access = Access(parts)
+    app.state.access = Authenticator(parts)
     app.state.slots = Slots(parts.settings.max_concurrent_uploads, parts.settings.upload_min_rate)
     app.state.api_routes = api_routes()
     errors.install(app)
-    for room in ROOMS:
-        app.include_router(room.router)
+    for router_module in ROUTERS:
+        app.include_router(router_module.router)
     describe(app)
     # the last added is the outermost
-    app.add_middleware(SmallBodies, streams=streams)
-    app.add_middleware(Admission, access=app.state.access, routes=app.state.api_routes)
+    app.add_middleware(BodyLimitMiddleware, streams=streams)
+    app.add_middleware(AuthenticationMiddleware, access=app.state.access, routes=app.state.api_routes)
     if parts.settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,
@@ -68,8 +68,8 @@ def create_app(parts: Parts) -> FastAPI:
             allow_headers=["*"],
             expose_headers=["X-Request-ID", "Retry-After"],
         )
-    app.add_middleware(SafeHeaders)
-    app.add_middleware(RequestLog)
+    app.add_middleware(SecurityHeadersMiddleware)
+    app.add_middleware(RequestLogMiddleware)
     return app
 
 
@@ -102,9 +102,9 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 
 async def _start(parts: Parts) -> None:
-    patience = Patience(longest=float("inf"))
+    outage_retry = OutageRetry(longest=float("inf"))
     await asyncio.gather(
-        patience.run(parts.storage.start),
-        patience.run(parts.broker.start),
-        patience.run(lambda: access.ensure_first(parts)),
+        outage_retry.run(parts.storage.start),
+        outage_retry.run(parts.broker.start),
+        outage_retry.run(lambda: authentication.ensure_first(parts)),
     )

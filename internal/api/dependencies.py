@@ -11,10 +11,10 @@ from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBea
 from core.texts import ENGLISH, VIETNAMESE
 from internal.api.slots import Slot
 from internal.bootstrap import Parts
-from internal.services.access import LOCAL
+from internal.services.authentication import LOCAL
 from internal.services.estimates import Estimator
+from internal.services.job_watcher import Watcher
 from internal.services.streams import Streams
-from internal.services.watching import Watcher
 
 _header = APIKeyHeader(name="X-API-Key", auto_error=False, description="stt_ID_SECRET")
 _bearer = HTTPBearer(auto_error=False, description="the same key")

@@ -26,7 +26,7 @@ UNMATCHED = "unmatched"
 _QUIET = ("/live", "/metrics")
 
 
-class RequestLog:
+class RequestLogMiddleware:
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
@@ -82,7 +82,7 @@ PAGES = ("/docs", "/redoc")
 """Pages that load scripts; everything else is data and may load nothing."""
 
 
-class SafeHeaders:
+class SecurityHeadersMiddleware:
     """What a browser needs to be told so that an answer cannot be misused."""
 
     def __init__(self, app: ASGIApp) -> None:
@@ -107,7 +107,7 @@ BODY_SECONDS = 30.0
 """Within which a small body has arrived, however its bytes are spread."""
 
 
-class SmallBodies:
+class BodyLimitMiddleware:
     """Bodies over 64 KiB are refused before they are read, but where recordings arrive: those routes count.
 
     A body that takes longer than BODY_SECONDS is refused, too.
@@ -124,13 +124,13 @@ class SmallBodies:
         if stated_length(Headers(scope=scope)) > MAX_BODY:
             await _refuse(scope, receive, send, BodyTooLargeError())
             return
-        body = _SmallBody(receive, send)
+        body = _LimitedBody(receive, send)
         await self.app(scope, body.receive, body.send)
         if body.refusal is not None and not body.answered:
             await _refuse(scope, receive, send, body.refusal)
 
 
-class _SmallBody:
+class _LimitedBody:
     """One body on its way in, and the answer on its way out."""
 
     def __init__(self, receive: Receive, send: Send) -> None:

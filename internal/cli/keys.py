@@ -14,7 +14,7 @@ from core.errors import InfrastructureError
 from internal import bootstrap
 from internal.bootstrap import Parts
 from internal.process import settings_or_exit
-from internal.services import access
+from internal.services import authentication
 from repositories import api_keys
 
 console = Console(highlight=False)
@@ -28,7 +28,7 @@ async def create(parts: Parts, words: argparse.Namespace) -> None:
     if words.owner and not OWNER.fullmatch(words.owner):
         raise SystemExit("An owner is 1 to 64 of A-Z, a-z, 0-9, dot, hyphen and underscore.")
     lifetime = words.days * DAY if words.days else None
-    key, owner = await access.create(parts, words.owner, words.name, lifetime)
+    key, owner = await authentication.create(parts, words.owner, words.name, lifetime)
     console.print(f"key: {key}", soft_wrap=True)
     console.print(f"owner: {owner}")
     console.print(f"webhook secret: {parts.secret.webhook_secret(owner)}", soft_wrap=True)
@@ -75,7 +75,9 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     what.add_parser("list", help="every key, without its secret")
     what.add_parser("revoke", help="end a key at once").add_argument("id", help="the part between stt_ and the next _")
     secret = what.add_parser("webhook-secret", help="what an owner verifies his webhooks with")
-    secret.add_argument("owner", nargs="?", default=access.LOCAL, help="by default the one of calls without a key")
+    secret.add_argument(
+        "owner", nargs="?", default=authentication.LOCAL, help="by default the one of calls without a key"
+    )
     for parser in what.choices.values():
         parser.set_defaults(run=run)
 

@@ -21,10 +21,10 @@ from internal.consumer.leases import Leases
 from internal.consumer.machine_health import Delays, MachineHealth
 from internal.consumer.quarantine import Quarantine
 from internal.consumer.workspace import Workspace
-from internal.patience import Patience
+from internal.outage_retry import OutageRetry
 from internal.services import dead_letters
 from repositories import claims, failures
-from repositories.claims import MAX_LOST, RELEASE_DELAY, Claim, ClaimedChunk, How
+from repositories.claims import MAX_LOST, RELEASE_DELAY, Claim, ClaimedChunk, ClaimRequest
 from repositories.models import Job
 from worker.models import ModelCatalogue
 from worker.pool import Pool
@@ -33,7 +33,7 @@ log = structlog.get_logger(__name__)
 T = TypeVar("T")
 HAND_BACK_SECONDS = 5.0
 Taken = TypeVar("Taken", ClaimedChunk, tuple[Claim, Job])
-ClaimStep = Callable[[AsyncSession, How], Awaitable[Taken | None]]
+ClaimStep = Callable[[AsyncSession, ClaimRequest], Awaitable[Taken | None]]
 
 
 def claim_of(taken: ClaimedChunk | tuple[Claim, Job]) -> Claim:
@@ -49,7 +49,7 @@ class Context:
     workspace: Workspace
     pool: Pool
     catalogue: ModelCatalogue
-    patience: Patience
+    outage_retry: OutageRetry
     leases: Leases
     quarantine: Quarantine = field(default_factory=Quarantine)
     health: MachineHealth = field(default_factory=MachineHealth)
@@ -64,7 +64,7 @@ class Context:
             async with self.parts.database.write() as session:
                 return await work(session, next(attempts))
 
-        return await self.patience.run(once)
+        return await self.outage_retry.run(once)
 
     async def take(
         self,
@@ -94,15 +94,15 @@ class Context:
 
     async def claim(self, step: ClaimStep[Taken], *, alone: bool) -> Taken | None:
         """Claim once, though the transaction may run more than once where the answer of its COMMIT is lost."""
-        how = How(self.worker_id, self.leases.seconds, alone)
-        return await self.transaction(lambda session, _: step(session, how))
+        request = ClaimRequest(self.worker_id, self.leases.seconds, alone)
+        return await self.transaction(lambda session, _: step(session, request))
 
     async def _is_suspect(self, message: Message) -> bool:
         async def ask() -> bool:
             async with self.parts.database.read() as session:
                 return await claims.is_suspect(session, message.job_id, message.chunk_index)
 
-        return await self.patience.run(ask)
+        return await self.outage_retry.run(ask)
 
     def retry_delay(self, failures_so_far: int) -> float:
         """Seconds before the next attempt; the last configured delay where there are fewer."""
@@ -174,7 +174,7 @@ class Context:
     async def _leave_for_later(self, claim: Claim, delay: float) -> None:
         """Waits for a database that is away: a row that is not handed back counts as lost with its holder."""
         with contextlib.suppress(InfrastructureError):
-            await Patience().run(lambda: self._hand_back(claim, delay))
+            await OutageRetry().run(lambda: self._hand_back(claim, delay))
 
     async def _hand_back_quickly(self, claim: Claim) -> None:
         """At shutdown. Where the database is away the claim simply expires."""

@@ -24,8 +24,8 @@ from internal.consumer.handlers.transcribe import TranscribeHandler
 from internal.consumer.leases import Leases
 from internal.consumer.machine_health import probe_machine
 from internal.consumer.workspace import Workspace
-from internal.patience import Patience
-from internal.side_tasks import SideTasks
+from internal.outage_retry import OutageRetry
+from internal.periodic_tasks import PeriodicTasks
 from repositories import model_wait, workers
 from worker import ffmpeg
 from worker.chunking import strategy
@@ -57,7 +57,7 @@ class Consumer:
             workspace=Workspace(Path(settings.temp_dir), self.worker_id),
             pool=Pool(settings.worker_concurrency, settings.engine, settings.engine_threads),
             catalogue=ModelCatalogue(settings.model_dirs),
-            patience=Patience(
+            outage_retry=OutageRetry(
                 pings={StorageUnavailable: parts.storage.ping}, hopeless=lambda error: self.context.machine_fault(error)
             ),
             leases=Leases(self.parts.database, settings.lease_seconds, settings.job_timeout),
@@ -69,8 +69,8 @@ class Consumer:
             MessageType.FINALISE: FinaliseHandler(self.context),
             MessageType.REPLAY: ReplayHandler(self.context),
         }
-        self._side_tasks = SideTasks()
-        self._care = SideTasks()
+        self._periodic_tasks = PeriodicTasks()
+        self._care = PeriodicTasks()
         self._subscriptions: list[Subscription] = []
         self._watchers: list[asyncio.Task[None]] = []
         self._failure: Exception | None = None
@@ -83,15 +83,15 @@ class Consumer:
         A machine that is sick already is a started one too: it takes deliveries once it is well.
         """
         await self._prepare_machine()
-        patience = Patience(longest=float("inf"))
-        await patience.run(self.parts.storage.start)
-        await patience.run(self.parts.broker.start)
-        await patience.run(self._announce)
-        self._side_tasks.start(workers.HEARTBEAT, self._announce, "heartbeat")
+        outage_retry = OutageRetry(longest=float("inf"))
+        await outage_retry.run(self.parts.storage.start)
+        await outage_retry.run(self.parts.broker.start)
+        await outage_retry.run(self._announce)
+        self._periodic_tasks.start(workers.HEARTBEAT, self._announce, "heartbeat")
         self.context.leases.start()
-        self._side_tasks.start(workers.HEARTBEAT, self._checksums, "checksums of models")
+        self._periodic_tasks.start(workers.HEARTBEAT, self._checksums, "checksums of models")
         if self.context.health.reason is None:
-            await patience.run(self._subscribe)
+            await outage_retry.run(self._subscribe)
         self._care.start(SPELL_PAUSE, self._nurse_machine, "machine health")
         log.info(
             "consumer is ready",
@@ -158,7 +158,7 @@ class Consumer:
         await health.recover(lambda: probe_machine(self.context.workspace, self.context.pool))
         health.well()
         try:
-            await Patience(longest=float("inf")).run(self._subscribe)
+            await OutageRetry(longest=float("inf")).run(self._subscribe)
         except SettingsError as error:
             self._fail(error)
         await self._say_so()
@@ -175,14 +175,14 @@ class Consumer:
         await self._unsubscribe(grace)
         # only now: what was drained has renewed its claims to the end
         await self.context.leases.stop()
-        await self._side_tasks.stop()
+        await self._periodic_tasks.stop()
         await self.context.pool.stop()
         self.context.workspace.close()
         await self._leave()
 
     async def handle(self, delivery: Delivery) -> Verdict:
         """Dispatch by type, not by queue. What fails outside of a claim hands the message back."""
-        await self.context.patience.ready()
+        await self.context.outage_retry.ready()
         async with bound(delivery):
             try:
                 return await self._handlers[delivery.message.type](delivery)

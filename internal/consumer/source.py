@@ -23,7 +23,7 @@ from core.errors import (
 )
 from core.outbound import Limits, Refused, Response, TooLarge, Unreachable
 from internal.consumer.context import Context
-from internal.services import submit
+from internal.services import submissions
 from repositories import jobs
 from repositories.models import Job
 
@@ -51,7 +51,7 @@ async def _download(context: Context, job: Job, target: Path) -> None:
     submitted = round((job.file_size_mb or 0.0) * 1024 * 1024)
     for _ in range(2):
         try:
-            size = await context.patience.run(partial(context.parts.storage.download, job.minio_audio_path, target))
+            size = await context.outage_retry.run(partial(context.parts.storage.download, job.minio_audio_path, target))
         except ObjectNotFound as error:
             raise SourceNotFoundError from error
         if size == submitted or not submitted:
@@ -62,11 +62,11 @@ async def _download(context: Context, job: Job, target: Path) -> None:
 
 async def _weigh(context: Context, job: Job) -> None:
     """An object that the sender put there himself has not been measured yet."""
-    found = await context.patience.run(partial(context.parts.storage.stat, job.minio_audio_path or ""))
+    found = await context.outage_retry.run(partial(context.parts.storage.stat, job.minio_audio_path or ""))
     if found is None:
         raise SourceNotFoundError(FAILED, reason="there is no such object in storage")
     if found.size > context.parts.settings.max_upload_bytes:
-        raise submit.too_large(context.parts)
+        raise submissions.too_large(context.parts)
 
 
 async def fetch(context: Context, job: Job, target: Path) -> tuple[str, int]:
@@ -76,7 +76,7 @@ async def fetch(context: Context, job: Job, target: Path) -> tuple[str, int]:
     """
     size = await _fetch(context, job, job.media_url or "", target)
     key = keys.upload_key(job.job_id, job.original_filename or "recording")
-    await context.patience.run(partial(context.parts.storage.put_file, key, target))
+    await context.outage_retry.run(partial(context.parts.storage.put_file, key, target))
     return key, size
 
 
@@ -97,7 +97,7 @@ async def _fetch(context: Context, job: Job, url: str, target: Path) -> int:
     except Unreachable as error:
         raise NetworkError(FAILED, reason=str(error)) from error
     except TooLarge as error:
-        raise submit.too_large(context.parts) from error
+        raise submissions.too_large(context.parts) from error
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise DiskFullError from error

@@ -35,7 +35,7 @@ async def read_chunk(context: Context, claimed: ClaimedChunk) -> bytes:
         found = await _verified(context, claimed, key)
     if isinstance(found, bytes):
         return found
-    state = await context.patience.run(partial(context.parts.storage.stat, key))
+    state = await context.outage_retry.run(partial(context.parts.storage.stat, key))
     log.error(
         "working audio is damaged",
         action="audio_damaged",
@@ -67,7 +67,7 @@ async def _verified(context: Context, claimed: ClaimedChunk, key: str) -> bytes 
 async def _read(context: Context, key: str, group: list[Span]) -> list[bytes]:
     """The bytes of each span of a group, read in one range."""
     first, last = group[0].first * BYTES_PER_SAMPLE, group[-1].last * BYTES_PER_SAMPLE
-    data = await context.patience.run(partial(context.parts.storage.get_bytes, key, first, last - first))
+    data = await context.outage_retry.run(partial(context.parts.storage.get_bytes, key, first, last - first))
     return [data[span.first * BYTES_PER_SAMPLE - first : span.last * BYTES_PER_SAMPLE - first] for span in group]
 
 

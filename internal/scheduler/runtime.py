@@ -7,17 +7,17 @@ import asyncio
 import structlog
 
 from internal.bootstrap import Parts
-from internal.patience import Patience
-from internal.scheduler.rounds import (
+from internal.outage_retry import OutageRetry
+from internal.periodic_tasks import PeriodicTasks
+from internal.scheduler.maintenance import (
     BOOST_ROUND,
     HOUSEKEEPING_ROUND,
     LEASE_ROUND,
     QUEUE_ROUND,
     ROUND,
-    Rounds,
+    Maintenance,
 )
 from internal.scheduler.webhooks import Sender
-from internal.side_tasks import SideTasks
 
 log = structlog.get_logger(__name__)
 
@@ -27,21 +27,21 @@ class Scheduler:
 
     def __init__(self, parts: Parts) -> None:
         self.parts = parts
-        self.rounds = Rounds(parts)
+        self.maintenance = Maintenance(parts)
         self._webhooks = Sender(parts)
-        self._side_tasks = SideTasks()
+        self._periodic_tasks = PeriodicTasks()
 
     async def start(self) -> None:
         # storage is not waited for: it only matters to housekeeping, whose rounds try again by themselves
-        await Patience(longest=float("inf")).run(self.parts.broker.start)
-        rounds = self.rounds
-        self._side_tasks.start(ROUND, rounds.publish_due, "publish due rows")
-        self._side_tasks.start(LEASE_ROUND, rounds.release_lapsed, "release lapsed leases")
-        self._side_tasks.start(BOOST_ROUND, rounds.boost_starving, "boost starving jobs")
-        self._side_tasks.start(ROUND, rounds.wake_put_off, "wake what was put off")
-        self._side_tasks.start(QUEUE_ROUND, rounds.notice_purged_queues, "notice purged queues")
-        self._side_tasks.start(0, self._webhooks.turn, "deliver webhooks")
-        self._side_tasks.start(HOUSEKEEPING_ROUND, rounds.housekeep, "housekeeping")
+        await OutageRetry(longest=float("inf")).run(self.parts.broker.start)
+        maintenance = self.maintenance
+        self._periodic_tasks.start(ROUND, maintenance.publish_due, "publish due rows")
+        self._periodic_tasks.start(LEASE_ROUND, maintenance.release_lapsed, "release lapsed leases")
+        self._periodic_tasks.start(BOOST_ROUND, maintenance.boost_starving, "boost starving jobs")
+        self._periodic_tasks.start(ROUND, maintenance.wake_put_off, "wake what was put off")
+        self._periodic_tasks.start(QUEUE_ROUND, maintenance.notice_purged_queues, "notice purged queues")
+        self._periodic_tasks.start(0, self._webhooks.turn, "deliver webhooks")
+        self._periodic_tasks.start(HOUSEKEEPING_ROUND, maintenance.housekeep, "housekeeping")
         log.info("scheduler is ready", action="scheduler_started")
 
     async def failed(self) -> Exception:
@@ -50,5 +50,5 @@ class Scheduler:
         raise AssertionError
 
     async def stop(self) -> None:
-        await self._side_tasks.stop()
+        await self._periodic_tasks.stop()
         await self._webhooks.stop()

@@ -17,7 +17,7 @@ from core.domain.job import JobStatus
 from core.domain.result import ResultSegment
 from core.domain.transcript import ChunkTranscript
 from internal.bootstrap import Parts
-from internal.services.watching import Watcher
+from internal.services.job_watcher import Watcher
 from repositories import jobs
 from repositories.models import Job
 from worker.result import segments_of

@@ -6,13 +6,13 @@ from core.domain.job import JobStatus
 from core.errors import ConflictError, JobCancelledError, SttError
 from core.failure_text import by_code
 from internal.bootstrap import Parts
-from internal.patience import Patience
-from internal.services import results, submit
-from internal.services.submit import Intake
-from internal.services.watching import Watcher
-from internal.services.wishes import Wishes
+from internal.outage_retry import OutageRetry
+from internal.services import results, submissions
+from internal.services.job_watcher import Watcher
+from internal.services.submissions import Intake
+from internal.services.submit_options import SubmitOptions
 from repositories import idempotency, jobs
-from repositories.idempotency import Remembered
+from repositories.idempotency import IdempotentRequest
 from repositories.models import Job
 
 ANY_MODEL = ("whisper-1", "gpt-4o-transcribe", "gpt-4o-mini-transcribe")
@@ -36,11 +36,13 @@ class JobFailed(SttError):
         return results.failure(self._job, language) or ""
 
 
-async def accept(parts: Parts, intake: Intake, owner: str, wishes: Wishes, fields: dict[str, str]) -> Job:
+async def accept(
+    parts: Parts, intake: Intake, owner: str, submit_options: SubmitOptions, fields: dict[str, str]
+) -> Job:
     """The job of this very body: a running or completed one of the last day, else a new one."""
-    request = submit.request_of("openai", fields, intake.digest.hexdigest())
-    request = Remembered(f"openai {request.request_hash}", request.request_hash)
-    before = await submit.answered_before(parts, owner, request)
+    request = submissions.request_of("openai", fields, intake.digest.hexdigest())
+    request = IdempotentRequest(f"openai {request.request_hash}", request.request_hash)
+    before = await submissions.answered_before(parts, owner, request)
     if before is not None and before.status not in (JobStatus.FAILED, JobStatus.CANCELLED):
         await intake.discard()
         return before
@@ -48,7 +50,9 @@ async def accept(parts: Parts, intake: Intake, owner: str, wishes: Wishes, field
         async with parts.database.write() as session:
             await idempotency.forget(session, owner, request.key)
     await intake.finish()
-    job, new = await submit.once(parts, owner, request, lambda: submit.accept(parts, intake, owner, wishes, request))
+    job, new = await submissions.once(
+        parts, owner, request, lambda: submissions.accept(parts, intake, owner, submit_options, request)
+    )
     if not new:
         await intake.discard()
     return job
@@ -65,7 +69,7 @@ async def finished(parts: Parts, watcher: Watcher, job: Job) -> Job:
             return await jobs.get(session, job.job_id)
 
     # the job was accepted and has ended: an outage now is waited out for as long as the client waits
-    found = await Patience(OUTAGE).run(look)
+    found = await OutageRetry(OUTAGE).run(look)
     if found is None:
         raise ConflictError("The job was deleted.")
     if found.status != JobStatus.COMPLETED:

@@ -14,7 +14,7 @@ from core.domain.job import TOP_LEVEL, Priority, chunk_level
 from core.errors import BrokerUnavailable, DatabaseUnavailable
 from core.messaging.port import Broker, Message, MessageType
 from repositories import schedule
-from repositories.claims import Released
+from repositories.claims import WakeUp
 from repositories.jobs import Failure
 from repositories.models import Job
 
@@ -25,27 +25,27 @@ MAX_TEXT = 1024
 """Bytes of an error message in a dead letter's header."""
 
 
-def prepare(job: Job, released: Released, level: int | None = None) -> Message:
+def prepare(job: Job, released: WakeUp, level: int | None = None) -> Message:
     own = 3 * Priority(job.priority).level + job.band
     return _message(MessageType.PREPARE, job, released, own if level is None else level)
 
 
-def fetch(job: Job, released: Released, level: int | None = None) -> Message:
+def fetch(job: Job, released: WakeUp, level: int | None = None) -> Message:
     return replace(prepare(job, released, level), type=MessageType.FETCH)
 
 
-def finalise(job: Job, released: Released) -> Message:
+def finalise(job: Job, released: WakeUp) -> Message:
     return _message(MessageType.FINALISE, job, released, TOP_LEVEL)
 
 
-def transcribe(job: Job, released: Released, level: int | None = None) -> Message:
+def transcribe(job: Job, released: WakeUp, level: int | None = None) -> Message:
     own = chunk_level(Priority(job.priority), released.chunk_index or 0, job.band)
     return _message(MessageType.TRANSCRIBE, job, released, own if level is None else level)
 
 
 def replay(job: Job) -> Message:
     """The dead letter of a failed job: moved back to either queue, it reopens the job once."""
-    letter = _message(MessageType.REPLAY, job, Released(job.job_id, None, job.failures), 0)
+    letter = _message(MessageType.REPLAY, job, WakeUp(job.job_id, None, job.failures), 0)
     return replace(letter, token=job.replay_token)
 
 
@@ -62,7 +62,7 @@ def dead_letter_headers(job: Job, failure: Failure) -> dict[str, Any]:
     }
 
 
-def message_for(job: Job, released: Released, level: int | None = None) -> Message:
+def message_for(job: Job, released: WakeUp, level: int | None = None) -> Message:
     """The wake-up that a released row stands for: a chunk's, or the job's own next step."""
     if released.chunk_index is not None:
         return transcribe(job, released, level)
@@ -72,7 +72,7 @@ def message_for(job: Job, released: Released, level: int | None = None) -> Messa
     return prepare(job, released, level) if fetched else fetch(job, released, level)
 
 
-def _message(kind: MessageType, job: Job, released: Released, level: int) -> Message:
+def _message(kind: MessageType, job: Job, released: WakeUp, level: int) -> Message:
     return Message(
         type=kind,
         job_id=job.job_id,
@@ -101,10 +101,10 @@ class Publisher:
         others, its row keeps its `due_at`. The work is committed already, so no fault of the broker, a refused topology
         or a hanging publish included, may reach the caller or hold it up.
         """
-        sent: list[Released] = []
-        refused: list[Released] = []
+        sent: list[WakeUp] = []
+        refused: list[WakeUp] = []
         for message in messages:
-            row = Released(message.job_id, message.chunk_index, message.failures)
+            row = WakeUp(message.job_id, message.chunk_index, message.failures)
             if refused:
                 refused.append(row)
                 continue
@@ -120,7 +120,7 @@ class Publisher:
         await self._note(sent, refused)
         return len(sent) == len(messages)
 
-    async def _note(self, sent: Sequence[Released], refused: Sequence[Released]) -> None:
+    async def _note(self, sent: Sequence[WakeUp], refused: Sequence[WakeUp]) -> None:
         if not sent and not refused:
             return
         try:

@@ -33,15 +33,15 @@ def run() -> list[Row]:
 
 def behind(service: Service, url: str, lecture: Path, clip: Path) -> Row:
     """Clips submitted one after the other into a recording far under way, on one slot."""
-    long = service.upload(lecture, language="en")
-    wait_until(lambda: service.status(long)["chunks_completed"] >= 17, "it is far in", 120)
+    long_recording = service.upload(lecture, language="en")
+    wait_until(lambda: service.status(long_recording)["chunks_completed"] >= 17, "it is far in", 120)
     clips = []
     for _ in range(CLIPS):
         clips.append(service.upload(clip, language="en"))
         service.wait(clips[-1])
-    assert service.status(long)["status"] == "PROCESSING", "the recording was too short to be waited for"
-    service.wait(long, 300)
-    waits, chunk = asyncio.run(waiting(url, clips)), asyncio.run(chunk_seconds(url, long))
+    assert service.status(long_recording)["status"] == "PROCESSING", "the recording was too short to be waited for"
+    service.wait(long_recording, 300)
+    waits, chunk = asyncio.run(waiting(url, clips)), asyncio.run(chunk_seconds(url, long_recording))
     return Row(
         "a ten-second clip starts while a long recording is transcribed, one slot",
         f"{statistics.median(waits):.2f} s",

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from tests.clients.elsewhere import SAMPLE, Elsewhere
+from tests.clients.external_server import SAMPLE, ExternalServer
 from tests.e2e.service import ROOT, Service
 from tests.speech import encode, recording
 
@@ -27,8 +27,8 @@ TABLE = {
 
 
 class Sender:
-    def __init__(self, service: Service, elsewhere: Elsewhere, folder: Path) -> None:
-        self.service, self.elsewhere, self.folder = service, elsewhere, folder
+    def __init__(self, service: Service, external_server: ExternalServer, folder: Path) -> None:
+        self.service, self.external_server, self.folder = service, external_server, folder
 
     def upload(self, name: str = "a.mp3", data: bytes | None = None, key: str = "", **fields: str) -> httpx.Response:
         file = (name, SAMPLE.read_bytes() if data is None else data)
@@ -39,7 +39,7 @@ class Sender:
         return self.service.client.post("/api/v1/upload", content=body, headers={"Content-Type": kind})
 
     def json(self, **fields: object) -> httpx.Response:
-        body = {"request_id": uuid.uuid4().hex, "media_url": self.elsewhere.url("/clip.mp3"), **fields}
+        body = {"request_id": uuid.uuid4().hex, "media_url": self.external_server.url("/clip.mp3"), **fields}
         return self.service.client.post("/api/v1/transcribe", json=body)
 
     def failed(self) -> str:
@@ -110,8 +110,8 @@ CASES: dict[str, Callable[[Sender], httpx.Response]] = {
     "bad-cursor": lambda s: s.service.client.get("/api/v1/jobs", params={"cursor": "x"}),
     "text": lambda s: s.upload(data=b"no sound at all " * 500),
     "cut-mp4": lambda s: s.cut_mp4(),
-    "forbidden-url": lambda s: s.json(media_url=s.elsewhere.url("/status/403")),
-    "url-inside": lambda s: s.json(media_url=s.elsewhere.url("/inside")),
+    "forbidden-url": lambda s: s.json(media_url=s.external_server.url("/status/403")),
+    "url-inside": lambda s: s.json(media_url=s.external_server.url("/inside")),
 }
 
 
@@ -120,9 +120,11 @@ def test_the_table_and_the_cases_are_the_same() -> None:
 
 
 @pytest.mark.parametrize("case", sorted(TABLE))
-def test_as_the_table_says(case: str, embedded_service: Service, elsewhere: Elsewhere, tmp_path: Path) -> None:
+def test_as_the_table_says(
+    case: str, embedded_service: Service, external_server: ExternalServer, tmp_path: Path
+) -> None:
     status, code, message = TABLE[case]
-    answer = CASES[case](Sender(embedded_service, elsewhere, tmp_path))
+    answer = CASES[case](Sender(embedded_service, external_server, tmp_path))
     if status == "job":
         assert answer.status_code in (200, 202), answer.text
         state = embedded_service.wait(answer.json()["job_id"])

@@ -10,7 +10,7 @@ import httpx
 import pytest
 from httpx_sse import ServerSentEvent, connect_sse
 
-from tests.clients.elsewhere import SAMPLE
+from tests.clients.external_server import SAMPLE
 from tests.e2e import service as services
 from tests.e2e.service import Service
 from tests.speech import encode, recording
@@ -37,13 +37,13 @@ def segments(events: list[ServerSentEvent]) -> list[dict[str, Any]]:
 
 
 @pytest.fixture
-def long(tmp_path: Path) -> Path:
+def long_recording(tmp_path: Path) -> Path:
     return encode(recording("en", 48, seed=83)[0], tmp_path / "long.mp3")
 
 
-def test_a_recording_as_it_is_heard(service: Service, long: Path) -> None:
+def test_a_recording_as_it_is_heard(service: Service, long_recording: Path) -> None:
     """Every segment once, in order of the recording, before the end; numbers only rise."""
-    job_id = service.upload(long, language="en")
+    job_id = service.upload(long_recording, language="en")
     events = read(service, job_id)
     assert events[-1].event == "completed"
     assert json.loads(events[-1].data)["progress"] == 100.0
@@ -57,9 +57,9 @@ def test_a_recording_as_it_is_heard(service: Service, long: Path) -> None:
     assert kinds.index("segment") < len(kinds) - 1 - kinds[::-1].index("progress")
 
 
-def test_whoever_comes_back_is_told_the_rest(service: Service, long: Path) -> None:
+def test_whoever_comes_back_is_told_the_rest(service: Service, long_recording: Path) -> None:
     """Broken off after each event in turn: what was told before and what is told after make the whole."""
-    job_id = service.upload(long, language="en")
+    job_id = service.upload(long_recording, language="en")
     service.wait(job_id)
     whole = read(service, job_id)
     texts = [segment["text"] for segment in segments(whole)]
@@ -87,8 +87,8 @@ def test_nonsense_as_last_id_is_from_the_start(service: Service) -> None:
         assert answer.status_code in (200, 204)
 
 
-def test_it_survives_a_restart_of_the_api(real_service: Service, long: Path) -> None:
-    job_id = real_service.upload(long, language="en")
+def test_it_survives_a_restart_of_the_api(real_service: Service, long_recording: Path) -> None:
+    job_id = real_service.upload(long_recording, language="en")
     first = read(real_service, job_id, count=3)
     real_service.kill("api")
     real_service.start("api")
@@ -100,8 +100,8 @@ def test_it_survives_a_restart_of_the_api(real_service: Service, long: Path) -> 
     assert ids == set(range(len(real_service.client.get(f"/api/v1/result/{job_id}").json()["segments"])))
 
 
-def test_cancelled_and_failed_are_told(service: Service, long: Path, tmp_path: Path) -> None:
-    job_id = service.upload(long, language="en", priority="low")
+def test_cancelled_and_failed_are_told(service: Service, long_recording: Path, tmp_path: Path) -> None:
+    job_id = service.upload(long_recording, language="en", priority="low")
     service.client.post(f"/api/v1/jobs/{job_id}/cancel")
     assert read(service, job_id)[-1].event in ("cancelled", "completed")
     nonsense = tmp_path / "nonsense.mp3"
@@ -110,10 +110,10 @@ def test_cancelled_and_failed_are_told(service: Service, long: Path, tmp_path: P
     assert (failed.event, json.loads(failed.data)["error_code"]) == ("failed", "INVALID_AUDIO")
 
 
-def test_an_open_stream_does_not_hold_up_the_end(tmp_path: Path, long: Path) -> None:
+def test_an_open_stream_does_not_hold_up_the_end(tmp_path: Path, long_recording: Path) -> None:
     """Told to stop while somebody listens."""
     with services.embedded(tmp_path) as service:
-        job_id = service.upload(long, language="en")
+        job_id = service.upload(long_recording, language="en")
         with httpx.stream("GET", f"{service.url}/api/v1/jobs/{job_id}/events", timeout=60):
             process = service.processes.pop("embedded")
             process.terminate()

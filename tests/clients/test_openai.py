@@ -9,7 +9,7 @@ import httpx
 import openai
 import pytest
 
-from tests.clients.elsewhere import SAMPLE
+from tests.clients.external_server import SAMPLE
 from tests.e2e.service import ROOT, Service
 from tests.servers.base import wait_until
 from tests.speech import encode, recording, word_error_rate

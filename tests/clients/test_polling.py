@@ -14,7 +14,7 @@ import pytest
 import requests
 from minio import Minio as S3
 
-from tests.clients.elsewhere import SAMPLE, Elsewhere
+from tests.clients.external_server import SAMPLE, ExternalServer
 from tests.e2e.service import ROOT, Service
 from tests.speech import word_error_rate
 
@@ -68,44 +68,46 @@ def fresh() -> str:
     return str(uuid.uuid4().int)[:19]
 
 
-def test_a_url_becomes_a_transcript(client: PollingClient, elsewhere: Elsewhere) -> None:
-    text, figures = client.transcribe(fresh(), elsewhere.url("/clip.mp3?token=secret")).split("\n")
+def test_a_url_becomes_a_transcript(client: PollingClient, external_server: ExternalServer) -> None:
+    text, figures = client.transcribe(fresh(), external_server.url("/clip.mp3?token=secret")).split("\n")
     assert word_error_rate(WORDS, text) <= 5
     assert figures.startswith("23.")
 
 
-def test_the_first_answer_has_the_contracts_shape(client: PollingClient, elsewhere: Elsewhere) -> None:
+def test_the_first_answer_has_the_contracts_shape(client: PollingClient, external_server: ExternalServer) -> None:
     request_id = fresh()
-    answer = client.submit(request_id, elsewhere.url("/clip.mp3"), metadata={"video": 7}, priority="high")
+    answer = client.submit(request_id, external_server.url("/clip.mp3"), metadata={"video": 7}, priority="high")
     assert answer.status_code == 202
     wanted = {"request_id": request_id, "status": "PROCESSING", "message": "Job submitted successfully"}
     assert wanted.items() <= answer.json().items()
 
 
-def test_the_same_request_id_is_the_same_job(client: PollingClient, elsewhere: Elsewhere) -> None:
+def test_the_same_request_id_is_the_same_job(client: PollingClient, external_server: ExternalServer) -> None:
     request_id = fresh()
-    client.transcribe(request_id, elsewhere.url("/once.mp3"))
-    again = client.submit(request_id, elsewhere.url("/another.mp3"), language="vi")
+    client.transcribe(request_id, external_server.url("/once.mp3"))
+    again = client.submit(request_id, external_server.url("/another.mp3"), language="vi")
     assert (again.status_code, again.json()["status"]) == (202, "COMPLETED")
     assert again.json()["transcription"]
-    assert elsewhere.asked.count("/once.mp3") == 1
-    assert "/another.mp3" not in elsewhere.asked
+    assert external_server.asked.count("/once.mp3") == 1
+    assert "/another.mp3" not in external_server.asked
 
 
-async def test_twenty_submits_of_one_request_id_at_once(embedded_service: Service, elsewhere: Elsewhere) -> None:
-    body = {"request_id": fresh(), "media_url": elsewhere.url("/race.mp3"), "language": "en"}
+async def test_twenty_submits_of_one_request_id_at_once(
+    embedded_service: Service, external_server: ExternalServer
+) -> None:
+    body = {"request_id": fresh(), "media_url": external_server.url("/race.mp3"), "language": "en"}
     async with httpx.AsyncClient(base_url=embedded_service.url, timeout=30) as client:
         answers = await asyncio.gather(*(client.post("/api/v1/transcribe", json=body) for _ in range(20)))
         assert {answer.status_code for answer in answers} == {202}
         assert len({answer.json()["job_id"] for answer in answers}) == 1
 
 
-async def test_five_jobs_at_once_with_httpx(embedded_service: Service, elsewhere: Elsewhere) -> None:
+async def test_five_jobs_at_once_with_httpx(embedded_service: Service, external_server: ExternalServer) -> None:
     """It reads the JSON before it looks at the status, so every body has to be JSON."""
 
     async def one(client: httpx.AsyncClient, name: str) -> str:
         request_id = fresh()
-        body = {"request_id": request_id, "media_url": elsewhere.url(f"/{name}.mp3"), "language": "en"}
+        body = {"request_id": request_id, "media_url": external_server.url(f"/{name}.mp3"), "language": "en"}
         data = (await client.post("/api/v1/transcribe", json=body)).json()
         while data["status"] == "PROCESSING":
             await asyncio.sleep(0.1)
@@ -130,19 +132,19 @@ async def test_five_jobs_at_once_with_httpx(embedded_service: Service, elsewhere
         ("/packed", "Failed to download audio file: the server compresses"),
     ],
 )
-def test_the_sender_is_told_why(client: PollingClient, elsewhere: Elsewhere, path: str, error: str) -> None:
+def test_the_sender_is_told_why(client: PollingClient, external_server: ExternalServer, path: str, error: str) -> None:
     with pytest.raises(RuntimeError, match=error):
-        client.transcribe(fresh(), elsewhere.url(path))
+        client.transcribe(fresh(), external_server.url(path))
 
 
-def test_redirects_are_followed(client: PollingClient, elsewhere: Elsewhere) -> None:
-    assert client.transcribe(fresh(), elsewhere.url("/redirect/3"))
+def test_redirects_are_followed(client: PollingClient, external_server: ExternalServer) -> None:
+    assert client.transcribe(fresh(), external_server.url("/redirect/3"))
 
 
-def test_a_server_that_fails_once_is_asked_again(client: PollingClient, elsewhere: Elsewhere) -> None:
-    elsewhere.answers["/flaky.mp3"] = [503]
-    assert client.transcribe(fresh(), elsewhere.url("/flaky.mp3"))
-    assert elsewhere.asked.count("/flaky.mp3") == 2
+def test_a_server_that_fails_once_is_asked_again(client: PollingClient, external_server: ExternalServer) -> None:
+    external_server.answers["/flaky.mp3"] = [503]
+    assert client.transcribe(fresh(), external_server.url("/flaky.mp3"))
+    assert external_server.asked.count("/flaky.mp3") == 2
 
 
 @pytest.mark.parametrize(
@@ -160,15 +162,15 @@ def test_addresses_that_are_refused_at_once(client: PollingClient, url: str) -> 
 
 
 @pytest.mark.parametrize("request_id", ["", "a b", "x" * 256, "ä", "a/b"])
-def test_request_ids_that_are_none(client: PollingClient, elsewhere: Elsewhere, request_id: str) -> None:
-    answer = client.submit(request_id, elsewhere.url("/clip.mp3"))
+def test_request_ids_that_are_none(client: PollingClient, external_server: ExternalServer, request_id: str) -> None:
+    answer = client.submit(request_id, external_server.url("/clip.mp3"))
     assert answer.status_code == 422
     assert isinstance(answer.json()["detail"], str)
 
 
-def test_a_cancelled_job_reads_as_failed(client: PollingClient, elsewhere: Elsewhere) -> None:
+def test_a_cancelled_job_reads_as_failed(client: PollingClient, external_server: ExternalServer) -> None:
     request_id = fresh()
-    job_id = client.submit(request_id, elsewhere.url("/drip")).json()["job_id"]
+    job_id = client.submit(request_id, external_server.url("/drip")).json()["job_id"]
     url = client.url.replace("transcribe", f"jobs/{job_id}/cancel")
     assert client.session.post(url, timeout=10).status_code == 202
     state = client.poll(request_id)

@@ -10,7 +10,7 @@ import pytest
 from standardwebhooks.webhooks import Webhook
 
 from core.secret import Secret
-from tests.clients.elsewhere import SAMPLE, Elsewhere
+from tests.clients.external_server import SAMPLE, ExternalServer
 from tests.e2e.service import Service
 from tests.servers.base import wait_until
 
@@ -27,11 +27,11 @@ def hook() -> str:
     return f"/hook/{uuid.uuid4().hex}"
 
 
-def test_a_completed_job_is_told(service: Service, elsewhere: Elsewhere) -> None:
+def test_a_completed_job_is_told(service: Service, external_server: ExternalServer) -> None:
     path = hook()
     metadata = json.dumps({"video": "7577034049470926087"})
-    job_id = service.upload(SAMPLE, language="en", callback_url=elsewhere.url(path), metadata=metadata)
-    [told] = elsewhere.wait_received(path)
+    job_id = service.upload(SAMPLE, language="en", callback_url=external_server.url(path), metadata=metadata)
+    [told] = external_server.wait_received(path)
     body = verifier(service).verify(told.body, told.headers)
     assert body["type"] == "transcription.completed"
     data = body["data"]
@@ -39,40 +39,42 @@ def test_a_completed_job_is_told(service: Service, elsewhere: Elsewhere) -> None
     assert service.client.get(data["result_url"]).status_code == 200
 
 
-def test_a_failed_job_is_told(service: Service, elsewhere: Elsewhere, tmp_path: Path) -> None:
+def test_a_failed_job_is_told(service: Service, external_server: ExternalServer, tmp_path: Path) -> None:
     path, nonsense = hook(), tmp_path / "nonsense.mp3"
     nonsense.write_bytes(b"no sound at all " * 500)
-    service.upload(nonsense, callback_url=elsewhere.url(path))
-    [told] = elsewhere.wait_received(path)
+    service.upload(nonsense, callback_url=external_server.url(path))
+    [told] = external_server.wait_received(path)
     body = verifier(service).verify(told.body, told.headers)
     assert (body["type"], body["data"]["error_code"]) == ("transcription.failed", "INVALID_AUDIO")
 
 
-def test_a_receiver_that_is_unwell_is_asked_again_with_the_same_id(service: Service, elsewhere: Elsewhere) -> None:
+def test_a_receiver_that_is_unwell_is_asked_again_with_the_same_id(
+    service: Service, external_server: ExternalServer
+) -> None:
     path = hook()
-    elsewhere.answers[path] = [500]
-    service.upload(SAMPLE, language="en", callback_url=elsewhere.url(path))
-    first, second = elsewhere.wait_received(path, 2)
+    external_server.answers[path] = [500]
+    service.upload(SAMPLE, language="en", callback_url=external_server.url(path))
+    first, second = external_server.wait_received(path, 2)
     assert first.headers["webhook-id"] == second.headers["webhook-id"]
     assert verifier(service).verify(second.body, second.headers)
 
 
-def test_gone_means_no_more_and_asking_again_delivers(service: Service, elsewhere: Elsewhere) -> None:
+def test_gone_means_no_more_and_asking_again_delivers(service: Service, external_server: ExternalServer) -> None:
     path = hook()
-    elsewhere.answers[path] = [410]
-    job_id = service.upload(SAMPLE, language="en", callback_url=elsewhere.url(path))
-    elsewhere.wait_received(path)
+    external_server.answers[path] = [410]
+    job_id = service.upload(SAMPLE, language="en", callback_url=external_server.url(path))
+    external_server.wait_received(path)
     wait_until(lambda: "webhook_given_up" in service.logs(), "given up", 10)
     assert service.client.post(f"/api/v1/jobs/{job_id}/webhook").status_code == 202
-    first, second = elsewhere.wait_received(path, 2)
+    first, second = external_server.wait_received(path, 2)
     assert first.headers["webhook-id"] == second.headers["webhook-id"]
 
 
-def test_a_redirect_is_a_failure(service: Service, elsewhere: Elsewhere) -> None:
+def test_a_redirect_is_a_failure(service: Service, external_server: ExternalServer) -> None:
     path = hook()
-    elsewhere.answers[path] = [302, 200]
-    service.upload(SAMPLE, language="en", callback_url=elsewhere.url(path))
-    assert len(elsewhere.wait_received(path, 2)) == 2
+    external_server.answers[path] = [302, 200]
+    service.upload(SAMPLE, language="en", callback_url=external_server.url(path))
+    assert len(external_server.wait_received(path, 2)) == 2
 
 
 def test_without_a_callback_there_is_nothing_to_deliver(service: Service) -> None:

@@ -12,7 +12,7 @@ from core.domain import keys
 from core.domain.job import Priority
 from core.domain.spans import SAMPLE_RATE, PlannedChunk, Span
 from repositories import claims, jobs, leases, plans
-from repositories.claims import ChunkOutcome, ClaimedChunk, Committed, How, Released
+from repositories.claims import ChunkOutcome, ClaimedChunk, ClaimRequest, Committed, WakeUp
 from repositories.models import Chunk, Job
 from repositories.plans import Plan
 
@@ -48,7 +48,7 @@ def plan(chunks: int, number: int = 1, first_release: int = claims.FIRST_RELEASE
 async def planned_job(database: Database, chunks: int, *, first_release: int = 64, **changes: Any) -> str:
     job_id = await new_job(database, **changes)
     async with database.write() as session:
-        assert await claims.claim_prepare(session, job_id, 0, How(WORKER, LEASE))
+        assert await claims.claim_prepare(session, job_id, 0, ClaimRequest(WORKER, LEASE))
     async with database.write() as session:
         assert await plans.store_plan(session, job_id, plan(chunks, 1, first_release, job_id)) is not None
     return job_id
@@ -58,7 +58,7 @@ async def claim(
     database: Database, job_id: str, index: int = 0, failures: int = 0, worker: str = WORKER
 ) -> ClaimedChunk | None:
     async with database.write() as session:
-        return await claims.claim_chunk(session, job_id, index, failures, How(worker, LEASE))
+        return await claims.claim_chunk(session, job_id, index, failures, ClaimRequest(worker, LEASE))
 
 
 OUTCOME = ChunkOutcome([{"start": 0.0, "end": 1.0, "text": "hello", "confidence": 0.9}], 0.5, "en", {})
@@ -110,5 +110,5 @@ async def finalise(database: Database, job_id: str) -> bool:
         return await claims.complete_job(session, job_id, done)
 
 
-def indexes(released: list[Released] | tuple[Released, ...]) -> list[int | None]:
+def indexes(released: list[WakeUp] | tuple[WakeUp, ...]) -> list[int | None]:
     return [row.chunk_index for row in released]

@@ -11,7 +11,7 @@ from sqlalchemy import select, update
 from core.database import Database, after
 from core.domain.job import JobStatus
 from repositories import admission, claims, jobs, schedule
-from repositories.claims import Claim, How, Released
+from repositories.claims import Claim, ClaimRequest, WakeUp
 from repositories.models import Job
 from tests.contract.rows import new_job
 
@@ -25,7 +25,7 @@ async def made(database: Database, owner: str = "anna", **values: Any) -> str:
     return job_id
 
 
-async def by_url(database: Database, owner: str = "anna") -> str:
+async def url_submissions(database: Database, owner: str = "anna") -> str:
     return await made(database, owner, media_url="https://example.com/a.mp3", minio_audio_path=None)
 
 
@@ -34,21 +34,21 @@ async def prepared(database: Database, seconds: float, **values: Any) -> str:
     return await made(database, **values)
 
 
-def how() -> How:
-    return How(WORKER, 60.0)
+def request() -> ClaimRequest:
+    return ClaimRequest(WORKER, 60.0)
 
 
 async def fetch(database: Database, job_id: str, most: int = 2) -> tuple[Claim, Job] | None:
     async with database.write() as session:
-        return await admission.claim_fetch(session, job_id, 0, how(), most)
+        return await admission.claim_fetch(session, job_id, 0, request(), most)
 
 
 async def prepare(database: Database, job_id: str, most: float = 100) -> tuple[Claim, Job] | None:
     async with database.write() as session:
-        return await admission.claim_prepare(session, job_id, 0, how(), most)
+        return await admission.claim_prepare(session, job_id, 0, request(), most)
 
 
-async def wake(database: Database, owner: str = "anna", count: int = 4) -> list[Released]:
+async def wake(database: Database, owner: str = "anna", count: int = 4) -> list[WakeUp]:
     async with database.write() as session:
         return await admission.wake(session, owner, claims.unfetched() | claims.unprepared(), count)
 
@@ -60,15 +60,15 @@ async def read(database: Database, job_id: str) -> Job:
 
 async def test_fetches_of_one_owner_at_once_are_limited(database: Database) -> None:
     """Ten claims at the same instant; other owners are not concerned."""
-    ids = [await by_url(database) for _ in range(10)]
-    other = await by_url(database, "ben")
+    ids = [await url_submissions(database) for _ in range(10)]
+    other = await url_submissions(database, "ben")
     taken = await asyncio.gather(*(fetch(database, job_id) for job_id in [*ids, other]))
     assert sum(one is not None for one in taken[:-1]) == 2
     assert taken[-1] is not None
 
 
 async def test_a_row_put_off_waits_until_it_is_woken(database: Database) -> None:
-    first, second, third = [await by_url(database) for _ in range(3)]
+    first, second, third = [await url_submissions(database) for _ in range(3)]
     assert await fetch(database, first, 1)
     assert await fetch(database, third, 1) is None
     assert await fetch(database, second, 1) is None
@@ -79,17 +79,17 @@ async def test_a_row_put_off_waits_until_it_is_woken(database: Database) -> None
         assert await admission.owners_put_off(session) == ["anna"]
     assert (job.holder, job.status, job.failures) == (None, JobStatus.PENDING, 0)
     assert await wake(database, "ben") == []
-    assert await wake(database, count=1) == [Released(second, None, 0)], "the oldest first"
-    assert await wake(database) == [Released(third, None, 0)]
+    assert await wake(database, count=1) == [WakeUp(second, None, 0)], "the oldest first"
+    assert await wake(database) == [WakeUp(third, None, 0)]
     assert await wake(database) == []
 
 
 async def test_a_fetched_recording_releases_its_prepare_once(database: Database) -> None:
-    job_id = await by_url(database)
+    job_id = await url_submissions(database)
     assert await prepare(database, job_id) is None, "there is nothing to decode yet"
     assert await fetch(database, job_id)
     async with database.write() as session:
-        assert await jobs.note_source(session, job_id, "uploads/x", 5, 1.0) == Released(job_id, None, 0)
+        assert await jobs.note_source(session, job_id, "uploads/x", 5, 1.0) == WakeUp(job_id, None, 0)
         assert await jobs.note_source(session, job_id, "uploads/y", 5, 1.0) is None
     assert await fetch(database, job_id) is None
     assert await prepare(database, job_id)

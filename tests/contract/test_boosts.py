@@ -6,12 +6,12 @@ from sqlalchemy import update
 
 from core.database import Database, after
 from repositories import claims, schedule, starvation
-from repositories.claims import How, Released
+from repositories.claims import ClaimRequest, WakeUp
 from repositories.models import Chunk, Job
 from tests.contract.rows import LEASE, WORKER, claim, new_job, planned_job
 
 
-async def boost(database: Database, budget: int = starvation.BUDGET) -> list[Released]:
+async def boost(database: Database, budget: int = starvation.BUDGET) -> list[WakeUp]:
     async with database.write() as session:
         return await starvation.take_starving(session, 300, budget)
 
@@ -33,7 +33,7 @@ async def test_a_starving_job_has_one_boost_outstanding(database: Database) -> N
     job_id = await planned_job(database, 3)
     assert await boost(database) == []
     await quiet(database, 400)
-    assert await boost(database) == [Released(job_id, 0, 0)]
+    assert await boost(database) == [WakeUp(job_id, 0, 0)]
     await boosted_before(database, 400)
     assert await boost(database) == [], "the first still waits"
     await claim(database, job_id, 0)
@@ -41,7 +41,7 @@ async def test_a_starving_job_has_one_boost_outstanding(database: Database) -> N
     async with database.write() as session:
         await session.execute(update(Job).values(progressed_at=after(-4000)))
         await session.execute(update(Chunk).values(claimed_at=after(-350)))
-    assert await boost(database) == [Released(job_id, 1, 0)], "nothing of it moved for an interval"
+    assert await boost(database) == [WakeUp(job_id, 1, 0)], "nothing of it moved for an interval"
 
 
 async def test_boosts_are_a_budget_oldest_first_and_refilled_as_they_are_taken(database: Database) -> None:
@@ -53,7 +53,7 @@ async def test_boosts_are_a_budget_oldest_first_and_refilled_as_they_are_taken(d
         assert await boost(database, 4) == []
         await boosted_before(database, 400)
     async with database.write() as session:
-        assert await claims.claim_prepare(session, job_ids[2], 0, How(WORKER, LEASE)) is not None
+        assert await claims.claim_prepare(session, job_ids[2], 0, ClaimRequest(WORKER, LEASE)) is not None
     assert [row.job_id for row in await boost(database, 4)] == [job_ids[4]]
 
 

@@ -12,7 +12,7 @@ from core.database import Database, after
 from core.domain.job import JobStatus
 from core.errors import ChunkTimeoutError
 from repositories import claims, failures, plans
-from repositories.claims import How
+from repositories.claims import ClaimRequest
 from repositories.models import Job, UploadIntent
 from tests.contract import invariants
 from tests.contract.rows import (
@@ -59,12 +59,14 @@ async def test_only_a_lapsed_lease_is_taken_over_and_counts_the_lost_run(databas
 
 async def test_a_claim_repeated_after_a_lost_answer_takes_its_own_row(database: Database) -> None:
     job_id = await planned_job(database, 1)
-    how = How(WORKER, LEASE)
+    request = ClaimRequest(WORKER, LEASE)
     async with database.write() as session:
-        assert await claims.claim_chunk(session, job_id, 0, 0, how) is not None
+        assert await claims.claim_chunk(session, job_id, 0, 0, request) is not None
     async with database.write() as session:
-        again = await claims.claim_chunk(session, job_id, 0, 0, how)
-        assert await claims.claim_chunk(session, job_id, 0, 0, How(WORKER, LEASE)) is None, "another call's lease"
+        again = await claims.claim_chunk(session, job_id, 0, 0, request)
+        assert await claims.claim_chunk(session, job_id, 0, 0, ClaimRequest(WORKER, LEASE)) is None, (
+            "another call's lease"
+        )
     assert again is not None
     assert again.claim.lost == 0
 
@@ -87,14 +89,14 @@ async def test_a_deleted_job_is_not_claimed(database: Database) -> None:
 async def test_prepare_is_claimed_once_and_only_without_a_plan(database: Database) -> None:
     job_id = await new_job(database)
     async with database.write() as session:
-        taken = await claims.claim_prepare(session, job_id, 0, How(WORKER, LEASE))
+        taken = await claims.claim_prepare(session, job_id, 0, ClaimRequest(WORKER, LEASE))
     assert taken is not None
     assert taken[1].started_at is not None
     async with database.write() as session:
-        assert await claims.claim_prepare(session, job_id, 0, How(WORKER, LEASE)) is None
+        assert await claims.claim_prepare(session, job_id, 0, ClaimRequest(WORKER, LEASE)) is None
         assert await plans.store_plan(session, job_id, plan(1, job_id=job_id)) is not None
     async with database.write() as session:
-        assert await claims.claim_prepare(session, job_id, 0, How(WORKER, LEASE)) is None
+        assert await claims.claim_prepare(session, job_id, 0, ClaimRequest(WORKER, LEASE)) is None
 
 
 async def test_two_prepares_make_one_plan(database: Database) -> None:
@@ -172,8 +174,8 @@ async def test_no_chunks_means_finalise(database: Database) -> None:
     assert indexes(released) == [None]
     await invariants.check(database)
     async with database.write() as session:
-        how = How(WORKER, LEASE)
-        assert await claims.claim_finalise(session, job_id, 0, how) is not None
+        request = ClaimRequest(WORKER, LEASE)
+        assert await claims.claim_finalise(session, job_id, 0, request) is not None
     assert await finalise(database, job_id)
 
 
@@ -267,14 +269,14 @@ async def test_a_failed_attempt_needs_its_own_claim(database: Database) -> None:
 async def test_what_has_lost_several_consumers_is_only_taken_alone(database: Database) -> None:
     job_id = await planned_job(database, 1)
     for turn in range(claims.SUSPECT):
-        beside = How(f"worker-{turn}", LEASE, alone=False)
+        beside = ClaimRequest(f"worker-{turn}", LEASE, alone=False)
         async with database.write() as session:
             assert await claims.claim_chunk(session, job_id, 0, 0, beside) is not None
         async with database.read() as session:
             assert not await claims.is_suspect(session, job_id, 0)
         await lapse(database, job_id)
     async with database.write() as session:
-        assert await claims.claim_chunk(session, job_id, 0, 0, How("worker-9", LEASE, alone=False)) is None
+        assert await claims.claim_chunk(session, job_id, 0, 0, ClaimRequest("worker-9", LEASE, alone=False)) is None
     async with database.read() as session:
         assert await claims.is_suspect(session, job_id, 0)
         assert not await claims.is_suspect(session, job_id, None)
@@ -293,7 +295,7 @@ async def test_what_has_lost_several_consumers_is_only_taken_alone(database: Dat
 async def test_a_plan_whose_audio_was_collected_is_not_stored(database: Database) -> None:
     job_id = await new_job(database)
     async with database.write() as session:
-        await claims.claim_prepare(session, job_id, 0, How(WORKER, LEASE))
+        await claims.claim_prepare(session, job_id, 0, ClaimRequest(WORKER, LEASE))
     async with database.write() as session:
         await session.execute(update(UploadIntent).values(expires_at=after(-1)))
     async with database.write() as session:

@@ -6,7 +6,7 @@ from core.database import Database
 from core.domain.job import JobStatus
 from core.errors import WhisperCrashError
 from repositories import failures
-from repositories.claims import Claim, Released
+from repositories.claims import Claim, WakeUp
 from tests.contract.rows import chunk, claim, job, planned_job, run_chunk
 
 
@@ -60,7 +60,7 @@ async def test_a_job_taken_up_again_shows_nothing_of_its_end(database: Database)
         assert await failures.fail_job(session, job_id, WhisperCrashError(), "token", claim=taken, ttl=60)
     assert (await chunk(database, job_id, 0)).error_code == WhisperCrashError.code
     async with database.write() as session:
-        assert await failures.retry_job(session, job_id, "local") == [Released(job_id, 0, 0)]
+        assert await failures.retry_job(session, job_id, "local") == [WakeUp(job_id, 0, 0)]
     whole, missing = await job(database, job_id), await chunk(database, job_id, 0)
     assert (whole.status, whole.completed_at, whole.expires_at) == (JobStatus.PROCESSING, None, None)
     assert (missing.status, missing.failures, missing.lost) == (JobStatus.PENDING, 0, 0)

@@ -12,7 +12,7 @@ from core.database import Database, after
 from core.domain.job import JobStatus
 from core.errors import ChunkTimeoutError, CorruptedFileError
 from repositories import claims, deletion, failures, leases, plans, schedule
-from repositories.claims import Claim, How
+from repositories.claims import Claim, ClaimRequest
 from repositories.models import Chunk, Job
 from tests.contract import invariants
 from tests.contract.rows import (
@@ -39,7 +39,7 @@ async def renew(database: Database, *held: Claim) -> list[Claim]:
 
 async def taken(database: Database, job_id: str) -> Claim:
     async with database.write() as session:
-        found = await claims.claim_prepare(session, job_id, 0, How(WORKER, LEASE))
+        found = await claims.claim_prepare(session, job_id, 0, ClaimRequest(WORKER, LEASE))
     assert found is not None
     return found[0]
 
@@ -91,8 +91,8 @@ async def test_a_row_claimed_by_another_since_is_left_to_it(database: Database) 
     assert (await chunk(database, job_id, 0)).holder is None, "two claims ago"
 
 
-@pytest.mark.parametrize("how", ["hand back", "retry", "commit", "fail", "cancel", "delete"])
-async def test_a_renewal_that_comes_late_takes_nothing_back(database: Database, how: str) -> None:
+@pytest.mark.parametrize("ending", ["hand back", "retry", "commit", "fail", "cancel", "delete"])
+async def test_a_renewal_that_comes_late_takes_nothing_back(database: Database, ending: str) -> None:
     """In flight while its own consumer gives the row back, or somebody ends the job."""
     job_id = await planned_job(database, 2)
     one = await claim(database, job_id)
@@ -108,8 +108,8 @@ async def test_a_renewal_that_comes_late_takes_nothing_back(database: Database, 
         "delete": lambda session: deletion.mark_deleted(session, job_id, "local"),
     }
     async with database.write() as session:
-        await ends[how](session)
-    ended = how in ("fail", "cancel", "delete")
+        await ends[ending](session)
+    ended = ending in ("fail", "cancel", "delete")
     assert await renew(database, one.claim) == [one.claim] * ended
     assert (await chunk(database, job_id, 0)).holder is None
     await invariants.check(database)

@@ -10,7 +10,7 @@ from sqlalchemy import update
 from core.database import Database, after
 from core.errors import ModelMissingError, ObjectDamagedError, SttError
 from repositories import failures, model_wait, workers
-from repositories.claims import Released
+from repositories.claims import WakeUp
 from repositories.models import Job, Worker
 from repositories.workers import Presence
 from tests.contract import invariants
@@ -137,7 +137,7 @@ async def failed(database: Database, job_id: str, error: SttError) -> None:
         assert await failures.fail_job(session, job_id, error, "token")
 
 
-async def retried(database: Database, job_id: str) -> list[Released]:
+async def retried(database: Database, job_id: str) -> list[WakeUp]:
     async with database.write() as session:
         released = await failures.retry_job(session, job_id, "local")
     assert released is not None
@@ -150,7 +150,7 @@ async def test_a_retry_makes_a_new_plan(database: Database, error: SttError) -> 
     job_id = await pinned(database, asked_model="demo")
     path = (await job(database, job_id)).working_audio_path
     await failed(database, job_id, error)
-    assert await retried(database, job_id) == [Released(job_id, None, 0)]
+    assert await retried(database, job_id) == [WakeUp(job_id, None, 0)]
     found = await job(database, job_id)
     assert (found.chunks_total, found.plan, found.working_audio_path, found.model) == (None, None, None, "demo")
     assert path is not None
@@ -161,7 +161,7 @@ async def test_a_retry_keeps_what_is_finished_where_the_file_is_there_again(data
     job_id = await pinned(database)
     await run_chunk(database, job_id, 0)
     await failed(database, job_id, ModelMissingError())
-    assert await retried(database, job_id) == [Released(job_id, 1, 0)]
+    assert await retried(database, job_id) == [WakeUp(job_id, 1, 0)]
     assert (await chunk(database, job_id, 0)).status == "COMPLETED"
 
 
@@ -171,5 +171,5 @@ async def test_a_retry_begins_anew_where_the_file_is_gone_for_good(database: Dat
     job_id = await pinned(database)
     await run_chunk(database, job_id, 0)
     await failed(database, job_id, ModelMissingError())
-    assert await retried(database, job_id) == [Released(job_id, None, 0)]
+    assert await retried(database, job_id) == [WakeUp(job_id, None, 0)]
     assert (await job(database, job_id)).chunks_completed == 0

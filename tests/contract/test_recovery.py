@@ -11,7 +11,7 @@ from core.database import Database, after
 from core.domain.job import JobStatus
 from core.errors import WhisperCrashError
 from repositories import failures, schedule
-from repositories.claims import Released
+from repositories.claims import WakeUp
 from repositories.models import Chunk
 from tests.contract import invariants
 from tests.contract.rows import (
@@ -81,7 +81,7 @@ async def test_a_reopened_job_with_nothing_missing_goes_to_finalise(database: Da
     await run_chunk(database, job_id, 0)
     async with database.write() as session:
         assert await failures.fail_job(session, job_id, WhisperCrashError(), "token")
-        assert await failures.replay(session, job_id, "token") == [Released(job_id, None, 0)]
+        assert await failures.replay(session, job_id, "token") == [WakeUp(job_id, None, 0)]
     await invariants.check(database)
     assert await finalise(database, job_id)
 
@@ -102,7 +102,7 @@ async def test_an_unprepared_job_is_reopened_for_prepare(database: Database) -> 
     job_id = await new_job(database)
     async with database.write() as session:
         assert await failures.cancel_job(session, job_id, "local")
-        assert await failures.retry_job(session, job_id, "local") == [Released(job_id, None, 0)]
+        assert await failures.retry_job(session, job_id, "local") == [WakeUp(job_id, None, 0)]
     assert (await job(database, job_id)).status == JobStatus.PENDING
 
 
@@ -111,7 +111,7 @@ async def test_due_rows_go_to_one_scheduler(database: Database) -> None:
     for job_id in expected:
         await expire(database, job_id)
 
-    async def take() -> list[Released]:
+    async def take() -> list[WakeUp]:
         async with database.write() as session:
             return await schedule.take_due_chunks(session)
 
@@ -142,7 +142,7 @@ async def test_a_confirmed_publish_waits_longer_each_time(database: Database) ->
     for publishes, seconds in ((0, 300), (1, 600), (4, 4800), (20, 21_600)):
         async with database.write() as session:
             await session.execute(update(Chunk).where(Chunk.job_id == job_id).values(publishes=publishes))
-            await schedule.mark_published(session, [Released(job_id, 0, 0)])
+            await schedule.mark_published(session, [WakeUp(job_id, 0, 0)])
         row = await chunk(database, job_id, 0)
         assert row.due_at is not None
         assert abs((row.due_at - datetime.now(UTC)).total_seconds() - seconds) < 30
@@ -166,7 +166,7 @@ async def test_only_confirmed_publishes_count(database: Database) -> None:
     assert [await waits(database, row) for row in rows] == [(1, 300), (1, 300)]
 
 
-async def waits(database: Database, row: Released) -> tuple[int, int]:
+async def waits(database: Database, row: WakeUp) -> tuple[int, int]:
     """Confirmed publishes of the row, and seconds until it is due, in steps of five."""
     found = await (job(database, row.job_id) if row.chunk_index is None else chunk(database, row.job_id, 0))
     assert found.due_at is not None
@@ -178,14 +178,14 @@ async def test_a_confirmed_publish_leaves_a_claimed_row_alone(database: Database
     await claim(database, job_id)
     before = (await chunk(database, job_id, 0)).due_at
     async with database.write() as session:
-        await schedule.mark_published(session, [Released(job_id, 0, 0)])
+        await schedule.mark_published(session, [WakeUp(job_id, 0, 0)])
     assert (await chunk(database, job_id, 0)).due_at == before
 
 
 async def test_job_rows_are_confirmed_too(database: Database) -> None:
     job_id = await new_job(database)
     async with database.write() as session:
-        await schedule.mark_published(session, [Released(job_id, None, 0)])
+        await schedule.mark_published(session, [WakeUp(job_id, None, 0)])
     due = (await job(database, job_id)).due_at
     assert due is not None
     assert due > datetime.now(UTC) + timedelta(seconds=200)
@@ -195,7 +195,7 @@ async def test_a_purged_queue_makes_unclaimed_rows_due(database: Database) -> No
     job_id = await planned_job(database, 2)
     await claim(database, job_id, 0)
     async with database.write() as session:
-        await schedule.mark_published(session, [Released(job_id, 1, 0)])
+        await schedule.mark_published(session, [WakeUp(job_id, 1, 0)])
         assert await schedule.republish_unclaimed(session) == 0, "published a moment ago"
     async with database.write() as session:
         await session.execute(update(Chunk).values(updated_at=after(-40)))

@@ -343,7 +343,7 @@ async def test_another_client_sees_the_objects(minio_bucket: Bucket) -> None:
     await storage.stop()
 
 
-class Elsewhere(LocalMinio):
+class ExternalServer(LocalMinio):
     def environment(self) -> dict[str, str]:
         return {**super().environment(), "MINIO_SITE_REGION": "eu-central-1"}
 
@@ -354,7 +354,7 @@ async def test_a_server_of_another_region() -> None:
     program = program_path()
     if program is None:
         pytest.skip("no MinIO program on this machine")
-    server = Elsewhere(program)
+    server = ExternalServer(program)
     await asyncio.to_thread(server.start)
     try:
         given = (server.endpoint, server.access_key, server.secret_key)

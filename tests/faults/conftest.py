@@ -11,7 +11,7 @@ import pytest
 from tests import parallel
 from tests.e2e import service as services
 from tests.e2e.service import ROOT, Service
-from tests.faults.stage import Stage, stage
+from tests.faults.harness import Harness, open_harness
 from tests.servers.base import Server
 from tests.servers.minio import Minio
 from tests.servers.postgres import Postgres
@@ -29,7 +29,7 @@ SETTINGS = {
 
 
 @pytest.fixture(scope="session")
-def standing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[pytest.FixtureRequest], Service]]:
+def shared_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[pytest.FixtureRequest], Service]]:
     """api and two schedulers without a consumer, one such service for each set of servers that tests ask for."""
     made: dict[tuple[str, ...], Service] = {}
     with contextlib.ExitStack() as stack:
@@ -47,16 +47,16 @@ def standing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[pyt
 
 
 @pytest.fixture
-def here(
-    request: pytest.FixtureRequest, standing: Callable[[pytest.FixtureRequest], Service], tmp_path: Path
-) -> Iterator[Stage]:
+def harness(
+    request: pytest.FixtureRequest, shared_service: Callable[[pytest.FixtureRequest], Service], tmp_path: Path
+) -> Iterator[Harness]:
     """On shared servers, but for those that the test asks for to stop them."""
-    with stage(standing(request), tmp_path) as made:
+    with open_harness(shared_service(request), tmp_path) as made:
         yield made
 
 
 @pytest.fixture(scope="session")
-def long(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+def long_recording(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """A minute and a half in several chunks, and what is said in it."""
     sound, reference = recording("en", 24, seed=71)
     return encode(sound, tmp_path_factory.mktemp("long") / "long.flac"), reference

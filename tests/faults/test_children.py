@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from core.domain.job import JobStatus
-from tests.faults.stage import Stage
+from tests.faults.harness import Harness
 from tests.integration.bad_engines import CRASH, EXIT, FINE, HANG, KILL, MEMORY
 from tests.speech import silence, write_wav
 
@@ -21,23 +21,23 @@ FATES = {
 }
 
 
-def test_children_that_fail_every_time(here: Stage, tmp_path: Path) -> None:
-    consumer = here.consumer(ENGINE="tests.integration.bad_engines", CHUNK_TIMEOUT="0.5", WORKER_CONCURRENCY="2")
-    doomed = {name: here.upload(recording(tmp_path, name, fate)) for name, (fate, _) in FATES.items()}
-    fine = [here.upload(recording(tmp_path, f"fine-{number}", FINE)) for number in range(5)]
+def test_children_that_fail_every_time(harness: Harness, tmp_path: Path) -> None:
+    consumer = harness.consumer(ENGINE="tests.integration.bad_engines", CHUNK_TIMEOUT="0.5", WORKER_CONCURRENCY="2")
+    doomed = {name: harness.upload(recording(tmp_path, name, fate)) for name, (fate, _) in FATES.items()}
+    fine = [harness.upload(recording(tmp_path, f"fine-{number}", FINE)) for number in range(5)]
     for job_id in fine:
-        here.wait(job_id)
+        harness.wait(job_id)
     for name, job_id in doomed.items():
-        state = here.wait(job_id, "FAILED")
+        state = harness.wait(job_id, "FAILED")
         assert state["error_code"] == FATES[name][1], name
-        [(retries, attempts, status)] = here.sql(
+        [(retries, attempts, status)] = harness.sql(
             "SELECT retry_count, attempts, chunks.status FROM jobs JOIN chunks USING (job_id) "
             f"WHERE job_id = '{job_id}'"
         )
         assert (retries, attempts, status) == (3, 4, JobStatus.FAILED), name
-        assert here.sql(f"SELECT replay_token FROM jobs WHERE job_id = '{job_id}'")[0][0], "there is a letter"
+        assert harness.sql(f"SELECT replay_token FROM jobs WHERE job_id = '{job_id}'")[0][0], "there is a letter"
     assert consumer.popen.poll() is None
-    here.wait(here.upload(recording(tmp_path, "after", FINE)))
+    harness.wait(harness.upload(recording(tmp_path, "after", FINE)))
 
 
 def recording(folder: Path, name: str, fate: int) -> Path:

@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from tests.e2e.service import Service
-from tests.faults.stage import Stage
+from tests.faults.harness import Harness
 from tests.servers.base import wait_until
 
 pytestmark = [pytest.mark.servers, pytest.mark.speech, pytest.mark.timeout(600)]
@@ -21,34 +21,36 @@ LOAD = 200
 
 
 @pytest.mark.parametrize("off", ["+3600s", "-3600s"])
-def test_a_clock_an_hour_off(here: Stage, clip: Path, off: str) -> None:
+def test_a_clock_an_hour_off(harness: Harness, clip: Path, off: str) -> None:
     """Time is the database's: nothing expires early, no claim runs out, nothing is taken for dead."""
-    with here.schedulers_paused():
-        an_hour_off(here, clip, off)
+    with harness.schedulers_paused():
+        an_hour_off(harness, clip, off)
 
 
-def an_hour_off(here: Stage, clip: Path, off: str) -> None:
-    here.consumer(RESULT_TTL="1800")
-    slow = here.consumer("mid-chunk", RESULT_TTL="1800")
-    done = [here.upload(clip) for _ in range(6)]
+def an_hour_off(harness: Harness, clip: Path, off: str) -> None:
+    harness.consumer(RESULT_TTL="1800")
+    slow = harness.consumer("mid-chunk", RESULT_TTL="1800")
+    done = [harness.upload(clip) for _ in range(6)]
     slow.wait_reached()
     past = "now() - interval '1 second'"
-    here.sql(f"INSERT INTO upload_intents (key, job_id, expires_at) VALUES ('uploads/x/y', gen_random_uuid(), {past})")
+    harness.sql(
+        f"INSERT INTO upload_intents (key, job_id, expires_at) VALUES ('uploads/x/y', gen_random_uuid(), {past})"
+    )
     # storage itself refuses a client whose clock is off, so the scheduler's own work is looked at without it
     clock = {"LD_PRELOAD": str(faketime()), "FAKETIME": off, "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
-    here.service.start(f"skewed{off}", "scheduler", STORAGE="local", **clock)
-    skewed = here.process(f"skewed{off}")
+    harness.service.start(f"skewed{off}", "scheduler", STORAGE="local", **clock)
+    skewed = harness.process(f"skewed{off}")
     try:
         skewed.wait_said("intent_collected")
         slow.let_go()
         for job_id in done:
-            here.wait(job_id)
-            assert here.service.client.get(f"/api/v1/result/{job_id}").status_code == 200
-            assert here.sql(f"SELECT max(lost), max(attempts) FROM chunks WHERE job_id = '{job_id}'") == [(0, 1)]
+            harness.wait(job_id)
+            assert harness.service.client.get(f"/api/v1/result/{job_id}").status_code == 200
+            assert harness.sql(f"SELECT max(lost), max(attempts) FROM chunks WHERE job_id = '{job_id}'") == [(0, 1)]
         [line] = skewed.said("scheduler_started")
         assert abs((datetime.now(UTC) - datetime.fromisoformat(line["timestamp"])).total_seconds()) > 3000
         assert not skewed.said("job_expired")
-        assert here.service.client.get("/health").json()["workers_active"] >= 2
+        assert harness.service.client.get("/health").json()["workers_active"] >= 2
     finally:
         skewed.kill()
 
@@ -62,29 +64,29 @@ def faketime() -> Path:
     return found
 
 
-def test_two_hundred_jobs_through_a_rolling_restart(here: Stage, clip: Path) -> None:
+def test_two_hundred_jobs_through_a_rolling_restart(harness: Harness, clip: Path) -> None:
     """Every process is told to stop and replaced while clients submit, each with a retry: all 200 complete."""
     engine = "tests.integration.slow_engine"
-    consumers = [here.consumer(ENGINE=engine), here.consumer(ENGINE=engine)]
+    consumers = [harness.consumer(ENGINE=engine), harness.consumer(ENGINE=engine)]
     with ThreadPoolExecutor(4) as threads:
-        accepted = threads.map(lambda _: submit(here.service, clip), range(LOAD))
+        accepted = threads.map(lambda _: submit(harness.service, clip), range(LOAD))
         for consumer in consumers:
-            here.consumer(ENGINE=engine)
+            harness.consumer(ENGINE=engine)
             consumer.end()
         for name, kind in (("scheduler", "scheduler"), ("scheduler-2", "scheduler"), ("api", "api")):
-            here.process(name).end()
-            here.service.start(name, kind)
+            harness.process(name).end()
+            harness.service.start(name, kind)
         job_ids = list(accepted)
-    here.service.wait_ready()
+    harness.service.wait_ready()
     assert len(set(job_ids)) == LOAD
-    here.submitted += job_ids[:20]
+    harness.submitted += job_ids[:20]
     listed = ",".join(f"'{job_id}'" for job_id in job_ids)
     count = f"SELECT count(*) FROM jobs WHERE job_id IN ({listed}) AND status = 'COMPLETED'"
-    wait_until(lambda: here.sql(count)[0][0] == LOAD, "all are done", 200)
+    wait_until(lambda: harness.sql(count)[0][0] == LOAD, "all are done", 200)
     heard = f"SELECT count(*) FROM metrics WHERE metric_name = 'chunk_seconds' AND job_id IN ({listed})"
-    assert here.sql(heard)[0][0] == LOAD
+    assert harness.sql(heard)[0][0] == LOAD
     lost = f"SELECT coalesce(sum(lost), 0), coalesce(sum(failures), 0) FROM chunks WHERE job_id IN ({listed})"
-    assert here.sql(lost) == [(0, 0)], "an orderly end loses no attempt"
+    assert harness.sql(lost) == [(0, 0)], "an orderly end loses no attempt"
 
 
 def submit(service: Service, clip: Path) -> str:

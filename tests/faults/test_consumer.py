@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.stage import Stage
+from tests.faults.harness import Harness
 from tests.servers.base import wait_until
 from tests.speech import silence, word_error_rate, write_wav
 
@@ -27,119 +27,123 @@ STEPS = (
 )
 
 
-def whole(here: Stage, job_id: str, long: tuple[Path, str]) -> None:
+def whole(harness: Harness, job_id: str, long_recording: tuple[Path, str]) -> None:
     """COMPLETED, with every word."""
-    here.wait(job_id)
-    text = here.service.client.get(f"/api/v1/result/{job_id}").json()["text"]
-    assert word_error_rate(long[1], text) <= 2.5
+    harness.wait(job_id)
+    text = harness.service.client.get(f"/api/v1/result/{job_id}").json()["text"]
+    assert word_error_rate(long_recording[1], text) <= 2.5
 
 
 @pytest.mark.parametrize("step", STEPS)
-def test_killed_at(here: Stage, long: tuple[Path, str], step: str) -> None:
-    first = here.consumer(step)
-    job_id = here.upload(long[0])
+def test_killed_at(harness: Harness, long_recording: tuple[Path, str], step: str) -> None:
+    first = harness.consumer(step)
+    job_id = harness.upload(long_recording[0])
     first.wait_reached()
-    finished = here.attempts(job_id)
+    finished = harness.attempts(job_id)
     first.kill()
-    here.consumer()
-    whole(here, job_id, long)
-    after = here.attempts(job_id)
+    harness.consumer()
+    whole(harness, job_id, long_recording)
+    after = harness.attempts(job_id)
     assert {index: after[index] for index in finished} == finished, "a finished chunk was heard again"
 
 
-def test_told_to_stop_twice_it_hands_back(here: Stage, long: tuple[Path, str]) -> None:
+def test_told_to_stop_twice_it_hands_back(harness: Harness, long_recording: tuple[Path, str]) -> None:
     """What runs past the grace period is given back uncounted; another consumer goes on at once."""
-    first = here.consumer("mid-chunk")
-    job_id = here.upload(long[0])
+    first = harness.consumer("mid-chunk")
+    job_id = harness.upload(long_recording[0])
     first.wait_reached()
     first.popen.terminate()
     first.end()
-    assert here.sql(f"SELECT max(lost), max(failures) FROM chunks WHERE job_id = '{job_id}'") == [(0, 0)]
-    here.consumer()
-    whole(here, job_id, long)
+    assert harness.sql(f"SELECT max(lost), max(failures) FROM chunks WHERE job_id = '{job_id}'") == [(0, 0)]
+    harness.consumer()
+    whole(harness, job_id, long_recording)
 
 
-def test_killed_between_the_last_commit_and_finalise(here: Stage, long: tuple[Path, str]) -> None:
-    first = here.consumer("before Finalise is published")
-    job_id = here.upload(long[0])
+def test_killed_between_the_last_commit_and_finalise(harness: Harness, long_recording: tuple[Path, str]) -> None:
+    first = harness.consumer("before Finalise is published")
+    job_id = harness.upload(long_recording[0])
     first.wait_reached()
-    finished = here.attempts(job_id)
+    finished = harness.attempts(job_id)
     first.kill()
-    here.consumer()
-    whole(here, job_id, long)
-    assert here.attempts(job_id) == finished
+    harness.consumer()
+    whole(harness, job_id, long_recording)
+    assert harness.attempts(job_id) == finished
 
 
-def test_killed_before_finalising_silence(here: Stage, tmp_path: Path) -> None:
-    first = here.consumer("before Finalise is published")
-    job_id = here.upload(write_wav(tmp_path / "silence.wav", silence(20)))
+def test_killed_before_finalising_silence(harness: Harness, tmp_path: Path) -> None:
+    first = harness.consumer("before Finalise is published")
+    job_id = harness.upload(write_wav(tmp_path / "silence.wav", silence(20)))
     first.wait_reached()
     first.kill()
-    here.consumer()
-    assert here.wait(job_id)["chunks_total"] == 0
+    harness.consumer()
+    assert harness.wait(job_id)["chunks_total"] == 0
 
 
-def test_paused_past_the_heartbeat(here: Stage, long: tuple[Path, str]) -> None:
+def test_paused_past_the_heartbeat(harness: Harness, long_recording: tuple[Path, str]) -> None:
     """Another consumer takes over; what the paused one writes when it wakes up changes nothing."""
-    paused = here.consumer("before the chunk's commit")
-    job_id = here.upload(long[0])
+    paused = harness.consumer("before the chunk's commit")
+    job_id = harness.upload(long_recording[0])
     paused.wait_reached()
     paused.pause()
-    other = here.consumer()
-    whole(here, job_id, long)
-    before = here.sql(f"SELECT event_seq, updated_at, chunks_completed FROM jobs WHERE job_id = '{job_id}'")
+    other = harness.consumer()
+    whole(harness, job_id, long_recording)
+    before = harness.sql(f"SELECT event_seq, updated_at, chunks_completed FROM jobs WHERE job_id = '{job_id}'")
     paused.resume()
     paused.let_go()
     paused.wait_said("chunk_duplicate")
-    assert here.sql(f"SELECT event_seq, updated_at, chunks_completed FROM jobs WHERE job_id = '{job_id}'") == before
+    assert harness.sql(f"SELECT event_seq, updated_at, chunks_completed FROM jobs WHERE job_id = '{job_id}'") == before
     assert len(other.said("job_completed")) == 1
 
 
-def test_a_chunk_that_kills_its_consumer_each_time(here: Stage, long: tuple[Path, str], clip: Path) -> None:
-    poison = here.upload(long[0], "poison.flac")
-    good = here.upload(clip)
+def test_a_chunk_that_kills_its_consumer_each_time(
+    harness: Harness, long_recording: tuple[Path, str], clip: Path
+) -> None:
+    poison = harness.upload(long_recording[0], "poison.flac")
+    good = harness.upload(clip)
     deaths = 0
-    consumer = here.consumer("dies of poison", wait=False)
-    while here.service.status(poison)["status"] in ("PENDING", "PROCESSING"):
+    consumer = harness.consumer("dies of poison", wait=False)
+    while harness.service.status(poison)["status"] in ("PENDING", "PROCESSING"):
         if consumer.popen.poll() is not None:
             deaths += 1
-            here.service.kill(consumer.name)
+            harness.service.kill(consumer.name)
             assert deaths < 12, "it loops for ever"
-            consumer = here.consumer("dies of poison", wait=False)
-    assert here.wait(poison, "FAILED")["error_code"] == "WORKER_CRASH"
-    [(lost, attempts)] = here.sql(f"SELECT lost, attempts FROM chunks WHERE job_id = '{poison}' AND status = 'FAILED'")
+            consumer = harness.consumer("dies of poison", wait=False)
+    assert harness.wait(poison, "FAILED")["error_code"] == "WORKER_CRASH"
+    [(lost, attempts)] = harness.sql(
+        f"SELECT lost, attempts FROM chunks WHERE job_id = '{poison}' AND status = 'FAILED'"
+    )
     assert (lost, deaths >= 5) == (6, True), f"lost {lost} runs, {attempts} attempts, {deaths} deaths"
-    here.wait(good)
+    harness.wait(good)
 
 
-def test_two_prepares_of_one_job(here: Stage, long: tuple[Path, str]) -> None:
+def test_two_prepares_of_one_job(harness: Harness, long_recording: tuple[Path, str]) -> None:
     """Both have decoded and stored their working audio; one plan is kept, one object."""
-    slow = here.consumer("before the plan", PREPARE_CONCURRENCY="1")
-    job_id = here.upload(long[0])
+    slow = harness.consumer("before the plan", PREPARE_CONCURRENCY="1")
+    job_id = harness.upload(long_recording[0])
     slow.wait_reached()
     slow.pause()
-    other = here.consumer("before claiming a chunk")
+    other = harness.consumer("before claiming a chunk")
     other.wait_reached()
-    assert here.objects(job_id)["work"] == 2
+    assert harness.objects(job_id)["work"] == 2
     slow.resume()
     slow.let_go()
     slow.wait_said("plan_lost")
-    wait_until(lambda: here.objects(job_id)["work"] == 1, "the loser's object is gone", 10)
+    wait_until(lambda: harness.objects(job_id)["work"] == 1, "the loser's object is gone", 10)
     other.let_go()
-    whole(here, job_id, long)
+    whole(harness, job_id, long_recording)
 
 
-def test_prepare_redelivered_while_it_runs(here: Stage, long: tuple[Path, str]) -> None:
+def test_prepare_redelivered_while_it_runs(harness: Harness, long_recording: tuple[Path, str]) -> None:
     """The line breaks during the decode: copies of the message change nothing while its holder lives."""
-    slow = here.consumer("during decode", PREPARE_CONCURRENCY="1")
-    job_id = here.upload(long[0])
+    slow = harness.consumer("during decode", PREPARE_CONCURRENCY="1")
+    job_id = harness.upload(long_recording[0])
     slow.wait_reached()
-    other = here.consumer()
-    here.wake_ups(job_id, 4)
+    other = harness.consumer()
+    harness.wake_ups(job_id, 4)
     renewed = "SELECT holder, lost, claim FROM jobs WHERE due_at > now() AND job_id = :job_id"
-    before = here.sql(renewed, job_id=job_id)
+    before = harness.sql(renewed, job_id=job_id)
     time.sleep(8)  # two leases and a round of the scheduler: nothing is to happen, so there is nothing to wait for
-    assert here.sql(renewed, job_id=job_id) == before != []
+    assert harness.sql(renewed, job_id=job_id) == before != []
     slow.let_go()
-    whole(here, job_id, long)
+    whole(harness, job_id, long_recording)
     assert not other.said("prepared")

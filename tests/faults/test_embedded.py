@@ -14,7 +14,7 @@ from core.domain.job import JobStatus
 from repositories.models import Chunk
 from tests.contract import invariants
 from tests.e2e import service as services
-from tests.faults.stage import alive
+from tests.faults.harness import alive
 from tests.servers.base import wait_until
 from tests.speech import encode, recording, word_error_rate
 

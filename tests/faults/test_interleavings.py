@@ -32,7 +32,7 @@ from core.domain.job import OPEN, TERMINAL, JobStatus
 from core.messaging.port import WORK_QUEUES, Ack, Delivery, Message, MessageType, QueueName, Retry, Verdict, decode
 from internal import bootstrap
 from internal.consumer.runtime import Consumer
-from internal.scheduler.rounds import Rounds
+from internal.scheduler.maintenance import Maintenance
 from internal.services import lifecycle, publishing
 from migrations.run import upgrade
 from repositories import claims, jobs, leases, schedule
@@ -198,7 +198,7 @@ class Interleavings(RuleBasedStateMachine):
         self.job_ids.append(self.to_come.pop(0))
         self.run(rows.new_job(self.parts.database, job_id=self.job_ids[-1], language=language))
         job = self.run(rows.job(self.parts.database, self.job_ids[-1]))
-        self.run(self.parts.publisher.publish([publishing.prepare(job, claims.Released(job.job_id, None, 0))]))
+        self.run(self.parts.publisher.publish([publishing.prepare(job, claims.WakeUp(job.job_id, None, 0))]))
 
     def deliver(self, pick: int, again: bool) -> None:
         """`again`: the broker will deliver it once more, though its holder may be alive."""
@@ -262,12 +262,12 @@ class Interleavings(RuleBasedStateMachine):
         """Claim as a consumer does; empty: there was nothing to take."""
         found: list[Run] = []
 
-        async def claim(session: Any, how: claims.How) -> Any:
+        async def claim(session: Any, claim_request: claims.ClaimRequest) -> Any:
             job_id, failures, index = message.job_id, message.failures, message.chunk_index or 0
             if message.type is MessageType.TRANSCRIBE:
-                return await claims.claim_chunk(session, job_id, index, failures, how)
+                return await claims.claim_chunk(session, job_id, index, failures, claim_request)
             claim_job = claims.claim_prepare if message.type is MessageType.PREPARE else claims.claim_finalise
-            return await claim_job(session, job_id, failures, how)
+            return await claim_job(session, job_id, failures, claim_request)
 
         async def keep(taken: Any) -> Verdict:
             chunk = taken if isinstance(taken, claims.ClaimedChunk) else None
@@ -345,8 +345,8 @@ class Interleavings(RuleBasedStateMachine):
         self.run(self.pass_time(picked(self.job_ids, pick), time))
         if noticed:
             self.run(self.release())
-            self.run(Rounds(self.parts).publish_due())
-            self.run(Rounds(self.parts).housekeep())
+            self.run(Maintenance(self.parts).publish_due())
+            self.run(Maintenance(self.parts).housekeep())
 
     async def pass_time(self, job_id: str, time: str, leased: bool = False) -> None:
         """`leased`: for rows that somebody holds."""
@@ -401,7 +401,7 @@ class Interleavings(RuleBasedStateMachine):
 @pytest.mark.timeout(600)  # passing takes half a minute; making a failing example small takes hypothesis 5 min
 def test_whatever_interleaves_every_job_ends_and_nothing_is_done_twice() -> None:
     """After each step the invariant, event numbers, commits, results and ended jobs hold; at last everything drains."""
-    how = settings(max_examples=25, stateful_step_count=50, deadline=None, print_blob=True)
-    how = settings(how, derandomize=bool(os.environ.get("CI")), suppress_health_check=[HealthCheck.too_slow])
+    options = settings(max_examples=25, stateful_step_count=50, deadline=None, print_blob=True)
+    options = settings(options, derandomize=bool(os.environ.get("CI")), suppress_health_check=[HealthCheck.too_slow])
     with capture_logs():
-        run_state_machine_as_test(Interleavings, settings=how)
+        run_state_machine_as_test(Interleavings, settings=options)

@@ -7,13 +7,13 @@ import os
 import time
 
 from core.domain.transcript import Segment
-from worker.transcriber import EngineSpec, Heard, Options, Samples
+from worker.transcriber import EngineOutput, EngineSpec, Options, Samples
 
 FINE, CRASH, HANG, EXIT, KILL, MEMORY = range(6)
 
 
 class BadEngine:
-    def transcribe(self, samples: Samples, options: Options) -> Heard:
+    def transcribe(self, samples: Samples, options: Options) -> EngineOutput:
         wish = round(float(samples[0]) * 32768) if len(samples) else FINE
         if wish == CRASH:
             ctypes.string_at(0)
@@ -26,7 +26,7 @@ class BadEngine:
         elif wish == MEMORY:
             raise MemoryError
         text = f"{os.getpid()} {len(samples)} {options.decoders}"
-        return Heard((Segment(0.0, 1.0, text, 1.0),), "en")
+        return EngineOutput((Segment(0.0, 1.0, text, 1.0),), "en")
 
 
 def load(_spec: EngineSpec) -> BadEngine:

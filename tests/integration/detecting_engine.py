@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from core.domain.job import AUTO
 from core.domain.transcript import Segment
-from worker.transcriber import EngineSpec, Heard, Options, Samples
+from worker.transcriber import EngineOutput, EngineSpec, Options, Samples
 
 DETECTED = "vi"
 
 
 class DetectingEngine:
-    def transcribe(self, _samples: Samples, options: Options) -> Heard:
+    def transcribe(self, _samples: Samples, options: Options) -> EngineOutput:
         found = DETECTED if options.language == AUTO else options.language
-        return Heard((Segment(0.0, 1.0, options.language, 1.0),), found)
+        return EngineOutput((Segment(0.0, 1.0, options.language, 1.0),), found)
 
 
 def load(_spec: EngineSpec) -> DetectingEngine:

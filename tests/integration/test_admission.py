@@ -11,8 +11,8 @@ import pytest
 
 from core.config import load_settings
 from core.errors import SettingsError
-from internal.api.admission import Admission, asks_for_owner
 from internal.api.app import api_routes, create_app
+from internal.api.authentication import AuthenticationMiddleware, asks_for_owner
 from internal.api.middleware import METHODS, UNMATCHED
 from internal.services.callers import Caller
 from tests.integration.test_access import FIRST, bearing, serving, upload
@@ -185,7 +185,7 @@ async def test_the_host_header_is_in_no_address_that_is_given_out(
 
 def test_every_route_that_asks_for_the_owner_is_checked_first() -> None:
     owned = [route for route in api_routes() if asks_for_owner(route.dependant)]
-    admission = Admission(lambda *_: None, None, api_routes())  # type: ignore[arg-type]
+    admission = AuthenticationMiddleware(lambda *_: None, None, api_routes())  # type: ignore[arg-type]
     assert len(owned) >= 20
     for route in owned:
         path = re.sub(r"\{\w+\}", "x", route.path)

@@ -19,7 +19,7 @@ from internal import bootstrap
 from internal.api import connections, middleware
 from internal.api.app import create_app
 from internal.api.connections import Config, Throttle, most_connections, throttle_accept_errors
-from internal.services import access
+from internal.services import authentication
 from migrations.run import upgrade
 from tests.integration.test_access import FIRST
 
@@ -40,7 +40,7 @@ async def listening(folder: Path, **settings: Any) -> AsyncIterator[tuple[int, C
     await upgrade(parts.database)
     await parts.storage.start()
     await parts.broker.start()
-    await access.ensure_first(parts)
+    await authentication.ensure_first(parts)
     listener = socket.create_server(("127.0.0.1", 0))
     config = Config(create_app(parts), parts.settings, lifespan="off", timeout_graceful_shutdown=1)
     server = Server(config)

@@ -21,14 +21,14 @@ from core.messaging.port import Message, MessageType, QueueName, decode
 from internal import bootstrap
 from internal.bootstrap import Parts
 from internal.consumer.runtime import Consumer
-from internal.patience import Patience
-from internal.scheduler.rounds import Rounds
-from internal.services import publishing, submit
-from internal.services.wishes import Wishes
-from internal.side_tasks import SideTasks
+from internal.outage_retry import OutageRetry
+from internal.periodic_tasks import PeriodicTasks
+from internal.scheduler.maintenance import Maintenance
+from internal.services import publishing, submissions
+from internal.services.submit_options import SubmitOptions
 from migrations.run import upgrade
 from repositories import intents, jobs
-from repositories.claims import Released
+from repositories.claims import WakeUp
 from repositories.models import Chunk, Job, Metric, UploadIntent
 from tests.contract import invariants
 from tests.integration.bad_engines import CRASH, FINE, HANG, KILL
@@ -81,12 +81,12 @@ async def parts(tmp_path: Path) -> AsyncIterator[Parts]:
 
 async def submitted(parts: Parts, sound: Sound, folder: Path, language: str = "en") -> str:
     """A job as the API makes it."""
-    intake = submit.Intake(parts)
+    intake = submissions.Intake(parts)
     await intake.begin("speech.wav")
     await intake.write(write_wav(folder / "speech.wav", sound).read_bytes())
     await intake.finish()
-    wishes = Wishes(language, "demo-q5_0", Priority.NORMAL)
-    return (await submit.accept(parts, intake, "local", wishes)).job_id
+    submit_options = SubmitOptions(language, "demo-q5_0", Priority.NORMAL)
+    return (await submissions.accept(parts, intake, "local", submit_options)).job_id
 
 
 async def ended(parts: Parts, job_id: str) -> Job:
@@ -175,7 +175,7 @@ async def test_a_lost_wake_up_is_published_by_the_scheduler(parts: Parts, tmp_pa
     async with parts.database.write() as session:
         await session.execute(update(Job).values(due_at=after(-1)))
     async with consuming(parts):
-        await Rounds(parts).publish_due()
+        await Maintenance(parts).publish_due()
         assert (await ended(parts, job_id)).status == JobStatus.COMPLETED
 
 
@@ -185,9 +185,9 @@ async def test_duplicates_change_nothing(parts: Parts, tmp_path: Path) -> None:
         job = await job_of(parts, job_id)
         for index in range(5):
             for _ in range(5):
-                await parts.broker.publish(publishing.transcribe(job, Released(job_id, index, 0)))
-                await parts.broker.publish(publishing.prepare(job, Released(job_id, None, 0)))
-                await parts.broker.publish(publishing.finalise(job, Released(job_id, None, 0)))
+                await parts.broker.publish(publishing.transcribe(job, WakeUp(job_id, index, 0)))
+                await parts.broker.publish(publishing.prepare(job, WakeUp(job_id, None, 0)))
+                await parts.broker.publish(publishing.finalise(job, WakeUp(job_id, None, 0)))
         done = await ended(parts, job_id)
     assert done.status == JobStatus.COMPLETED
     async with parts.database.read() as session:
@@ -260,7 +260,7 @@ async def test_expired_intents_are_collected_with_their_objects(parts: Parts) ->
     await parts.storage.put_bytes(key, b"x")
     async with parts.database.write() as session:
         await intents.note(session, key, "00000000-0000-4000-8000-000000000001", lifetime=-1)
-    await Rounds(parts).housekeep()
+    await Maintenance(parts).housekeep()
     assert await parts.storage.stat(key) is None
     async with parts.database.read() as session:
         assert (await session.execute(select(UploadIntent))).first() is None
@@ -276,7 +276,7 @@ async def test_wrong_names_stop_the_start(tmp_path: Path) -> None:
 
 # -- what the consumer is made of -------------------------------------------------------------------------------------
 async def test_patience_waits_an_outage_out_and_holds_new_work_back() -> None:
-    patience, calls = Patience(), 0
+    outage_retry, calls = OutageRetry(), 0
 
     async def down_twice() -> str:
         nonlocal calls
@@ -285,23 +285,23 @@ async def test_patience_waits_an_outage_out_and_holds_new_work_back() -> None:
             raise StorageUnavailable
         return "up"
 
-    task = asyncio.create_task(patience.run(down_twice))
+    task = asyncio.create_task(outage_retry.run(down_twice))
     await asyncio.sleep(0.05)
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.05):
-            await patience.ready()
+            await outage_retry.ready()
     assert await task == "up"
-    await patience.ready()
+    await outage_retry.ready()
 
 
 async def test_patience_ends() -> None:
     async def down() -> None:
         raise DatabaseUnavailable
 
-    patience = Patience(longest=0.1)
+    outage_retry = OutageRetry(longest=0.1)
     with pytest.raises(DatabaseUnavailable):
-        await patience.run(down)
-    await patience.ready()
+        await outage_retry.run(down)
+    await outage_retry.ready()
 
 
 async def test_side_tasks_survive_errors() -> None:
@@ -317,7 +317,7 @@ async def test_side_tasks_survive_errors() -> None:
             raise RuntimeError("a bug")
         enough.set()
 
-    tasks = SideTasks()
+    tasks = PeriodicTasks()
     tasks.start(0.01, step, "rounds")
     async with asyncio.timeout(5):
         await enough.wait()
@@ -336,24 +336,24 @@ async def test_new_work_goes_on_while_the_ping_answers() -> None:
     async def fails() -> None:
         raise StorageUnavailable
 
-    patience = Patience(longest=60, pings={StorageUnavailable: ping})
-    task = asyncio.create_task(patience.run(fails))
+    outage_retry = OutageRetry(longest=60, pings={StorageUnavailable: ping})
+    task = asyncio.create_task(outage_retry.run(fails))
     for _ in range(20):
         await asyncio.sleep(0.01)
         async with asyncio.timeout(5):
-            await patience.ready()
+            await outage_retry.ready()
     down.set()
     async with asyncio.timeout(20):
-        while patience._open.is_set():
+        while outage_retry._open.is_set():
             await asyncio.sleep(0.02)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    await patience.ready()
+    await outage_retry.ready()
 
 
 async def test_an_operation_that_fails_alone_is_given_up_soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("internal.patience.ANSWERING", 0.1)
+    monkeypatch.setattr("internal.outage_retry.ANSWERING", 0.1)
 
     async def ping() -> None:
         return
@@ -363,4 +363,4 @@ async def test_an_operation_that_fails_alone_is_given_up_soon(monkeypatch: pytes
 
     async with asyncio.timeout(30):
         with pytest.raises(StorageUnavailable):
-            await Patience(longest=3600, pings={StorageUnavailable: ping}).run(fails)
+            await OutageRetry(longest=3600, pings={StorageUnavailable: ping}).run(fails)

@@ -14,7 +14,7 @@ from tests.speech import MODEL, RATE, VOICES, Sound, recording, silence, word_er
 from worker.engine import adapter, build, engine_version
 from worker.engine.whisper_cpp import Piece, Token, decode, windows, words_of
 from worker.models import ModelCatalogue
-from worker.transcriber import Engine, EngineSpec, Heard, Options
+from worker.transcriber import Engine, EngineOutput, EngineSpec, Options
 
 pytestmark = pytest.mark.speech
 
@@ -24,11 +24,11 @@ def engine() -> Engine:
     return build(EngineSpec("whisper_cpp", MODEL))
 
 
-def hear(engine: Engine, sound: Sound, language: str, **more: object) -> Heard:
+def hear(engine: Engine, sound: Sound, language: str, **more: object) -> EngineOutput:
     return engine.transcribe(sound.astype(np.float32) / 32768, Options(language, **more))  # type: ignore[arg-type]
 
 
-def text(heard: Heard) -> str:
+def text(heard: EngineOutput) -> str:
     return " ".join(segment.text for segment in heard.segments)
 
 

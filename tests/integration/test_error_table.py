@@ -164,8 +164,8 @@ async def test_an_outage_for_lack_of_sockets_is_the_machines_fault(parts: Parts)
 
     async with asyncio.timeout(5):
         with pytest.raises(MachineError):
-            await context.patience.run(connect)
-    await context.patience.ready()
+            await context.outage_retry.run(connect)
+    await context.outage_retry.ready()
 
 
 async def test_three_faults_in_a_row_make_a_machine_sick_and_a_success_between_them_does_not(parts: Parts) -> None:

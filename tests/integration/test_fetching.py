@@ -14,15 +14,15 @@ from core.domain.job import JobStatus, Priority
 from core.messaging.port import MessageType
 from core.outbound import Limits, Outbound, Unreachable
 from internal.bootstrap import Parts
-from internal.services import by_url, publishing
-from internal.services.wishes import Wishes
-from repositories.claims import Released
+from internal.services import publishing, url_submissions
+from internal.services.submit_options import SubmitOptions
+from repositories.claims import WakeUp
 from repositories.models import Job
 from tests.integration.bad_engines import FINE
 from tests.integration.test_consumer import configured, consuming, ended, job_of, made, submitted, wish
 from tests.speech import write_wav
 
-WISHES = Wishes("en", "demo-q5_0", Priority.NORMAL)
+WISHES = SubmitOptions("en", "demo-q5_0", Priority.NORMAL)
 
 
 @contextlib.asynccontextmanager
@@ -51,7 +51,7 @@ async def media_server(body: bytes) -> AsyncIterator[tuple[str, asyncio.Event]]:
 
 
 async def by(parts: Parts, owner: str, url: str, number: int = 0) -> str:
-    return (await by_url.accept(parts, owner, f"{owner}-{number}", url, WISHES, None))[0].job_id
+    return (await url_submissions.accept(parts, owner, f"{owner}-{number}", url, WISHES, None))[0].job_id
 
 
 async def held(parts: Parts, owner: str) -> int:
@@ -86,7 +86,7 @@ async def test_a_prepare_of_an_earlier_version_leads_to_its_fetch(tmp_path: Path
         await parts.broker.stop()
         job_id = await by(parts, "anna", f"http://{host}/fast.wav")
         await parts.broker.start()
-        message = publishing.prepare(await job_of(parts, job_id), Released(job_id, None, 0))
+        message = publishing.prepare(await job_of(parts, job_id), WakeUp(job_id, None, 0))
         assert message.type is MessageType.PREPARE
         async with consuming(parts):
             await parts.broker.publish(message)

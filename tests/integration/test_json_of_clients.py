@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import text, update
 
 from core.domain.json_values import check_json, showable
-from internal.services.wishes import MAX_DEPTH, MAX_KEYS
+from internal.services.submit_options import MAX_DEPTH, MAX_KEYS
 from repositories.models import Job
 from tests.integration.test_access import WAV, serving
 
@@ -61,7 +61,7 @@ async def by_json(client: httpx.AsyncClient, metadata: str) -> httpx.Response:
     return await client.post("/api/v1/transcribe", content=body, headers={"Content-Type": "application/json"})
 
 
-async def by_link(client: httpx.AsyncClient, metadata: str) -> httpx.Response:
+async def upload_links(client: httpx.AsyncClient, metadata: str) -> httpx.Response:
     body = b'{"filename": "a.wav", "metadata": ' + metadata.encode() + b"}"
     answer = await client.post("/api/v1/uploads", content=body, headers={"Content-Type": "application/json"})
     if answer.status_code == 201:
@@ -70,7 +70,7 @@ async def by_link(client: httpx.AsyncClient, metadata: str) -> httpx.Response:
     return answer
 
 
-WAYS = [by_form, by_json, by_link]
+WAYS = [by_form, by_json, upload_links]
 
 
 @pytest.mark.parametrize("way", WAYS)

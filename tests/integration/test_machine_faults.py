@@ -24,7 +24,7 @@ from internal.bootstrap import Parts
 from internal.consumer import machine_health
 from internal.consumer.handlers.prepare import PrepareHandler
 from internal.consumer.runtime import Consumer
-from internal.scheduler.rounds import Rounds
+from internal.scheduler.maintenance import Maintenance
 from internal.services import stats
 from tests.integration.bad_engines import FINE
 from tests.integration.test_consumer import configured, consuming, ended, job_of, made, submitted, wish
@@ -49,12 +49,12 @@ async def parts(tmp_path: Path) -> AsyncIterator[Parts]:
 async def scheduling(parts: Parts) -> AsyncIterator[None]:
     """Rows that are due are published, as the scheduler does."""
 
-    async def rounds() -> None:
+    async def maintenance() -> None:
         while True:
-            await Rounds(parts).publish_due()
+            await Maintenance(parts).publish_due()
             await asyncio.sleep(0.05)
 
-    task = asyncio.create_task(rounds())
+    task = asyncio.create_task(maintenance())
     try:
         yield
     finally:

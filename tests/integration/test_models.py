@@ -25,10 +25,10 @@ from internal.consumer.context import Context
 from internal.consumer.handlers.prepare import PrepareHandler
 from internal.consumer.handlers.transcribe import TranscribeHandler
 from internal.consumer.runtime import Consumer
-from internal.scheduler.rounds import Rounds
-from internal.services import lifecycle, publishing, submit
-from internal.services.wishes import Wishes
-from repositories.claims import Released
+from internal.scheduler.maintenance import Maintenance
+from internal.services import lifecycle, publishing, submissions
+from internal.services.submit_options import SubmitOptions
+from repositories.claims import WakeUp
 from repositories.models import Chunk, Job, Worker
 from tests.contract import invariants, rows
 from tests.integration.bad_engines import FINE
@@ -36,7 +36,7 @@ from tests.integration.test_consumer import configured, made, wish
 from tests.speech import write_wav
 from worker import pool_child
 from worker.models import ModelCatalogue
-from worker.transcriber import EngineSpec, Heard, Options
+from worker.transcriber import EngineOutput, EngineSpec, Options
 
 GGML = b"lmgg"
 
@@ -54,10 +54,10 @@ class Slots:
     async def slot(self) -> AsyncIterator[Slots]:
         yield self
 
-    async def transcribe(self, model: Path, pcm: bytes, options: Options, deadline: float) -> Heard:
+    async def transcribe(self, model: Path, pcm: bytes, options: Options, deadline: float) -> EngineOutput:
         self.heard.append(model.read_bytes())
         self.during(model)
-        return Heard((Segment(0.0, 1.0, "heard", 1.0),), "en")
+        return EngineOutput((Segment(0.0, 1.0, "heard", 1.0),), "en")
 
 
 class Bench:
@@ -78,23 +78,23 @@ class Bench:
         return new.replace(path)
 
     async def submitted(self, model: str | None, asked: str, language: str = "en") -> str:
-        intake = submit.Intake(self.parts)
+        intake = submissions.Intake(self.parts)
         await intake.begin("speech.wav")
         await intake.write(write_wav(self.folder / "speech.wav", wish(FINE)).read_bytes())
         await intake.finish()
-        wishes = Wishes(language, model, Priority.NORMAL, asked_model=asked)
-        return (await submit.accept(self.parts, intake, "local", wishes)).job_id
+        submit_options = SubmitOptions(language, model, Priority.NORMAL, asked_model=asked)
+        return (await submissions.accept(self.parts, intake, "local", submit_options)).job_id
 
     async def prepare(self, job_id: str) -> Job:
         job = await rows.job(self.parts.database, job_id)
-        message = publishing.prepare(job, Released(job_id, None, job.failures))
+        message = publishing.prepare(job, WakeUp(job_id, None, job.failures))
         assert await PrepareHandler(self.context)(Delivery(message, redelivered=False)) == Ack()
         await invariants.check(self.parts.database)
         return await rows.job(self.parts.database, job_id)
 
     async def transcribe(self, job_id: str) -> Chunk:
         job = await rows.job(self.parts.database, job_id)
-        message = publishing.transcribe(job, Released(job_id, 0, 0))
+        message = publishing.transcribe(job, WakeUp(job_id, 0, 0))
         assert await TranscribeHandler(self.context)(Delivery(message, redelivered=False)) == Ack()
         await invariants.check(self.parts.database)
         return await rows.chunk(self.parts.database, job_id, 0)
@@ -209,8 +209,8 @@ async def test_one_message_a_row_however_long_it_waits(bench: Bench, step: str) 
         assert bench.waiting() == before, "nothing is published by the consumer that has no file"
         await rows.expire(bench.parts.database, job_id)
         for _ in range(3):
-            await Rounds(bench.parts).publish_due()
-            await Rounds(bench.parts).boost_starving()
+            await Maintenance(bench.parts).publish_due()
+            await Maintenance(bench.parts).boost_starving()
         assert bench.waiting() == before + 1
     job = await rows.job(bench.parts.database, job_id)
     assert job.status in (JobStatus.PENDING, JobStatus.PROCESSING)

@@ -157,8 +157,8 @@ def test_launch_runs_in_the_given_folder(tmp_path: Path) -> None:
     ("fixtures", "parameters", "expected"),
     [
         (["tmp_path", "postgres_url"], {}, None),
-        (["here", "clip"], {}, "faults test_x"),
-        (["here", "rabbitmq_server"], {}, "stops rabbitmq"),
+        (["harness", "clip"], {}, "faults test_x"),
+        (["harness", "rabbitmq_server"], {}, "stops rabbitmq"),
         (["server"], {"server": "minio"}, "stops minio"),
         (["embedded_service"], {}, "embedded"),
         (["service"], {"service": "real"}, "real"),

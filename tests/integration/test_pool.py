@@ -25,7 +25,7 @@ from core.errors import (
 )
 from tests.integration.bad_engines import CRASH, EXIT, FINE, HANG, KILL, MEMORY
 from tests.servers.base import wait_until
-from worker.halves import transcribe_in_halves
+from worker.oom_retry import transcribe_in_halves
 from worker.pool import Pool, Slot
 from worker.transcriber import Options
 

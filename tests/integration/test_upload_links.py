@@ -14,8 +14,8 @@ from sqlalchemy import select, update
 from core.database import after
 from internal.api.app import create_app
 from internal.bootstrap import Parts
-from internal.scheduler.rounds import Rounds
-from internal.services import by_link
+from internal.scheduler.maintenance import Maintenance
+from internal.services import upload_links
 from repositories.models import Job, UploadIntent
 from tests.integration.test_access import serving
 from tests.integration.test_after_commit import parts  # noqa: F401  a fixture
@@ -62,7 +62,7 @@ async def test_a_link_that_is_still_valid_changes_nothing(
     assert await recording(parts) == FIRST
     async with parts.database.write() as session:
         await session.execute(update(UploadIntent).values(expires_at=after(-1)))
-    await Rounds(parts).collect_intents()
+    await Maintenance(parts).collect_intents()
     assert await recording(parts) == FIRST
     assert await parts.storage.stat(f"incoming/{link['job_id']}/a.wav") is None, "leftovers are collected"
 
@@ -73,14 +73,14 @@ async def test_a_swap_during_the_start_is_noticed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     link = await opened(client)
-    pin = by_link._pin
+    pin = upload_links._pin
 
     async def swapped(*args: Any) -> None:
         await parts.storage.put_bytes(f"incoming/{link['job_id']}/a.wav", OTHER)
         await pin(*args)
 
     with monkeypatch.context() as patch:
-        patch.setattr(by_link, "_pin", swapped)
+        patch.setattr(upload_links, "_pin", swapped)
         answer = await client.post(f"/api/v1/jobs/{link['job_id']}/start")
     assert (answer.status_code, answer.json()["code"]) == (409, "CONFLICT")
     assert (await client.post(f"/api/v1/jobs/{link['job_id']}/start")).status_code == 202
@@ -95,7 +95,7 @@ async def test_started_many_times_at_once_it_is_one_job(client: httpx.AsyncClien
     async with parts.database.write() as session:
         assert len((await session.execute(select(Job))).all()) == 1
         await session.execute(update(UploadIntent).values(expires_at=after(-1)))
-    await Rounds(parts).collect_intents()
+    await Maintenance(parts).collect_intents()
     assert await recording(parts) == FIRST
 
 
@@ -104,7 +104,7 @@ async def test_an_expired_link_starts_nothing_and_leaves_nothing(client: httpx.A
     async with parts.database.write() as session:
         await session.execute(update(UploadIntent).values(expires_at=after(-1)))
     assert (await client.post(f"/api/v1/jobs/{link['job_id']}/start")).status_code == 404
-    await Rounds(parts).collect_intents()
+    await Maintenance(parts).collect_intents()
     assert await parts.storage.stat(f"incoming/{link['job_id']}/a.wav") is None
 
 

@@ -16,11 +16,11 @@ from sqlalchemy import delete, update
 from core.database import after
 from core.domain.job import JobStatus, Priority
 from core.errors import DatabaseUnavailable
-from internal.scheduler.rounds import Rounds
-from internal.services import by_url
-from internal.services.wishes import Wishes
+from internal.scheduler.maintenance import Maintenance
+from internal.services import url_submissions
+from internal.services.submit_options import SubmitOptions
 from repositories.models import Chunk, Job, UploadIntent
-from tests.clients.elsewhere import served
+from tests.clients.external_server import served
 from tests.integration.test_access import serving
 from tests.integration.test_consumer import configured, consuming, ended, made
 
@@ -173,29 +173,33 @@ async def test_addresses_that_no_database_takes(on_either: httpx.AsyncClient, pa
 )
 async def test_servers_that_waste_our_time(tmp_path: Path, path: str, code: str, retries: int) -> None:
     """Bounded in bytes and in seconds; what may pass by itself is tried again."""
-    with served() as elsewhere:
+    with served() as external_server:
         settings = configured(
             tmp_path,
-            media_url_allowed_hosts=elsewhere.host,
+            media_url_allowed_hosts=external_server.host,
             max_upload_size_mb=2,
             download_timeout=1,
             max_retries=1,
         )
         async with made(settings) as parts, consuming(parts):
-            wishes = Wishes("en", "demo-q5_0", Priority.NORMAL)
-            job, new = await by_url.accept(parts, "local", "r-1", elsewhere.url(path), wishes, None)
+            submit_options = SubmitOptions("en", "demo-q5_0", Priority.NORMAL)
+            job, new = await url_submissions.accept(
+                parts, "local", "r-1", external_server.url(path), submit_options, None
+            )
             assert new
             end = await ended(parts, job.job_id)
         assert (end.status, end.error_code, end.retry_count) == (JobStatus.FAILED, code, retries)
-        assert len(elsewhere.asked) == retries + 1
+        assert len(external_server.asked) == retries + 1
         assert not objects(parts)
 
 
 async def test_what_was_fetched_is_not_fetched_again(tmp_path: Path) -> None:
-    with served() as elsewhere:
-        async with made(configured(tmp_path, media_url_allowed_hosts=elsewhere.host)) as parts:
-            wishes = Wishes("en", "demo-q5_0", Priority.NORMAL)
-            job, _ = await by_url.accept(parts, "local", "r-1", elsewhere.url("/a.mp3"), wishes, None)
+    with served() as external_server:
+        async with made(configured(tmp_path, media_url_allowed_hosts=external_server.host)) as parts:
+            submit_options = SubmitOptions("en", "demo-q5_0", Priority.NORMAL)
+            job, _ = await url_submissions.accept(
+                parts, "local", "r-1", external_server.url("/a.mp3"), submit_options, None
+            )
             async with consuming(parts):
                 assert (await ended(parts, job.job_id)).status == JobStatus.COMPLETED
             async with parts.database.write() as session:
@@ -204,6 +208,6 @@ async def test_what_was_fetched_is_not_fetched_again(tmp_path: Path) -> None:
                 )
                 await session.execute(delete(Chunk))
             async with consuming(parts):
-                await Rounds(parts).publish_due()
+                await Maintenance(parts).publish_due()
                 assert (await ended(parts, job.job_id)).status == JobStatus.COMPLETED
-        assert elsewhere.asked == ["/a.mp3"]
+        assert external_server.asked == ["/a.mp3"]

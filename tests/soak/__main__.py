@@ -147,10 +147,10 @@ def recordings(folder: Path) -> list[Path]:
     clips = [
         encode(recording("en", count, seed=count, pause=0.6)[0], folder / f"clip-{count}.mp3") for count in (1, 1, 3, 8)
     ]
-    long = encode(recording("en", 40, seed=9)[0], folder / "long.flac")
+    long_recording = encode(recording("en", 40, seed=9)[0], folder / "long.flac")
     nonsense = folder / "nonsense.mp3"
     nonsense.write_bytes(b"no sound at all " * 500)
-    return [*clips, *clips, long, write_wav(folder / "silence.wav", silence(5)), nonsense]
+    return [*clips, *clips, long_recording, write_wav(folder / "silence.wav", silence(5)), nonsense]
 
 
 def main() -> int:

@@ -103,11 +103,11 @@ def test_nobody_spoke(name: str, expected: str) -> None:
 
 def test_long_segments_become_readable_cues() -> None:
     words = tuple(Word(f"word{n}", n * 0.5, n * 0.5 + 0.4, 0.9) for n in range(60))
-    long = result(Segment(0.0, 30.0, " ".join(word.word for word in words), 0.9, words))
-    found = list(cues(long))
+    long_recording = result(Segment(0.0, 30.0, " ".join(word.word for word in words), 0.9, words))
+    found = list(cues(long_recording))
     assert len(found) > 3
     assert all(len(cue.text) <= LONGEST_TEXT and cue.end - cue.start <= 7500 for cue in found)
-    assert " ".join(cue.text for cue in found) == long.text
+    assert " ".join(cue.text for cue in found) == long_recording.text
 
 
 def test_words_survive_the_round_trip() -> None:

@@ -39,8 +39,8 @@ def test_cmd_is_thin_and_knows_internal_only(path: Path) -> None:
 
 
 def test_files_are_short() -> None:
-    long = {str(path): count for path in sources() if (count := len(path.read_text().splitlines())) > 400}
-    assert not long
+    long_recording = {str(path): count for path in sources() if (count := len(path.read_text().splitlines())) > 400}
+    assert not long_recording
 
 
 def test_functions_are_short() -> None:

@@ -12,7 +12,7 @@ from pydub.silence import detect_silence
 
 from core.domain.spans import SAMPLE_RATE, Span
 from worker.chunking.silence import SilenceDetector
-from worker.quiet import quietest
+from worker.cut_points import quietest
 
 Sound16 = NDArray[np.int16]
 

@@ -8,7 +8,7 @@ import pytest
 
 from core.errors import ChunkTimeoutError, JobTimeoutError, Kind, StorageUnavailable
 from internal.consumer.leases import Leases
-from internal.patience import Patience
+from internal.outage_retry import OutageRetry
 from internal.scheduler.guard import LeaseGuard
 from internal.step_timer import paused, step_timer
 from repositories.claims import Claim
@@ -56,7 +56,7 @@ async def test_an_outage_is_waiting() -> None:
         return "up"
 
     async with step_timer(0.05):
-        assert await Patience().run(down_twice) == "up"
+        assert await OutageRetry().run(down_twice) == "up"
 
 
 def leases(job_timeout: float) -> Leases:

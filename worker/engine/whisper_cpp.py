@@ -22,8 +22,8 @@ from core.domain.models import model_of_file
 from core.domain.spans import SAMPLE_RATE
 from core.domain.transcript import Segment, Word
 from core.errors import ModelMissingError, OutOfMemoryError, UnsupportedLanguageError, WhisperCrashError
-from worker.quiet import quietest
-from worker.transcriber import EngineSpec, Heard, Options, Samples
+from worker.cut_points import quietest
+from worker.transcriber import EngineOutput, EngineSpec, Options, Samples
 
 TICK = 0.02
 """Seconds a timestamp token stands for."""
@@ -123,7 +123,7 @@ class WhisperCpp:
             self._context = context_of(self._path, aligned=aligned)
             self._aligned = aligned
 
-    def transcribe(self, samples: Samples, options: Options) -> Heard:
+    def transcribe(self, samples: Samples, options: Options) -> EngineOutput:
         self._prepare(aligned=options.words)
         started = time.process_time()
         language, encodes = self._language(samples, options)
@@ -131,7 +131,7 @@ class WhisperCpp:
         for first, last in windows(samples):
             encodes += self._run(padded(samples[first:last]), language, options)
             segments += self._segments(options, first / SAMPLE_RATE, last / SAMPLE_RATE)
-        return Heard(tuple(segments), language, encodes, time.process_time() - started)
+        return EngineOutput(tuple(segments), language, encodes, time.process_time() - started)
 
     def _language(self, samples: Samples, options: Options) -> tuple[str, int]:
         """The language to use, and how many encodes finding it took."""

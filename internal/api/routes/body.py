@@ -12,8 +12,8 @@ from starlette.requests import ClientDisconnect
 
 from core.errors import MalformedUploadError, UploadTimeoutError
 from internal.bootstrap import Parts
-from internal.services import submit
-from internal.services.submit import Intake
+from internal.services import submissions
+from internal.services.submissions import Intake
 
 log = structlog.get_logger(__name__)
 FORM_SLACK = 64 * 1024
@@ -72,4 +72,4 @@ async def refuse_stated(request: Request, parts: Parts) -> None:
     stated = request.headers.get("content-length", "")
     if stated.isdigit() and int(stated) > parts.settings.max_upload_bytes + FORM_SLACK:
         await Body(request).drain()
-        raise submit.too_large(parts)
+        raise submissions.too_large(parts)

@@ -13,8 +13,8 @@ from fastapi.responses import StreamingResponse
 
 from core.domain.job import JobStatus
 from internal.api.dependencies import EstimatorOf, Language, Owner, PartsOf, StreamsOf, WatcherOf
-from internal.api.routes.jobs import progress, segment_body
 from internal.api.routes.responses import Responses, refusals
+from internal.api.routes.results import progress, segment_body
 from internal.api.routes.streaming import JobStream
 from internal.services import results
 from internal.services.estimates import Estimator

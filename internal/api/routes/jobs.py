@@ -1,116 +1,111 @@
-"""Status, result, download."""
+"""The jobs themselves: list, look, cancel, retry, delete."""
 
 from __future__ import annotations
+
+import base64
+from datetime import UTC, datetime
+from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
 
 from core.domain.job import JobStatus
-from core.domain.result import ResultSegment
+from core.domain.json_values import showable
+from core.errors import InvalidFieldError
 from internal.api.dependencies import EstimatorOf, Language, Owner, PartsOf
-from internal.api.routes.responses import Responses, refusals
-from internal.api.schemas.jobs import ResultBody, SegmentBody, Status
-from internal.services import results
+from internal.api.routes.responses import refusals
+from internal.api.routes.results import status_of
+from internal.api.schemas.jobs import JobBody, JobList, Status
+from internal.services import lifecycle, results
 from internal.services.estimates import Estimator
+from repositories import jobs
 from repositories.models import Job
-from worker.exporters import formats
-from worker.result import confidence
 
 router = APIRouter(tags=["jobs"])
-PROBLEMS = refusals(404)
-MORE_PROBLEMS = refusals(400, 404, 422)
+PROBLEMS = refusals(404, 409)
+MOST, USUAL = 200, 50
 
 
-@router.get("/api/v1/status/{job_id}", responses=PROBLEMS)
-@router.get("/api/stt/status/{job_id}", include_in_schema=False)
-async def status(job_id: str, parts: PartsOf, owner: Owner, estimator: EstimatorOf, language: Language) -> Status:
-    """Where a job stands. Poll every 2 to 10 seconds."""
-    return await status_of(await results.find(parts, job_id, owner), estimator, language)
-
-
-async def status_of(job: Job, estimator: Estimator, language: str) -> Status:
-    return Status(
-        job_id=job.job_id,
-        status=job.status,
-        progress=progress(job),
-        chunks_completed=job.chunks_completed,
-        chunks_total=job.chunks_total,
-        created_at=job.created_at,
-        started_at=job.started_at,
-        completed_at=job.completed_at,
-        error_code=job.error_code,
-        error_message=results.failure(job, language) if job.error_code else None,
-        estimated_time_seconds=await estimator.seconds(job),
-    )
-
-
-def progress(job: Job) -> float:
-    """Per cent, one decimal; 100 only once the job is COMPLETED."""
-    if job.status == JobStatus.COMPLETED:
-        return 100.0
-    if not job.chunks_total:
-        return 0.0
-    return min(round(100 * job.chunks_completed / job.chunks_total, 1), 99.9)
-
-
-@router.get("/api/v1/result/{job_id}", responses=MORE_PROBLEMS)
-@router.get("/api/stt/result/{job_id}", include_in_schema=False)
-async def result(job_id: str, parts: PartsOf, owner: Owner, partial: bool = False) -> ResultBody:
-    """The transcript; with `partial=true` also the text so far of a job that is not finished."""
-    job = await results.find(parts, job_id, owner)
-    if partial and job.status != JobStatus.COMPLETED:
-        return _body(job, await results.so_far(parts, job))
-    stored = await results.stored(parts, job)
-    return _body(job, list(stored.segments), text=stored.text)
-
-
-def _body(job: Job, segments: list[ResultSegment], text: str | None = None) -> ResultBody:
-    whole = " ".join(segment.text for segment in segments) if text is None else text
-    return ResultBody(
-        job_id=job.job_id,
-        status=job.status,
-        text=whole,
-        word_count=len(whole.split()),
-        duration_seconds=round(job.audio_duration_seconds or 0.0, 3),
-        language=job.detected_language or job.language,
-        confidence=confidence(segments) if job.confidence is None else job.confidence,
-        model=job.model,
-        segments=[segment_body(segment) for segment in segments],
-        minio_result_path=job.minio_result_path,
-        completed_at=job.completed_at,
-        processing_time=job.processing_seconds or 0.0,
-        download_url=f"/api/v1/download/{job.job_id}",
-        progress=progress(job),
-    )
-
-
-def segment_body(segment: ResultSegment) -> SegmentBody:
-    words = [{"word": w.word, "start": w.start, "end": w.end, "probability": w.probability} for w in segment.words]
-    return SegmentBody(
-        id=segment.id,
-        start=segment.start,
-        end=segment.end,
-        text=segment.text,
-        confidence=segment.confidence,
-        words=words or None,
-    )
-
-
-FILES: Responses = {
-    **MORE_PROBLEMS,
-    200: {"content": {kind.media_type.split(";")[0]: {} for kind in formats().values()}, "description": "The file"},
-}
-
-
-@router.get("/api/v1/download/{job_id}", responses=FILES, response_class=Response)
-async def download(
-    job_id: str,
+@router.get("/api/v1/jobs", responses=refusals(422))
+async def listed(
     parts: PartsOf,
     owner: Owner,
-    kind: str = Query("json", alias="format", description=", ".join(formats())),
-) -> Response:
-    """The transcript as a file."""
-    job = await results.find(parts, job_id, owner)
-    exporter, data = await results.exported(parts, job, kind)
-    name = f"{job.job_id}_transcription.{exporter.format}"
-    headers = {"Content-Disposition": f'attachment; filename="{name}"'}
-    return Response(data, media_type=exporter.media_type, headers=headers)
+    estimator: EstimatorOf,
+    accepted: Language,
+    status: JobStatus | None = None,
+    language: Annotated[str | None, Query(pattern="^[a-z]{2,8}$")] = None,
+    limit: Annotated[int, Query(ge=1, le=MOST)] = USUAL,
+    cursor: str | None = None,
+) -> JobList:
+    """Newest first."""
+    page = jobs.Page(limit, status, language, read_cursor(cursor) if cursor else None)
+    async with parts.database.read() as session:
+        found = await jobs.listed(session, owner, page)
+    shown = found[:limit]
+    more = write_cursor(shown[-1]) if len(found) > limit else None
+    return JobList(jobs=[await body_of(job, estimator, accepted) for job in shown], next_cursor=more)
+
+
+def write_cursor(job: Job) -> str:
+    return base64.urlsafe_b64encode(f"{job.created_at.isoformat()} {job.job_id}".encode()).decode()
+
+
+def read_cursor(text: str) -> tuple[datetime, str]:
+    """Raises InvalidFieldError."""
+    try:
+        at, job_id = base64.b64decode(text.encode(), b"-_", validate=True).decode().split(" ")
+        before = datetime.fromisoformat(at)
+        if before.tzinfo is None or not results.is_job_id(job_id):
+            raise ValueError(text)
+        return before.astimezone(UTC), job_id
+    except (ValueError, UnicodeError, OverflowError):
+        raise InvalidFieldError(
+            "cursor", "`cursor` is not one of ours. Use the `next_cursor` of the page before."
+        ) from None
+
+
+@router.get("/api/v1/jobs/{job_id}", responses=refusals(404))
+async def job(job_id: str, parts: PartsOf, owner: Owner, estimator: EstimatorOf, language: Language) -> JobBody:
+    """A job with everything that was asked for it."""
+    return await body_of(await results.find(parts, job_id, owner), estimator, language)
+
+
+async def body_of(job: Job, estimator: Estimator, language: str) -> JobBody:
+    state = await status_of(job, estimator, language)
+    return JobBody(
+        **state.model_dump(),
+        language=job.language,
+        detected_language=job.detected_language,
+        model=job.model,
+        priority=job.priority,
+        original_filename=job.original_filename,
+        duration_seconds=job.audio_duration_seconds,
+        request_id=job.request_id,
+        metadata=showable(job.client_metadata),
+        retry_count=job.retry_count,
+        expires_at=job.expires_at,
+    )
+
+
+@router.post("/api/v1/jobs/{job_id}/webhook", status_code=202, responses=PROBLEMS)
+async def webhook(job_id: str, parts: PartsOf, owner: Owner, estimator: EstimatorOf, language: Language) -> Status:
+    """Deliver the webhook again, under its own id, once a minute; 409 without a callback or before the end."""
+    return await status_of(await lifecycle.deliver_again(parts, job_id, owner), estimator, language)
+
+
+@router.post("/api/v1/jobs/{job_id}/cancel", status_code=202, responses=PROBLEMS)
+async def cancel(job_id: str, parts: PartsOf, owner: Owner, estimator: EstimatorOf, language: Language) -> Status:
+    """Takes effect within one chunk; finished chunks stay readable with `?partial=true`."""
+    return await status_of(await lifecycle.cancel(parts, job_id, owner), estimator, language)
+
+
+@router.post("/api/v1/jobs/{job_id}/retry", status_code=202, responses=PROBLEMS)
+async def retry(job_id: str, parts: PartsOf, owner: Owner, estimator: EstimatorOf, language: Language) -> Status:
+    """Runs again what is missing of a FAILED or CANCELLED job; counts toward the quotas like a new one."""
+    return await status_of(await lifecycle.retry(parts, job_id, owner), estimator, language)
+
+
+@router.delete("/api/v1/jobs/{job_id}", status_code=204, responses=PROBLEMS, response_class=Response)
+async def delete(job_id: str, parts: PartsOf, owner: Owner) -> Response:
+    """With every object, also while it runs."""
+    await lifecycle.delete(parts, job_id, owner)
+    return Response(status_code=204)

@@ -11,14 +11,14 @@ from starlette.requests import ClientDisconnect
 
 from core.errors import ConflictError, MalformedUploadError
 from internal.api.dependencies import EstimatorOf, Language, Owner, PartsOf, slot_for
-from internal.api.routes.jobs import status_of
 from internal.api.routes.responses import refusals
+from internal.api.routes.results import status_of
 from internal.api.schemas.jobs import Status
 from internal.api.schemas.submit import LinkBody, LinkWanted
 from internal.bootstrap import Parts
-from internal.services import by_link, submit
-from internal.services.access import LOCAL
-from internal.services.wishes import check
+from internal.services import submissions, upload_links
+from internal.services.authentication import LOCAL
+from internal.services.submit_options import check
 from repositories.models import UploadIntent
 
 router = APIRouter(tags=["upload"])
@@ -34,10 +34,10 @@ BYTES: dict[str, Any] = {
 async def promise(request: Request, body: LinkWanted, parts: PartsOf, owner: Owner) -> LinkBody:
     """A link that takes the recording with PUT; then POST /api/v1/jobs/{job_id}/start."""
     fields = body.model_dump()
-    wishes = await check(parts, fields)
+    submit_options = await check(parts, fields)
     key = request.headers.get("idempotency-key")
-    remembered = None if key is None else submit.request_of(key, fields)
-    link = await by_link.promise(parts, owner, body.filename, wishes, remembered)
+    idempotent_request = None if key is None else submissions.request_of(key, fields)
+    link = await upload_links.promise(parts, owner, body.filename, submit_options, idempotent_request)
     url = link.url if "://" in link.url else base_address(request, parts) + link.url
     return LinkBody(job_id=link.job_id, upload_url=url, expires_at=link.expires_at)
 
@@ -66,7 +66,7 @@ async def put(
     signature: Annotated[str, Query(max_length=128)],
 ) -> Response:
     """Where storage is a directory, the link leads here: the signature in it is the permission."""
-    intent = await by_link.intake_of(parts, job_id, expires, signature)
+    intent = await upload_links.intake_of(parts, job_id, expires, signature)
     async with slot_for(request, intent.owner or LOCAL) as slot:
         await _receive(slot.pieces(request.stream()), parts, intent)
     return Response(status_code=200)
@@ -79,10 +79,10 @@ async def _receive(pieces: AsyncIterator[bytes], parts: Parts, intent: UploadInt
         async for data in pieces:
             size += len(data)
             if size > parts.settings.max_upload_bytes:
-                raise submit.too_large(parts)
+                raise submissions.too_large(parts)
             await upload.write(data)
         await upload.commit()
-        if not await by_link.is_open(parts, intent.job_id):
+        if not await upload_links.is_open(parts, intent.job_id):
             raise ConflictError("The job was started meanwhile; these bytes are not part of it.")
     except ClientDisconnect:
         await asyncio.shield(upload.abort())
@@ -95,4 +95,4 @@ async def _receive(pieces: AsyncIterator[bytes], parts: Parts, intent: UploadInt
 @router.post("/api/v1/jobs/{job_id}/start", status_code=202, responses=refusals(400, 404, 409, 413))
 async def start(job_id: str, parts: PartsOf, owner: Owner, estimator: EstimatorOf, language: Language) -> Status:
     """Begin with what was uploaded; harmless twice. 409 when nothing was."""
-    return await status_of(await by_link.start(parts, owner, job_id), estimator, language)
+    return await status_of(await upload_links.start(parts, owner, job_id), estimator, language)

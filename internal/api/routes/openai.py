@@ -22,11 +22,11 @@ from internal.api.routes.responses import TEXT, Responses, form
 from internal.api.routes.streaming import JobStream, while_connected
 from internal.api.schemas import openai as shapes
 from internal.bootstrap import Parts
-from internal.services import openai, results, submit
+from internal.services import openai, results, submissions
 from internal.services.events import follow
+from internal.services.job_watcher import Watcher
 from internal.services.streams import Slot
-from internal.services.watching import Watcher
-from internal.services.wishes import Wishes, check
+from internal.services.submit_options import SubmitOptions, check
 from repositories import workers
 from repositories.models import Job
 
@@ -96,11 +96,11 @@ async def _transcribed(
 ) -> Response:
     await refuse_stated(request, parts)
     body = Body(request)
-    intake = submit.Intake(parts, fingerprint=True)
+    intake = submissions.Intake(parts, fingerprint=True)
     async with slot_for(request, owner) as turn, body.refusing(intake):
         fields = await read_form(request.headers.get("content-type", ""), turn.pieces(body.pieces()), intake)
-        wishes, kind = await _wishes(parts, fields)
-        job = await openai.accept(parts, intake, owner, wishes, fields)
+        submit_options, kind = await _submit_options(parts, fields)
+        job = await openai.accept(parts, intake, owner, submit_options, fields)
     if fields.get("stream", "").lower() in ("true", "1"):
         return JobStream(_deltas(parts, watcher, job, language), slot)
     try:
@@ -111,7 +111,7 @@ async def _transcribed(
     return await _answer(parts, done, kind, fields)
 
 
-async def _wishes(parts: Parts, fields: dict[str, str]) -> tuple[Wishes, str]:
+async def _submit_options(parts: Parts, fields: dict[str, str]) -> tuple[SubmitOptions, str]:
     """Raises InvalidFieldError, UnsupportedLanguageError, UnknownModelError."""
     kind = fields.get("response_format") or "json"
     if kind not in FORMATS:

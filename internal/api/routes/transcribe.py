@@ -10,8 +10,8 @@ from core.texts import say
 from internal.api.dependencies import Language, Owner, PartsOf
 from internal.api.routes.responses import refusals
 from internal.api.schemas.submit import Polled, UrlSubmit
-from internal.services import by_url, results, submit
-from internal.services.wishes import check
+from internal.services import results, submissions, url_submissions
+from internal.services.submit_options import check
 from repositories.models import Job
 
 router = APIRouter(tags=["transcribe"])
@@ -21,29 +21,31 @@ SUBMITTED = "Job submitted successfully"
 @router.post("/api/v1/transcribe", status_code=202, response_model_exclude_none=True, responses=refusals(400, 413, 422))
 async def by_address(request: Request, body: UrlSubmit, parts: PartsOf, owner: Owner, language: Language) -> Polled:
     """Answers at once; the recording is fetched by a worker. The same request_id again is the same job."""
-    before = await by_url.find(parts, owner, body.request_id, with_text=True)
+    before = await url_submissions.find(parts, owner, body.request_id, with_text=True)
     if before is not None:
         return polled(before, language)
     fields = body.model_dump()
-    wishes = await check(parts, fields)
+    submit_options = await check(parts, fields)
     key = request.headers.get("idempotency-key")
-    remembered = None if key is None else submit.request_of(key, fields)
-    job, new = await by_url.accept(parts, owner, body.request_id, body.media_url, wishes, remembered)
+    idempotent_request = None if key is None else submissions.request_of(key, fields)
+    job, new = await url_submissions.accept(
+        parts, owner, body.request_id, body.media_url, submit_options, idempotent_request
+    )
     if not new:
-        return polled(await by_url.get(parts, owner, job.request_id or body.request_id), language)
+        return polled(await url_submissions.get(parts, owner, job.request_id or body.request_id), language)
     return Polled(
         request_id=body.request_id,
         status=JobStatus.PROCESSING,
         message=say(SUBMITTED, language),
         job_id=job.job_id,
-        warning=wishes.warning and say(wishes.warning, language),
+        warning=submit_options.warning and say(submit_options.warning, language),
     )
 
 
 @router.get("/api/v1/transcribe/{request_id}", response_model_exclude_none=True, responses=refusals(404))
 async def poll(request_id: str, parts: PartsOf, owner: Owner, language: Language) -> Polled:
     """Poll every 2 to 10 seconds. 404 once JOB_TTL_SECONDS have passed since the job's end."""
-    return polled(await by_url.get(parts, owner, request_id), language)
+    return polled(await url_submissions.get(parts, owner, request_id), language)
 
 
 def polled(job: Job, language: str) -> Polled:

@@ -13,9 +13,9 @@ from internal.api.routes.body import Body, refuse_stated
 from internal.api.routes.responses import TEXT, form, refusals
 from internal.api.schemas.jobs import ACCEPTED, Accepted
 from internal.bootstrap import Parts
-from internal.services import submit
-from internal.services.submit import Intake
-from internal.services.wishes import FIELDS, check
+from internal.services import submissions
+from internal.services.submissions import Intake
+from internal.services.submit_options import FIELDS, check
 from repositories.models import Job
 
 router = APIRouter(tags=["upload"])
@@ -59,17 +59,17 @@ async def _receive(
     request: Request, pieces: AsyncIterator[bytes], parts: Parts, owner: str, intake: Intake
 ) -> tuple[Job, str | None]:
     fields = await read_form(request.headers.get("content-type", ""), pieces, intake)
-    wishes = await check(parts, fields)
+    submit_options = await check(parts, fields)
     key = request.headers.get("idempotency-key")
     known = {name: fields.get(name, "") for name in FIELDS} | {"name": intake.filename}
-    remembered = None if key is None else submit.request_of(key, known, intake.digest.hexdigest())
+    idempotent_request = None if key is None else submissions.request_of(key, known, intake.digest.hexdigest())
 
     async def make() -> Job:
         await intake.finish()
-        return await submit.accept(parts, intake, owner, wishes, remembered)
+        return await submissions.accept(parts, intake, owner, submit_options, idempotent_request)
 
     # two at once both stream; one insert wins, the loser removes its object and answers like the winner
-    job, new = await submit.once(parts, owner, remembered, make)
+    job, new = await submissions.once(parts, owner, idempotent_request, make)
     if not new:
         await intake.discard()
-    return job, wishes.warning
+    return job, submit_options.warning

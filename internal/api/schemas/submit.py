@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
-from internal.services.by_url import REQUEST_ID
+from internal.services.url_submissions import REQUEST_ID
 
 
 class Wanted(BaseModel):

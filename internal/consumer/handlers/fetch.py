@@ -13,7 +13,7 @@ from internal.consumer.context import Context
 from internal.consumer.source import fetch
 from internal.services import reopening
 from repositories import admission, claims, jobs
-from repositories.claims import Claim, How
+from repositories.claims import Claim, ClaimRequest
 from repositories.models import Job
 
 log = structlog.get_logger(__name__)
@@ -38,8 +38,8 @@ class FetchHandler:
 
         most = self.context.parts.settings.fetch_per_owner
 
-        async def step(session: AsyncSession, how: How) -> tuple[Claim, Job] | None:
-            return await admission.claim_fetch(session, message.job_id, message.failures, how, most)
+        async def step(session: AsyncSession, request: ClaimRequest) -> tuple[Claim, Job] | None:
+            return await admission.claim_fetch(session, message.job_id, message.failures, request, most)
 
         verdict = await self.context.take(delivery, DEADLINE, step, run)
         if owners:

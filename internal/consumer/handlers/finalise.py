@@ -43,12 +43,12 @@ class FinaliseHandler:
         return await self.context.take(
             delivery,
             DEADLINE,
-            lambda session, how: claims.claim_finalise(session, message.job_id, message.failures, how),
+            lambda session, request: claims.claim_finalise(session, message.job_id, message.failures, request),
             run,
         )
 
     async def _run(self, claim: Claim, job: Job) -> None:
-        chunks, ended = await self.context.patience.run(partial(self._read, job))
+        chunks, ended = await self.context.outage_retry.run(partial(self._read, job))
         method = MergeMethod(job.options.get("merge_method", MergeMethod.SMART))
         result = await asyncio.to_thread(build_result, facts(job, ended), chunks, method)
         await self._write(job.job_id, result)
@@ -81,7 +81,7 @@ class FinaliseHandler:
             kind = formats()[name]
             data = await asyncio.to_thread(kind.export, result)
             key = keys.result_key(job_id, name)
-            await self.context.patience.run(partial(self._store, key, data, kind.media_type))
+            await self.context.outage_retry.run(partial(self._store, key, data, kind.media_type))
 
     async def _store(self, key: str, data: bytes, media_type: str) -> None:
         """Write and read back: a job is not COMPLETED before its result can be read. Raises StorageUnavailable."""

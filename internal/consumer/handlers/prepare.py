@@ -58,7 +58,9 @@ class PrepareHandler:
             verdict = await self.context.take(
                 delivery,
                 DEADLINE,
-                lambda session, how: admission.claim_prepare(session, message.job_id, message.failures, how, most),
+                lambda session, request: admission.claim_prepare(
+                    session, message.job_id, message.failures, request, most
+                ),
                 run,
             )
             if not ran and await self._is_unfetched(message.job_id):
@@ -71,7 +73,7 @@ class PrepareHandler:
             async with self.context.parts.database.read() as session:
                 return await jobs.is_unfetched(session, job_id)
 
-        return await self.context.patience.run(ask)
+        return await self.context.outage_retry.run(ask)
 
     async def _run(self, claim: Claim, job: Job) -> None:
         model = await model_choice.for_plan(self.context, job)
@@ -90,7 +92,7 @@ class PrepareHandler:
             key = keys.working_key(job.job_id, claim.number)
             storage = self.context.parts.storage
             if prepared.chunks:
-                await self.context.patience.run(partial(storage.put_file, key, pcm))
+                await self.context.outage_retry.run(partial(storage.put_file, key, pcm))
         downloaded += job.download_seconds or 0.0
         plan = self._plan(claim, job, prepared, key, model, downloaded)
         await self._store(job, replace(plan, checksums=checksums))

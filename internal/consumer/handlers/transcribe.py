@@ -21,9 +21,9 @@ from internal.consumer.working_audio import read_chunk
 from internal.services import publishing
 from repositories import claims
 from repositories.claims import ChunkOutcome, ClaimedChunk
-from worker.halves import transcribe_in_halves
+from worker.oom_retry import transcribe_in_halves
 from worker.pool import Slot
-from worker.transcriber import Heard, Options
+from worker.transcriber import EngineOutput, Options
 
 log = structlog.get_logger(__name__)
 FEWER_SLOTS = 600.0
@@ -63,8 +63,8 @@ class TranscribeHandler:
             return await self.context.take(
                 delivery,
                 2 * self._deadline(message.failures) + STEP_MARGIN,
-                lambda session, how: claims.claim_chunk(
-                    session, message.job_id, message.chunk_index or 0, message.failures, how
+                lambda session, request: claims.claim_chunk(
+                    session, message.job_id, message.chunk_index or 0, message.failures, request
                 ),
                 run,
             )
@@ -96,7 +96,7 @@ class TranscribeHandler:
         )
         await self._commit(claimed, outcome)
 
-    async def _hear(self, slot: Slot, claimed: ClaimedChunk, pcm: bytes) -> Heard | None:
+    async def _hear(self, slot: Slot, claimed: ClaimedChunk, pcm: bytes) -> EngineOutput | None:
         """None: the model file was replaced or removed before the engine had loaded it, or while it ran."""
         model = await model_choice.pinned(self.context, claimed.job)
         if model is None:
@@ -109,7 +109,7 @@ class TranscribeHandler:
             raise
         return heard if await model_choice.pinned(self.context, claimed.job) == model else None
 
-    async def _call(self, slot: Slot, claimed: ClaimedChunk, pcm: bytes, model: Path) -> Heard:
+    async def _call(self, slot: Slot, claimed: ClaimedChunk, pcm: bytes, model: Path) -> EngineOutput:
         job, settings = claimed.job, self.context.parts.settings
         options = Options(
             language=(job.detected_language or AUTO) if job.language == AUTO else job.language,
@@ -149,7 +149,7 @@ class TranscribeHandler:
         await self.context.parts.publisher.publish([publishing.message_for(job, row) for row in done.released])
 
 
-def map_times(heard: Heard, spans: tuple[Span, ...]) -> list[Segment]:
+def map_times(heard: EngineOutput, spans: tuple[Span, ...]) -> list[Segment]:
     """The chunk's segments in recording time."""
 
     def at(seconds: float) -> float:

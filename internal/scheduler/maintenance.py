@@ -15,7 +15,7 @@ from internal.bootstrap import Parts
 from internal.scheduler.guard import LeaseGuard, uptime
 from internal.services import dead_letters, lifecycle, reopening
 from repositories import admission, claims, idempotency, leases, parking, rate_limits, schedule, starvation, workers
-from repositories.claims import Released
+from repositories.claims import WakeUp
 
 log = structlog.get_logger(__name__)
 ROUND = 5.0
@@ -28,7 +28,7 @@ BATCHES = 5
 
 
 @dataclass(slots=True)
-class Rounds:
+class Maintenance:
     parts: Parts
     guard: LeaseGuard = field(init=False)
     _seen_empty: dict[str, bool] = field(default_factory=dict)
@@ -102,7 +102,7 @@ class Rounds:
     async def wake_put_off(self) -> None:
         """Try the next row of each owner that has rows put off: jobs that fail or are cancelled make room, too."""
         async with self.parts.database.write() as session:
-            rows: list[Released] = []
+            rows: list[WakeUp] = []
             for owner in await admission.owners_put_off(session):
                 rows += await admission.wake(session, owner, claims.unfetched(), 1)
                 rows += await admission.wake(session, owner, claims.unprepared(), 1)

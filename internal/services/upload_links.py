@@ -27,10 +27,10 @@ from core.errors import (
 )
 from core.storage.port import ObjectInfo
 from internal.bootstrap import Parts
-from internal.services import lifecycle, results, submit
-from internal.services.wishes import Wishes
+from internal.services import lifecycle, results, submissions
+from internal.services.submit_options import SubmitOptions
 from repositories import idempotency, intents
-from repositories.idempotency import Remembered
+from repositories.idempotency import IdempotentRequest
 from repositories.models import Job, UploadIntent
 
 log = structlog.get_logger(__name__)
@@ -50,25 +50,27 @@ class Link:
     expires_at: datetime
 
 
-async def promise(parts: Parts, owner: str, filename: str, wishes: Wishes, request: Remembered | None) -> Link:
+async def promise(
+    parts: Parts, owner: str, filename: str, submit_options: SubmitOptions, request: IdempotentRequest | None
+) -> Link:
     """Raises UnsupportedFormatError, QuotaExceededError, IdempotencyMismatchError; StorageUnavailable."""
-    job_id = await submit.recalled(parts, owner, request) if request else None
+    job_id = await submissions.recalled(parts, owner, request) if request else None
     if job_id is None:
         job_id = str(uuid.uuid4())
-        name = submit.accepted_name(filename)
-        stored = {**asdict(wishes), "filename": name}
+        name = submissions.accepted_name(filename)
+        stored = {**asdict(submit_options), "filename": name}
         lifetime = parts.settings.upload_link_ttl + SLACK
         try:
             async with parts.database.write() as session:
                 await parts.limiter.link(session, owner)
                 key = keys.incoming_key(job_id, name)
-                await intents.note(session, key, job_id, lifetime, owner=owner, wishes=stored)
+                await intents.note(session, key, job_id, lifetime, owner=owner, submit_options=stored)
                 if request is not None:
                     await idempotency.remember(session, owner, request, job_id, {"job_id": job_id})
         except IntegrityError:
             # the same request, twice at once: the other was faster
-            job_id = (await submit.recalled(parts, owner, request) if request else None) or job_id
-    return await _link(parts, job_id, keys.incoming_key(job_id, submit.display_name(filename)))
+            job_id = (await submissions.recalled(parts, owner, request) if request else None) or job_id
+    return await _link(parts, job_id, keys.incoming_key(job_id, submissions.display_name(filename)))
 
 
 async def _link(parts: Parts, job_id: str, key: str) -> Link:
@@ -106,22 +108,25 @@ async def start(parts: Parts, owner: str, job_id: str) -> Job:
             intent = await intents.of_link(session, job_id)
     if intent is None or intent.owner != owner:
         return await results.find(parts, job_id, owner)
-    stored = dict(intent.wishes or {})
+    stored = dict(intent.submit_options or {})
     name = stored.pop("filename", None)
     found = await _weighed(parts, intent.key)
     key = keys.pinned_key(job_id, secrets.token_hex(4), name or "")
     await _pin(parts, found, key, job_id)
     new = replace(
-        submit.new_job(job_id, owner, _wishes(stored)), original_filename=name, audio_key=key, file_size=found.size
+        submissions.new_job(job_id, owner, _submit_options(stored)),
+        original_filename=name,
+        audio_key=key,
+        file_size=found.size,
     )
     try:
-        job = await submit.commit(parts, new, None, noted=True, link=intent.key)
-    except submit.ROLLED_BACK as error:
+        job = await submissions.commit(parts, new, None, noted=True, link=intent.key)
+    except submissions.ROLLED_BACK as error:
         await _discard(parts, key)
         if isinstance(error, IntegrityError | LinkUsedError):
             return await results.find(parts, job_id, owner)
         raise
-    await submit.announce(parts, job)
+    await submissions.announce(parts, job)
     await _clear(parts, intent.key)
     return job
 
@@ -158,8 +163,8 @@ async def is_open(parts: Parts, job_id: str) -> bool:
         return await intents.of_link(session, job_id) is not None
 
 
-def _wishes(stored: dict[str, Any]) -> Wishes:
-    return Wishes(**{**stored, "priority": Priority(stored["priority"])})
+def _submit_options(stored: dict[str, Any]) -> SubmitOptions:
+    return SubmitOptions(**{**stored, "priority": Priority(stored["priority"])})
 
 
 async def _weighed(parts: Parts, key: str) -> ObjectInfo:
@@ -168,7 +173,7 @@ async def _weighed(parts: Parts, key: str) -> ObjectInfo:
         raise NothingUploadedError
     if found.size > parts.settings.max_upload_bytes:
         await parts.storage.delete_prefix(key)
-        raise submit.too_large(parts)
+        raise submissions.too_large(parts)
     if found.size == 0:
         raise EmptyFileError
     return found

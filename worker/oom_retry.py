@@ -9,12 +9,12 @@ import numpy as np
 
 from core.domain.spans import BYTES_PER_SAMPLE, SAMPLE_RATE
 from core.domain.transcript import Segment
+from worker.cut_points import quietest
 from worker.pool import Slot
-from worker.quiet import quietest
-from worker.transcriber import Heard, Options
+from worker.transcriber import EngineOutput, Options
 
 
-async def transcribe_in_halves(slot: Slot, model: Path, pcm: bytes, options: Options, deadline: float) -> Heard:
+async def transcribe_in_halves(slot: Slot, model: Path, pcm: bytes, options: Options, deadline: float) -> EngineOutput:
     """Arguments and errors as of `Slot.transcribe`; `deadline` (seconds) is for each half."""
     await slot.restart()
     samples = np.frombuffer(pcm, "<i2").astype(np.float32)
@@ -25,7 +25,7 @@ async def transcribe_in_halves(slot: Slot, model: Path, pcm: bytes, options: Opt
         model, pcm[cut * BYTES_PER_SAMPLE :], replace(lean, language=first.language), deadline
     )
     moved = tuple(shifted(segment, cut / SAMPLE_RATE) for segment in second.segments)
-    return Heard(
+    return EngineOutput(
         first.segments + moved, first.language, first.encodes + second.encodes, first.cpu_seconds + second.cpu_seconds
     )
 

@@ -25,7 +25,7 @@ RECHECK = 5.0
 """Seconds for which "there are no keys" is believed."""
 
 
-class Access:
+class Authenticator:
     """One per API process."""
 
     def __init__(self, parts: Parts) -> None:

@@ -25,10 +25,10 @@ from core.domain.job import TERMINAL, JobStatus
 from internal import bootstrap
 from internal.bootstrap import Parts
 from internal.consumer.workspace import MARKER, Workspace
-from internal.scheduler.rounds import Rounds
+from internal.scheduler.maintenance import Maintenance
 from internal.services import publishing
 from repositories import jobs
-from repositories.claims import Released
+from repositories.claims import WakeUp
 from repositories.models import Chunk, Job, Metric
 from tests.contract import invariants
 from tests.e2e.service import Service
@@ -94,7 +94,7 @@ def alive(process: psutil.Process) -> bool:
 
 
 @dataclass
-class Stage:
+class Harness:
     """service: its API and two schedulers run all the time; consumers belong to one test each."""
 
     service: Service
@@ -185,9 +185,9 @@ class Stage:
 
     def wake_ups(self, job_id: str, copies: int = 1, chunks: tuple[int, ...] = ()) -> None:
         """Publish copies of the job's own wake-up, or of these chunks'."""
-        asyncio.run(self._wake_ups([Released(job_id, index, 0) for index in chunks or (None,)] * copies))
+        asyncio.run(self._wake_ups([WakeUp(job_id, index, 0) for index in chunks or (None,)] * copies))
 
-    async def _wake_ups(self, rows: list[Released]) -> None:
+    async def _wake_ups(self, rows: list[WakeUp]) -> None:
         async with self.parts() as parts:
             await parts.broker.start()
             async with parts.database.read() as session:
@@ -230,7 +230,7 @@ class Stage:
     async def _collect(self) -> None:
         async with self.parts() as parts:
             await parts.storage.start()
-            await Rounds(parts).collect_intents()
+            await Maintenance(parts).collect_intents()
 
     def check(self) -> None:
         """What must hold after every fault: see `tests/faults/README.md`."""
@@ -304,9 +304,9 @@ def check_job(job: Job, chunks: list[Chunk], metrics: Counter[str]) -> None:
 
 
 @contextlib.contextmanager
-def stage(service: Service, folder: Path) -> Iterator[Stage]:
+def open_harness(service: Service, folder: Path) -> Iterator[Harness]:
     """Consumers of the test end with it; what must hold after a fault is checked where the test itself passed."""
-    made = Stage(service, folder)
+    made = Harness(service, folder)
     try:
         yield made
         made.check()

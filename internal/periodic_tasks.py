@@ -25,7 +25,7 @@ async def every(seconds: float, step: Callable[[], Awaitable[None]], name: str) 
         await asyncio.sleep(seconds)
 
 
-class SideTasks:
+class PeriodicTasks:
     """Starts named tasks and ends them together. `stop` is harmless twice and before any start."""
 
     def __init__(self) -> None:

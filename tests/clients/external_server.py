@@ -24,7 +24,7 @@ class Received:
 
 
 @dataclass
-class Elsewhere:
+class ExternalServer:
     """asked: paths that were fetched; received: what was posted; answers: statuses by path, used up one by one."""
 
     port: int
@@ -137,7 +137,7 @@ PATHS: dict[str, Callable[[_Handler], None]] = {
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
 
-    def __init__(self, state: Elsewhere) -> None:
+    def __init__(self, state: ExternalServer) -> None:
         super().__init__(("127.0.0.1", state.port), _Handler)
         self.state = state
 
@@ -146,8 +146,8 @@ class _Server(ThreadingHTTPServer):
 
 
 @contextlib.contextmanager
-def served() -> Iterator[Elsewhere]:
-    state = Elsewhere(free_port())
+def served() -> Iterator[ExternalServer]:
+    state = ExternalServer(free_port())
     server = _Server(state)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:

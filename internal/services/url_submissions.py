@@ -14,10 +14,10 @@ from core.errors import InvalidFieldError, JobNotFoundError
 from core.outbound import Refused
 from core.storage.port import checked_key
 from internal.bootstrap import Parts
-from internal.services import submit
-from internal.services.wishes import MAX_URL, Wishes
+from internal.services import submissions
+from internal.services.submit_options import MAX_URL, SubmitOptions
 from repositories import jobs
-from repositories.idempotency import Remembered
+from repositories.idempotency import IdempotentRequest
 from repositories.jobs import NewJob
 from repositories.models import Job
 
@@ -27,7 +27,12 @@ REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,255}")
 
 
 async def accept(
-    parts: Parts, owner: str, request_id: str, media_url: str, wishes: Wishes, request: Remembered | None
+    parts: Parts,
+    owner: str,
+    request_id: str,
+    media_url: str,
+    submit_options: SubmitOptions,
+    request: IdempotentRequest | None,
 ) -> tuple[Job, bool]:
     """The job of this request_id, and whether it is new. Raises InvalidFieldError, QuotaExceededError.
 
@@ -36,14 +41,14 @@ async def accept(
     key = source_key(parts, owner, media_url)
     await parts.limiter.submit(owner)
     new = replace(
-        submit.new_job(str(uuid.uuid4()), owner, wishes),
+        submissions.new_job(str(uuid.uuid4()), owner, submit_options),
         request_id=request_id,
         media_url=media_url,
         original_filename=name_of(media_url),
         audio_key=key,
     )
     try:
-        return await submit.once(parts, owner, request, lambda: _create(parts, new, request))
+        return await submissions.once(parts, owner, request, lambda: _create(parts, new, request))
     except IntegrityError:
         # somebody else with the same request_id was faster
         before = await find(parts, owner, request_id)
@@ -52,10 +57,10 @@ async def accept(
         return before, False
 
 
-async def _create(parts: Parts, new: NewJob, request: Remembered | None) -> Job:
+async def _create(parts: Parts, new: NewJob, request: IdempotentRequest | None) -> Job:
     async with parts.database.write() as session:
         await jobs.free_request(session, new.owner, new.request_id or "", parts.settings.job_ttl_seconds)
-    return await submit.create(parts, new, request)
+    return await submissions.create(parts, new, request)
 
 
 async def find(parts: Parts, owner: str, request_id: str, *, with_text: bool = False) -> Job | None:
@@ -105,4 +110,4 @@ def name_of(url: str) -> str:
         path = unquote(urlsplit(url).path)
     except ValueError:
         path = ""
-    return submit.display_name(PurePosixPath(path).name) or "recording"
+    return submissions.display_name(PurePosixPath(path).name) or "recording"

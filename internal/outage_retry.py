@@ -27,7 +27,7 @@ OPERATION = 1500.0
 """Seconds one call to a part may take before it counts as unanswered."""
 
 
-class Patience:
+class OutageRetry:
     """Repeats an idempotent operation while a part is down. `ready()` holds new work back until the part answers."""
 
     def __init__(

@@ -29,10 +29,10 @@ from core.errors import (
 from core.storage.port import Upload
 from internal.bootstrap import Parts
 from internal.services import publishing
-from internal.services.wishes import Wishes
+from internal.services.submit_options import SubmitOptions
 from repositories import idempotency, intents, jobs
-from repositories.claims import Released
-from repositories.idempotency import Remembered
+from repositories.claims import WakeUp
+from repositories.idempotency import IdempotentRequest
 from repositories.jobs import NewJob
 from repositories.models import Job
 
@@ -136,17 +136,17 @@ def display_name(filename: str) -> str:
     return "".join(letter for letter in last if letter.isprintable())[-MAX_NAME:]
 
 
-def request_of(key: str, fields: Mapping[str, Any], file: str = "") -> Remembered:
+def request_of(key: str, fields: Mapping[str, Any], file: str = "") -> IdempotentRequest:
     """What a repeated request is recognised by. file: what tells the recording. Raises InvalidFieldError."""
     if not 1 <= len(key) <= MAX_NAME or not key.isprintable():
         raise InvalidFieldError(
             "Idempotency-Key", "`Idempotency-Key` has 1 to {limit} printable characters.", limit=MAX_NAME
         )
     canonical = json.dumps([dict(fields), file], sort_keys=True, default=str)
-    return Remembered(key, hashlib.sha256(canonical.encode(errors="replace")).hexdigest())
+    return IdempotentRequest(key, hashlib.sha256(canonical.encode(errors="replace")).hexdigest())
 
 
-async def recalled(parts: Parts, owner: str, request: Remembered) -> str | None:
+async def recalled(parts: Parts, owner: str, request: IdempotentRequest) -> str | None:
     """The job_id that the same request was given. Raises IdempotencyMismatchError for another request."""
     async with parts.database.read() as session:
         found = await idempotency.find(session, owner, request.key)
@@ -157,7 +157,7 @@ async def recalled(parts: Parts, owner: str, request: Remembered) -> str | None:
     return found.job_id
 
 
-async def answered_before(parts: Parts, owner: str, request: Remembered) -> Job | None:
+async def answered_before(parts: Parts, owner: str, request: IdempotentRequest) -> Job | None:
     """The job that the same request made; None: it is new, or its job was deleted and the key is free again."""
     job_id = await recalled(parts, owner, request)
     if job_id is None:
@@ -171,7 +171,7 @@ async def answered_before(parts: Parts, owner: str, request: Remembered) -> Job 
 
 
 async def once(
-    parts: Parts, owner: str, request: Remembered | None, make: Callable[[], Awaitable[Job]]
+    parts: Parts, owner: str, request: IdempotentRequest | None, make: Callable[[], Awaitable[Job]]
 ) -> tuple[Job, bool]:
     """The job that `make` makes, or the one that the same request made before; whether it is new.
 
@@ -191,10 +191,12 @@ async def once(
         return before, False
 
 
-async def accept(parts: Parts, intake: Intake, owner: str, wishes: Wishes, request: Remembered | None = None) -> Job:
+async def accept(
+    parts: Parts, intake: Intake, owner: str, submit_options: SubmitOptions, request: IdempotentRequest | None = None
+) -> Job:
     """Commit an upload's job, then publish its Prepare. Raises IntegrityError, see `once`."""
     await parts.limiter.submit(owner, intake.size)
-    new = new_job(intake.job_id, owner, wishes)
+    new = new_job(intake.job_id, owner, submit_options)
     new = replace(new, original_filename=intake.filename, audio_key=intake.key, file_size=intake.size)
     intake.hand_over()
     try:
@@ -206,32 +208,34 @@ async def accept(parts: Parts, intake: Intake, owner: str, wishes: Wishes, reque
     return job
 
 
-def new_job(job_id: str, owner: str, wishes: Wishes) -> NewJob:
+def new_job(job_id: str, owner: str, submit_options: SubmitOptions) -> NewJob:
     """What every way in has in common."""
     return NewJob(
         job_id=job_id,
         owner=owner,
-        language=wishes.language,
-        model=wishes.model,
-        priority=wishes.priority,
-        options=wishes.options,
+        language=submit_options.language,
+        model=submit_options.model,
+        priority=submit_options.priority,
+        options=submit_options.options,
         original_filename=None,
         audio_key=None,
         file_size=0,
-        callback_url=wishes.callback_url,
-        client_metadata=wishes.metadata,
-        asked_model=wishes.asked_model,
+        callback_url=submit_options.callback_url,
+        client_metadata=submit_options.metadata,
+        asked_model=submit_options.asked_model,
     )
 
 
-async def create(parts: Parts, new: NewJob, request: Remembered | None = None, *, noted: bool = False) -> Job:
+async def create(parts: Parts, new: NewJob, request: IdempotentRequest | None = None, *, noted: bool = False) -> Job:
     """Commit the job, then publish its Prepare. Raises as `commit` does."""
     job = await commit(parts, new, request, noted=noted)
     await announce(parts, job)
     return job
 
 
-async def commit(parts: Parts, new: NewJob, request: Remembered | None, *, noted: bool, link: str | None = None) -> Job:
+async def commit(
+    parts: Parts, new: NewJob, request: IdempotentRequest | None, *, noted: bool, link: str | None = None
+) -> Job:
     """Insert the job with its idempotency key.
 
     noted: an intent stands for its object, and goes with the COMMIT. link: the key of the upload link it uses up.
@@ -253,4 +257,4 @@ async def commit(parts: Parts, new: NewJob, request: Remembered | None, *, noted
 async def announce(parts: Parts, job: Job) -> None:
     """Publish the first step of a committed job. Raises nothing but cancellation."""
     log.info("job accepted", action="job_accepted", job_id=job.job_id, mb=job.file_size_mb, model=job.model)
-    await parts.publisher.publish([publishing.message_for(job, Released(job.job_id, None, 0))])
+    await parts.publisher.publish([publishing.message_for(job, WakeUp(job.job_id, None, 0))])

@@ -16,15 +16,15 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from core.errors import SttError
 from internal.api.dependencies import OWNER, get_owner
 from internal.api.errors import on_stt_error
-from internal.services.access import Access
+from internal.services.authentication import Authenticator
 from internal.services.callers import Caller
 
 ALWAYS = ("/live",)
 """Paths that container checks ask, by whatever name and address they know this process."""
 
 
-class Admission:
-    def __init__(self, app: ASGIApp, access: Access, routes: Sequence[APIRoute]) -> None:
+class AuthenticationMiddleware:
+    def __init__(self, app: ASGIApp, access: Authenticator, routes: Sequence[APIRoute]) -> None:
         self.app, self._access = app, access
         self._owned = [route for route in routes if asks_for_owner(route.dependant)]
 

@@ -30,7 +30,7 @@ _TRUE, _FALSE = ("true", "1", "yes", "on"), ("false", "0", "no", "off", "")
 
 
 @dataclass(frozen=True, slots=True)
-class Wishes:
+class SubmitOptions:
     """What the sender asked for, checked.
 
     asked_model: as it was sent; model: the full name it means, or what was sent where no worker lives to resolve it.
@@ -46,7 +46,7 @@ class Wishes:
     asked_model: str = ""
 
 
-async def check(parts: Parts, fields: Mapping[str, Any]) -> Wishes:
+async def check(parts: Parts, fields: Mapping[str, Any]) -> SubmitOptions:
     """Raises UnsupportedLanguageError, InvalidFieldError, UnknownModelError; DatabaseUnavailable.
 
     Values are texts, or what JSON has for them; an empty one counts as left out.
@@ -62,7 +62,7 @@ async def check(parts: Parts, fields: Mapping[str, Any]) -> Wishes:
         )
     named = str(fields.get("model") or "")
     model, warning = await _model(parts, named, language)
-    return Wishes(
+    return SubmitOptions(
         language,
         model,
         Priority(wanted),
