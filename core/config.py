@@ -13,7 +13,15 @@ from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
-from pydantic import AliasChoices, Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    AliasChoices,
+    AliasGenerator,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from core.config_file import ConfigFile, existing
@@ -29,6 +37,28 @@ DEMO_MODELS = (_HERE.parent / "assets" / "model", _HERE / "demo_model")
 _HOST_NAME = re.compile(r"[a-z0-9._-]{1,253}|\[[0-9a-f:.]{2,45}\]")
 API_KEY = re.compile(r"stt_([0-9a-f]{8,32})_([A-Za-z0-9_-]{32,128})")
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+
+
+OLD_NAMES = {
+    "worker_concurrency": "max_concurrent_jobs",
+    "download_timeout_seconds": "download_timeout",
+    "upload_link_ttl_seconds": "upload_link_ttl",
+    "max_audio_duration_seconds": "max_audio_duration",
+    "chunk_duration_seconds": "chunk_duration",
+    "min_chunk_duration_seconds": "min_chunk_duration",
+    "chunk_overlap_seconds": "chunk_overlap",
+    "min_silence_duration_seconds": "min_silence_duration",
+    "max_pause_seconds": "max_pause",
+    "retry_delay_seconds": "retry_delay",
+    "retry_max_delay_seconds": "retry_max_delay",
+    "chunk_timeout_seconds": "chunk_timeout",
+    "job_timeout_seconds": "job_timeout",
+    "model_wait_seconds": "model_wait",
+    "dead_letter_ttl_seconds": "dead_letter_ttl",
+    "failure_ttl_seconds": "failure_ttl",
+    "result_ttl_seconds": "result_ttl",
+}
+"""Earlier names of settings, which are still read."""
 
 
 class BrokerKind(StrEnum):
@@ -58,13 +88,22 @@ class LogFormat(StrEnum):
     CONSOLE = "console"
 
 
+def _names(field: str) -> AliasChoices:
+    return AliasChoices(field, *([OLD_NAMES[field]] if field in OLD_NAMES else []))
+
+
 def _cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
 class Settings(BaseSettings):
     model_config = SettingsConfigDict(
-        env_file=".env", extra="forbid", validate_default=True, env_ignore_empty=True, allow_inf_nan=False
+        env_file=".env",
+        extra="forbid",
+        validate_default=True,
+        env_ignore_empty=True,
+        allow_inf_nan=False,
+        alias_generator=AliasGenerator(validation_alias=_names),
     )
 
     # API
@@ -91,11 +130,11 @@ class Settings(BaseSettings):
     max_event_streams_per_owner: int = Field(100, ge=0)
     media_url_allowed_hosts: Annotated[tuple[str, ...] | None, NoDecode] = None
     webhook_allowed_hosts: Annotated[tuple[str, ...], NoDecode] = ()
-    download_timeout: float = Field(900, gt=0, le=1000)
+    download_timeout_seconds: float = Field(900, gt=0, le=1000)
     download_min_rate: int = Field(16, ge=0)
     fetch_per_owner: int = Field(4, ge=1)
     max_prepared_seconds: float = Field(86_400, ge=0)
-    upload_link_ttl: int = Field(900, ge=60, le=86_400)
+    upload_link_ttl_seconds: int = Field(900, ge=60, le=86_400)
 
     # stores
     data_dir: Path = Path("~/.local/share/async-stt")
@@ -118,43 +157,41 @@ class Settings(BaseSettings):
     default_language: str = "vi"
     languages: Annotated[tuple[str, ...], NoDecode] = ("en", "vi")
     max_upload_size_mb: int = Field(500, ge=1)
-    max_audio_duration: float = Field(21_600, gt=0)
+    max_audio_duration_seconds: float = Field(21_600, gt=0)
     max_concurrent_uploads: int = Field(8, ge=1, le=256)
     upload_min_rate: float = Field(1024, ge=0)
 
     # chunks
     chunk_strategy: str = "silence_based"
-    chunk_duration: float = Field(29, ge=10, le=60)
-    min_chunk_duration: float = Field(5, ge=0)
+    chunk_duration_seconds: float = Field(29, ge=10, le=60)
+    min_chunk_duration_seconds: float = Field(5, ge=0)
     max_chunks_per_job: int = Field(2000, ge=1)
-    chunk_overlap: float | None = Field(None, ge=0)
+    chunk_overlap_seconds: float | None = Field(None, ge=0)
     silence_threshold: float = Field(-40, ge=-90, lt=0)
-    min_silence_duration: float = Field(1.0, ge=0.3, le=3)
-    max_pause: float = Field(0.6, ge=0, le=3)
+    min_silence_duration_seconds: float = Field(1.0, ge=0.3, le=3)
+    max_pause_seconds: float = Field(0.6, ge=0, le=3)
     merge_method: MergeMethod = MergeMethod.SMART
 
     # engine
     engine: str = "whisper_cpp"
-    worker_concurrency: int = Field(
-        default_factory=_cores, ge=1, validation_alias=AliasChoices("worker_concurrency", "max_concurrent_jobs")
-    )
+    worker_concurrency: int = Field(default_factory=_cores, ge=1)
     engine_threads: int = Field(1, ge=1)
     prepare_concurrency: int = Field(2, ge=1)
     fetch_concurrency: int = Field(16, ge=1, le=256)
 
     # errors and time
     max_retries: int = Field(3, ge=0, le=10)
-    retry_delay: float = Field(2, gt=0)
+    retry_delay_seconds: float = Field(2, gt=0)
     retry_backoff_multiplier: float = Field(3, ge=1)
-    retry_max_delay: float = Field(300, gt=0)
+    retry_max_delay_seconds: float = Field(300, gt=0)
     retry_jitter: bool = True
-    chunk_timeout: float = Field(300, gt=0, le=MAX_CHUNK_DEADLINE)
-    job_timeout: float = Field(3600, gt=0)
+    chunk_timeout_seconds: float = Field(300, gt=0, le=MAX_CHUNK_DEADLINE)
+    job_timeout_seconds: float = Field(3600, gt=0)
     lease_seconds: float = Field(30, ge=1, le=3600)
-    model_wait: float = Field(3600, gt=0)
-    dead_letter_ttl: int = Field(604_800, ge=1)
-    failure_ttl: int = Field(604_800, ge=0)
-    result_ttl: int = Field(0, ge=0)
+    model_wait_seconds: float = Field(3600, gt=0)
+    dead_letter_ttl_seconds: int = Field(604_800, ge=1)
+    failure_ttl_seconds: int = Field(604_800, ge=0)
+    result_ttl_seconds: int = Field(0, ge=0)
     job_ttl_seconds: int = Field(3600, ge=0)
     starvation_seconds: float = Field(300, gt=0)
 
@@ -308,9 +345,17 @@ class Settings(BaseSettings):
     def _consistent(self) -> Settings:
         _check(bool(self.languages), "LANGUAGES", "names at least one language")
         _check(self.default_language in (*self.languages, "auto"), "DEFAULT_LANGUAGE", "is one of LANGUAGES or auto")
-        _check(self.min_chunk_duration < self.chunk_duration, "MIN_CHUNK_DURATION", "is less than CHUNK_DURATION")
-        overlap = self.chunk_overlap or 0
-        _check(overlap < self.chunk_duration / 2, "CHUNK_OVERLAP", "is less than half of CHUNK_DURATION")
+        _check(
+            self.min_chunk_duration_seconds < self.chunk_duration_seconds,
+            "MIN_CHUNK_DURATION_SECONDS",
+            "is less than CHUNK_DURATION_SECONDS",
+        )
+        overlap = self.chunk_overlap_seconds or 0
+        _check(
+            overlap < self.chunk_duration_seconds / 2,
+            "CHUNK_OVERLAP_SECONDS",
+            "is less than half of CHUNK_DURATION_SECONDS",
+        )
         if self.storage is StorageKind.MINIO:
             _check(bool(self.minio_access_key), "MINIO_ACCESS_KEY", "is set when STORAGE=minio")
             _check(bool(self.minio_secret_key), "MINIO_SECRET_KEY", "is set when STORAGE=minio")
@@ -368,8 +413,8 @@ class Settings(BaseSettings):
     @property
     def retry_delays(self) -> tuple[float, ...]:
         """Seconds before retry 1, 2, …: 2, 6, 18 by default."""
-        steps = (self.retry_delay * self.retry_backoff_multiplier**n for n in range(self.max_retries))
-        return tuple(min(step, self.retry_max_delay) for step in steps)
+        steps = (self.retry_delay_seconds * self.retry_backoff_multiplier**n for n in range(self.max_retries))
+        return tuple(min(step, self.retry_max_delay_seconds) for step in steps)
 
     @property
     def model_dirs(self) -> tuple[Path, ...]:

@@ -141,7 +141,7 @@ class ChunkTimeoutError(WorkError):
 
 
 class JobTimeoutError(ChunkTimeoutError):
-    """A step worked longer than JOB_TIMEOUT: trying it again would take as long."""
+    """A step worked longer than JOB_TIMEOUT_SECONDS: trying it again would take as long."""
 
     kind = Kind.PERMANENT
 

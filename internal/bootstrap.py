@@ -68,12 +68,12 @@ def build(settings: Settings) -> Parts:
 
 def make_broker(settings: Settings) -> Broker:
     if settings.broker is BrokerKind.MEMORY:
-        return MemoryBroker(retry_delays=settings.retry_delays, dead_letter_ttl=settings.dead_letter_ttl)
+        return MemoryBroker(retry_delays=settings.retry_delays, dead_letter_ttl=settings.dead_letter_ttl_seconds)
     return RabbitMQBroker(
         settings.rabbitmq_url,
         retry_delays=settings.retry_delays,
         queue_type=settings.queue_type,
-        dead_letter_ttl=settings.dead_letter_ttl,
+        dead_letter_ttl=settings.dead_letter_ttl_seconds,
     )
 
 

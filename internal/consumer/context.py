@@ -107,7 +107,7 @@ class Context:
     def retry_delay(self, failures_so_far: int) -> float:
         """Seconds before the next attempt; the last configured delay where there are fewer."""
         delays = self.parts.settings.retry_delays
-        return delays[min(failures_so_far, len(delays) - 1)] if delays else self.parts.settings.retry_delay
+        return delays[min(failures_so_far, len(delays) - 1)] if delays else self.parts.settings.retry_delay_seconds
 
     async def settled(self, claim: Claim, message: Message, run: Callable[[], Awaitable[None]]) -> Verdict:
         """Do the claimed work and turn however it ends into a verdict.
@@ -162,7 +162,7 @@ class Context:
         return Ack() if count is None else Retry(delay, replace(message, failures=count))
 
     async def _give_up(self, claim: Claim, error: SttError) -> None:
-        ttl = self.parts.settings.failure_ttl
+        ttl = self.parts.settings.failure_ttl_seconds
         token = dead_letters.new_token()
         failed = await self.transaction(
             lambda session, _: failures.fail_job(session, claim.job_id, error, token, claim=claim, ttl=ttl)

@@ -56,20 +56,20 @@ async def pinned(context: Context, job: Job) -> Path | None:
 async def hand_back(context: Context, claim: Claim, job: Job) -> None:
     """Leave the claimed row to a consumer that has the file.
 
-    Raises ModelMissingError once no live consumer has had it for MODEL_WAIT seconds.
+    Raises ModelMissingError once no live consumer has had it for MODEL_WAIT_SECONDS seconds.
     """
     settings = context.parts.settings
 
     async def work(session: AsyncSession, _: int) -> float | None:
         missing = await model_wait.missing_for(session, job, settings.default_model)
         longest = LONGEST_ELSEWHERE if missing is None else LONGEST_DELAY
-        if missing is None or missing < settings.model_wait:
+        if missing is None or missing < settings.model_wait_seconds:
             await failures.hand_back(session, claim, delay(claim.number, longest))
         return missing
 
     missing = await context.transaction(work)
     log.warning("no such model file here", action="model_missing", model=job.model, seconds_nowhere=missing)
-    if missing is not None and missing >= settings.model_wait:
+    if missing is not None and missing >= settings.model_wait_seconds:
         raise ModelMissingError(
             "No worker has {name}. Put it back and retry the job, or submit it with a model that GET /health lists.",
             name=file_name(job.model) if job.model else "a model file",

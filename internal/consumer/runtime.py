@@ -60,7 +60,7 @@ class Consumer:
             outage_retry=OutageRetry(
                 pings={StorageUnavailable: parts.storage.ping}, hopeless=lambda error: self.context.machine_fault(error)
             ),
-            leases=Leases(self.parts.database, settings.lease_seconds, settings.job_timeout),
+            leases=Leases(self.parts.database, settings.lease_seconds, settings.job_timeout_seconds),
         )
         self._handlers: dict[MessageType, Handler] = {
             MessageType.FETCH: FetchHandler(self.context),

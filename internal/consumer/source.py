@@ -84,7 +84,7 @@ async def _fetch(context: Context, job: Job, url: str, target: Path) -> int:
     """Returns its size in bytes."""
     settings = context.parts.settings
     limits = Limits(
-        total=settings.download_timeout,
+        total=settings.download_timeout_seconds,
         max_bytes=settings.max_upload_bytes,
         min_rate=settings.download_min_rate * 1024,
     )

@@ -22,7 +22,7 @@ async def cancel(parts: Parts, job_id: str, owner: str) -> Job:
     """Takes effect within one chunk; finished chunks stay readable. Raises JobNotFoundError, ConflictError."""
     job = await results.find(parts, job_id, owner)
     async with parts.database.write() as session:
-        if not await failures.cancel_job(session, job.job_id, owner, parts.settings.failure_ttl):
+        if not await failures.cancel_job(session, job.job_id, owner, parts.settings.failure_ttl_seconds):
             raise ConflictError("The job has ended ({status}); there is nothing to cancel.", status=str(job.status))
         changed = await jobs.get(session, job.job_id)
     log.info("job cancelled", action="job_cancelled", job_id=job.job_id)

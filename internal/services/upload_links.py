@@ -59,7 +59,7 @@ async def promise(
         job_id = str(uuid.uuid4())
         name = submissions.accepted_name(filename)
         stored = {**asdict(submit_options), "filename": name}
-        lifetime = parts.settings.upload_link_ttl + SLACK
+        lifetime = parts.settings.upload_link_ttl_seconds + SLACK
         try:
             async with parts.database.write() as session:
                 await parts.limiter.link(session, owner)
@@ -74,7 +74,7 @@ async def promise(
 
 
 async def _link(parts: Parts, job_id: str, key: str) -> Link:
-    ttl = parts.settings.upload_link_ttl
+    ttl = parts.settings.upload_link_ttl_seconds
     expires = datetime.now(UTC) + timedelta(seconds=ttl)
     url = await parts.storage.upload_link(key, ttl)
     if url is None:

@@ -20,7 +20,7 @@ from tests.speech import encode, recording
 
 SETTINGS = {
     "WORKER_CONCURRENCY": "1",
-    "RETRY_DELAY": "0.2",
+    "RETRY_DELAY_SECONDS": "0.2",
     "RETRY_BACKOFF_MULTIPLIER": "1.5",
     "RETRY_JITTER": "false",
     "LEASE_SECONDS": "3",

@@ -176,7 +176,7 @@ class Harness:
         wanted = {name.lower(): value for name, value in self.service.environment.items() if name in STORES}
         minio = {name.lower(): value for name, value in self.service.environment.items() if name.startswith("MINIO_")}
         parts = bootstrap.build(
-            load_settings(_env_file=None, retry_delay=0.2, retry_backoff_multiplier=1.5, **wanted, **minio)
+            load_settings(_env_file=None, retry_delay_seconds=0.2, retry_backoff_multiplier=1.5, **wanted, **minio)
         )
         try:
             yield parts

@@ -22,7 +22,9 @@ FATES = {
 
 
 def test_children_that_fail_every_time(harness: Harness, tmp_path: Path) -> None:
-    consumer = harness.consumer(ENGINE="tests.integration.bad_engines", CHUNK_TIMEOUT="0.5", WORKER_CONCURRENCY="2")
+    consumer = harness.consumer(
+        ENGINE="tests.integration.bad_engines", CHUNK_TIMEOUT_SECONDS="0.5", WORKER_CONCURRENCY="2"
+    )
     doomed = {name: harness.upload(recording(tmp_path, name, fate)) for name, (fate, _) in FATES.items()}
     fine = [harness.upload(recording(tmp_path, f"fine-{number}", FINE)) for number in range(5)]
     for job_id in fine:

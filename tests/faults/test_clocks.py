@@ -28,8 +28,8 @@ def test_a_clock_an_hour_off(harness: Harness, clip: Path, off: str) -> None:
 
 
 def an_hour_off(harness: Harness, clip: Path, off: str) -> None:
-    harness.consumer(RESULT_TTL="1800")
-    slow = harness.consumer("mid-chunk", RESULT_TTL="1800")
+    harness.consumer(RESULT_TTL_SECONDS="1800")
+    slow = harness.consumer("mid-chunk", RESULT_TTL_SECONDS="1800")
     done = [harness.upload(clip) for _ in range(6)]
     slow.wait_reached()
     past = "now() - interval '1 second'"

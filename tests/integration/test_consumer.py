@@ -43,7 +43,7 @@ def configured(folder: Path, **more: Any) -> Settings:
         "temp_dir": folder / "tmp",
         "worker_concurrency": 2,
         "engine": "tests.integration.bad_engines",
-        "retry_delay": 0.1,
+        "retry_delay_seconds": 0.1,
         "retry_backoff_multiplier": 1.5,
         "retry_jitter": False,
         **more,
@@ -162,7 +162,7 @@ async def test_out_of_memory_is_heard_in_halves(parts: Parts, tmp_path: Path) ->
 
 
 async def test_a_hang_is_ended_by_the_deadline(tmp_path: Path) -> None:
-    settings = configured(tmp_path, chunk_timeout=0.3, max_retries=1)
+    settings = configured(tmp_path, chunk_timeout_seconds=0.3, max_retries=1)
     async with made(settings) as parts, consuming(parts):
         job = await ended(parts, await submitted(parts, wish(HANG), tmp_path))
     assert (job.status, job.error_code, job.retry_count) == (JobStatus.FAILED, "TIMEOUT", 1)
@@ -206,8 +206,8 @@ async def test_the_language_is_detected_once_and_only_where_it_was_not_given(
         tmp_path,
         engine="tests.integration.detecting_engine",
         chunk_strategy="fixed_size",
-        chunk_duration=10,
-        chunk_overlap=0,
+        chunk_duration_seconds=10,
+        chunk_overlap_seconds=0,
     )
     async with made(settings) as parts, consuming(parts):
         job = await ended(parts, await submitted(parts, wish(FINE, 29), tmp_path, language))

@@ -43,7 +43,7 @@ def of(kind: Kind) -> list[type[SttError]]:
 
 @pytest.fixture
 async def parts(tmp_path: Path) -> AsyncIterator[Parts]:
-    async with made(configured(tmp_path, retry_delay=2, retry_backoff_multiplier=3)) as found:
+    async with made(configured(tmp_path, retry_delay_seconds=2, retry_backoff_multiplier=3)) as found:
         yield found
 
 

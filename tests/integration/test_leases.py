@@ -55,7 +55,7 @@ async def test_waiting_longer_than_job_timeout_fails_nothing(tmp_path: Path) -> 
 
 
 async def test_working_longer_than_job_timeout_fails_the_job_without_a_retry(tmp_path: Path) -> None:
-    async with made(configured(tmp_path, job_timeout=1)) as parts, consuming(parts):
+    async with made(configured(tmp_path, job_timeout_seconds=1)) as parts, consuming(parts):
         job = await ended(parts, await submitted(parts, wish(HANG), tmp_path))
     assert (job.status, job.error_code, job.retry_count) == (JobStatus.FAILED, "TIMEOUT", 0)
 
@@ -74,7 +74,7 @@ async def test_storage_away_beyond_lease_and_job_timeout_counts_nothing(
 
     monkeypatch.setattr(LocalStorage, "get_bytes", away)
     # preparing counts too, and takes seconds on a busy machine
-    async with made(configured(tmp_path, lease_seconds=1, job_timeout=8)) as parts, consuming(parts):
+    async with made(configured(tmp_path, lease_seconds=1, job_timeout_seconds=8)) as parts, consuming(parts):
         scheduler = Scheduler(parts)
         await scheduler.start()
         job_id = await submitted(parts, wish(FINE), tmp_path)

@@ -115,7 +115,7 @@ async def test_the_second_pass_removes_rows_and_what_came_late(
 
 
 async def test_results_expire_when_told_to(tmp_path: Path) -> None:
-    async with made(configured(tmp_path, result_ttl=3600)) as parts, consuming(parts):
+    async with made(configured(tmp_path, result_ttl_seconds=3600)) as parts, consuming(parts):
         job_id = await submitted(parts, wish(FINE), tmp_path)
         job = await ended(parts, job_id)
         assert job.expires_at is not None

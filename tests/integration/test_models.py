@@ -117,7 +117,7 @@ class Bench:
 
 @pytest.fixture
 async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
-    async with made(configured(tmp_path, model_wait=100)) as parts:
+    async with made(configured(tmp_path, model_wait_seconds=100)) as parts:
         made_here = Bench(parts, tmp_path)
         yield made_here
         made_here.context.workspace.close()

@@ -178,7 +178,7 @@ async def test_servers_that_waste_our_time(tmp_path: Path, path: str, code: str,
             tmp_path,
             media_url_allowed_hosts=external_server.host,
             max_upload_size_mb=2,
-            download_timeout=1,
+            download_timeout_seconds=1,
             max_retries=1,
         )
         async with made(settings) as parts, consuming(parts):

@@ -35,9 +35,9 @@ MINUTES = 15.0
 HAZARD_EVERY = 20.0
 SETTLE_SECONDS = 1200.0
 LEASE_SECONDS = 15.0
-JOB_TIMEOUT = 60.0
+JOB_TIMEOUT_SECONDS = 60.0
 BACKLOG = 400
-"""Low-priority clips submitted at the start, more than two consumers transcribe within JOB_TIMEOUT."""
+"""Low-priority clips submitted at the start, more than two consumers transcribe within JOB_TIMEOUT_SECONDS."""
 PROCESSES = {
     "api": "api",
     "consumer": "consumer",
@@ -47,9 +47,9 @@ PROCESSES = {
 }
 SETTINGS = {
     "WORKER_CONCURRENCY": "1",
-    "RESULT_TTL": "0",
+    "RESULT_TTL_SECONDS": "0",
     "LEASE_SECONDS": f"{LEASE_SECONDS:g}",
-    "JOB_TIMEOUT": f"{JOB_TIMEOUT:g}",
+    "JOB_TIMEOUT_SECONDS": f"{JOB_TIMEOUT_SECONDS:g}",
 }
 console = Console()
 
@@ -174,10 +174,10 @@ def main() -> int:
         soak(senders, hazards, minutes, recordings(folder))
         figures = asyncio.run(settled_figures(service.environment["DATABASE_URL"], senders.accepted))
         after = {name: (before.get(name, 0.0), size) for name, size in memory(service).items()}
-        console.print(report.table(figures, minutes, JOB_TIMEOUT, hazards.happened, disk, after))
-        if not figures.good(JOB_TIMEOUT):
+        console.print(report.table(figures, minutes, JOB_TIMEOUT_SECONDS, hazards.happened, disk, after))
+        if not figures.good(JOB_TIMEOUT_SECONDS):
             console.print(service.logs())
-        return 0 if figures.good(JOB_TIMEOUT) else 1
+        return 0 if figures.good(JOB_TIMEOUT_SECONDS) else 1
 
 
 if __name__ == "__main__":

@@ -78,7 +78,7 @@ def table(
     rows.add_row("failed jobs by code", ", ".join(f"{code} {count}" for code, count in found.failures.items()))
     rows.add_row("chunks finished, runs of them", f"{found.chunks}, {found.attempts}")
     rows.add_row("chunks committed twice", str(found.committed - found.chunks))
-    rows.add_row("longest job, s (JOB_TIMEOUT)", f"{found.longest:.0f} ({job_timeout:.0f})")
+    rows.add_row("longest job, s (JOB_TIMEOUT_SECONDS)", f"{found.longest:.0f} ({job_timeout:.0f})")
     for name, count in sorted(hazards.items()):
         rows.add_row(name, str(count))
     if not disk:

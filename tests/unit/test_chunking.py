@@ -147,7 +147,7 @@ def test_an_unknown_strategy_names_those_there_are() -> None:
 
 
 def test_limits_come_from_the_settings() -> None:
-    limits = ChunkLimits.from_settings(load_settings(_env_file=None, chunk_overlap=2.0))
+    limits = ChunkLimits.from_settings(load_settings(_env_file=None, chunk_overlap_seconds=2.0))
     assert (limits.longest, limits.overlap, limits.max_chunks) == (29 * SECOND, 2 * SECOND, 2000)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from core.config import Settings, load_settings
+from core.config import OLD_NAMES, Settings, load_settings
 
 EXAMPLE = Path(__file__).resolve().parents[2] / ".env.example"
 SETTING = re.compile(r"([A-Z_]+)=(.*)")
@@ -17,7 +17,7 @@ NAMES = [match[1] for line in LINES if (match := SETTING.fullmatch(line))]
 
 @pytest.fixture(autouse=True)
 def _nothing_of_the_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for name in (*Settings.model_fields, "max_concurrent_jobs", "stt_config"):
+    for name in (*Settings.model_fields, *OLD_NAMES.values(), "stt_config"):
         monkeypatch.delenv(name.upper(), raising=False)
     monkeypatch.chdir(tmp_path)
 
@@ -49,3 +49,16 @@ def test_every_setting_has_its_meaning_above_it() -> None:
 
 def test_each_line_is_a_setting_a_comment_or_empty() -> None:
     assert [line for line in LINES if line and not line.startswith("# ") and not SETTING.fullmatch(line)] == []
+
+
+OLD_VALUES = dict.fromkeys(OLD_NAMES, "2") | {
+    "chunk_duration_seconds": "11",
+    "upload_link_ttl_seconds": "90",
+}
+
+
+@pytest.mark.parametrize("name", sorted(OLD_NAMES))
+def test_an_old_name_is_still_read(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path(".env").write_text(EXAMPLE.read_text())
+    monkeypatch.setenv(OLD_NAMES[name].upper(), OLD_VALUES[name])
+    assert getattr(load_settings(), name) == float(OLD_VALUES[name]), "the environment wins over .env"

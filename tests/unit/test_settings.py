@@ -34,17 +34,17 @@ def test_defaults_are_the_embedded_service() -> None:
         ("BROKER", "kafka"),
         ("STORAGE", "ftp"),
         ("DATABASE_URL", "mysql://x"),
-        ("CHUNK_DURATION", "61"),
-        ("CHUNK_DURATION", "nan"),
-        ("CHUNK_OVERLAP", "20"),
-        ("MIN_CHUNK_DURATION", "29"),
+        ("CHUNK_DURATION_SECONDS", "61"),
+        ("CHUNK_DURATION_SECONDS", "nan"),
+        ("CHUNK_OVERLAP_SECONDS", "20"),
+        ("MIN_CHUNK_DURATION_SECONDS", "29"),
         ("DEFAULT_LANGUAGE", "fr"),
         ("LOG_LEVEL", "LOUD"),
         ("WORKER_CONCURRENCY", "0"),
-        ("CHUNK_TIMEOUT", "901"),
+        ("CHUNK_TIMEOUT_SECONDS", "901"),
         ("SILENCE_THRESHOLD", "3"),
         ("MAX_RETRIES", "-1"),
-        ("JOB_TIMEOUT", "inf"),
+        ("JOB_TIMEOUT_SECONDS", "inf"),
         ("RABBITMQ_URL", "http://host"),
         ("QUEUE_TYPE", "lazy"),
         ("MINIO_ENDPOINT", "http://host:9000"),
@@ -89,7 +89,7 @@ def test_the_environment_wins_over_env_over_yaml(monkeypatch: pytest.MonkeyPatch
     Path(".env").write_text("API_PORT=2\nMAX_RETRIES=2\n")
     monkeypatch.setenv("API_PORT", "3")
     settings = load_settings()
-    assert (settings.api_port, settings.max_retries, settings.chunk_timeout) == (3, 2, 10)
+    assert (settings.api_port, settings.max_retries, settings.chunk_timeout_seconds) == (3, 2, 10)
 
 
 @pytest.mark.parametrize("content", ["api_port: [1", "- api_port\n", "just words", b"\xff\xfe\x00"])

@@ -36,12 +36,12 @@ class ChunkLimits:
 
     @classmethod
     def from_settings(cls, settings: Settings) -> ChunkLimits:
-        overlap = settings.chunk_overlap
+        overlap = settings.chunk_overlap_seconds
         return cls(
-            longest=int(settings.chunk_duration * SAMPLE_RATE),
-            shortest=int(settings.min_chunk_duration * SAMPLE_RATE),
+            longest=int(settings.chunk_duration_seconds * SAMPLE_RATE),
+            shortest=int(settings.min_chunk_duration_seconds * SAMPLE_RATE),
             overlap=None if overlap is None else int(overlap * SAMPLE_RATE),
-            max_pause=int(settings.max_pause * SAMPLE_RATE),
+            max_pause=int(settings.max_pause_seconds * SAMPLE_RATE),
             max_chunks=settings.max_chunks_per_job,
         )
 

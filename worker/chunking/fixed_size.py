@@ -1,4 +1,4 @@
-"""Windows of CHUNK_DURATION, whatever is said in them; each shares CHUNK_OVERLAP (5 s) with the one before."""
+"""Windows of CHUNK_DURATION_SECONDS, regardless of speech; each overlaps the one before by CHUNK_OVERLAP_SECONDS (5 s)."""
 
 from __future__ import annotations
 

@@ -57,7 +57,7 @@ class FinaliseHandler:
             text=result.text,
             confidence=result.confidence,
             processing_seconds=result.timings.total,
-            result_ttl=self.context.parts.settings.result_ttl,
+            result_ttl=self.context.parts.settings.result_ttl_seconds,
             metrics=_metrics(result),
         )
         completed = await self.context.transaction(lambda session, _: claims.complete_job(session, job.job_id, done))

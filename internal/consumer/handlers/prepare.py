@@ -105,8 +105,8 @@ class PrepareHandler:
             ChunkLimits.from_settings(settings),
             strategy=settings.chunk_strategy,
             threshold_dbfs=settings.silence_threshold,
-            min_silence=settings.min_silence_duration,
-            max_duration=settings.max_audio_duration,
+            min_silence=settings.min_silence_duration_seconds,
+            max_duration=settings.max_audio_duration_seconds,
         )
         log.info(
             "recording prepared",

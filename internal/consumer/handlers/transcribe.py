@@ -71,7 +71,7 @@ class TranscribeHandler:
 
     def _deadline(self, failures: int) -> float:
         """Seconds: a retry gets twice the time of the attempt before it, up to 15 min."""
-        return min(self.context.parts.settings.chunk_timeout * float(2**failures), MAX_CHUNK_DEADLINE)
+        return min(self.context.parts.settings.chunk_timeout_seconds * float(2**failures), MAX_CHUNK_DEADLINE)
 
     async def _run(self, slot: Slot, claimed: ClaimedChunk, message: Message) -> None:
         started = time.monotonic()
