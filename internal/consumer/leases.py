@@ -60,7 +60,7 @@ class Leases:
     async def timed(self, claim: Claim, work: Callable[[], Awaitable[None]]) -> None:
         """Do the work of a claim within its time; returns early where its job has ended meanwhile.
 
-        Raises ChunkTimeoutError past the step's deadline, JobTimeoutError past JOB_TIMEOUT_SECONDS, and errors of `work`.
+        Raises ChunkTimeoutError past the step's deadline and JobTimeoutError past JOB_TIMEOUT_SECONDS.
         """
         held = self._held.get(claim, _Held(self._job_timeout))
         try:

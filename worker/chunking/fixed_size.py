@@ -1,4 +1,4 @@
-"""Windows of CHUNK_DURATION_SECONDS, regardless of speech; each overlaps the one before by CHUNK_OVERLAP_SECONDS (5 s)."""
+"""Windows of CHUNK_DURATION_SECONDS that overlap by CHUNK_OVERLAP_SECONDS (5 s), regardless of speech."""
 
 from __future__ import annotations
 
