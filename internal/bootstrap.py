@@ -25,8 +25,11 @@ VERSION = "0.1.0"
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
-    """Everything a process is made of. `start` what you need; `stop` is harmless twice and before start."""
+class Application:
+    """The adapters and services of one process.
+
+    Call `start` on what is needed; `stop` is idempotent, also before `start`.
+    """
 
     settings: Settings
     database: Database
@@ -46,13 +49,13 @@ class Parts:
         await self.webhooks.stop()
 
 
-def build(settings: Settings) -> Parts:
+def build(settings: Settings) -> Application:
     """Make the adapters; nothing is connected yet."""
     database = Database(settings.database_url)
     broker = make_broker(settings)
     if settings.broker is not BrokerKind.MEMORY and not settings.secret_key:
         log.warning("SECRET_KEY is not set: keys and signatures hold on this machine only", action="own_secret")
-    return Parts(
+    return Application(
         settings=settings,
         database=database,
         broker=broker,

@@ -12,7 +12,7 @@ from rich.table import Table
 from core.config import BrokerKind
 from core.errors import InfrastructureError
 from internal import bootstrap
-from internal.bootstrap import Parts
+from internal.bootstrap import Application
 from internal.process import settings_or_exit
 from internal.services import triage
 
@@ -20,7 +20,7 @@ console = Console(highlight=False)
 COLUMNS = ("job", "chunk", "attempts", "code", "message", "first_failure", "last_failure")
 
 
-async def show_all(parts: Parts, _job: str) -> None:
+async def show_all(parts: Application, _job: str) -> None:
     letters = await triage.letters(parts)
     table = Table(*COLUMNS)
     for letter in letters:
@@ -29,7 +29,7 @@ async def show_all(parts: Parts, _job: str) -> None:
     console.print(table if letters else "No dead letters.")
 
 
-async def show(parts: Parts, job: str) -> None:
+async def show(parts: Application, job: str) -> None:
     found = [letter for letter in await triage.letters(parts) if job in (letter.job, triage.ALL)]
     for letter in found:
         for name, value in letter.facts.items():
@@ -39,16 +39,16 @@ async def show(parts: Parts, job: str) -> None:
         raise SystemExit(f"No dead letter of job {job}.")
 
 
-async def replay(parts: Parts, job: str) -> None:
+async def replay(parts: Application, job: str) -> None:
     reopened, stale = await triage.replay(parts, job)
     console.print(f"{reopened} reopened for what is missing, {stale} stale letters removed.")
 
 
-async def purge(parts: Parts, job: str) -> None:
+async def purge(parts: Application, job: str) -> None:
     console.print(f"{await triage.purge(parts, job)} dead letters removed; their jobs stay FAILED.")
 
 
-COMMANDS: dict[str, Callable[[Parts, str], Awaitable[None]]] = {
+COMMANDS: dict[str, Callable[[Application, str], Awaitable[None]]] = {
     "list": show_all,
     "show": show,
     "replay": replay,
@@ -78,7 +78,7 @@ def run(words: argparse.Namespace) -> None:
         raise SystemExit(f"{error.code}: {error}") from None
 
 
-async def _with_parts(parts: Parts, command: Callable[[Parts, str], Awaitable[None]], job: str) -> None:
+async def _with_parts(parts: Application, command: Callable[[Application, str], Awaitable[None]], job: str) -> None:
     try:
         await parts.broker.start()
         await command(parts, job)

@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from core.errors import InfrastructureError, InternalError, Kind, MachineError, SttError, WhisperCrashError
 from core.faults import machine_fault
 from core.messaging.port import Ack, Delivery, Message, Retry, Verdict
-from internal.bootstrap import Parts
+from internal.bootstrap import Application
 from internal.consumer.leases import Leases
 from internal.consumer.machine_health import Delays, MachineHealth
 from internal.consumer.quarantine import Quarantine
@@ -44,7 +44,7 @@ def claim_of(taken: ClaimedChunk | tuple[Claim, Job]) -> Claim:
 class Context:
     """One consumer's own things."""
 
-    parts: Parts
+    parts: Application
     worker_id: str
     workspace: Workspace
     pool: Pool

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from core.domain.job import TOP_LEVEL
 from core.errors import InfrastructureError
 from core.messaging.port import WORK_QUEUES, QueueName
-from internal.bootstrap import Parts
+from internal.bootstrap import Application
 from internal.scheduler.guard import LeaseGuard, uptime
 from internal.services import dead_letters, lifecycle, reopening
 from repositories import admission, claims, idempotency, leases, parking, rate_limits, schedule, starvation, workers
@@ -29,7 +29,7 @@ BATCHES = 5
 
 @dataclass(slots=True)
 class Maintenance:
-    parts: Parts
+    parts: Application
     guard: LeaseGuard = field(init=False)
     _seen_empty: dict[str, bool] = field(default_factory=dict)
 

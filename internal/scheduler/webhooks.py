@@ -18,7 +18,7 @@ from standardwebhooks.webhooks import Webhook
 
 from core.errors import InfrastructureError
 from core.outbound import Limits, Refused, Unreachable
-from internal.bootstrap import Parts
+from internal.bootstrap import Application
 from repositories import webhooks
 from repositories.webhooks import Candidate, Delivery
 
@@ -33,7 +33,7 @@ GONE = 410
 class Sender:
     """Keeps up to `PLACES` deliveries under way; a place that gets free is filled at once."""
 
-    def __init__(self, parts: Parts, holder: str | None = None) -> None:
+    def __init__(self, parts: Application, holder: str | None = None) -> None:
         self._parts = parts
         self._holder = holder or f"scheduler-{uuid.uuid4().hex[:12]}"
         self._running: set[asyncio.Task[None]] = set()
@@ -119,7 +119,7 @@ def shared(
     return chosen
 
 
-async def deliver(parts: Parts, delivery: Delivery) -> None:
+async def deliver(parts: Application, delivery: Delivery) -> None:
     """One attempt, and what becomes of it."""
     body = json.dumps(delivery.payload, ensure_ascii=False, separators=(",", ":")).encode()
     reason = ""
@@ -141,7 +141,7 @@ async def deliver(parts: Parts, delivery: Delivery) -> None:
         await _try_again(parts, delivery, reason)
 
 
-def headers(parts: Parts, delivery: Delivery, body: bytes) -> dict[str, str]:
+def headers(parts: Application, delivery: Delivery, body: bytes) -> dict[str, str]:
     """webhook-id is the same across retries; the time, and so the signature, is each attempt's own."""
     now = datetime.now(UTC)
     signer = Webhook(parts.secret.webhook_secret(delivery.owner))
@@ -153,14 +153,14 @@ def headers(parts: Parts, delivery: Delivery, body: bytes) -> dict[str, str]:
     }
 
 
-async def _try_again(parts: Parts, delivery: Delivery, reason: str) -> None:
+async def _try_again(parts: Application, delivery: Delivery, reason: str) -> None:
     delay = webhooks.RETRIES[delivery.failures] * random.uniform(1.0, 1.2)
     async with parts.database.write() as session:
         await webhooks.again(session, delivery, delay, reason)
     log.warning("webhook not taken", action="webhook_retry", job_id=delivery.job_id, reason=reason, delay=round(delay))
 
 
-async def _give_up(parts: Parts, delivery: Delivery, reason: str) -> None:
+async def _give_up(parts: Application, delivery: Delivery, reason: str) -> None:
     async with parts.database.write() as session:
         await webhooks.given_up(session, delivery, reason)
     log.error("webhook given up", action="webhook_given_up", job_id=delivery.job_id, reason=reason)

@@ -7,7 +7,7 @@ import secrets
 import structlog
 
 from core.errors import BrokerUnavailable, DatabaseUnavailable
-from internal.bootstrap import Parts
+from internal.bootstrap import Application
 from internal.services import publishing
 from repositories import jobs, schedule
 
@@ -18,7 +18,7 @@ def new_token() -> str:
     return secrets.token_urlsafe(16)
 
 
-async def publish(parts: Parts, job_id: str) -> None:
+async def publish(parts: Application, job_id: str) -> None:
     """Publish a failed job's letter and note that it is out. Raises nothing: the scheduler repeats what failed."""
     try:
         async with parts.database.read() as session:

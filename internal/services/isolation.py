@@ -7,13 +7,13 @@ from collections.abc import Awaitable, Callable, Sequence
 import structlog
 
 from core.errors import InfrastructureError
-from internal.bootstrap import Parts
+from internal.bootstrap import Application
 from repositories import parking
 
 log = structlog.get_logger(__name__)
 
 
-async def each(parts: Parts, step: str, items: Sequence[str], work: Callable[[str], Awaitable[None]]) -> None:
+async def each(parts: Application, step: str, items: Sequence[str], work: Callable[[str], Awaitable[None]]) -> None:
     """Call `work` with every item. Raises InfrastructureError where database or storage are away altogether."""
     for item in items:
         try:
@@ -29,7 +29,7 @@ async def each(parts: Parts, step: str, items: Sequence[str], work: Callable[[st
                 await parking.unpark(session, step, item)
 
 
-async def _park(parts: Parts, step: str, item: str, error: Exception) -> None:
+async def _park(parts: Application, step: str, item: str, error: Exception) -> None:
     async with parts.database.write() as session:
         pause = await parking.park(session, step, item, repr(error))
     log.error("item failed, parked", action="parked", step=step, item=item, reason=repr(error), pause=pause)

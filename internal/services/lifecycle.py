@@ -7,7 +7,7 @@ import structlog
 from core.domain import keys
 from core.domain.job import JobStatus
 from core.errors import ConflictError, InfrastructureError, JobNotFoundError, RateLimitedError
-from internal.bootstrap import Parts
+from internal.bootstrap import Application
 from internal.services import publishing, results
 from internal.services.isolation import each
 from repositories import deletion, failures, intents, jobs, parking, webhooks
@@ -18,7 +18,7 @@ log = structlog.get_logger(__name__)
 COLLECT, EXPIRE, FORGET = "collect", "expire", "forget"
 
 
-async def cancel(parts: Parts, job_id: str, owner: str) -> Job:
+async def cancel(parts: Application, job_id: str, owner: str) -> Job:
     """Takes effect within one chunk; finished chunks stay readable. Raises JobNotFoundError, ConflictError."""
     job = await results.find(parts, job_id, owner)
     async with parts.database.write() as session:
@@ -29,7 +29,7 @@ async def cancel(parts: Parts, job_id: str, owner: str) -> Job:
     return changed or job
 
 
-async def retry(parts: Parts, job_id: str, owner: str) -> Job:
+async def retry(parts: Application, job_id: str, owner: str) -> Job:
     """Run again what is missing of a FAILED or CANCELLED job.
 
     Raises JobNotFoundError, ConflictError; QuotaExceededError, as for a new job. An operator's replay of a dead letter
@@ -52,7 +52,7 @@ async def retry(parts: Parts, job_id: str, owner: str) -> Job:
     return changed or job
 
 
-async def deliver_again(parts: Parts, job_id: str, owner: str) -> Job:
+async def deliver_again(parts: Application, job_id: str, owner: str) -> Job:
     """Send the job's webhook once more. Raises JobNotFoundError, ConflictError, RateLimitedError."""
     job = await results.find(parts, job_id, owner)
     async with parts.database.write() as session:
@@ -64,7 +64,7 @@ async def deliver_again(parts: Parts, job_id: str, owner: str) -> Job:
     return job
 
 
-async def delete(parts: Parts, job_id: str, owner: str) -> None:
+async def delete(parts: Application, job_id: str, owner: str) -> None:
     """Gone for everybody at once, also while it runs; its objects too. Raises JobNotFoundError.
 
     Where storage is down the second pass, a day later, removes them.
@@ -80,19 +80,19 @@ async def delete(parts: Parts, job_id: str, owner: str) -> None:
     log.info("job deleted", action="job_deleted", job_id=job.job_id)
 
 
-async def remove_objects(parts: Parts, job_id: str) -> None:
+async def remove_objects(parts: Application, job_id: str) -> None:
     for prefix in keys.job_prefixes(job_id):
         await parts.storage.delete_prefix(prefix)
 
 
-async def collect(parts: Parts, key: str) -> None:
+async def collect(parts: Application, key: str) -> None:
     """Remove an object that was noted as on its way out (or never became anything), then the note."""
     await parts.storage.delete_prefix(key)
     async with parts.database.write() as session:
         await intents.drop(session, key)
 
 
-async def collect_intents(parts: Parts) -> None:
+async def collect_intents(parts: Application) -> None:
     """Remove what uploads that never became jobs, and steps that died, left behind."""
 
     async def remove(key: str) -> None:
@@ -104,7 +104,7 @@ async def collect_intents(parts: Parts) -> None:
     await each(parts, COLLECT, [intent.key for intent in expired], remove)
 
 
-async def collect_expired(parts: Parts, key: str) -> bool:
+async def collect_expired(parts: Application, key: str) -> bool:
     """Remove the object of an expired note, unless a job was made of it; whether the object was removed."""
     async with parts.database.write() as session:
         if not await intents.take_expired(session, key):
@@ -116,7 +116,7 @@ async def collect_expired(parts: Parts, key: str) -> bool:
     return True
 
 
-async def expire(parts: Parts) -> None:
+async def expire(parts: Application) -> None:
     """Hide what expired and remove its objects; the second pass, a day later, removes what is left of it."""
     async with parts.database.write() as session:
         expired = await deletion.mark_expired(session)
@@ -128,7 +128,7 @@ async def expire(parts: Parts) -> None:
     await each(parts, EXPIRE, expired, remove)
 
 
-async def forget_deleted(parts: Parts) -> None:
+async def forget_deleted(parts: Application) -> None:
     """Second pass over deleted and expired jobs: objects that were written late, and the rows."""
 
     async def remove(job_id: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from core.domain.job import JobStatus
 from core.errors import ConflictError, JobCancelledError, SttError
 from core.failure_text import by_code
-from internal.bootstrap import Parts
+from internal.bootstrap import Application
 from internal.outage_retry import OutageRetry
 from internal.services import results, submissions
 from internal.services.job_watcher import Watcher
@@ -37,7 +37,7 @@ class JobFailed(SttError):
 
 
 async def accept(
-    parts: Parts, intake: Intake, owner: str, submit_options: SubmitOptions, fields: dict[str, str]
+    parts: Application, intake: Intake, owner: str, submit_options: SubmitOptions, fields: dict[str, str]
 ) -> Job:
     """The job of this very body: a running or completed one of the last day, else a new one."""
     request = submissions.request_of("openai", fields, intake.digest.hexdigest())
@@ -58,7 +58,7 @@ async def accept(
     return job
 
 
-async def finished(parts: Parts, watcher: Watcher, job: Job) -> Job:
+async def finished(parts: Application, watcher: Watcher, job: Job) -> Job:
     """Wait until the job has ended. Raises JobFailed, ConflictError where it was deleted meanwhile."""
     async with watcher.watch(job.job_id) as watch:
         while not watch.ended:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import structlog
 
 from core.messaging.port import Message
-from internal.bootstrap import Parts
+from internal.bootstrap import Application
 from internal.services import publishing
 from repositories import jobs, parking, schedule
 from repositories.claims import WakeUp
@@ -16,7 +16,7 @@ log = structlog.get_logger(__name__)
 PUBLISH = "publish"
 
 
-async def publish(parts: Parts, released: Sequence[WakeUp], level: int | None = None) -> bool:
+async def publish(parts: Application, released: Sequence[WakeUp], level: int | None = None) -> bool:
     """Publish the wake-ups of these rows; False: not all went out, the scheduler publishes the rest.
 
     A row whose wake-up cannot be made is parked, the others go out. Raises DatabaseUnavailable.
@@ -35,7 +35,7 @@ async def publish(parts: Parts, released: Sequence[WakeUp], level: int | None = 
     return await parts.publisher.publish(messages)
 
 
-async def _park(parts: Parts, row: WakeUp, error: Exception) -> None:
+async def _park(parts: Application, row: WakeUp, error: Exception) -> None:
     async with parts.database.write() as session:
         pause = await parking.park(session, PUBLISH, f"{row.job_id}/{row.chunk_index}", repr(error))
         await schedule.postpone(session, [row], pause)

@@ -27,7 +27,7 @@ from core.errors import (
     UploadTimeoutError,
 )
 from core.storage.port import Upload
-from internal.bootstrap import Parts
+from internal.bootstrap import Application
 from internal.services import publishing
 from internal.services.submit_options import SubmitOptions
 from repositories import idempotency, intents, jobs
@@ -53,7 +53,7 @@ class Intake:
     belongs to the job or to the collector of expired intents, and only `take_back` after a certain rollback ends that.
     """
 
-    def __init__(self, parts: Parts, *, fingerprint: bool = False) -> None:
+    def __init__(self, parts: Application, *, fingerprint: bool = False) -> None:
         """fingerprint: take the file's SHA-256 on its way, about a second of CPU time per GB."""
         self.parts = parts
         self.fingerprint = fingerprint
@@ -113,7 +113,7 @@ class Intake:
             log.warning("upload left to the scheduler to collect", action="discard_delayed", code=error.code)
 
 
-def too_large(parts: Parts) -> FileTooLargeError:
+def too_large(parts: Application) -> FileTooLargeError:
     return FileTooLargeError(
         "The file is larger than {limit} MB. Use a smaller or more compressed one.",
         limit=parts.settings.max_upload_size_mb,
@@ -146,7 +146,7 @@ def request_of(key: str, fields: Mapping[str, Any], file: str = "") -> Idempoten
     return IdempotentRequest(key, hashlib.sha256(canonical.encode(errors="replace")).hexdigest())
 
 
-async def recalled(parts: Parts, owner: str, request: IdempotentRequest) -> str | None:
+async def recalled(parts: Application, owner: str, request: IdempotentRequest) -> str | None:
     """The job_id that the same request was given. Raises IdempotencyMismatchError for another request."""
     async with parts.database.read() as session:
         found = await idempotency.find(session, owner, request.key)
@@ -157,7 +157,7 @@ async def recalled(parts: Parts, owner: str, request: IdempotentRequest) -> str 
     return found.job_id
 
 
-async def answered_before(parts: Parts, owner: str, request: IdempotentRequest) -> Job | None:
+async def answered_before(parts: Application, owner: str, request: IdempotentRequest) -> Job | None:
     """The job that the same request made; None: it is new, or its job was deleted and the key is free again."""
     job_id = await recalled(parts, owner, request)
     if job_id is None:
@@ -171,7 +171,7 @@ async def answered_before(parts: Parts, owner: str, request: IdempotentRequest) 
 
 
 async def once(
-    parts: Parts, owner: str, request: IdempotentRequest | None, make: Callable[[], Awaitable[Job]]
+    parts: Application, owner: str, request: IdempotentRequest | None, make: Callable[[], Awaitable[Job]]
 ) -> tuple[Job, bool]:
     """The job that `make` makes, or the one that the same request made before; whether it is new.
 
@@ -192,7 +192,11 @@ async def once(
 
 
 async def accept(
-    parts: Parts, intake: Intake, owner: str, submit_options: SubmitOptions, request: IdempotentRequest | None = None
+    parts: Application,
+    intake: Intake,
+    owner: str,
+    submit_options: SubmitOptions,
+    request: IdempotentRequest | None = None,
 ) -> Job:
     """Commit an upload's job, then publish its Prepare. Raises IntegrityError, see `once`."""
     await parts.limiter.submit(owner, intake.size)
@@ -226,7 +230,9 @@ def new_job(job_id: str, owner: str, submit_options: SubmitOptions) -> NewJob:
     )
 
 
-async def create(parts: Parts, new: NewJob, request: IdempotentRequest | None = None, *, noted: bool = False) -> Job:
+async def create(
+    parts: Application, new: NewJob, request: IdempotentRequest | None = None, *, noted: bool = False
+) -> Job:
     """Commit the job, then publish its Prepare. Raises as `commit` does."""
     job = await commit(parts, new, request, noted=noted)
     await announce(parts, job)
@@ -234,7 +240,7 @@ async def create(parts: Parts, new: NewJob, request: IdempotentRequest | None = 
 
 
 async def commit(
-    parts: Parts, new: NewJob, request: IdempotentRequest | None, *, noted: bool, link: str | None = None
+    parts: Application, new: NewJob, request: IdempotentRequest | None, *, noted: bool, link: str | None = None
 ) -> Job:
     """Insert the job with its idempotency key.
 
@@ -254,7 +260,7 @@ async def commit(
     return job
 
 
-async def announce(parts: Parts, job: Job) -> None:
+async def announce(parts: Application, job: Job) -> None:
     """Publish the first step of a committed job. Raises nothing but cancellation."""
     log.info("job accepted", action="job_accepted", job_id=job.job_id, mb=job.file_size_mb, model=job.model)
     await parts.publisher.publish([publishing.message_for(job, WakeUp(job.job_id, None, 0))])

@@ -15,7 +15,7 @@ from core.domain.json_values import TooDeep, TooManyKeys, check_json
 from core.domain.models import DEMO, choose
 from core.errors import InvalidFieldError, UnknownModelError, UnsupportedLanguageError
 from core.outbound import Outbound, Refused
-from internal.bootstrap import Parts
+from internal.bootstrap import Application
 from repositories import workers
 
 log = structlog.get_logger(__name__)
@@ -46,7 +46,7 @@ class SubmitOptions:
     asked_model: str = ""
 
 
-async def check(parts: Parts, fields: Mapping[str, Any]) -> SubmitOptions:
+async def check(parts: Application, fields: Mapping[str, Any]) -> SubmitOptions:
     """Raises UnsupportedLanguageError, InvalidFieldError, UnknownModelError; DatabaseUnavailable.
 
     Values are texts, or what JSON has for them; an empty one counts as left out.
@@ -74,7 +74,7 @@ async def check(parts: Parts, fields: Mapping[str, Any]) -> SubmitOptions:
     )
 
 
-def _language(parts: Parts, fields: Mapping[str, Any]) -> str:
+def _language(parts: Application, fields: Mapping[str, Any]) -> str:
     settings = parts.settings
     language = str(fields.get("language") or settings.default_language)
     allowed = (*settings.languages, AUTO)
@@ -87,7 +87,7 @@ def _language(parts: Parts, fields: Mapping[str, Any]) -> str:
     return language
 
 
-async def _model(parts: Parts, named: str, language: str) -> tuple[str | None, str | None]:
+async def _model(parts: Application, named: str, language: str) -> tuple[str | None, str | None]:
     """The full name of a live worker's model, and a warning."""
     async with parts.database.read() as session:
         alive = await workers.alive(session)

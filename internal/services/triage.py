@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from core.messaging.port import DeadMessage, MessageType, NewerMessage, UndecodableMessage, decode
-from internal.bootstrap import Parts
+from internal.bootstrap import Application
 from internal.services import reopening
 from repositories import failures
 
@@ -32,7 +32,7 @@ def read(message: DeadMessage) -> Letter:
     return Letter(letter.job_id, token, message.headers)
 
 
-async def letters(parts: Parts) -> list[Letter]:
+async def letters(parts: Application) -> list[Letter]:
     """Every dead letter, oldest first; all stay where they are."""
     found: list[Letter] = []
 
@@ -44,7 +44,7 @@ async def letters(parts: Parts) -> list[Letter]:
     return found
 
 
-async def replay(parts: Parts, wanted: str) -> tuple[int, int]:
+async def replay(parts: Application, wanted: str) -> tuple[int, int]:
     """Reopen the wanted job (or `all`) for what is missing. Returns how many were reopened, and how many were stale."""
     reopened = stale = 0
 
@@ -66,7 +66,7 @@ async def replay(parts: Parts, wanted: str) -> tuple[int, int]:
     return reopened, stale
 
 
-async def purge(parts: Parts, wanted: str) -> int:
+async def purge(parts: Application, wanted: str) -> int:
     """Remove the letters of a job, or all. The jobs stay FAILED. Returns how many went."""
     gone = 0
 

@@ -68,7 +68,7 @@ class Watch:
     chunks: dict[tuple[str, int], Any] = field(default_factory=dict)
     reopened: set[str] = field(default_factory=set)
 
-    async def look(self, parts: bootstrap.Parts) -> None:
+    async def look(self, parts: bootstrap.Application) -> None:
         await invariants.check(parts.database)
         async with parts.database.read() as session:
             now = {job.job_id: job for job in (await session.execute(select(Job))).scalars()}
@@ -81,7 +81,7 @@ class Watch:
         for job in (job for job in now.values() if job.deleted_at is None):
             await self._check_objects(parts, job)
 
-    async def _check_chunks(self, parts: bootstrap.Parts) -> None:
+    async def _check_chunks(self, parts: bootstrap.Application) -> None:
         """A committed chunk stays as it is; each one was measured once, and so was each COMPLETED job."""
         columns = (Chunk.job_id, Chunk.chunk_index, Chunk.event_seq, Chunk.transcription)
         async with parts.database.read() as session:
@@ -95,7 +95,7 @@ class Watch:
         assert ended == sorted(key for key, job in self.jobs.items() if job.status == JobStatus.COMPLETED)
         self.chunks = now
 
-    async def _check_objects(self, parts: bootstrap.Parts, job: Job) -> None:
+    async def _check_objects(self, parts: bootstrap.Application, job: Job) -> None:
         """A COMPLETED job's result tells its chunks; any other job that was planned still has its audio."""
         if job.status == JobStatus.COMPLETED:
             mine = sorted((index, heard) for (owner, index), (_, heard) in self.chunks.items() if owner == job.job_id)

@@ -21,7 +21,7 @@ from core.errors import DatabaseUnavailable, RateLimitedError, SettingsError
 from core.secret import Secret
 from internal import bootstrap
 from internal.api.app import create_app
-from internal.bootstrap import Parts
+from internal.bootstrap import Application
 from internal.services import authentication
 from internal.services.limiting import Limiter
 from migrations.run import upgrade
@@ -34,7 +34,7 @@ WAV = ("a.wav", b"RIFF" + bytes(2000))
 
 
 @contextlib.asynccontextmanager
-async def serving(folder: Path, **settings: Any) -> AsyncIterator[tuple[httpx.AsyncClient, Parts]]:
+async def serving(folder: Path, **settings: Any) -> AsyncIterator[tuple[httpx.AsyncClient, Application]]:
     parts = bootstrap.build(load_settings(_env_file=None, data_dir=folder / "data", **settings))
     await upgrade(parts.database)
     await parts.storage.start()

@@ -15,13 +15,13 @@ from core.config import load_settings
 from core.database import Database
 from core.errors import DatabaseUnavailable
 from internal import bootstrap
-from internal.bootstrap import Parts
+from internal.bootstrap import Application
 from internal.services import stats
 from migrations.run import known, upgrade
 
 
 @contextlib.asynccontextmanager
-async def on(url: str, folder: Path) -> AsyncIterator[Parts]:
+async def on(url: str, folder: Path) -> AsyncIterator[Application]:
     parts = bootstrap.build(load_settings(_env_file=None, data_dir=folder, database_url=url))
     await parts.storage.start()
     await parts.broker.start()
@@ -31,7 +31,7 @@ async def on(url: str, folder: Path) -> AsyncIterator[Parts]:
         await parts.stop()
 
 
-async def said(parts: Parts) -> str:
+async def said(parts: Application) -> str:
     return (await stats.health(parts)).checks["database"]
 
 

@@ -17,7 +17,7 @@ from core.errors import BrokerUnavailable, StorageUnavailable
 from core.messaging.memory import MemoryBroker
 from core.messaging.port import Ack, Delivery, Message, QueueName, decode
 from core.storage.local import LocalStorage
-from internal.bootstrap import Parts
+from internal.bootstrap import Application
 from internal.consumer.runtime import Consumer
 from internal.scheduler.maintenance import Maintenance
 from internal.scheduler.runtime import Scheduler
@@ -37,7 +37,7 @@ async def until(true: Callable[[], Awaitable[bool]]) -> None:
             await asyncio.sleep(0.02)
 
 
-async def chunk_of(parts: Parts, job_id: str) -> Chunk:
+async def chunk_of(parts: Application, job_id: str) -> Chunk:
     async with parts.database.read() as session:
         return (await session.execute(select(Chunk).where(Chunk.job_id == job_id))).scalar_one()
 

@@ -19,7 +19,7 @@ from core.domain.job import JobStatus, Priority
 from core.domain.transcript import Segment
 from core.messaging.memory import MemoryBroker
 from core.messaging.port import Ack, Delivery, QueueName
-from internal.bootstrap import Parts
+from internal.bootstrap import Application
 from internal.consumer import model_choice
 from internal.consumer.context import Context
 from internal.consumer.handlers.prepare import PrepareHandler
@@ -63,7 +63,7 @@ class Slots:
 class Bench:
     """A consumer's handlers without its subscriptions: each delivery is made by hand."""
 
-    def __init__(self, parts: Parts, folder: Path) -> None:
+    def __init__(self, parts: Application, folder: Path) -> None:
         self.parts, self.folder = parts, folder
         self.consumer = Consumer(parts, "bench")
         self.pool = Slots()
