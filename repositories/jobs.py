@@ -13,6 +13,7 @@ from sqlalchemy.orm import undefer
 
 from core.database import UtcDateTime, after
 from core.domain.job import OPEN, TERMINAL, JobStatus, Priority, job_band
+from core.domain.job_options import JobOptions
 from core.domain.transcript import ChunkTranscript, Segment
 from repositories.claims import RELEASE_DELAY, WakeUp, unfetched
 from repositories.models import Chunk, Job, JobId, Metric
@@ -30,7 +31,7 @@ class NewJob:
     language: str
     model: str | None
     priority: Priority
-    options: dict[str, Any]
+    options: JobOptions
     original_filename: str | None
     audio_key: str | None
     file_size: int

@@ -15,6 +15,7 @@ from sqlalchemy.exc import IntegrityError
 
 from core.domain import keys
 from core.domain.job import Priority
+from core.domain.job_options import JobOptions
 from core.errors import (
     ConflictError,
     EmptyFileError,
@@ -58,7 +59,7 @@ async def promise(
     if job_id is None:
         job_id = str(uuid.uuid4())
         name = submissions.accepted_name(filename)
-        stored = {**asdict(submit_options), "filename": name}
+        stored = {**asdict(submit_options), "options": submit_options.options.to_json(), "filename": name}
         lifetime = parts.settings.upload_link_ttl_seconds + SLACK
         try:
             async with parts.database.write() as session:
@@ -164,7 +165,8 @@ async def is_open(parts: Application, job_id: str) -> bool:
 
 
 def _submit_options(stored: dict[str, Any]) -> SubmitOptions:
-    return SubmitOptions(**{**stored, "priority": Priority(stored["priority"])})
+    options = JobOptions.from_json(stored.get("options") or {})
+    return SubmitOptions(**{**stored, "priority": Priority(stored["priority"]), "options": options})
 
 
 async def _weighed(parts: Application, key: str) -> ObjectInfo:
