@@ -55,6 +55,10 @@ class SttError(Exception):
         return None if self.detail is None else {"detail": self.detail, "values": self.values}
 
 
+class AlreadyExists(Exception):
+    """A row with the same unique key exists."""
+
+
 class InternalError(SttError):
     """An exception nobody foresaw, retried: another machine may do better. Its traceback is in the log alone."""
 
