@@ -23,7 +23,7 @@ from repositories.claims import Claim, Finished
 from repositories.models import Job
 from worker.engine import engine_version
 from worker.exporters import formats
-from worker.result import JobFacts, build_result
+from worker.result import JobMetadata, build_result
 
 log = structlog.get_logger(__name__)
 DEADLINE = 600.0
@@ -96,10 +96,10 @@ class FinaliseHandler:
         raise StorageUnavailable
 
 
-def facts(job: Job, ended: datetime) -> JobFacts:
+def facts(job: Job, ended: datetime) -> JobMetadata:
     """What of the result only the job's row knows. All of it is committed, so every Finalise writes the same bytes."""
     options = dict(job.options)
-    return JobFacts(
+    return JobMetadata(
         job_id=job.job_id,
         timestamp=ended,
         language=job.language,
