@@ -20,9 +20,9 @@ from core.domain.result import Result
 from core.domain.transcript import ChunkTranscript, Segment, Word
 from worker.exporters import formats
 from worker.exporters.cues import LONGEST_TEXT, clock, cues
-from worker.result import JobFacts, build_result
+from worker.result import JobMetadata, build_result
 
-FACTS = JobFacts(
+FACTS = JobMetadata(
     job_id="j",
     timestamp=datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC),
     language="vi",

@@ -22,7 +22,7 @@ from repositories.claims import Claim, Finished
 from repositories.models import Job
 from worker.engine import engine_version
 from worker.exporters import formats
-from worker.result import JobFacts, build_result
+from worker.result import JobMetadata, build_result
 
 log = structlog.get_logger(__name__)
 DEADLINE = 600.0
@@ -94,10 +94,10 @@ class FinaliseHandler:
         raise StorageUnavailable
 
 
-def facts(job: Job, ended: datetime) -> JobFacts:
+def facts(job: Job, ended: datetime) -> JobMetadata:
     """What of the result only the job's row knows. All of it is committed, so every Finalise writes the same bytes."""
     options = job.options.to_json()
-    return JobFacts(
+    return JobMetadata(
         job_id=job.job_id,
         timestamp=ended,
         language=job.language,
