@@ -38,7 +38,7 @@ class Jobs:
     storage: Storage
     publisher: Publisher
     limiter: Limiter
-    failure_ttl_seconds: float
+    failure_ttl_seconds: int
 
     async def find(self, job_id: str, owner: str) -> Job:
         """Return the owner's job. Raises JobNotFoundError for an unknown or malformed id, or another owner's job."""

@@ -94,7 +94,8 @@ class Retention:
                     await self.storage.ping()
                 async with self.database.write() as session:
                     pause = await parking.park(session, step, item, repr(error))
-                log.error("item failed, parked", action="parked", step=step, item=item, reason=repr(error), pause=pause)
+                reason = repr(error)
+                log.error("item failed, parked", action="parked", step=step, item=item, reason=reason, pause=pause)  # noqa: TRY400
             else:
                 async with self.database.write() as session:
                     await parking.unpark(session, step, item)
