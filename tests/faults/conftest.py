@@ -39,7 +39,7 @@ def shared_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callabl
             if servers not in made:
                 stores = services.stores_of(*(request.getfixturevalue(name) for name in servers)) | SETTINGS
                 folder = tmp_path_factory.mktemp("faults")
-                made[servers] = stack.enter_context(services.on_real_parts(folder, stores, ("api", "scheduler")))
+                made[servers] = stack.enter_context(services.on_real_servers(folder, stores, ("api", "scheduler")))
                 made[servers].start("scheduler-2", "scheduler")
             return made[servers]
 
