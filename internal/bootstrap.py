@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -17,8 +18,18 @@ from core.secret import Secret
 from core.storage.local import LocalStorage
 from core.storage.minio import MinioStorage
 from core.storage.port import Storage
+from internal.services.dead_letters import DeadLetters
+from internal.services.jobs import Jobs
 from internal.services.limiting import Limiter
 from internal.services.publishing import Publisher
+from internal.services.registry import Services
+from internal.services.retention import Retention
+
+if TYPE_CHECKING:
+    from internal.consumer.runtime import Consumer
+    from internal.scheduler.maintenance import Maintenance
+    from internal.scheduler.runtime import Scheduler
+    from internal.scheduler.webhooks import WebhookDeliverer
 
 log = structlog.get_logger(__name__)
 VERSION = "0.1.0"
@@ -40,6 +51,7 @@ class Application:
     limiter: Limiter
     media: Outbound
     webhooks: Outbound
+    services: Services
 
     async def stop(self) -> None:
         await self.broker.stop()
@@ -50,22 +62,30 @@ class Application:
 
 
 def build(settings: Settings) -> Application:
-    """Make the adapters; nothing is connected yet."""
+    """Build the adapters and services; nothing is connected yet."""
     database = Database(settings.database_url)
     broker = make_broker(settings)
+    storage = make_storage(settings)
     if settings.broker is not BrokerKind.MEMORY and not settings.secret_key:
-        log.warning("SECRET_KEY is not set: keys and signatures hold on this machine only", action="own_secret")
+        log.warning("SECRET_KEY is not set: keys and signatures are valid on this machine only", action="own_secret")
+    publisher = Publisher(database, broker)
+    # with BROKER=memory there is only this process, so requests are counted in its memory
+    limiter = Limiter(settings, database, shared=settings.broker is not BrokerKind.MEMORY)
     return Application(
         settings=settings,
         database=database,
         broker=broker,
-        storage=make_storage(settings),
-        publisher=Publisher(database, broker),
+        storage=storage,
+        publisher=publisher,
         secret=Secret(settings.secret_key, Path(settings.data_dir)),
-        # a queue in memory means one process, which can count by itself
-        limiter=Limiter(settings, database, shared=settings.broker is not BrokerKind.MEMORY),
+        limiter=limiter,
         media=Outbound(settings.media_hosts),
         webhooks=Outbound(settings.webhook_allowed_hosts),
+        services=Services(
+            dead_letters=DeadLetters(database, broker, publisher),
+            jobs=Jobs(database, storage, publisher, limiter, settings.failure_ttl_seconds),
+            retention=Retention(database, storage),
+        ),
     )
 
 
@@ -92,3 +112,51 @@ def make_storage(settings: Settings) -> Storage:
         max_uploads=settings.max_concurrent_uploads,
         public_endpoint=settings.minio_public_endpoint or None,
     )
+
+
+def consumer(app: Application, worker_id: str | None = None) -> Consumer:
+    """Build the consumer of a process. Raises SettingsError for an unknown chunking strategy or engine."""
+    # imported here, so that other processes do not load the engine and its pool
+    from internal.consumer.runtime import Consumer
+
+    return Consumer(
+        app.settings,
+        app.database,
+        app.broker,
+        app.storage,
+        app.media,
+        app.publisher,
+        app.services.dead_letters,
+        app.services.retention,
+        version=VERSION,
+        worker_id=worker_id,
+    )
+
+
+def maintenance(app: Application) -> Maintenance:
+    """Build the periodic steps of the scheduler."""
+    from internal.scheduler.maintenance import Maintenance
+
+    return Maintenance(
+        app.database,
+        app.broker,
+        app.publisher,
+        app.services.dead_letters,
+        app.services.retention,
+        app.settings.lease_seconds,
+        app.settings.starvation_seconds,
+    )
+
+
+def webhook_deliverer(app: Application) -> WebhookDeliverer:
+    """Build the delivery of webhooks."""
+    from internal.scheduler.webhooks import WebhookDeliverer
+
+    return WebhookDeliverer(app.database, app.webhooks, app.secret)
+
+
+def scheduler(app: Application) -> Scheduler:
+    """Build the scheduler of a process."""
+    from internal.scheduler.runtime import Scheduler
+
+    return Scheduler(app.broker, maintenance(app), webhook_deliverer(app))

@@ -27,7 +27,6 @@ from core.faults import own_file_errors
 from core.outbound import Limits, Outbound, Refused, Response, TooLarge, Unreachable
 from core.storage.port import Storage
 from internal.outage_retry import OutageRetry
-from internal.services import submissions
 from repositories import jobs
 from repositories.models import Job
 
@@ -93,7 +92,7 @@ class Recordings:
         if stored is None:
             raise SourceNotFoundError(DOWNLOAD_FAILED, reason="there is no such object in storage")
         if stored.size > self.limits.max_bytes:
-            raise submissions.too_large(self.limits.max_megabytes)
+            raise _too_large(self.limits)
 
     async def fetch(self, job: Job, target: Path) -> tuple[str, int]:
         """Fetch the recording by way of `target` into storage. Return its key and its size in bytes.
@@ -112,7 +111,7 @@ class Recordings:
         except Unreachable as error:
             raise NetworkError(DOWNLOAD_FAILED, reason=str(error)) from error
         except TooLarge as error:
-            raise submissions.too_large(self.limits.max_megabytes) from error
+            raise _too_large(self.limits) from error
         log.info("recording fetched", action="fetched", bytes=size, file=job.original_filename)
         key = keys.upload_key(job.job_id, job.original_filename or "recording")
         await self.outage_retry.run(partial(self.storage.put_file, key, target))
@@ -146,6 +145,12 @@ class Recordings:
             current = await jobs.get(session, job.job_id)
         if current is None or JobStatus(current.status).terminal:
             raise SourceNotFoundError(DOWNLOAD_FAILED, reason="the job has ended")
+
+
+def _too_large(limits: RecordingLimits) -> FileTooLargeError:
+    return FileTooLargeError(
+        "The file is larger than {limit} MB. Use a smaller or more compressed one.", limit=limits.max_megabytes
+    )
 
 
 def _check_status(response: Response) -> None:

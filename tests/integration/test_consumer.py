@@ -23,7 +23,6 @@ from internal.bootstrap import Application
 from internal.consumer.runtime import Consumer
 from internal.outage_retry import OutageRetry
 from internal.periodic_tasks import PeriodicTasks
-from internal.scheduler.maintenance import Maintenance
 from internal.services import publishing, submissions
 from internal.services.submit_options import SubmitOptions
 from migrations.run import upgrade
@@ -65,7 +64,7 @@ async def made(settings: Settings) -> AsyncIterator[Application]:
 
 @contextlib.asynccontextmanager
 async def consuming(parts: Application) -> AsyncIterator[Consumer]:
-    consumer = Consumer(parts)
+    consumer = bootstrap.consumer(parts)
     await consumer.start()
     try:
         yield consumer
@@ -175,7 +174,7 @@ async def test_a_lost_wake_up_is_published_by_the_scheduler(parts: Application, 
     async with parts.database.write() as session:
         await session.execute(update(Job).values(due_at=after(-1)))
     async with consuming(parts):
-        await Maintenance(parts).publish_due()
+        await bootstrap.maintenance(parts).publish_due()
         assert (await ended(parts, job_id)).status == JobStatus.COMPLETED
 
 
@@ -185,9 +184,9 @@ async def test_duplicates_change_nothing(parts: Application, tmp_path: Path) -> 
         job = await job_of(parts, job_id)
         for index in range(5):
             for _ in range(5):
-                await parts.broker.publish(publishing.transcribe(job, WakeUp(job_id, index, 0)))
-                await parts.broker.publish(publishing.prepare(job, WakeUp(job_id, None, 0)))
-                await parts.broker.publish(publishing.finalise(job, WakeUp(job_id, None, 0)))
+                await parts.broker.publish(publishing.transcribe_message(job, WakeUp(job_id, index, 0)))
+                await parts.broker.publish(publishing.prepare_message(job, WakeUp(job_id, None, 0)))
+                await parts.broker.publish(publishing.finalise_message(job, WakeUp(job_id, None, 0)))
         done = await ended(parts, job_id)
     assert done.status == JobStatus.COMPLETED
     async with parts.database.read() as session:
@@ -260,7 +259,7 @@ async def test_expired_intents_are_collected_with_their_objects(parts: Applicati
     await parts.storage.put_bytes(key, b"x")
     async with parts.database.write() as session:
         await intents.note(session, key, "00000000-0000-4000-8000-000000000001", lifetime=-1)
-    await Maintenance(parts).housekeep()
+    await bootstrap.maintenance(parts).housekeep()
     assert await parts.storage.stat(key) is None
     async with parts.database.read() as session:
         assert (await session.execute(select(UploadIntent))).first() is None
@@ -270,7 +269,7 @@ async def test_wrong_names_stop_the_start(tmp_path: Path) -> None:
     for name, value in (("chunk_strategy", "magic"), ("engine", "magic")):
         parts = bootstrap.build(configured(tmp_path, **{name: value}))
         with pytest.raises(SettingsError, match=name.upper()):
-            Consumer(parts)
+            bootstrap.consumer(parts)
         await parts.stop()
 
 

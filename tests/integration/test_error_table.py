@@ -15,9 +15,9 @@ from core import errors
 from core.domain.job import JobStatus
 from core.errors import DatabaseUnavailable, DiskFullError, Kind, MachineError, SttError
 from core.messaging.port import Ack, Message, MessageType, Retry
+from internal import bootstrap
 from internal.bootstrap import Application
 from internal.consumer.context import Context
-from internal.consumer.runtime import Consumer
 from tests.contract import invariants, rows
 from tests.integration.test_consumer import configured, made
 
@@ -76,7 +76,7 @@ def test_every_row_has_a_code_and_two_texts(error: type[SttError]) -> None:
 @pytest.mark.parametrize("error", of(Kind.PERMANENT), ids=lambda error: error.code)
 async def test_permanent_ends_at_once(parts: Application, error: type[SttError]) -> None:
     job_id = await rows.planned_job(parts.database, 2)
-    assert await settle(Consumer(parts).context, job_id, error()) == Ack()
+    assert await settle(bootstrap.consumer(parts).context, job_id, error()) == Ack()
     job = await rows.job(parts.database, job_id)
     assert (job.status, job.error_code, job.error_message) == (JobStatus.FAILED, error.code, error.en)
     assert (job.retry_count, bool(job.replay_token)) == (0, True)
@@ -84,7 +84,7 @@ async def test_permanent_ends_at_once(parts: Application, error: type[SttError])
 
 @pytest.mark.parametrize("error", of(Kind.WORK), ids=lambda error: error.code)
 async def test_work_is_tried_again(parts: Application, error: type[SttError]) -> None:
-    context = Consumer(parts).context
+    context = bootstrap.consumer(parts).context
     job_id = await rows.planned_job(parts.database, 1)
     allowed = 3 if error.max_retries is None else error.max_retries
     for failures in range(allowed):
@@ -104,7 +104,7 @@ async def test_work_is_tried_again(parts: Application, error: type[SttError]) ->
 @pytest.mark.parametrize("error", [error for kind in WAITING for error in of(kind)], ids=lambda error: error.code)
 async def test_outages_and_machine_faults_are_counted_nowhere(parts: Application, error: type[SttError]) -> None:
     """However often: the row is handed back, and left alone a little longer each time."""
-    context = Consumer(parts).context
+    context = bootstrap.consumer(parts).context
     job_id = await rows.planned_job(parts.database, 1)
     waits: list[float] = []
     for _ in range(7):
@@ -132,7 +132,7 @@ MACHINE = [
 
 @pytest.mark.parametrize("error", MACHINE, ids=repr)
 async def test_what_the_system_refuses_is_the_machines_fault(parts: Application, error: Exception) -> None:
-    context = Consumer(parts).context
+    context = bootstrap.consumer(parts).context
     job_id = await rows.planned_job(parts.database, 1)
     assert await settle(context, job_id, error) == Ack()
     chunk = await rows.chunk(parts.database, job_id, 0)
@@ -143,7 +143,7 @@ async def test_what_the_system_refuses_is_the_machines_fault(parts: Application,
 async def test_an_unknown_exception_is_retried_then_fails_and_tells_nothing(
     parts: Application, error: Exception
 ) -> None:
-    context = Consumer(parts).context
+    context = bootstrap.consumer(parts).context
     job_id = await rows.planned_job(parts.database, 1)
     for failures in range(3):
         assert isinstance(await settle(context, job_id, error, failures), Retry)
@@ -156,7 +156,7 @@ async def test_an_unknown_exception_is_retried_then_fails_and_tells_nothing(
 
 async def test_an_outage_for_lack_of_sockets_is_the_machines_fault(parts: Application) -> None:
     """Waiting for a database that is up would hold the work back for ten minutes, and help nothing."""
-    context = Consumer(parts).context
+    context = bootstrap.consumer(parts).context
 
     async def connect() -> None:
         try:
@@ -173,7 +173,7 @@ async def test_an_outage_for_lack_of_sockets_is_the_machines_fault(parts: Applic
 async def test_three_faults_in_a_row_make_a_machine_sick_and_a_success_between_them_does_not(
     parts: Application,
 ) -> None:
-    context = Consumer(parts).context
+    context = bootstrap.consumer(parts).context
     job_id, other = await rows.planned_job(parts.database, 1), await rows.planned_job(parts.database, 1)
     claimed = await rows.claim(parts.database, other)
     assert claimed is not None

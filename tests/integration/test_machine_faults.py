@@ -20,11 +20,10 @@ import pytest
 from core.domain.job import JobStatus
 from core.errors import EngineUnavailableError, InvalidAudioFormatError
 from core.messaging.memory import MemoryBroker, _Subscription
+from internal import bootstrap
 from internal.bootstrap import Application
 from internal.consumer import machine_health
 from internal.consumer.handlers.prepare import PrepareHandler
-from internal.consumer.runtime import Consumer
-from internal.scheduler.maintenance import Maintenance
 from internal.services import stats
 from tests.integration.bad_engines import FINE
 from tests.integration.test_consumer import configured, consuming, ended, job_of, made, submitted, wish
@@ -51,7 +50,7 @@ async def scheduling(parts: Application) -> AsyncIterator[None]:
 
     async def maintenance() -> None:
         while True:
-            await Maintenance(parts).publish_due()
+            await bootstrap.maintenance(parts).publish_due()
             await asyncio.sleep(0.05)
 
     task = asyncio.create_task(maintenance())
@@ -232,7 +231,7 @@ class Draining:
 
 
 async def test_all_queues_share_one_grace(parts: Application) -> None:
-    consumer = Consumer(parts)
+    consumer = bootstrap.consumer(parts)
     both = asyncio.Barrier(2)
     consumer._subscriptions = [Draining(both), Draining(both)]
     async with asyncio.timeout(SECONDS):

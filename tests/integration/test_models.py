@@ -19,14 +19,13 @@ from core.domain.job import JobStatus, Priority
 from core.domain.transcript import Segment
 from core.messaging.memory import MemoryBroker
 from core.messaging.port import Ack, Delivery, QueueName
+from internal import bootstrap
 from internal.bootstrap import Application
 from internal.consumer import model_choice
 from internal.consumer.context import Context
 from internal.consumer.handlers.prepare import PrepareHandler
 from internal.consumer.handlers.transcribe import TranscribeHandler
-from internal.consumer.runtime import Consumer
-from internal.scheduler.maintenance import Maintenance
-from internal.services import lifecycle, publishing, submissions
+from internal.services import publishing, submissions
 from internal.services.submit_options import SubmitOptions
 from repositories.claims import WakeUp
 from repositories.models import Chunk, Job, Worker
@@ -65,7 +64,7 @@ class Bench:
 
     def __init__(self, parts: Application, folder: Path) -> None:
         self.parts, self.folder = parts, folder
-        self.consumer = Consumer(parts, "bench")
+        self.consumer = bootstrap.consumer(parts, "bench")
         self.pool = Slots()
         self.context: Context = replace(self.consumer.context, pool=self.pool)  # type: ignore[arg-type]
         self.context.workspace.open()
@@ -87,14 +86,14 @@ class Bench:
 
     async def prepare(self, job_id: str) -> Job:
         job = await rows.job(self.parts.database, job_id)
-        message = publishing.prepare(job, WakeUp(job_id, None, job.failures))
+        message = publishing.prepare_message(job, WakeUp(job_id, None, job.failures))
         assert await PrepareHandler(self.context)(Delivery(message, redelivered=False)) == Ack()
         await invariants.check(self.parts.database)
         return await rows.job(self.parts.database, job_id)
 
     async def transcribe(self, job_id: str) -> Chunk:
         job = await rows.job(self.parts.database, job_id)
-        message = publishing.transcribe(job, WakeUp(job_id, 0, 0))
+        message = publishing.transcribe_message(job, WakeUp(job_id, 0, 0))
         assert await TranscribeHandler(self.context)(Delivery(message, redelivered=False)) == Ack()
         await invariants.check(self.parts.database)
         return await rows.chunk(self.parts.database, job_id, 0)
@@ -209,8 +208,8 @@ async def test_one_message_a_row_however_long_it_waits(bench: Bench, step: str) 
         assert bench.waiting() == before, "nothing is published by the consumer that has no file"
         await rows.expire(bench.parts.database, job_id)
         for _ in range(3):
-            await Maintenance(bench.parts).publish_due()
-            await Maintenance(bench.parts).boost_starving()
+            await bootstrap.maintenance(bench.parts).publish_due()
+            await bootstrap.maintenance(bench.parts).boost_starving()
         assert bench.waiting() == before + 1
     job = await rows.job(bench.parts.database, job_id)
     assert job.status in (JobStatus.PENDING, JobStatus.PROCESSING)
@@ -237,7 +236,7 @@ async def test_nowhere_for_model_wait_ends_the_job_and_a_retry_resolves_anew(ben
     assert "ggml-tiny" in (job.error_message or "")
     assert job.replay_token is not None
     bench.put("tiny-q8_0", b"the new variant")
-    await lifecycle.retry(bench.parts, job_id, "local")
+    await bench.parts.services.jobs.retry(job_id, "local")
     job = await bench.prepare(job_id)
     assert (job.model, job.model_missing_since) == ("tiny-q8_0", None)
     assert (await bench.transcribe(job_id)).status == JobStatus.COMPLETED

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from core.errors import DatabaseUnavailable, InternalError, RateLimitedError
+from internal import bootstrap
 from internal.bootstrap import Application
 from internal.scheduler import webhooks as sending
-from internal.scheduler.webhooks import Sender, shared
-from internal.services import lifecycle
+from internal.scheduler.webhooks import select_fairly
 from repositories import failures, webhooks
 from repositories.webhooks import Candidate
 from tests.contract.rows import new_job
@@ -75,7 +75,7 @@ async def test_slow_receivers_of_one_owner_hold_up_nobody_else(
     """Regression: a batch waited for its slowest, so that one owner's trickling receivers delayed all by minutes."""
     for number in range(60):
         await ended(parts, f"https://slow{number % hosts}.example/hook", "greedy")
-    sender = Sender(parts)
+    sender = bootstrap.webhook_deliverer(parts)
     running = asyncio.create_task(turning(sender))
     try:
         for number in range(12):
@@ -102,7 +102,7 @@ async def test_a_free_place_is_filled_while_others_are_still_under_way(
     urls = [f"https://quick{number}.example/hook" for number in range(20)]
     for url in urls:
         await ended(parts, url, "a")
-    sender = Sender(parts)
+    sender = bootstrap.webhook_deliverer(parts)
     running = asyncio.create_task(turning(sender))
     try:
         for url in urls:
@@ -119,7 +119,7 @@ async def test_several_senders_deliver_each_once(parts: Application, receivers: 
     urls = [f"https://quick{number}.example/hook" for number in range(30)]
     for number, url in enumerate(urls):
         await ended(parts, url, f"owner-{number % 7}")
-    senders = [Sender(parts) for _ in range(3)]
+    senders = [bootstrap.webhook_deliverer(parts) for _ in range(3)]
     running = [asyncio.create_task(turning(sender)) for sender in senders]
     try:
         for url in urls:
@@ -141,7 +141,7 @@ async def test_an_outcome_that_cannot_be_noted_ends_nothing(
 
     monkeypatch.setattr(webhooks, "delivered", down)
     await ended(parts, "https://quick.example/hook", "a")
-    sender = Sender(parts)
+    sender = bootstrap.webhook_deliverer(parts)
     await sender.fill()
     await receivers.until("https://quick.example/hook")
     await asyncio.gather(*sender._running)
@@ -152,9 +152,9 @@ async def test_an_outcome_that_cannot_be_noted_ends_nothing(
 
 async def test_asking_again_and_again_is_refused_with_a_time(parts: Application) -> None:
     job_id = await ended(parts, "https://a.example/hook", "local")
-    await lifecycle.deliver_again(parts, job_id, "local")
+    await parts.services.jobs.redeliver_webhook(job_id, "local")
     with pytest.raises(RateLimitedError) as refused:
-        await lifecycle.deliver_again(parts, job_id, "local")
+        await parts.services.jobs.redeliver_webhook(job_id, "local")
     assert refused.value.retry_after is not None
     assert 0 < refused.value.retry_after <= webhooks.ASK_AGAIN
 
