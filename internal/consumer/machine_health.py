@@ -111,7 +111,7 @@ class MachineHealth:
         await self._sick.wait()
 
     async def wait_for_recovery(self, probe: Callable[[], Awaitable[None]]) -> None:
-        """Repeat `probe` until it passes. The delays keep growing until a run succeeds, also over several recoveries."""
+        """Repeat `probe` until it passes. The delays grow until a run succeeds, also across recoveries."""
         while True:
             delay = min(FIRST_PROBE_DELAY * 2.0 ** min(self._probes, _MAX_DOUBLINGS), MAX_PROBE_DELAY)
             self._probes += 1

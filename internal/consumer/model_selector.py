@@ -76,11 +76,12 @@ class ModelSelector:
 
         seconds_missing = await self.database.write(hand_back)
         log.warning("model file missing", action="model_missing", model=job.model, seconds_nowhere=seconds_missing)
-        if seconds_missing is not None and seconds_missing >= self.wait_seconds:
-            raise ModelMissingError(
-                "No worker has {name}. Put it back and retry the job, or submit it with a model that GET /health lists.",
-                name=file_name(job.model) if job.model else "a model file",
-            )
+        if seconds_missing is None or seconds_missing < self.wait_seconds:
+            return
+        raise ModelMissingError(
+            "No worker has {name}. Restore it and retry the job, or resubmit it with a model listed by GET /health.",
+            name=file_name(job.model) if job.model else "a model file",
+        )
 
 
 def hand_back_delay(claims: int, longest: float) -> float:

@@ -47,9 +47,7 @@ class RecordingLimits:
 
     @classmethod
     def from_settings(cls, settings: Settings) -> RecordingLimits:
-        return cls(
-            settings.max_upload_size_mb, settings.download_timeout_seconds, settings.download_min_rate * 1024
-        )
+        return cls(settings.max_upload_size_mb, settings.download_timeout_seconds, settings.download_min_rate * 1024)
 
     @property
     def max_bytes(self) -> int:
@@ -84,13 +82,13 @@ class Recordings:
             if size == submitted or not submitted:
                 return
             log.warning("recording differs in length", action="source_length", bytes=size, bytes_submitted=submitted)
-        raise ObjectDamagedError("The stored recording is not as long as the one that was sent. Upload it again.")
+        raise ObjectDamagedError("The stored recording's size differs from the uploaded size. Upload it again.")
 
     async def _check_size(self, job: Job) -> None:
         # an object that the client put into storage itself has not been measured yet
         stored = await self.outage_retry.run(partial(self.storage.stat, job.minio_audio_path or ""))
         if stored is None:
-            raise SourceNotFoundError(DOWNLOAD_FAILED, reason="there is no such object in storage")
+            raise SourceNotFoundError(DOWNLOAD_FAILED, reason="the object does not exist in storage")
         if stored.size > self.limits.max_bytes:
             raise _too_large(self.limits)
 
@@ -99,9 +97,7 @@ class Recordings:
 
         Raises SourceNotFoundError, FileTooLargeError, NetworkError, MachineError.
         """
-        limits = Limits(
-            total=self.limits.fetch_timeout, max_bytes=self.limits.max_bytes, min_rate=self.limits.min_rate
-        )
+        limits = Limits(total=self.limits.fetch_timeout, max_bytes=self.limits.max_bytes, min_rate=self.limits.min_rate)
         try:
             async with self.media.get(job.media_url or "", limits) as response:
                 _check_status(response)

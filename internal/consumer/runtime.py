@@ -92,9 +92,7 @@ class Consumer:
         )
         recordings = Recordings(database, storage, media, self.outage_retry, RecordingLimits.from_settings(settings))
         models = ModelSelector(self.catalogue, retrying, settings.default_model, settings.model_wait_seconds)
-        self.fetch = FetchHandler(
-            self.steps, retrying, recordings, self.workspace, publisher, settings.fetch_per_owner
-        )
+        self.fetch = FetchHandler(self.steps, retrying, recordings, self.workspace, publisher, settings.fetch_per_owner)
         self.prepare = PrepareHandler(
             self.steps,
             retrying,

@@ -45,7 +45,7 @@ class RetryPolicy:
     delays: tuple[float, ...]
     default_delay: float
     jitter: bool
-    failure_ttl: float
+    failure_ttl: int
 
     @classmethod
     def from_settings(cls, settings: Settings) -> RetryPolicy:
@@ -122,7 +122,7 @@ class StepRunner:
         """Do the work of a claim and return the verdict on its message. On cancellation, hand the row back."""
         try:
             if claim.lost > MAX_LOST:
-                raise WhisperCrashError("The recording stopped the worker that read it, several times over.")
+                raise WhisperCrashError("The recording repeatedly crashed the worker that processed it.")
             await self.leases.run(claim, work)
         except asyncio.CancelledError:
             await asyncio.shield(self._hand_back_at_shutdown(claim))

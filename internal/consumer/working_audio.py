@@ -36,7 +36,7 @@ class WorkingAudioReader:
         """
         key = claimed.job.working_audio_path
         if key is None:
-            raise ObjectDamagedError("The prepared audio is gone from storage. Retry the job to prepare it again.")
+            raise ObjectDamagedError("The prepared audio is no longer in storage. Retry the job to prepare it again.")
         result = await self._read_verified(claimed, key)
         if isinstance(result, str):
             log.warning("working audio differs from its plan, reading again", action="audio_reread", reason=result)
@@ -56,7 +56,7 @@ class WorkingAudioReader:
         raise ObjectDamagedError(
             "The prepared audio was damaged in storage. Retry the job to prepare it again."
             if stored
-            else "The prepared audio is gone from storage. Retry the job to prepare it again."
+            else "The prepared audio is no longer in storage. Retry the job to prepare it again."
         )
 
     async def _read_verified(self, claimed: ClaimedChunk, key: str) -> bytes | str:

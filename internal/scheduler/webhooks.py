@@ -146,8 +146,8 @@ def select_fairly(
 ) -> list[str]:
     """Return the ids of the deliveries that get the free places, never beyond the limits of owners and hosts.
 
-    Each place goes to the owner with the fewest deliveries under way, of those to the one served longest ago, and within
-    an owner to the earliest due time.
+    Each place goes to the owner with the fewest deliveries under way, of those to the one served longest ago. Within an
+    owner, deliveries go by due time.
 
     under_way: owner and host of each delivery; last_served: monotonic seconds by owner.
     """

@@ -99,9 +99,9 @@ async def test_a_copy_of_a_running_message_is_acknowledged_and_the_row_stays_saf
         other = bootstrap.consumer(parts, "other")
         message = publishing.transcribe_message(await job_of(parts, job_id), WakeUp(job_id, 0, 0))
         before = await chunk_of(parts, job_id)
-        await other.context.pool.start()
+        await other.pool.start()
         assert await other.handle(Delivery(message, redelivered=True)) == Ack()
-        await other.context.pool.stop()
+        await other.pool.stop()
         now = await chunk_of(parts, job_id)
         assert (now.claim, now.lost, now.holder) == (before.claim, 0, before.holder)
         assert now.due_at is not None

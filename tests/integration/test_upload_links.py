@@ -12,7 +12,6 @@ import pytest
 from sqlalchemy import select, update
 
 from core.database import after
-from internal import bootstrap
 from internal.api.app import create_app
 from internal.bootstrap import Application
 from internal.services import upload_links

@@ -63,9 +63,9 @@ async def ended(parts: Application, url: str, owner: str) -> str:
     return job_id
 
 
-async def turning(sender: Sender) -> None:
+async def turning(sender: sending.WebhookDeliverer) -> None:
     while True:
-        await sender.turn()
+        await sender.run_round()
 
 
 @pytest.mark.parametrize("hosts", [1, 60], ids=["one slow host", "sixty slow hosts"])
@@ -165,8 +165,8 @@ def test_turns_go_round() -> None:
         Candidate(f"{owner}{number}", owner, f"{owner}.x", order)
         for order, (owner, number) in enumerate((owner, number) for owner in "abc" for number in range(4))
     ]
-    assert shared(due, [], 1, {"a": 9.0, "b": 5.0, "c": 7.0}) == ["b0"]
-    assert shared(due, [], 1, {"a": 9.0, "b": 5.0}) == ["c0"]
-    assert shared(due, [("c", "c.x")], 4, {"a": 9.0, "b": 5.0}) == ["b0", "a0", "c0", "b1"]
-    assert shared(due, [], 0, {}) == []
-    assert len(shared(due, [], sending.PLACES, {})) == 3 * webhooks.PER_OWNER_AND_HOST
+    assert select_fairly(due, [], 1, {"a": 9.0, "b": 5.0, "c": 7.0}) == ["b0"]
+    assert select_fairly(due, [], 1, {"a": 9.0, "b": 5.0}) == ["c0"]
+    assert select_fairly(due, [("c", "c.x")], 4, {"a": 9.0, "b": 5.0}) == ["b0", "a0", "c0", "b1"]
+    assert select_fairly(due, [], 0, {}) == []
+    assert len(select_fairly(due, [], sending.MAX_CONCURRENT, {})) == 3 * webhooks.PER_OWNER_AND_HOST

@@ -54,8 +54,6 @@ class FetchHandler:
         with self.workspace.folder(f"{job.job_id}-{job.claim}") as folder:
             key, size = await self.recordings.fetch(job, folder / "source")
         seconds = time.monotonic() - started
-        wake_up = await self.database.write(
-            lambda session: jobs.note_source(session, job.job_id, key, size, seconds)
-        )
+        wake_up = await self.database.write(lambda session: jobs.note_source(session, job.job_id, key, size, seconds))
         if wake_up is not None:
             await self.publisher.publish_rows([wake_up])

@@ -45,7 +45,7 @@ class FinaliseHandler:
     outage_retry: OutageRetry
     publisher: Publisher
     retention: Retention
-    result_ttl: float
+    result_ttl: int
 
     async def __call__(self, delivery: Delivery) -> Verdict:
         message = delivery.message
@@ -87,7 +87,7 @@ class FinaliseHandler:
             await self.outage_retry.run(partial(self._store, key, data, exporter.media_type))
 
     async def _store(self, key: str, data: bytes, media_type: str) -> None:
-        """Write an object and read it back: no job is completed whose result is unreadable. Raises StorageUnavailable."""
+        """Write an object and read it back, so that no job completes without its result. Raises StorageUnavailable."""
         await self.storage.put_bytes(key, data, media_type)
         try:
             if await self.storage.get_bytes(key) == data:

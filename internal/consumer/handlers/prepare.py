@@ -97,9 +97,7 @@ class PrepareHandler:
 
         async with self._slots:
             verdict, claimed = await self.steps.run(delivery, DEADLINE, claim, self._prepare)
-            if claimed is None and await self.database.read(
-                lambda session: jobs.is_unfetched(session, message.job_id)
-            ):
+            if claimed is None and await self.database.read(lambda session: jobs.is_unfetched(session, message.job_id)):
                 # a message of an earlier version, which fetched in this step
                 return Retry(self.steps.retries.delay(0), replace(message, type=MessageType.FETCH))
             return verdict

@@ -24,12 +24,12 @@ from internal.services import publishing
 from internal.services.publishing import Publisher
 from repositories import claims
 from repositories.claims import ChunkOutcome, ClaimedChunk, ClaimRequest
-from worker.oom_retry import transcribe_in_halves
+from worker.oom_retry import transcribe_with_less_memory
 from worker.pool import Pool, Slot
 from worker.transcriber import EngineOutput, Options
 
 log = structlog.get_logger(__name__)
-SHRINK_SECONDS = 600.0
+REDUCED_SECONDS = 600.0
 """Seconds that the pool works with one slot fewer after it ran out of memory."""
 STEP_MARGIN = 60.0
 """Seconds of a chunk's step besides the engine, whose deadline is per half if the chunk is split into halves."""
@@ -77,7 +77,9 @@ class TranscribeHandler:
 
         async with self.pool.slot() as slot:
             deadline = 2 * self._engine_deadline(message.failures) + STEP_MARGIN
-            verdict, _ = await self.steps.run(delivery, deadline, claim, lambda claimed: self._transcribe(slot, claimed))
+            verdict, _ = await self.steps.run(
+                delivery, deadline, claim, lambda claimed: self._transcribe(slot, claimed)
+            )
             return verdict
 
     def _engine_deadline(self, failures: int) -> float:
@@ -127,10 +129,10 @@ class TranscribeHandler:
         deadline = self._engine_deadline(claimed.claim.failures)
         try:
             if claimed.last_error == OutOfMemoryError.code:
-                return await transcribe_in_halves(slot, model, pcm, options, deadline)
+                return await transcribe_with_less_memory(slot, model, pcm, options, deadline)
             return await slot.transcribe(model, pcm, options, deadline)
         except OutOfMemoryError:
-            self.pool.shrink(SHRINK_SECONDS)
+            self.pool.reduce_slots(REDUCED_SECONDS)
             raise
         except ChunkTimeoutError:
             log.warning("chunk timed out", action="chunk_timeout", deadline=deadline)
