@@ -60,7 +60,9 @@ async def deliver_again(parts: Application, job_id: str, owner: str) -> Job:
     if wait is None:
         raise ConflictError("The job has no callback_url, or has not ended yet: there is nothing to deliver.")
     if wait:
-        raise RateLimitedError("The webhook is being delivered, or was asked for a moment ago.", retry_after=wait)
+        raise RateLimitedError(
+            "The webhook is being delivered, or its redelivery was requested less than a minute ago.", retry_after=wait
+        )
     return job
 
 

@@ -128,7 +128,7 @@ async def test_five_jobs_at_once_with_httpx(embedded_service: Service, external_
         ("/status/404", "Failed to download audio file: 404 Not Found"),
         ("/status/410", "Failed to download audio file: 410 Gone"),
         ("/inside", "Failed to download audio file: "),
-        ("/redirect/loop", "Failed to download audio file: the server redirects too many times"),
+        ("/redirect/loop", "Failed to download audio file: too many redirects"),
         ("/packed", "Failed to download audio file: the server compresses"),
     ],
 )
