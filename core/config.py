@@ -26,6 +26,7 @@ from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource
 
 from core.config_file import ConfigFile, existing_file
 from core.credentials import MIN_SECRET, is_well_known, passwords
+from core.domain.job_options import MergeMethod
 from core.errors import SettingsError
 
 MAX_CHUNK_DEADLINE = 900.0
@@ -74,12 +75,6 @@ class StorageKind(StrEnum):
 class QueueType(StrEnum):
     CLASSIC = "classic"
     QUORUM = "quorum"
-
-
-class MergeMethod(StrEnum):
-    SMART = "smart"
-    SIMPLE = "simple"
-    NONE = "none"
 
 
 class LogFormat(StrEnum):

@@ -11,6 +11,10 @@ from core.error_base import Kind as Kind
 from core.error_base import SttError as SttError
 
 
+class AlreadyExists(Exception):
+    """A row with the same unique key exists."""
+
+
 class InternalError(SttError):
     """An unexpected exception. It is retried, and only the log has its traceback."""
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from core.config import MergeMethod
+from core.domain.job_options import MergeMethod
 from core.domain.transcript import ChunkTranscript, Segment, Word
 from worker.alignment import TIME_TOLERANCE, TimedWord, WordMatch, match_words, midpoint
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from core.config import MergeMethod
 from core.domain.job import JobStatus
+from core.domain.job_options import MergeMethod
 from core.domain.result import Result, ResultChunk, ResultModel, ResultSegment, Timings
 from core.domain.transcript import ChunkTranscript, Word
 from worker.merger import MergedSegment, merge

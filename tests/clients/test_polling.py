@@ -187,7 +187,7 @@ def test_presigned_addresses_of_our_own_storage_need_no_setting(real_service: Se
     assert word_error_rate(WORDS, client.transcribe(fresh(), signed).split("\n")[0]) <= 5
     named = f"minio://{bucket}/inbox/local/hello.mp3"
     assert word_error_rate(WORDS, client.transcribe(fresh(), named).split("\n")[0]) <= 5
-    with pytest.raises(RuntimeError, match="there is no such object"):
+    with pytest.raises(RuntimeError, match="does not exist"):
         client.transcribe(fresh(), f"minio://{bucket}/inbox/local/nothing.mp3")
     assert client.submit(fresh(), f"minio://{bucket}/inbox/somebody/hello.mp3").status_code == 422
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from core.domain.job_options import JobOptions
 from core.errors import ModelMissingError, SettingsError, UnsupportedLanguageError
 from tests.speech import MODEL, RATE, VOICES, Sound, recording, silence, word_error_rate
 from worker.engine import adapter, build, engine_version
@@ -80,7 +81,7 @@ def test_auto_takes_the_likeliest_of_the_languages_there_are(engine: Engine, lan
 
 def test_words_lie_inside_their_segments(engine: Engine) -> None:
     sound, _ = recording("vi", 3, seed=65)
-    for segment in hear(engine, sound, "vi", words=True).segments:
+    for segment in hear(engine, sound, "vi", job=JobOptions(words=True)).segments:
         assert " ".join(word.word for word in segment.words) == segment.text
         times = [time for word in segment.words for time in (word.start, word.end)]
         assert times == sorted(times)

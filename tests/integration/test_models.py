@@ -142,7 +142,7 @@ async def test_a_name_is_resolved_once_and_pinned(
     job_id = await bench.submitted(asked or None, asked, language)
     job = await bench.prepare(job_id)
     sha256 = hashlib.sha256(GGML + expected.encode()).hexdigest()
-    assert (job.model, job.options["file_sha256"]) == (expected, sha256)
+    assert (job.model, job.options.file_sha256) == (expected, sha256)
     bench.put("medium", b"a better one, added later")
     assert (await bench.transcribe(job_id)).status == JobStatus.COMPLETED
     assert bench.pool.heard == [GGML + expected.encode()]

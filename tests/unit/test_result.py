@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from core.config import MergeMethod
+from core.domain.job_options import MergeMethod
 from core.domain.result import Result
 from core.domain.transcript import ChunkTranscript, Segment, Word
 from worker.result import JobMetadata, build_result, clean, confidence

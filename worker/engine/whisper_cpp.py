@@ -124,7 +124,7 @@ class WhisperCpp:
             self._aligned = aligned
 
     def transcribe(self, samples: Samples, options: Options) -> EngineOutput:
-        self._prepare(aligned=options.words)
+        self._prepare(aligned=options.job.words)
         started = time.process_time()
         language, encodes = self._language(samples, options)
         segments: list[Segment] = []
@@ -168,11 +168,11 @@ class WhisperCpp:
         parameters.language = language
         parameters.no_context = True
         parameters.single_segment = True
-        parameters.token_timestamps = options.words
-        parameters.temperature = options.temperature
+        parameters.token_timestamps = options.job.words
+        parameters.temperature = options.job.temperature
         parameters.print_progress = parameters.print_realtime = parameters.print_timestamps = False
-        if options.prompt:
-            parameters.initial_prompt = options.prompt
+        if options.job.prompt:
+            parameters.initial_prompt = options.job.prompt
         if options.decoders:
             parameters.greedy = {"best_of": options.decoders}
         return parameters
@@ -189,7 +189,7 @@ class WhisperCpp:
                         round(moved.end, 3),
                         text,
                         round(sum(token.probability for token in piece.tokens) / len(piece.tokens), 4),
-                        tuple(words_of(moved)) if options.words else (),
+                        tuple(words_of(moved)) if options.job.words else (),
                     )
 
     def _pieces(self, segment: int) -> Iterator[TokenSegment]:

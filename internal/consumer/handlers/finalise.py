@@ -9,7 +9,6 @@ from functools import partial
 
 import structlog
 
-from core.config import MergeMethod
 from core.domain import keys
 from core.domain.job import AUTO
 from core.domain.result import Result
@@ -49,8 +48,7 @@ class FinaliseHandler:
 
     async def _run(self, claim: Claim, job: Job) -> None:
         chunks, ended = await self.context.outage_retry.run(partial(self._read, job))
-        method = MergeMethod(job.options.get("merge_method", MergeMethod.SMART))
-        result = await asyncio.to_thread(build_result, facts(job, ended), chunks, method)
+        result = await asyncio.to_thread(build_result, facts(job, ended), chunks, job.options.merge_method)
         await self._write(job.job_id, result)
         done = Finished(
             result_path=keys.result_key(job.job_id),
@@ -98,7 +96,7 @@ class FinaliseHandler:
 
 def facts(job: Job, ended: datetime) -> JobMetadata:
     """What of the result only the job's row knows. All of it is committed, so every Finalise writes the same bytes."""
-    options = dict(job.options)
+    options = job.options.to_json()
     return JobMetadata(
         job_id=job.job_id,
         timestamp=ended,

@@ -114,9 +114,7 @@ class TranscribeHandler:
         options = Options(
             language=(job.detected_language or AUTO) if job.language == AUTO else job.language,
             languages=settings.languages,
-            prompt=job.options.get("prompt"),
-            words=bool(job.options.get("words")),
-            temperature=float(job.options.get("temperature") or 0.0),
+            job=job.options,
         )
         deadline = self._deadline(claimed.claim.failures)
         try:
