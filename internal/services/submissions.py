@@ -28,7 +28,7 @@ from core.errors import (
 )
 from core.storage.port import Upload
 from internal.bootstrap import Application
-from internal.services import publishing
+from internal.services.publishing import message_for
 from internal.services.submit_options import SubmitOptions
 from repositories import idempotency, intents, jobs
 from repositories.claims import WakeUp
@@ -263,4 +263,4 @@ async def commit(
 async def announce(parts: Application, job: Job) -> None:
     """Publish the first step of a committed job. Raises nothing but cancellation."""
     log.info("job accepted", action="job_accepted", job_id=job.job_id, mb=job.file_size_mb, model=job.model)
-    await parts.publisher.publish([publishing.message_for(job, WakeUp(job.job_id, None, 0))])
+    await parts.publisher.publish([message_for(job, WakeUp(job.job_id, None, 0))])

@@ -28,7 +28,7 @@ from core.errors import (
 )
 from core.storage.port import ObjectInfo
 from internal.bootstrap import Application
-from internal.services import lifecycle, results, submissions
+from internal.services import results, submissions
 from internal.services.submit_options import SubmitOptions
 from repositories import idempotency, intents
 from repositories.idempotency import IdempotentRequest
@@ -157,7 +157,7 @@ async def _pin(parts: Application, found: ObjectInfo, key: str, job_id: str) -> 
 async def _discard(parts: Application, key: str) -> None:
     """Remove the copy of a start that made no job; where a part is down its note stays for the collector."""
     try:
-        await lifecycle.collect(parts, key)
+        await parts.services.retention.remove_object(key)
     except InfrastructureError as error:
         log.warning("copy left to the scheduler to collect", action="discard_delayed", code=error.code)
 

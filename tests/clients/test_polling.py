@@ -129,7 +129,7 @@ async def test_five_jobs_at_once_with_httpx(embedded_service: Service, external_
         ("/status/410", "Failed to download audio file: 410 Gone"),
         ("/inside", "Failed to download audio file: "),
         ("/redirect/loop", "Failed to download audio file: too many redirects"),
-        ("/packed", "Failed to download audio file: the server compresses"),
+        ("/packed", "Failed to download audio file: the server sent a compressed response"),
     ],
 )
 def test_the_sender_is_told_why(client: PollingClient, external_server: ExternalServer, path: str, error: str) -> None:

@@ -147,7 +147,7 @@ async def backlog(harness: Harness, sound: bytes) -> list[str]:
                     )
             async with parts.database.read() as session:
                 rows = (await session.execute(select(Job).where(Job.job_id.in_(ids[group : group + 100])))).scalars()
-                messages = [publishing.prepare(job, WakeUp(job.job_id, None, 0)) for job in rows]
+                messages = [publishing.prepare_message(job, WakeUp(job.job_id, None, 0)) for job in rows]
             assert await parts.publisher.publish(messages)
         return ids
 

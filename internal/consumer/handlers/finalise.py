@@ -16,7 +16,6 @@ from core.domain.transcript import ChunkTranscript
 from core.errors import ObjectNotFound, StorageUnavailable
 from core.messaging.port import Delivery, Verdict
 from internal.consumer.context import Context
-from internal.services import lifecycle, reopening
 from repositories import admission, claims, jobs
 from repositories.claims import Claim, Finished
 from repositories.models import Job
@@ -64,9 +63,9 @@ class FinaliseHandler:
             woken = await self.context.transaction(
                 lambda session, _: admission.wake(session, job.owner, claims.unprepared())
             )
-            await reopening.publish(self.context.parts, woken)
+            await self.context.parts.publisher.publish_rows(woken)
         if completed and job.working_audio_path:
-            await lifecycle.collect(self.context.parts, job.working_audio_path)
+            await self.context.parts.services.retention.remove_object(job.working_audio_path)
 
     async def _read(self, job: Job) -> tuple[list[ChunkTranscript], datetime]:
         async with self.context.parts.database.read() as session:
