@@ -7,6 +7,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from core.database import after
 from repositories.models import ApiKey
+from repositories.unique import unique_key
 
 USED_EVERY = 60.0
 """Seconds between two notes of a key's use."""
@@ -30,17 +31,18 @@ async def valid(session: AsyncSession, key_id: str) -> ApiKey | None:
 async def create(
     session: AsyncSession, key_id: str, secret_hash: str, owner: str, name: str | None, lifetime: float | None
 ) -> None:
-    """lifetime in seconds, None: for ever. Raises IntegrityError when the id is taken."""
-    await session.execute(
-        insert(ApiKey).values(
-            key_id=key_id,
-            secret_hash=secret_hash,
-            owner=owner,
-            name=name,
-            created_at=after(),
-            expires_at=None if lifetime is None else after(lifetime),
+    """lifetime in seconds, None: for ever. Raises AlreadyExists if the id is taken."""
+    with unique_key():
+        await session.execute(
+            insert(ApiKey).values(
+                key_id=key_id,
+                secret_hash=secret_hash,
+                owner=owner,
+                name=name,
+                created_at=after(),
+                expires_at=None if lifetime is None else after(lifetime),
+            )
         )
-    )
 
 
 async def note_use(session: AsyncSession, key_id: str) -> None:

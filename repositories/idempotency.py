@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from core.database import after
 from repositories.models import Idempotency
+from repositories.unique import unique_key
 
 LIFETIME = 86_400.0
 """Seconds a key is remembered."""
@@ -33,22 +34,23 @@ async def find(session: AsyncSession, owner: str, key: str) -> Idempotency | Non
 async def remember(
     session: AsyncSession, owner: str, request: IdempotentRequest, job_id: str, answer: dict[str, Any]
 ) -> None:
-    """Raises IntegrityError when the owner has used the key: somebody was first."""
+    """Store the answer under the key. Raises AlreadyExists if the owner has used it."""
     await session.execute(
         delete(Idempotency).where(
             Idempotency.owner == owner, Idempotency.key == request.key, Idempotency.expires_at <= after()
         )
     )
-    await session.execute(
-        insert(Idempotency).values(
-            owner=owner,
-            key=request.key,
-            request_hash=request.request_hash,
-            answer=answer,
-            job_id=job_id,
-            expires_at=after(LIFETIME),
+    with unique_key():
+        await session.execute(
+            insert(Idempotency).values(
+                owner=owner,
+                key=request.key,
+                request_hash=request.request_hash,
+                answer=answer,
+                job_id=job_id,
+                expires_at=after(LIFETIME),
+            )
         )
-    )
 
 
 async def forget(session: AsyncSession, owner: str, key: str) -> None:

@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from core.database import after
 from repositories.models import UploadIntent
+from repositories.unique import unique_key
 
 LIFETIME = 86_400.0
 """Seconds an upload may take before what it left is collected."""
@@ -24,7 +25,10 @@ async def note(
     owner: str | None = None,
     submit_options: dict[str, Any] | None = None,
 ) -> None:
-    """owner and submit_options: of an upload by link, for the job that its start will make."""
+    """Note that the object is about to be written. Raises AlreadyExists.
+
+    owner and submit_options: of an upload by link, for the job that its start will make.
+    """
     values = {
         "key": key,
         "job_id": job_id,
@@ -32,7 +36,8 @@ async def note(
         "owner": owner,
         "submit_options": submit_options,
     }
-    await session.execute(insert(UploadIntent).values(**values))
+    with unique_key():
+        await session.execute(insert(UploadIntent).values(**values))
 
 
 async def of_link(session: AsyncSession, job_id: str) -> UploadIntent | None:

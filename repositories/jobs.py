@@ -13,9 +13,11 @@ from sqlalchemy.orm import undefer
 
 from core.database import UtcDateTime, after
 from core.domain.job import OPEN, TERMINAL, JobStatus, Priority, job_band
+from core.domain.job_options import JobOptions
 from core.domain.transcript import ChunkTranscript, Segment
 from repositories.claims import RELEASE_DELAY, WakeUp, unfetched
 from repositories.models import Chunk, Job, JobId, Metric
+from repositories.unique import unique_key
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +32,7 @@ class NewJob:
     language: str
     model: str | None
     priority: Priority
-    options: dict[str, Any]
+    options: JobOptions
     original_filename: str | None
     audio_key: str | None
     file_size: int
@@ -44,34 +46,35 @@ class NewJob:
 async def create(session: AsyncSession, new: NewJob) -> Job:
     """Insert the job, due for its first publish.
 
-    Raises IntegrityError when the owner has used the request_id.
+    Raises AlreadyExists if the owner has used the request_id.
     """
     band = job_band(await unfinished(session, new.owner))
-    await session.execute(
-        insert(Job).values(
-            job_id=new.job_id,
-            owner=new.owner,
-            request_id=new.request_id,
-            status=JobStatus.PENDING,
-            language=new.language,
-            model=new.model,
-            asked_model=new.asked_model,
-            priority=new.priority,
-            band=band,
-            options=new.options,
-            original_filename=new.original_filename,
-            media_url=new.media_url,
-            callback_url=new.callback_url,
-            client_metadata=new.client_metadata,
-            minio_audio_path=new.audio_key,
-            file_size_mb=new.file_size / 1024 / 1024,
-            due_at=after(RELEASE_DELAY),
-            created_at=after(),
-            queued_at=after(),
-            progressed_at=after(),
-            updated_at=after(),
+    with unique_key():
+        await session.execute(
+            insert(Job).values(
+                job_id=new.job_id,
+                owner=new.owner,
+                request_id=new.request_id,
+                status=JobStatus.PENDING,
+                language=new.language,
+                model=new.model,
+                asked_model=new.asked_model,
+                priority=new.priority,
+                band=band,
+                options=new.options,
+                original_filename=new.original_filename,
+                media_url=new.media_url,
+                callback_url=new.callback_url,
+                client_metadata=new.client_metadata,
+                minio_audio_path=new.audio_key,
+                file_size_mb=new.file_size / 1024 / 1024,
+                due_at=after(RELEASE_DELAY),
+                created_at=after(),
+                queued_at=after(),
+                progressed_at=after(),
+                updated_at=after(),
+            )
         )
-    )
     return (await session.execute(select(Job).where(Job.job_id == new.job_id))).scalar_one()
 
 

@@ -32,10 +32,10 @@ def had_by(job: Job, alive: Iterable[Worker], default: str | None = None) -> boo
     """
     if job.chunks_total is None:
         return any(wanted(job, worker.models, default) is not None for worker in alive)
-    pinned = job.options.get("file_sha256")
+    pinned = job.options.file_sha256
     for worker in alive:
         known = (worker.checksums or {}).get(job.model or "")
-        if job.model in worker.models and (pinned is None or known is None or pinned in known):
+        if job.model in worker.models and (not pinned or known is None or pinned in known):
             return True
     return False
 

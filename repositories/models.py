@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import (
     JSON,
     BigInteger,
+    Dialect,
     Float,
     ForeignKey,
     Index,
@@ -15,6 +16,7 @@ from sqlalchemy import (
     MetaData,
     String,
     Text,
+    TypeDecorator,
     UniqueConstraint,
     Uuid,
     text,
@@ -24,6 +26,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from core.database import UtcDateTime
 from core.domain.job import JobStatus
+from core.domain.job_options import JobOptions
 
 Json = JSON().with_variant(JSONB(), "postgresql")
 JobId = Uuid(as_uuid=False)
@@ -39,6 +42,19 @@ _CONVENTION = {
 def _some_index(table: str, column: str) -> Index:
     some = text(f"{column} IS NOT NULL")
     return Index(f"ix_{table}_{column}", column, postgresql_where=some, sqlite_where=some)
+
+
+class JobOptionsJson(TypeDecorator[JobOptions]):
+    """Job options, stored as JSON without the empty ones."""
+
+    impl = Json
+    cache_ok = True
+
+    def process_bind_param(self, value: JobOptions | None, dialect: Dialect) -> dict[str, Any] | None:
+        return None if value is None else value.to_json()
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> JobOptions | None:
+        return None if value is None else JobOptions.from_json(value)
 
 
 class Base(DeclarativeBase):
@@ -76,7 +92,7 @@ class Job(Claimable, Base):
     model_missing_since: Mapped[datetime | None] = mapped_column(UtcDateTime)
     priority: Mapped[str] = mapped_column(String(16))
     band: Mapped[int] = mapped_column(Integer, default=2, server_default="2")
-    options: Mapped[dict[str, Any]] = mapped_column(Json, default=dict)
+    options: Mapped[JobOptions] = mapped_column(JobOptionsJson, default=JobOptions)
     original_filename: Mapped[str | None] = mapped_column(Text)
     media_url: Mapped[str | None] = mapped_column(Text)
     callback_url: Mapped[str | None] = mapped_column(Text)

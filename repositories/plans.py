@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from core.database import after
 from core.domain.job import OPEN, JobStatus
+from core.domain.job_options import JobOptions
 from core.domain.spans import PlannedChunk
 from repositories import intents
 from repositories.claims import FIRST_RELEASE, RELEASE_DELAY, WORKING_GRACE, WakeUp, release_chunks
@@ -28,7 +29,7 @@ class Plan:
     duration: float
     chunks: tuple[PlannedChunk, ...]
     model: str
-    options: dict[str, Any]
+    options: JobOptions
     download_seconds: float
     decode_seconds: float
     first_release: int = FIRST_RELEASE

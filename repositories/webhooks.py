@@ -29,8 +29,8 @@ LEASE = 45.0
 
 
 @dataclass(frozen=True, slots=True)
-class Delivery:
-    """One attempt; failures: of the attempts before; claim: the lease that it has."""
+class WebhookAttempt:
+    """A leased delivery. failures: of the attempts before; claim: number of the lease."""
 
     webhook_id: str
     job_id: str
@@ -89,7 +89,6 @@ def _payload(job: Job, kind: str) -> dict[str, Any]:
             "error_code": job.error_code,
             "error_message": job.error_message,
             "metadata": showable(job.client_metadata),
-            "result_url": f"/api/v1/result/{job.job_id}" if job.status == JobStatus.COMPLETED else None,
         },
     }
 
@@ -125,7 +124,7 @@ async def candidates(session: AsyncSession, full_owners: Set[str], full_hosts: S
     return [Candidate(one.webhook_id, one.owner, one.host, number) for number, one in enumerate(rows)]
 
 
-async def lease(session: AsyncSession, chosen: Sequence[str], holder: str) -> list[Delivery]:
+async def lease(session: AsyncSession, chosen: Sequence[str], holder: str) -> list[WebhookAttempt]:
     """Lease those of the chosen deliveries that are still due; any number of schedulers may do so."""
     row = WebhookDelivery
     statement = (
@@ -141,32 +140,32 @@ async def lease(session: AsyncSession, chosen: Sequence[str], holder: str) -> li
         .returning(row.webhook_id, row.job_id, row.owner, row.url, row.payload, row.failures, row.claim)
         .execution_options(synchronize_session=False)
     )
-    return [Delivery(*one) for one in (await session.execute(statement)).all()]
+    return [WebhookAttempt(*one) for one in (await session.execute(statement)).all()]
 
 
-async def delivered(session: AsyncSession, delivery: Delivery) -> None:
+async def delivered(session: AsyncSession, delivery: WebhookAttempt) -> None:
     """Success needs no lease: the receiver has it, whatever happened here meanwhile."""
     await _end(session, delivery, status=JobStatus.COMPLETED, delivered_at=after(), error_message=None)
 
 
-async def given_up(session: AsyncSession, delivery: Delivery, reason: str) -> None:
+async def given_up(session: AsyncSession, delivery: WebhookAttempt, reason: str) -> None:
     await _end(
         session, delivery, WebhookDelivery.claim == delivery.claim, status=JobStatus.FAILED, error_message=reason[:1000]
     )
 
 
-async def again(session: AsyncSession, delivery: Delivery, delay: float, reason: str) -> None:
+async def again(session: AsyncSession, delivery: WebhookAttempt, delay: float, reason: str) -> None:
     """Count a failed attempt and try again after `delay` seconds; nothing where another scheduler has the lease now."""
     values = {"failures": WebhookDelivery.failures + 1, "due_at": after(delay), "error_message": reason[:1000]}
     await _write(session, delivery, values, WebhookDelivery.claim == delivery.claim)
 
 
-async def _end(session: AsyncSession, delivery: Delivery, *fence: ColumnElement[bool], **values: Any) -> None:
+async def _end(session: AsyncSession, delivery: WebhookAttempt, *fence: ColumnElement[bool], **values: Any) -> None:
     await _write(session, delivery, {"due_at": None, **values}, *fence)
 
 
 async def _write(
-    session: AsyncSession, delivery: Delivery, values: dict[str, Any], *fence: ColumnElement[bool]
+    session: AsyncSession, delivery: WebhookAttempt, values: dict[str, Any], *fence: ColumnElement[bool]
 ) -> None:
     await session.execute(
         update(WebhookDelivery)
@@ -206,9 +205,3 @@ async def send_again(session: AsyncSession, job_id: str) -> float | None:
         .execution_options(synchronize_session=False)
     )
     return 0.0
-
-
-async def all_of(session: AsyncSession, job_id: str) -> list[WebhookDelivery]:
-    """A job's deliveries, oldest first."""
-    statement = select(WebhookDelivery).where(WebhookDelivery.job_id == job_id)
-    return list((await session.execute(statement.order_by(WebhookDelivery.created_at))).scalars())

@@ -169,7 +169,7 @@ class Context:
         )
         if failed:
             log.error("job failed", action="job_failed", code=error.code)
-            await dead_letters.publish(self.parts, claim.job_id)
+            await self.parts.services.dead_letters.publish(claim.job_id)
 
     async def _leave_for_later(self, claim: Claim, delay: float) -> None:
         """Waits for a database that is away: a row that is not handed back counts as lost with its holder."""

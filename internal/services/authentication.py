@@ -7,10 +7,8 @@ import contextlib
 import secrets
 import time
 
-from sqlalchemy.exc import IntegrityError
-
 from core.config import API_KEY
-from core.errors import DatabaseUnavailable, SettingsError, UnauthorizedError
+from core.errors import AlreadyExists, DatabaseUnavailable, SettingsError, UnauthorizedError
 from internal.bootstrap import Application
 from internal.services.callers import Caller
 from repositories import api_keys
@@ -130,7 +128,7 @@ async def ensure_first(parts: Application) -> None:
 async def _ensure(parts: Application, key: str) -> None:
     _, key_id, secret = key.split("_", 2)
     hashed = parts.secret.sign(PURPOSE, secret)
-    with contextlib.suppress(IntegrityError):
+    with contextlib.suppress(AlreadyExists):
         async with parts.database.write() as session:
             await api_keys.create(session, key_id, hashed, LOCAL, "API_KEY", None)
         return

@@ -12,7 +12,6 @@ from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 from itertools import takewhile
 
-from core.config import MergeMethod
 from core.domain.job import JobStatus
 from core.domain.result import ResultSegment
 from core.domain.transcript import ChunkTranscript
@@ -86,8 +85,7 @@ async def _news(parts: Application, job: Job, marks: list[Mark], told: _Told) ->
             for chunk in await jobs.transcripts(session, job.job_id, missing):
                 told.transcripts[chunk.index] = chunk
     known = [told.transcripts[index] for index in sorted(told.transcripts)]
-    method = MergeMethod(job.options.get("merge_method", MergeMethod.SMART))
-    merged = await asyncio.to_thread(segments_of, known, method)
+    merged = await asyncio.to_thread(segments_of, known, job.options.merge_method)
     told.number = max(numbers.values())
     return [event for index in new for event in _of_chunk(index, merged, numbers)]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from core.domain.job import JobStatus
 from core.errors import ConflictError, JobCancelledError, SttError
-from core.failure_text import by_code
+from core.failure_text import error_class
 from internal.bootstrap import Application
 from internal.outage_retry import OutageRetry
 from internal.services import results, submissions
@@ -28,7 +28,7 @@ class JobFailed(SttError):
     def __init__(self, job: Job) -> None:
         self._job = job
         super().__init__()
-        kind = by_code(job.error_code) or JobCancelledError
+        kind = error_class(job.error_code) or JobCancelledError
         self.code = job.error_code or kind.code  # type: ignore[misc]
         self.http_status = kind.http_status  # type: ignore[misc]
 

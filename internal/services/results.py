@@ -7,7 +7,6 @@ import json
 
 import structlog
 
-from core.config import MergeMethod
 from core.domain import keys
 from core.domain.job import JobStatus
 from core.domain.result import Result, ResultSegment
@@ -99,5 +98,4 @@ async def so_far(parts: Application, job: Job) -> list[ResultSegment]:
     """Segments of the chunks that are finished, in order."""
     async with parts.database.read() as session:
         chunks = await jobs.transcripts(session, job.job_id)
-    method = MergeMethod(job.options.get("merge_method", MergeMethod.SMART))
-    return await asyncio.to_thread(segments_of, chunks, method)
+    return await asyncio.to_thread(segments_of, chunks, job.options.merge_method)

@@ -12,7 +12,7 @@ from typing import Any
 import structlog
 from prometheus_client import Gauge
 
-from core import trouble
+from core import database_errors
 from core.errors import DatabaseUnavailable, InfrastructureError, MachineError
 from core.faults import check_disk
 from internal.bootstrap import Application
@@ -83,17 +83,17 @@ async def _database(parts: Application) -> str:
         return _trouble(parts, error)
     newest, *_ = known = migrations.known()
     if found is None:
-        return f"down: {trouble.NO_SCHEMA}"
+        return f"down: {database_errors.NO_SCHEMA}"
     if found not in known:
         return f"down: the schema ({found}) is newer than this program ({newest}), update the program"
     return "ok" if found == newest else f"down: the schema ({found}) is older than {newest}, run `make migrate`"
 
 
 def _trouble(parts: Application, error: BaseException) -> str:
-    name = trouble.name_of(error)
-    if name == trouble.SLOW and parts.database.exhausted:
-        name = trouble.EXHAUSTED
-    log.warning("the database is in trouble", action="database_trouble", trouble=name, reason=repr(error.__cause__))
+    name = database_errors.describe(error)
+    if name == database_errors.SLOW and parts.database.exhausted:
+        name = database_errors.EXHAUSTED
+    log.warning("the database is in trouble", action="database_trouble", cause=name, reason=repr(error.__cause__))
     return f"down: {name}"
 
 

@@ -11,10 +11,10 @@ from pathlib import PurePosixPath
 from typing import Any
 
 import structlog
-from sqlalchemy.exc import IntegrityError
 
 from core.domain import keys
 from core.errors import (
+    AlreadyExists,
     EmptyFileError,
     FileTooLargeError,
     IdempotencyMismatchError,
@@ -28,7 +28,7 @@ from core.errors import (
 )
 from core.storage.port import Upload
 from internal.bootstrap import Application
-from internal.services import publishing
+from internal.services.publishing import message_for
 from internal.services.submit_options import SubmitOptions
 from repositories import idempotency, intents, jobs
 from repositories.claims import WakeUp
@@ -42,7 +42,7 @@ ACCEPTED = (
     *(".webm", ".mkv", ".avi", ".mov", ".opus", ".aiff", ".amr"),
 )
 MAX_NAME = 255
-ROLLED_BACK = (IntegrityError, InternalError, LinkUsedError, QuotaExceededError, UploadTimeoutError)
+ROLLED_BACK = (AlreadyExists, InternalError, LinkUsedError, QuotaExceededError, UploadTimeoutError)
 """Errors of the creating transaction that leave no doubt: the database refused a statement, or the code did."""
 
 
@@ -175,7 +175,7 @@ async def once(
 ) -> tuple[Job, bool]:
     """The job that `make` makes, or the one that the same request made before; whether it is new.
 
-    `make` raises IntegrityError when somebody else with the same key was faster.
+    `make` raises AlreadyExists when somebody else with the same key was faster.
     """
     if request is None:
         return await make(), True
@@ -184,7 +184,7 @@ async def once(
         return before, False
     try:
         return await make(), True
-    except IntegrityError:
+    except AlreadyExists:
         before = await answered_before(parts, owner, request)
         if before is None:
             raise
@@ -198,7 +198,7 @@ async def accept(
     submit_options: SubmitOptions,
     request: IdempotentRequest | None = None,
 ) -> Job:
-    """Commit an upload's job, then publish its Prepare. Raises IntegrityError, see `once`."""
+    """Commit an upload's job, then publish its Prepare. Raises AlreadyExists, see `once`."""
     await parts.limiter.submit(owner, intake.size)
     new = new_job(intake.job_id, owner, submit_options)
     new = replace(new, original_filename=intake.filename, audio_key=intake.key, file_size=intake.size)
@@ -246,7 +246,7 @@ async def commit(
 
     noted: an intent stands for its object, and goes with the COMMIT. link: the key of the upload link it uses up.
 
-    Raises IntegrityError, DatabaseUnavailable; UploadTimeoutError where the intent has expired meanwhile.
+    Raises AlreadyExists, DatabaseUnavailable; UploadTimeoutError where the intent has expired meanwhile.
     """
     async with parts.database.write() as session:
         if link is not None and not await intents.start_link(session, link):
@@ -263,4 +263,4 @@ async def commit(
 async def announce(parts: Application, job: Job) -> None:
     """Publish the first step of a committed job. Raises nothing but cancellation."""
     log.info("job accepted", action="job_accepted", job_id=job.job_id, mb=job.file_size_mb, model=job.model)
-    await parts.publisher.publish([publishing.message_for(job, WakeUp(job.job_id, None, 0))])
+    await parts.publisher.publish([message_for(job, WakeUp(job.job_id, None, 0))])

@@ -11,6 +11,7 @@ from typing import Any
 import structlog
 
 from core.domain.job import AUTO, Priority
+from core.domain.job_options import JobOptions
 from core.domain.json_values import TooDeep, TooManyKeys, check_json
 from core.domain.models import DEMO, choose
 from core.errors import InvalidFieldError, UnknownModelError, UnsupportedLanguageError
@@ -40,7 +41,7 @@ class SubmitOptions:
     model: str | None
     priority: Priority
     warning: str | None = None
-    options: dict[str, Any] = field(default_factory=dict)
+    options: JobOptions = field(default_factory=JobOptions)
     callback_url: str | None = None
     metadata: dict[str, Any] | None = None
     asked_model: str = ""
@@ -109,15 +110,12 @@ async def _model(parts: Application, named: str, language: str) -> tuple[str | N
     return model, None
 
 
-def _options(fields: Mapping[str, Any]) -> dict[str, Any]:
+def _options(fields: Mapping[str, Any]) -> JobOptions:
     prompt = str(fields.get("prompt") or "")
     if len(prompt) > MAX_PROMPT or "\0" in prompt or not _is_text(prompt):
         raise InvalidFieldError("prompt", "`prompt` has at most {limit} characters and no zero byte.", limit=MAX_PROMPT)
-    options: dict[str, Any] = {"prompt": prompt} if prompt else {}
-    if _truth("words", fields.get("words")):
-        options["words"] = True
-    temperature = _temperature(fields.get("temperature"))
-    return options | ({"temperature": temperature} if temperature else {})
+    words, temperature = _truth("words", fields.get("words")), _temperature(fields.get("temperature"))
+    return JobOptions(prompt=prompt, words=words, temperature=temperature)
 
 
 def _is_text(value: str) -> bool:

@@ -11,11 +11,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import structlog
-from sqlalchemy.exc import IntegrityError
 
 from core.domain import keys
 from core.domain.job import Priority
+from core.domain.job_options import JobOptions
 from core.errors import (
+    AlreadyExists,
     ConflictError,
     EmptyFileError,
     InfrastructureError,
@@ -27,7 +28,7 @@ from core.errors import (
 )
 from core.storage.port import ObjectInfo
 from internal.bootstrap import Application
-from internal.services import lifecycle, results, submissions
+from internal.services import results, submissions
 from internal.services.submit_options import SubmitOptions
 from repositories import idempotency, intents
 from repositories.idempotency import IdempotentRequest
@@ -58,7 +59,7 @@ async def promise(
     if job_id is None:
         job_id = str(uuid.uuid4())
         name = submissions.accepted_name(filename)
-        stored = {**asdict(submit_options), "filename": name}
+        stored = {**asdict(submit_options), "options": submit_options.options.to_json(), "filename": name}
         lifetime = parts.settings.upload_link_ttl_seconds + SLACK
         try:
             async with parts.database.write() as session:
@@ -67,7 +68,7 @@ async def promise(
                 await intents.note(session, key, job_id, lifetime, owner=owner, submit_options=stored)
                 if request is not None:
                     await idempotency.remember(session, owner, request, job_id, {"job_id": job_id})
-        except IntegrityError:
+        except AlreadyExists:
             # the same request, twice at once: the other was faster
             job_id = (await submissions.recalled(parts, owner, request) if request else None) or job_id
     return await _link(parts, job_id, keys.incoming_key(job_id, submissions.display_name(filename)))
@@ -123,7 +124,7 @@ async def start(parts: Application, owner: str, job_id: str) -> Job:
         job = await submissions.commit(parts, new, None, noted=True, link=intent.key)
     except submissions.ROLLED_BACK as error:
         await _discard(parts, key)
-        if isinstance(error, IntegrityError | LinkUsedError):
+        if isinstance(error, AlreadyExists | LinkUsedError):
             return await results.find(parts, job_id, owner)
         raise
     await submissions.announce(parts, job)
@@ -152,7 +153,7 @@ async def _pin(parts: Application, found: ObjectInfo, key: str, job_id: str) -> 
 async def _discard(parts: Application, key: str) -> None:
     """Remove the copy of a start that made no job; where a part is down its note stays for the collector."""
     try:
-        await lifecycle.collect(parts, key)
+        await parts.services.retention.remove_object(key)
     except InfrastructureError as error:
         log.warning("copy left to the scheduler to collect", action="discard_delayed", code=error.code)
 
@@ -164,7 +165,8 @@ async def is_open(parts: Application, job_id: str) -> bool:
 
 
 def _submit_options(stored: dict[str, Any]) -> SubmitOptions:
-    return SubmitOptions(**{**stored, "priority": Priority(stored["priority"])})
+    options = JobOptions.from_json(stored.get("options") or {})
+    return SubmitOptions(**{**stored, "priority": Priority(stored["priority"]), "options": options})
 
 
 async def _weighed(parts: Application, key: str) -> ObjectInfo:

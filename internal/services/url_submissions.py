@@ -8,9 +8,7 @@ from dataclasses import replace
 from pathlib import PurePosixPath
 from urllib.parse import unquote, urlsplit
 
-from sqlalchemy.exc import IntegrityError
-
-from core.errors import InvalidFieldError, JobNotFoundError
+from core.errors import AlreadyExists, InvalidFieldError, JobNotFoundError
 from core.outbound import Refused
 from core.storage.port import checked_key
 from internal.bootstrap import Application
@@ -49,7 +47,7 @@ async def accept(
     )
     try:
         return await submissions.once(parts, owner, request, lambda: _create(parts, new, request))
-    except IntegrityError:
+    except AlreadyExists:
         # somebody else with the same request_id was faster
         before = await find(parts, owner, request_id)
         if before is None:

@@ -10,6 +10,7 @@ from sqlalchemy import select, update
 from core.database import Database, after
 from core.domain import keys
 from core.domain.job import Priority
+from core.domain.job_options import JobOptions
 from core.domain.spans import SAMPLE_RATE, PlannedChunk, Span
 from repositories import claims, jobs, leases, plans
 from repositories.claims import ChunkOutcome, ClaimedChunk, ClaimRequest, Committed, WakeUp
@@ -27,7 +28,7 @@ async def new_job(database: Database, owner: str = "local", **changes: Any) -> s
         "language": "en",
         "model": "demo-q5_0",
         "priority": Priority.NORMAL,
-        "options": {},
+        "options": JobOptions(),
         "original_filename": "a.wav",
         "audio_key": "uploads/x/a.wav",
         "file_size": 1024 * 1024,
@@ -41,7 +42,15 @@ def plan(chunks: int, number: int = 1, first_release: int = claims.FIRST_RELEASE
     second = SAMPLE_RATE
     planned = tuple(PlannedChunk((Span(i * second, (i + 1) * second),)) for i in range(chunks))
     return Plan(
-        number, keys.working_key(job_id, number), float(chunks), planned, "demo-q5_0", {}, 0.1, 0.2, first_release
+        number,
+        keys.working_key(job_id, number),
+        float(chunks),
+        planned,
+        "demo-q5_0",
+        JobOptions(),
+        0.1,
+        0.2,
+        first_release,
     )
 
 

@@ -17,6 +17,7 @@ from sqlalchemy import text, update
 
 from core.config import load_settings
 from core.database import Database, after
+from core.domain.job_options import JobOptions
 from core.errors import DatabaseUnavailable, RateLimitedError, SettingsError
 from core.secret import Secret
 from internal import bootstrap
@@ -187,7 +188,8 @@ async def test_what_a_sender_cannot_set(tmp_path: Path) -> None:
         async with parts.database.read() as session:
             job = await session.get(Job, job_id)
         assert job is not None
-        assert (job.owner, job.status, job.failures, job.options, job.band) == ("local", "PENDING", 0, {}, 2)
+        expected = ("local", "PENDING", 0, JobOptions(), 2)
+        assert (job.owner, job.status, job.failures, job.options, job.band) == expected
 
 
 async def test_pages(tmp_path: Path) -> None:

@@ -203,7 +203,7 @@ async def test_a_publish_that_hangs_holds_up_no_answer(parts: Application, monke
         await asyncio.Event().wait()
 
     monkeypatch.setattr(parts.broker, "publish", hang)
-    monkeypatch.setattr(publishing, "LONGEST", 0.1)
+    monkeypatch.setattr(publishing, "PUBLISH_TIMEOUT", 0.1)
     transport = httpx.ASGITransport(create_app(parts), raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
         async with asyncio.timeout(60):

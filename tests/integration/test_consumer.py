@@ -185,9 +185,9 @@ async def test_duplicates_change_nothing(parts: Application, tmp_path: Path) -> 
         job = await job_of(parts, job_id)
         for index in range(5):
             for _ in range(5):
-                await parts.broker.publish(publishing.transcribe(job, WakeUp(job_id, index, 0)))
-                await parts.broker.publish(publishing.prepare(job, WakeUp(job_id, None, 0)))
-                await parts.broker.publish(publishing.finalise(job, WakeUp(job_id, None, 0)))
+                await parts.broker.publish(publishing.transcribe_message(job, WakeUp(job_id, index, 0)))
+                await parts.broker.publish(publishing.prepare_message(job, WakeUp(job_id, None, 0)))
+                await parts.broker.publish(publishing.finalise_message(job, WakeUp(job_id, None, 0)))
         done = await ended(parts, job_id)
     assert done.status == JobStatus.COMPLETED
     async with parts.database.read() as session:

@@ -15,7 +15,7 @@ from core.errors import ObjectDamagedError
 from core.storage.local import LocalStorage
 from internal.bootstrap import Application
 from internal.consumer import working_audio
-from internal.services import lifecycle, results
+from internal.services import results
 from repositories.models import Chunk, UploadIntent
 from tests.integration.bad_engines import FINE
 from tests.integration.test_consumer import configured, consuming, ended, job_of, made, submitted, wish
@@ -78,7 +78,7 @@ async def test_damaged_working_audio_never_completes_and_a_retry_prepares_it_aga
     assert (job.status, job.error_code) == (JobStatus.FAILED, ObjectDamagedError.code)
     damaged = job.working_audio_path
     async with consuming(parts):
-        await lifecycle.retry(parts, job_id, "local")
+        await parts.services.jobs.retry(job_id, "local")
         job = await ended(parts, job_id)
     assert job.status == JobStatus.COMPLETED
     assert (await results.stored(parts, job)).duration_seconds == pytest.approx(100, abs=0.1)

@@ -86,7 +86,7 @@ async def test_a_prepare_of_an_earlier_version_leads_to_its_fetch(tmp_path: Path
         await parts.broker.stop()
         job_id = await by(parts, "anna", f"http://{host}/fast.wav")
         await parts.broker.start()
-        message = publishing.prepare(await job_of(parts, job_id), WakeUp(job_id, None, 0))
+        message = publishing.prepare_message(await job_of(parts, job_id), WakeUp(job_id, None, 0))
         assert message.type is MessageType.PREPARE
         async with consuming(parts):
             await parts.broker.publish(message)

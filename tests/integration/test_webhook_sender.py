@@ -13,7 +13,6 @@ from core.errors import DatabaseUnavailable, InternalError, RateLimitedError
 from internal.bootstrap import Application
 from internal.scheduler import webhooks as sending
 from internal.scheduler.webhooks import Sender, shared
-from internal.services import lifecycle
 from repositories import failures, webhooks
 from repositories.webhooks import Candidate
 from tests.contract.rows import new_job
@@ -152,9 +151,9 @@ async def test_an_outcome_that_cannot_be_noted_ends_nothing(
 
 async def test_asking_again_and_again_is_refused_with_a_time(parts: Application) -> None:
     job_id = await ended(parts, "https://a.example/hook", "local")
-    await lifecycle.deliver_again(parts, job_id, "local")
+    await parts.services.jobs.redeliver_webhook(job_id, "local")
     with pytest.raises(RateLimitedError) as refused:
-        await lifecycle.deliver_again(parts, job_id, "local")
+        await parts.services.jobs.redeliver_webhook(job_id, "local")
     assert refused.value.retry_after is not None
     assert 0 < refused.value.retry_after <= webhooks.ASK_AGAIN
 

@@ -15,7 +15,7 @@ from internal.api.dependencies import ApplicationOf, EstimatorOf, Language, Owne
 from internal.api.routes.responses import refusals
 from internal.api.routes.results import status_of
 from internal.api.schemas.jobs import JobBody, JobList, Status
-from internal.services import lifecycle, results
+from internal.services import results
 from internal.services.estimates import Estimator
 from repositories import jobs
 from repositories.models import Job
@@ -91,23 +91,23 @@ async def webhook(
     job_id: str, parts: ApplicationOf, owner: Owner, estimator: EstimatorOf, language: Language
 ) -> Status:
     """Deliver the webhook again, under its own id, once a minute; 409 without a callback or before the end."""
-    return await status_of(await lifecycle.deliver_again(parts, job_id, owner), estimator, language)
+    return await status_of(await parts.services.jobs.redeliver_webhook(job_id, owner), estimator, language)
 
 
 @router.post("/api/v1/jobs/{job_id}/cancel", status_code=202, responses=PROBLEMS)
 async def cancel(job_id: str, parts: ApplicationOf, owner: Owner, estimator: EstimatorOf, language: Language) -> Status:
     """Takes effect within one chunk; finished chunks stay readable with `?partial=true`."""
-    return await status_of(await lifecycle.cancel(parts, job_id, owner), estimator, language)
+    return await status_of(await parts.services.jobs.cancel(job_id, owner), estimator, language)
 
 
 @router.post("/api/v1/jobs/{job_id}/retry", status_code=202, responses=PROBLEMS)
 async def retry(job_id: str, parts: ApplicationOf, owner: Owner, estimator: EstimatorOf, language: Language) -> Status:
     """Runs again what is missing of a FAILED or CANCELLED job; counts toward the quotas like a new one."""
-    return await status_of(await lifecycle.retry(parts, job_id, owner), estimator, language)
+    return await status_of(await parts.services.jobs.retry(job_id, owner), estimator, language)
 
 
 @router.delete("/api/v1/jobs/{job_id}", status_code=204, responses=PROBLEMS, response_class=Response)
 async def delete(job_id: str, parts: ApplicationOf, owner: Owner) -> Response:
     """With every object, also while it runs."""
-    await lifecycle.delete(parts, job_id, owner)
+    await parts.services.jobs.delete(job_id, owner)
     return Response(status_code=204)

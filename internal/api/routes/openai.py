@@ -146,8 +146,8 @@ async def _answer(parts: Application, job: Job, kind: str, fields: dict[str, str
     if kind == "json":
         return JSONResponse({"text": result.text, "usage": shapes.usage(result)})
     wanted = fields.get(GRANULARITIES, "segment")
-    temperature = float(job.options.get("temperature") or 0.0)
-    return JSONResponse(shapes.verbose(result, temperature, segments="segment" in wanted, words="word" in wanted))
+    segments, words = "segment" in wanted, "word" in wanted
+    return JSONResponse(shapes.verbose(result, job.options.temperature, segments=segments, words=words))
 
 
 async def _deltas(parts: Application, watcher: Watcher, job: Job, language: str) -> AsyncIterator[str]:

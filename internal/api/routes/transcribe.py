@@ -6,7 +6,7 @@ from fastapi import APIRouter, Request
 
 from core.domain.job import JobStatus
 from core.errors import JobCancelledError
-from core.texts import say
+from core.texts import translate
 from internal.api.dependencies import ApplicationOf, Language, Owner
 from internal.api.routes.responses import refusals
 from internal.api.schemas.submit import Polled, UrlSubmit
@@ -38,9 +38,9 @@ async def by_address(
     return Polled(
         request_id=body.request_id,
         status=JobStatus.PROCESSING,
-        message=say(SUBMITTED, language),
+        message=translate(SUBMITTED, language),
         job_id=job.job_id,
-        warning=submit_options.warning and say(submit_options.warning, language),
+        warning=submit_options.warning and translate(submit_options.warning, language),
     )
 
 
@@ -60,7 +60,7 @@ def polled(job: Job, language: str) -> Polled:
             answer = answer.model_copy(update=_failed(job, language))
         case _:
             answer = answer.model_copy(update={"message": "Transcription in progress"})
-    return answer.model_copy(update={"message": say(answer.message, language)})
+    return answer.model_copy(update={"message": translate(answer.message, language)})
 
 
 def _completed(job: Job) -> dict[str, object]:

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 
 from fastapi import APIRouter, Request
 
-from core.texts import say
+from core.texts import translate
 from internal.api.dependencies import ApplicationOf, EstimatorOf, Language, Owner, slot_for
 from internal.api.multipart import read_form
 from internal.api.routes.body import Body, refuse_stated
@@ -50,8 +50,8 @@ async def upload(
         job_id=job.job_id,
         status=job.status,
         estimated_time_seconds=await estimator.seconds(job),
-        message=say(ACCEPTED, language),
-        warning=warning and say(warning, language),
+        message=translate(ACCEPTED, language),
+        warning=warning and translate(warning, language),
     )
 
 

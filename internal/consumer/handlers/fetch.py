@@ -11,7 +11,6 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from core.messaging.port import Delivery, Verdict
 from internal.consumer.context import Context
 from internal.consumer.source import fetch
-from internal.services import reopening
 from repositories import admission, claims, jobs
 from repositories.claims import Claim, ClaimRequest
 from repositories.models import Job
@@ -46,7 +45,7 @@ class FetchHandler:
             woken = await self.context.transaction(
                 lambda session, _: admission.wake(session, owners[0], claims.unfetched(), 1)
             )
-            await reopening.publish(self.context.parts, woken)
+            await self.context.parts.publisher.publish_rows(woken)
         return verdict
 
     async def _run(self, job: Job) -> None:
@@ -58,4 +57,4 @@ class FetchHandler:
             lambda session, _: jobs.note_source(session, job.job_id, key, size, seconds)
         )
         if released is not None:
-            await reopening.publish(self.context.parts, [released])
+            await self.context.parts.publisher.publish_rows([released])

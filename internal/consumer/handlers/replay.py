@@ -8,7 +8,6 @@ import structlog
 
 from core.messaging.port import Ack, Delivery, Verdict
 from internal.consumer.context import Context
-from internal.services import reopening
 from repositories import failures
 
 log = structlog.get_logger(__name__)
@@ -25,5 +24,5 @@ class ReplayHandler:
             log.info("stale dead letter dropped", action="replay_stale")
             return Ack()
         log.info("job reopened from its dead letter", action="replayed", rows=len(released))
-        await reopening.publish(self.context.parts, released)
+        await self.context.parts.publisher.publish_rows(released)
         return Ack()

@@ -21,7 +21,7 @@ from internal.consumer.working_audio import read_chunk
 from internal.services import publishing
 from repositories import claims
 from repositories.claims import ChunkOutcome, ClaimedChunk
-from worker.oom_retry import transcribe_in_halves
+from worker.oom_retry import transcribe_with_less_memory
 from worker.pool import Slot
 from worker.transcriber import EngineOutput, Options
 
@@ -114,17 +114,15 @@ class TranscribeHandler:
         options = Options(
             language=(job.detected_language or AUTO) if job.language == AUTO else job.language,
             languages=settings.languages,
-            prompt=job.options.get("prompt"),
-            words=bool(job.options.get("words")),
-            temperature=float(job.options.get("temperature") or 0.0),
+            job=job.options,
         )
         deadline = self._deadline(claimed.claim.failures)
         try:
             if claimed.last_error == OutOfMemoryError.code:
-                return await transcribe_in_halves(slot, model, pcm, options, deadline)
+                return await transcribe_with_less_memory(slot, model, pcm, options, deadline)
             return await slot.transcribe(model, pcm, options, deadline)
         except OutOfMemoryError:
-            self.context.pool.shrink(FEWER_SLOTS)
+            self.context.pool.reduce_slots(FEWER_SLOTS)
             raise
         except ChunkTimeoutError:
             log.warning("chunk took too long", action="chunk_timeout", deadline=deadline)
