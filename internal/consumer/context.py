@@ -24,7 +24,8 @@ from internal.consumer.workspace import Workspace
 from internal.outage_retry import OutageRetry
 from internal.services import dead_letters
 from repositories import claims, failures
-from repositories.claims import MAX_LOST, RELEASE_DELAY, Claim, ClaimedChunk, ClaimRequest
+from repositories.claims import MAX_LOST, Claim, ClaimedChunk, ClaimRequest
+from repositories.transitions import RELEASE_DELAY
 from repositories.models import Job
 from worker.models import ModelCatalogue
 from worker.pool import Pool

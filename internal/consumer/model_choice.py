@@ -37,7 +37,7 @@ async def for_plan(context: Context, job: Job) -> ModelFile | None:
     """The model file here that the job gets, or None. Its checksum may take a read of the whole file."""
 
     def look() -> ModelFile | None:
-        name = model_wait.wanted(job, context.catalogue.names(), context.parts.settings.default_model)
+        name = model_wait.choose_for(job, context.catalogue.names(), context.parts.settings.default_model)
         try:
             return None if name is None else ModelFile(name, context.catalogue.sha256(name))
         except (ModelMissingError, FileNotFoundError):  # removed meanwhile
@@ -61,7 +61,7 @@ async def hand_back(context: Context, claim: Claim, job: Job) -> None:
     settings = context.parts.settings
 
     async def work(session: AsyncSession, _: int) -> float | None:
-        missing = await model_wait.missing_for(session, job, settings.default_model)
+        missing = await model_wait.seconds_missing(session, job, settings.default_model)
         longest = LONGEST_ELSEWHERE if missing is None else LONGEST_DELAY
         if missing is None or missing < settings.model_wait_seconds:
             await failures.hand_back(session, claim, delay(claim.number, longest))

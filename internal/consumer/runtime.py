@@ -87,9 +87,9 @@ class Consumer:
         await outage_retry.run(self.parts.storage.start)
         await outage_retry.run(self.parts.broker.start)
         await outage_retry.run(self._announce)
-        self._periodic_tasks.start(workers.HEARTBEAT, self._announce, "heartbeat")
+        self._periodic_tasks.start(workers.HEARTBEAT_INTERVAL, self._announce, "heartbeat")
         self.context.leases.start()
-        self._periodic_tasks.start(workers.HEARTBEAT, self._checksums, "checksums of models")
+        self._periodic_tasks.start(workers.HEARTBEAT_INTERVAL, self._checksums, "checksums of models")
         if self.context.health.reason is None:
             await outage_retry.run(self._subscribe)
         self._care.start(SPELL_PAUSE, self._nurse_machine, "machine health")
@@ -166,7 +166,7 @@ class Consumer:
     async def _say_so(self) -> None:
         """The next heartbeat says it again."""
         with contextlib.suppress(InfrastructureError, TimeoutError):
-            async with asyncio.timeout(workers.HEARTBEAT):
+            async with asyncio.timeout(workers.HEARTBEAT_INTERVAL):
                 await self._announce()
 
     async def stop(self, grace: float = GRACE) -> None:
@@ -193,7 +193,7 @@ class Consumer:
 
     async def _announce(self) -> None:
         catalogue = self.context.catalogue
-        who = workers.Presence(
+        who = workers.WorkerInfo(
             worker_id=self.worker_id,
             kind=workers.CONSUMER,
             host=socket.gethostname(),
@@ -205,9 +205,9 @@ class Consumer:
             sick=self.context.health.reason,
         )
         async with self.parts.database.write() as session:
-            announced = await workers.announce(session, who)
+            announced = await workers.heartbeat(session, who)
             if (who.models, who.checksums) != self._announced:
-                await model_wait.found(session, announced, self.parts.settings.default_model)
+                await model_wait.mark_available(session, announced, self.parts.settings.default_model)
         self._announced = (who.models, who.checksums)
 
     async def _checksums(self) -> None:
@@ -217,7 +217,7 @@ class Consumer:
     async def _leave(self) -> None:
         try:
             async with asyncio.timeout(LEAVE_SECONDS), self.parts.database.write() as session:
-                await workers.leave(session, self.worker_id)
+                await workers.remove(session, self.worker_id)
         except (InfrastructureError, TimeoutError):
             log.warning("could not sign off, the heartbeat will lapse", action="leave_failed")
 

@@ -46,8 +46,8 @@ class Maintenance:
         for _ in range(BATCHES):
             await self.parts.broker.ping()
             async with self.parts.database.write() as session:
-                jobs = await schedule.take_due_jobs(session)
-                chunks = await schedule.take_due_chunks(session)
+                jobs = await schedule.reserve_due_jobs(session)
+                chunks = await schedule.reserve_due_chunks(session)
             if jobs or chunks:
                 log.info("publishing what is due", action="due_published", jobs=len(jobs), chunks=len(chunks))
             rows = [*(job.released for job in jobs if job.token is None), *chunks]
@@ -61,7 +61,7 @@ class Maintenance:
     async def release_lapsed(self) -> None:
         """Take rows from holders that died; `publish_due` publishes them."""
         async with self.parts.database.write() as session:
-            now = await leases.now(session)
+            now = await leases.current_time(session)
             if not self.guard.steady(uptime(), now.timestamp()):
                 return
             # as of the moment the guard has seen: the machine may sleep between these two lines as well
@@ -94,7 +94,7 @@ class Maintenance:
         """
         await self.parts.broker.ping()
         async with self.parts.database.write() as session:
-            rows = await starvation.take_starving(session, self.parts.settings.starvation_seconds)
+            rows = await starvation.boost_starving(session, self.parts.settings.starvation_seconds)
         if rows:
             log.info("boosting jobs that wait too long", action="boosted", jobs=len(rows))
             await reopening.publish(self.parts, rows, TOP_LEVEL)
@@ -103,9 +103,9 @@ class Maintenance:
         """Try the next row of each owner that has rows put off: jobs that fail or are cancelled make room, too."""
         async with self.parts.database.write() as session:
             rows: list[WakeUp] = []
-            for owner in await admission.owners_put_off(session):
-                rows += await admission.wake(session, owner, claims.unfetched(), 1)
-                rows += await admission.wake(session, owner, claims.unprepared(), 1)
+            for owner in await admission.list_waiting_owners(session):
+                rows += await admission.admit_next(session, owner, claims.unfetched(), 1)
+                rows += await admission.admit_next(session, owner, claims.unprepared(), 1)
         await reopening.publish(self.parts, rows)
 
     async def collect_intents(self) -> None:
@@ -118,10 +118,10 @@ class Maintenance:
             "expire jobs": lambda: lifecycle.expire(self.parts),
             "forget deleted jobs": lambda: lifecycle.forget_deleted(self.parts),
             "clear due dates": lambda: self._write(schedule.clear_ended),
-            "forget workers": lambda: self._write(workers.forget_gone),
-            "forget idempotency keys": lambda: self._write(idempotency.forget_expired),
-            "forget rate limits": lambda: self._write(rate_limits.forget_expired),
-            "forget parked items": lambda: self._write(parking.forget),
+            "forget workers": lambda: self._write(workers.delete_stale),
+            "forget idempotency keys": lambda: self._write(idempotency.delete_expired),
+            "forget rate limits": lambda: self._write(rate_limits.delete_expired),
+            "forget parked items": lambda: self._write(parking.delete_stale),
         }
         for name, step in steps.items():
             try:

@@ -20,7 +20,7 @@ from core.errors import InfrastructureError
 from core.outbound import Limits, Refused, Unreachable
 from internal.bootstrap import Parts
 from repositories import webhooks
-from repositories.webhooks import Candidate, Delivery
+from repositories.webhooks import Candidate, DueDelivery
 
 log = structlog.get_logger(__name__)
 ROUND = 1.0
@@ -54,11 +54,11 @@ class Sender:
         if free <= 0:
             return
         async with self._parts.database.write() as session:
-            busy = await webhooks.under_way(session)
+            busy = await webhooks.list_leased(session)
             owners, hosts = Counter(owner for owner, _ in busy), Counter(host for _, host in busy)
             full_owners = {owner for owner, count in owners.items() if count >= webhooks.PER_OWNER}
             full_hosts = {host for host, count in hosts.items() if count >= webhooks.PER_HOST}
-            due = await webhooks.candidates(session, full_owners, full_hosts)
+            due = await webhooks.list_due(session, full_owners, full_hosts)
             chosen = shared(due, busy, free, self._served)
             taken = await webhooks.lease(session, chosen, self._holder) if chosen else []
         waiting = {one.owner for one in due}
@@ -69,7 +69,7 @@ class Sender:
             self._running.add(task)
             task.add_done_callback(self._done)
 
-    async def _send(self, delivery: Delivery) -> None:
+    async def _send(self, delivery: DueDelivery) -> None:
         """Where the outcome cannot be written down, the lease runs out and the delivery is made again."""
         try:
             await deliver(self._parts, delivery)
@@ -119,7 +119,7 @@ def shared(
     return chosen
 
 
-async def deliver(parts: Parts, delivery: Delivery) -> None:
+async def deliver(parts: Parts, delivery: DueDelivery) -> None:
     """One attempt, and what becomes of it."""
     body = json.dumps(delivery.payload, ensure_ascii=False, separators=(",", ":")).encode()
     reason = ""
@@ -133,7 +133,7 @@ async def deliver(parts: Parts, delivery: Delivery) -> None:
         status, reason = 0, str(error)
     if 200 <= status < 300:
         async with parts.database.write() as session:
-            await webhooks.delivered(session, delivery)
+            await webhooks.mark_delivered(session, delivery)
         log.info("webhook delivered", action="webhook_delivered", job_id=delivery.job_id, status=status)
     elif status == GONE or delivery.failures >= len(webhooks.RETRIES):
         await _give_up(parts, delivery, reason)
@@ -141,7 +141,7 @@ async def deliver(parts: Parts, delivery: Delivery) -> None:
         await _try_again(parts, delivery, reason)
 
 
-def headers(parts: Parts, delivery: Delivery, body: bytes) -> dict[str, str]:
+def headers(parts: Parts, delivery: DueDelivery, body: bytes) -> dict[str, str]:
     """webhook-id is the same across retries; the time, and so the signature, is each attempt's own."""
     now = datetime.now(UTC)
     signer = Webhook(parts.secret.webhook_secret(delivery.owner))
@@ -153,14 +153,14 @@ def headers(parts: Parts, delivery: Delivery, body: bytes) -> dict[str, str]:
     }
 
 
-async def _try_again(parts: Parts, delivery: Delivery, reason: str) -> None:
+async def _try_again(parts: Parts, delivery: DueDelivery, reason: str) -> None:
     delay = webhooks.RETRIES[delivery.failures] * random.uniform(1.0, 1.2)
     async with parts.database.write() as session:
-        await webhooks.again(session, delivery, delay, reason)
+        await webhooks.retry_later(session, delivery, delay, reason)
     log.warning("webhook not taken", action="webhook_retry", job_id=delivery.job_id, reason=reason, delay=round(delay))
 
 
-async def _give_up(parts: Parts, delivery: Delivery, reason: str) -> None:
+async def _give_up(parts: Parts, delivery: DueDelivery, reason: str) -> None:
     async with parts.database.write() as session:
-        await webhooks.given_up(session, delivery, reason)
+        await webhooks.mark_failed(session, delivery, reason)
     log.error("webhook given up", action="webhook_given_up", job_id=delivery.job_id, reason=reason)

@@ -23,7 +23,7 @@ async def publish(parts: Parts, job_id: str) -> None:
     try:
         async with parts.database.read() as session:
             job = await jobs.get(session, job_id)
-            failure = await jobs.failure(session, job_id)
+            failure = await jobs.get_failure(session, job_id)
         if job is None or job.replay_token is None:
             return
         headers = publishing.dead_letter_headers(job, failure)

@@ -59,7 +59,7 @@ async def follow(parts: Parts, watcher: Watcher, job_id: str, last: int) -> Asyn
                 continue
             async with parts.database.read() as session:
                 job = await jobs.get(session, job_id)
-                marks = await jobs.chunk_marks(session, job_id) if job else []
+                marks = await jobs.list_chunk_progress(session, job_id) if job else []
             if job is None:
                 yield Event("cancelled")
                 return
@@ -83,7 +83,7 @@ async def _news(parts: Parts, job: Job, marks: list[Mark], told: _Told) -> list[
         return []
     if missing := set(numbers) - set(told.transcripts):
         async with parts.database.read() as session:
-            for chunk in await jobs.transcripts(session, job.job_id, missing):
+            for chunk in await jobs.list_transcripts(session, job.job_id, missing):
                 told.transcripts[chunk.index] = chunk
     known = [told.transcripts[index] for index in sorted(told.transcripts)]
     method = MergeMethod(job.options.get("merge_method", MergeMethod.SMART))

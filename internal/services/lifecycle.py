@@ -56,7 +56,7 @@ async def deliver_again(parts: Parts, job_id: str, owner: str) -> Job:
     """Send the job's webhook once more. Raises JobNotFoundError, ConflictError, RateLimitedError."""
     job = await results.find(parts, job_id, owner)
     async with parts.database.write() as session:
-        wait = await webhooks.send_again(session, job.job_id)
+        wait = await webhooks.resend(session, job.job_id)
     if wait is None:
         raise ConflictError("The job has no callback_url, or has not ended yet: there is nothing to deliver.")
     if wait:
@@ -89,7 +89,7 @@ async def collect(parts: Parts, key: str) -> None:
     """Remove an object that was noted as on its way out (or never became anything), then the note."""
     await parts.storage.delete_prefix(key)
     async with parts.database.write() as session:
-        await intents.drop(session, key)
+        await intents.delete(session, key)
 
 
 async def collect_intents(parts: Parts) -> None:
@@ -100,17 +100,17 @@ async def collect_intents(parts: Parts) -> None:
             log.info("abandoned object removed", action="intent_collected", key=key)
 
     async with parts.database.read() as session:
-        expired = await intents.expired(session, without=await parking.parked(session, COLLECT))
+        expired = await intents.list_expired(session, without=await parking.list_parked(session, COLLECT))
     await each(parts, COLLECT, [intent.key for intent in expired], remove)
 
 
 async def collect_expired(parts: Parts, key: str) -> bool:
     """Remove the object of an expired note, unless a job was made of it; whether the object was removed."""
     async with parts.database.write() as session:
-        if not await intents.take_expired(session, key):
+        if not await intents.lock_expired(session, key):
             return False
-        if await jobs.refers_to(session, key):
-            await intents.drop(session, key)
+        if await jobs.references_object(session, key):
+            await intents.delete(session, key)
             return False
     await collect(parts, key)
     return True
@@ -134,8 +134,8 @@ async def forget_deleted(parts: Parts) -> None:
     async def remove(job_id: str) -> None:
         await remove_objects(parts, job_id)
         async with parts.database.write() as session:
-            await deletion.remove_rows(session, job_id)
+            await deletion.purge(session, job_id)
 
     async with parts.database.read() as session:
-        hidden = await deletion.second_pass_due(session, without=await parking.parked(session, FORGET))
+        hidden = await deletion.list_purgeable(session, without=await parking.list_parked(session, FORGET))
     await each(parts, FORGET, hidden, remove)

@@ -126,7 +126,7 @@ class Publisher:
         try:
             async with asyncio.timeout(LONGEST), self.database.write() as session:
                 await schedule.mark_published(session, sent)
-                await schedule.postpone(session, refused, schedule.REFUSED)
+                await schedule.postpone(session, refused, schedule.REFUSED_DELAY)
         except (DatabaseUnavailable, TimeoutError) as error:
             reason = repr(error.__cause__ or error)
             log.warning("publish not noted, it will be repeated", action="confirm_failed", reason=reason)

@@ -22,7 +22,7 @@ async def publish(parts: Parts, released: Sequence[WakeUp], level: int | None = 
     A row whose wake-up cannot be made is parked, the others go out. Raises DatabaseUnavailable.
     """
     async with parts.database.read() as session:
-        found = await jobs.by_ids(session, {row.job_id for row in released})
+        found = await jobs.get_many(session, {row.job_id for row in released})
     messages: list[Message] = []
     for row in (row for row in released if row.job_id in found):
         try:

@@ -98,6 +98,6 @@ async def exported(parts: Parts, job: Job, name: str) -> tuple[Exporter, bytes]:
 async def so_far(parts: Parts, job: Job) -> list[ResultSegment]:
     """Segments of the chunks that are finished, in order."""
     async with parts.database.read() as session:
-        chunks = await jobs.transcripts(session, job.job_id)
+        chunks = await jobs.list_transcripts(session, job.job_id)
     method = MergeMethod(job.options.get("merge_method", MergeMethod.SMART))
     return await asyncio.to_thread(segments_of, chunks, method)

@@ -11,7 +11,7 @@ from sqlalchemy import update
 from core.database import Database, after
 from core.domain.job import JobStatus
 from core.errors import ChunkTimeoutError
-from repositories import claims, failures, plans
+from repositories import claims, commits, failures, plans
 from repositories.claims import ClaimRequest
 from repositories.models import Job, UploadIntent
 from tests.contract import invariants
@@ -199,7 +199,7 @@ async def test_400_messages_ten_duplicates_a_chunk_four_consumers(database: Data
     job_id = await planned_job(database, 40)
     messages = [index for index in range(40) for _ in range(10)]
     random.Random(4).shuffle(messages)
-    commits: list[claims.Committed] = []
+    commits: list[commits.Committed] = []
 
     async def consumer(name: str) -> None:
         while messages:
@@ -236,9 +236,9 @@ async def test_metrics_are_written_with_the_commit(database: Database) -> None:
     job_id = await planned_job(database, 1)
     claimed = await claim(database, job_id)
     assert claimed is not None
-    outcome = claims.ChunkOutcome([], 1.0, "en", {"chunk_seconds": 2.5})
+    outcome = commits.ChunkOutcome([], 1.0, "en", {"chunk_seconds": 2.5})
     async with database.write() as session:
-        assert await claims.commit_chunk(session, claimed, outcome, pin_language=False)
+        assert await commits.commit_chunk(session, claimed, outcome, pin_language=False)
     from repositories import jobs
 
     async with database.read() as session:

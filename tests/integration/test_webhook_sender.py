@@ -135,7 +135,7 @@ async def test_an_outcome_that_cannot_be_noted_ends_nothing(
     async def down(*_: Any) -> None:
         raise DatabaseUnavailable
 
-    monkeypatch.setattr(webhooks, "delivered", down)
+    monkeypatch.setattr(webhooks, "mark_delivered", down)
     await ended(parts, "https://quick.example/hook", "a")
     sender = Sender(parts)
     await sender.fill()
@@ -152,7 +152,7 @@ async def test_asking_again_and_again_is_refused_with_a_time(parts: Parts) -> No
     with pytest.raises(RateLimitedError) as refused:
         await lifecycle.deliver_again(parts, job_id, "local")
     assert refused.value.retry_after is not None
-    assert 0 < refused.value.retry_after <= webhooks.ASK_AGAIN
+    assert 0 < refused.value.retry_after <= webhooks.RESEND_INTERVAL
 
 
 def test_turns_go_round() -> None:

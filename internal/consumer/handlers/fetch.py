@@ -44,7 +44,7 @@ class FetchHandler:
         verdict = await self.context.take(delivery, DEADLINE, step, run)
         if owners:
             woken = await self.context.transaction(
-                lambda session, _: admission.wake(session, owners[0], claims.unfetched(), 1)
+                lambda session, _: admission.admit_next(session, owners[0], claims.unfetched(), 1)
             )
             await reopening.publish(self.context.parts, woken)
         return verdict
@@ -55,7 +55,7 @@ class FetchHandler:
             key, size = await fetch(self.context, job, folder / "source")
         seconds = time.monotonic() - started
         released = await self.context.transaction(
-            lambda session, _: jobs.note_source(session, job.job_id, key, size, seconds)
+            lambda session, _: jobs.store_source(session, job.job_id, key, size, seconds)
         )
         if released is not None:
             await reopening.publish(self.context.parts, [released])

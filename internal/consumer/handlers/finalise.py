@@ -18,8 +18,9 @@ from core.errors import ObjectNotFound, StorageUnavailable
 from core.messaging.port import Delivery, Verdict
 from internal.consumer.context import Context
 from internal.services import lifecycle, reopening
-from repositories import admission, claims, jobs
-from repositories.claims import Claim, Finished
+from repositories import admission, claims, commits, jobs
+from repositories.claims import Claim
+from repositories.commits import JobOutcome
 from repositories.models import Job
 from worker.engine import engine_version
 from worker.exporters import formats
@@ -52,7 +53,7 @@ class FinaliseHandler:
         method = MergeMethod(job.options.get("merge_method", MergeMethod.SMART))
         result = await asyncio.to_thread(build_result, facts(job, ended), chunks, method)
         await self._write(job.job_id, result)
-        done = Finished(
+        done = JobOutcome(
             result_path=keys.result_key(job.job_id),
             text=result.text,
             confidence=result.confidence,
@@ -60,11 +61,11 @@ class FinaliseHandler:
             result_ttl=self.context.parts.settings.result_ttl_seconds,
             metrics=_metrics(result),
         )
-        completed = await self.context.transaction(lambda session, _: claims.complete_job(session, job.job_id, done))
+        completed = await self.context.transaction(lambda session, _: commits.complete_job(session, job.job_id, done))
         log.info("job finished", action="job_completed" if completed else "job_duplicate", **_metrics(result))
         if completed:
             woken = await self.context.transaction(
-                lambda session, _: admission.wake(session, job.owner, claims.unprepared())
+                lambda session, _: admission.admit_next(session, job.owner, claims.unprepared())
             )
             await reopening.publish(self.context.parts, woken)
         if completed and job.working_audio_path:
@@ -72,8 +73,8 @@ class FinaliseHandler:
 
     async def _read(self, job: Job) -> tuple[list[ChunkTranscript], datetime]:
         async with self.context.parts.database.read() as session:
-            chunks = await jobs.transcripts(session, job.job_id)
-            ended = await jobs.last_commit(session, job.job_id)
+            chunks = await jobs.list_transcripts(session, job.job_id)
+            ended = await jobs.last_committed_at(session, job.job_id)
         return chunks, ended or job.progressed_at or job.created_at
 
     async def _write(self, job_id: str, result: Result) -> None:

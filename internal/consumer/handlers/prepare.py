@@ -20,7 +20,7 @@ from internal.consumer.context import Context
 from internal.consumer.model_choice import ModelFile
 from internal.consumer.source import obtain
 from internal.services import publishing
-from repositories import admission, claims, jobs, plans
+from repositories import admission, jobs, plans
 from repositories.claims import Claim
 from repositories.models import Job
 from repositories.plans import Plan
@@ -127,7 +127,7 @@ class PrepareHandler:
             options=self._options(job, model),
             download_seconds=downloaded,
             decode_seconds=prepared.decode_seconds,
-            first_release=1 if job.language == AUTO else claims.FIRST_RELEASE,
+            first_release=1 if job.language == AUTO else plans.FIRST_RELEASE,
             working_bytes=prepared.samples * BYTES_PER_SAMPLE,
         )
 

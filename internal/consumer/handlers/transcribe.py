@@ -19,8 +19,9 @@ from internal.consumer import model_choice
 from internal.consumer.context import Context
 from internal.consumer.working_audio import read_chunk
 from internal.services import publishing
-from repositories import claims
-from repositories.claims import ChunkOutcome, ClaimedChunk
+from repositories import claims, commits
+from repositories.commits import ChunkOutcome
+from repositories.claims import ClaimedChunk
 from worker.oom_retry import transcribe_in_halves
 from worker.pool import Slot
 from worker.transcriber import EngineOutput, Options
@@ -134,7 +135,7 @@ class TranscribeHandler:
         job = claimed.job
         pin = job.language == AUTO and job.detected_language is None
         done = await self.context.transaction(
-            lambda session, _: claims.commit_chunk(session, claimed, outcome, pin_language=pin)
+            lambda session, _: commits.commit_chunk(session, claimed, outcome, pin_language=pin)
         )
         if done is None:
             log.info("chunk was finished by somebody else", action="chunk_duplicate")
