@@ -24,8 +24,9 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
-from core.config_file import ConfigFile, existing
-from core.credentials import MIN_SECRET, passwords, well_known
+from core.config_file import ConfigFile, existing_file
+from core.credentials import MIN_SECRET, is_well_known, passwords
+from core.domain.job_options import MergeMethod
 from core.errors import SettingsError
 
 MAX_CHUNK_DEADLINE = 900.0
@@ -74,12 +75,6 @@ class StorageKind(StrEnum):
 class QueueType(StrEnum):
     CLASSIC = "classic"
     QUORUM = "quorum"
-
-
-class MergeMethod(StrEnum):
-    SMART = "smart"
-    SIMPLE = "simple"
-    NONE = "none"
 
 
 class LogFormat(StrEnum):
@@ -212,7 +207,7 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         sources = (init_settings, env_settings, dotenv_settings)
         config = os.environ.get("STT_CONFIG")
-        return (*sources, ConfigFile(settings_cls, existing(config))) if config else sources
+        return (*sources, ConfigFile(settings_cls, existing_file(config))) if config else sources
 
     @field_validator(
         *("languages", "cors_origins", "media_url_allowed_hosts", "webhook_allowed_hosts"),
@@ -343,25 +338,25 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _consistent(self) -> Settings:
-        _check(bool(self.languages), "LANGUAGES", "names at least one language")
-        _check(self.default_language in (*self.languages, "auto"), "DEFAULT_LANGUAGE", "is one of LANGUAGES or auto")
-        _check(
+        _require(bool(self.languages), "LANGUAGES", "names at least one language")
+        _require(self.default_language in (*self.languages, "auto"), "DEFAULT_LANGUAGE", "is one of LANGUAGES or auto")
+        _require(
             self.min_chunk_duration_seconds < self.chunk_duration_seconds,
             "MIN_CHUNK_DURATION_SECONDS",
             "is less than CHUNK_DURATION_SECONDS",
         )
         overlap = self.chunk_overlap_seconds or 0
-        _check(
+        _require(
             overlap < self.chunk_duration_seconds / 2,
             "CHUNK_OVERLAP_SECONDS",
             "is less than half of CHUNK_DURATION_SECONDS",
         )
         if self.storage is StorageKind.MINIO:
-            _check(bool(self.minio_access_key), "MINIO_ACCESS_KEY", "is set when STORAGE=minio")
-            _check(bool(self.minio_secret_key), "MINIO_SECRET_KEY", "is set when STORAGE=minio")
+            _require(bool(self.minio_access_key), "MINIO_ACCESS_KEY", "is set when STORAGE=minio")
+            _require(bool(self.minio_secret_key), "MINIO_SECRET_KEY", "is set when STORAGE=minio")
         if not self.allow_default_credentials:
             for name in self._default_credentials():
-                _check(
+                _require(
                     False,
                     name,
                     "has a password that everybody knows; make another with `openssl rand -hex 24`, "
@@ -375,10 +370,10 @@ class Settings(BaseSettings):
         found = {
             # without a user RabbitMQ's client takes guest
             "RABBITMQ_URL": self.broker is BrokerKind.RABBITMQ
-            and well_known(rabbit.username or "guest", rabbit.password or "guest"),
+            and is_well_known(rabbit.username or "guest", rabbit.password or "guest"),
             "MINIO_SECRET_KEY": self.storage is StorageKind.MINIO
-            and well_known(self.minio_access_key, self.minio_secret_key),
-            "DATABASE_URL": any(well_known(database.username or "", word) for word in passwords(database)),
+            and is_well_known(self.minio_access_key, self.minio_secret_key),
+            "DATABASE_URL": any(is_well_known(database.username or "", word) for word in passwords(database)),
         }
         return [name for name, bad in found.items() if bad]
 
@@ -421,7 +416,7 @@ class Settings(BaseSettings):
         return (self.models_dir, *DEMO_MODELS)
 
 
-def _check(good: bool, name: str, rule: str) -> None:
+def _require(good: bool, name: str, rule: str) -> None:
     if not good:
         raise ValueError(f"{name}: {rule}")
 

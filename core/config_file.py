@@ -23,7 +23,7 @@ class ConfigFile(YamlConfigSettingsSource):
         return data
 
 
-def existing(config: str) -> Path:
+def existing_file(config: str) -> Path:
     """Raises SettingsError where there is no such file."""
     path = Path(config).expanduser()
     if not path.is_file():

@@ -15,7 +15,7 @@ WELL_KNOWN = frozenset(_LISTED.split())
 """Passwords that the servers come with, that their guides show, and that are tried first."""
 
 
-def well_known(user: str, password: str) -> bool:
+def is_well_known(user: str, password: str) -> bool:
     """Return True for a password that is on every list or equals the user name; both may be percent-encoded."""
     plain = unquote(password).lower()
     return plain in WELL_KNOWN or plain == unquote(user).lower()

@@ -98,21 +98,21 @@ class Database:
         self.url = url
         self.sqlite = url.startswith("sqlite")
         self.engine = _sqlite_engine(url) if self.sqlite else _postgresql_engine(url, pool_size)
-        steps = _WholeSteps if self.sqlite else AsyncSession
+        steps = _UninterruptedSession if self.sqlite else AsyncSession
         self._sessions = async_sessionmaker(self.engine, class_=steps, expire_on_commit=False)
         self._writer = asyncio.Lock()
         self._most = SQLITE_POOL if self.sqlite else 2 * pool_size
 
     @contextlib.asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncSession]:
-        async with _translated(), self._sessions() as session:
+        async with _translate_errors(), self._sessions() as session:
             yield session
 
     @contextlib.asynccontextmanager
     async def write(self) -> AsyncIterator[AsyncSession]:
         """Commits at the end; an exception rolls back."""
         lock = self._writer if self.sqlite else contextlib.nullcontext()
-        async with lock, _translated(), self._sessions() as session:
+        async with lock, _translate_errors(), self._sessions() as session:
             await session.connection(execution_options={_IMMEDIATE: True})
             yield session
             await session.commit()
@@ -132,7 +132,7 @@ class Database:
         await self.engine.dispose()
 
 
-class _WholeSteps(AsyncSession):
+class _UninterruptedSession(AsyncSession):
     """A session whose steps end before a cancellation of their caller takes effect.
 
     SQLite's driver works in a thread that goes on when its caller is cancelled: a transaction torn off while it begins,
@@ -170,7 +170,7 @@ async def _uninterrupted(step: Coroutine[Any, Any, T]) -> T:
 
 
 @contextlib.asynccontextmanager
-async def _translated() -> AsyncIterator[None]:
+async def _translate_errors() -> AsyncIterator[None]:
     try:
         yield
     except IntegrityError:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Any, ClassVar
 
-from core.texts import ENGLISH, VIETNAMESE, translated
+from core.texts import ENGLISH, VIETNAMESE, format_template
 
 
 class Kind(StrEnum):
@@ -42,7 +42,7 @@ class SttError(Exception):
 
     def message(self, language: str = ENGLISH) -> str:
         """The text for the sender: this case's own detail, else the class's."""
-        own = None if self.detail is None else translated(self.detail, language, self.values)
+        own = None if self.detail is None else format_template(self.detail, language, self.values)
         return own or self.general(language)
 
     @classmethod
@@ -53,6 +53,10 @@ class SttError(Exception):
     def details(self) -> dict[str, Any] | None:
         """Values that `failure_text` needs besides the code, for any language; None where the code is enough."""
         return None if self.detail is None else {"detail": self.detail, "values": self.values}
+
+
+class AlreadyExists(Exception):
+    """A row with the same unique key exists."""
 
 
 class InternalError(SttError):

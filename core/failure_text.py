@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from core.errors import SttError
-from core.texts import ENGLISH, translated
+from core.texts import ENGLISH, format_template
 
 
 def error_classes(base: type[SttError] = SttError) -> Iterator[type[SttError]]:
@@ -16,7 +16,7 @@ def error_classes(base: type[SttError] = SttError) -> Iterator[type[SttError]]:
         yield from error_classes(kind)
 
 
-def by_code(code: str | None) -> type[SttError] | None:
+def error_class(code: str | None) -> type[SttError] | None:
     """The class that brings this code in."""
     return next((kind for kind in error_classes() if code is not None and kind.__dict__.get("code") == code), None)
 
@@ -27,7 +27,7 @@ def failure_text(code: str | None, details: dict[str, Any] | None, stored: str |
         return stored
     own = None
     if details is not None:
-        own = translated(details.get("detail", ""), language, details.get("values") or {})
+        own = format_template(details.get("detail", ""), language, details.get("values") or {})
     if not own and language == ENGLISH:
         own = stored
-    return own or (by_code(code) or SttError).general(language)
+    return own or (error_class(code) or SttError).general(language)

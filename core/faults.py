@@ -11,19 +11,19 @@ from pathlib import Path
 
 from core.errors import DiskFullError, MachineError
 
-FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
-RESOURCES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
+DISK_FULL_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+RESOURCE_ERRNOS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 """Errors that are the machine's wherever they appear, also below a lost connection."""
-SICK = RESOURCES | {errno.EAGAIN, errno.EROFS, errno.EIO, errno.ESTALE, errno.ENXIO, errno.ENODEV}
-GONE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.EEXIST, errno.ELOOP})
+MACHINE_ERRNOS = RESOURCE_ERRNOS | {errno.EAGAIN, errno.EROFS, errno.EIO, errno.ESTALE, errno.ENXIO, errno.ENODEV}
+PATH_ERRNOS = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.EEXIST, errno.ELOOP})
 """Errors about a path: the machine's where it is our own."""
-_LONGEST_CHAIN = 20
-ROOM = 64 * 1024
+_MAX_CAUSES = 20
+PROBE_BYTES = 64 * 1024
 
 
-def fault_of(error: OSError) -> MachineError:
+def machine_error_from(error: OSError) -> MachineError:
     """The machine error for a failed file or process operation of our own, whatever its number."""
-    if error.errno in FULL:
+    if error.errno in DISK_FULL_ERRNOS:
         return DiskFullError()
     return machine_error(errno.errorcode.get(error.errno or 0, type(error).__name__))
 
@@ -47,24 +47,24 @@ def machine_fault(error: BaseException, folders: tuple[Path, ...] = ()) -> Machi
 
 
 @contextlib.contextmanager
-def own_files() -> Iterator[None]:
+def own_file_errors() -> Iterator[None]:
     """Turn every OSError of the block into a MachineError: for temporary files, whose loss nobody else causes."""
     try:
         yield
     except OSError as error:
-        raise fault_of(error) from error
+        raise machine_error_from(error) from error
 
 
-def save(blocks: Iterable[bytes], path: Path) -> int:
+def write_file(blocks: Iterable[bytes], path: Path) -> int:
     """Write a temporary file; returns its size. Raises MachineError; what `blocks` raises passes through."""
     size = 0
-    with own_files():
+    with own_file_errors():
         file = path.open("wb")
     try:
         for block in blocks:
-            with own_files():
+            with own_file_errors():
                 size += file.write(block)
-        with own_files():
+        with own_file_errors():
             file.flush()
     finally:
         with contextlib.suppress(OSError):
@@ -74,14 +74,14 @@ def save(blocks: Iterable[bytes], path: Path) -> int:
 
 def check_disk(folder: Path) -> None:
     """Check that the disk of `folder` takes another 64 KiB. Raises MachineError."""
-    with own_files(), tempfile.TemporaryFile(dir=folder) as file:
-        file.write(bytes(ROOM))
+    with own_file_errors(), tempfile.TemporaryFile(dir=folder) as file:
+        file.write(bytes(PROBE_BYTES))
         file.flush()
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
     link: BaseException | None = error
-    for _ in range(_LONGEST_CHAIN):
+    for _ in range(_MAX_CAUSES):
         if link is None:
             return
         yield link
@@ -97,9 +97,9 @@ def _fault(error: BaseException, folders: tuple[Path, ...], *, wrapped: bool) ->
         return machine_error("can't start new thread")
     if not isinstance(error, OSError) or isinstance(error, ssl.SSLError):  # TLS has error numbers of its own
         return None
-    ours = SICK | FULL | GONE
-    if error.errno in (RESOURCES if wrapped else ours) or (error.errno in ours and _within(error, folders)):
-        return fault_of(error)
+    ours = MACHINE_ERRNOS | DISK_FULL_ERRNOS | PATH_ERRNOS
+    if error.errno in (RESOURCE_ERRNOS if wrapped else ours) or (error.errno in ours and _within(error, folders)):
+        return machine_error_from(error)
     return None
 
 

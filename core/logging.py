@@ -72,10 +72,10 @@ def configure(level: str, style: LogFormat, file: Path | None, process: str) -> 
     )
     handlers: list[logging.Handler] = [_handler(logging.StreamHandler(sys.stderr), shared, _console(style))]
     if file is not None:
-        handlers.append(_handler(RotatingFile(own_file(file, process), file), shared, console=False))
+        handlers.append(_handler(RotatingLogFile(process_file(file, process), file), shared, console=False))
     root = logging.getLogger()
     for former in root.handlers:
-        if isinstance(former, RotatingFile):
+        if isinstance(former, RotatingLogFile):
             former.close()
     root.handlers[:] = handlers
     root.setLevel(level)
@@ -95,7 +95,7 @@ def _handler(handler: logging.Handler, shared: list[Processor], console: bool) -
     last: list[Processor] = [
         structlog.stdlib.ProcessorFormatter.remove_processors_meta,
         structlog.processors.format_exc_info,
-        without_secrets,  # last, so that tracebacks are text by now
+        redact_secrets,  # last, so that tracebacks are text by now
         renderer,
     ]
     handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=last))
@@ -111,35 +111,35 @@ def _quieten() -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
 
 
-def without_secrets(_logger: Any, _method: str, event: EventDict) -> EventDict:
+def redact_secrets(_logger: Any, _method: str, event: EventDict) -> EventDict:
     """Blank what is secret by its name; cut users, passwords and queries out of addresses, tracebacks included.
 
     Long values are cut after that, so that no secret loses the end by which it is recognised.
     """
     for key, value in event.items():
-        event[key] = _clean(key, value)
+        event[key] = _redact(key, value)
     return event
 
 
-def _clean(key: str, value: Any, depth: int = 0) -> Any:
+def _redact(key: str, value: Any, depth: int = 0) -> Any:
     """A count (`tokens=12`) is no secret; lists and mappings are searched too."""
     if isinstance(value, int | float | None):
         return value
     if _SECRET.search(key):
         return "***"
     if isinstance(value, str):
-        return cut(_clean_text(value), LONGEST_TRACEBACK if key == "exception" else LONGEST_TEXT)
+        return truncate(_redact_text(value), LONGEST_TRACEBACK if key == "exception" else LONGEST_TEXT)
     if isinstance(value, dict | list | tuple) and depth == DEEPEST:
         return "…"
     if isinstance(value, dict):
         shown = list(value.items())[:MOST_ITEMS]
-        return {cut(str(name), 100): _clean(str(name), inner, depth + 1) for name, inner in shown}
+        return {truncate(str(name), 100): _redact(str(name), inner, depth + 1) for name, inner in shown}
     if isinstance(value, list | tuple):
-        return [_clean(key, inner, depth + 1) for inner in value[:MOST_ITEMS]]
-    return cut(_clean_text(repr(value)), LONGEST_TEXT)
+        return [_redact(key, inner, depth + 1) for inner in value[:MOST_ITEMS]]
+    return truncate(_redact_text(repr(value)), LONGEST_TEXT)
 
 
-def cut(text: str, longest: int) -> str:
+def truncate(text: str, longest: int) -> str:
     """The text's beginning and end where it is longer than `longest` characters."""
     if len(text) <= longest:
         return text
@@ -147,10 +147,10 @@ def cut(text: str, longest: int) -> str:
     return f"{text[:kept]}… {len(text) - 2 * kept} characters …{text[-kept:]}"
 
 
-def _clean_text(text: str) -> str:
+def _redact_text(text: str) -> str:
     if "://" in text:
         first, *rest = text.split("://")
-        text = "://".join([first, *map(_clean_address, rest)])
+        text = "://".join([first, *map(_redact_url, rest)])
     if "?" in text:
         text = _QUERY.sub(lambda found: "" if _SIGNATURE.search(found[0]) else found[0], text)
     if "_" in text:
@@ -158,7 +158,7 @@ def _clean_text(text: str) -> str:
     return _BEARER.sub("Bearer ***", text) if "Bearer" in text else text
 
 
-def _clean_address(text: str) -> str:
+def _redact_url(text: str) -> str:
     """`text` follows a `://`: its first word without user, password, query and fragment."""
     found = _ADDRESS.match(text)
     word = found[0] if found else ""
@@ -169,11 +169,11 @@ def _clean_address(text: str) -> str:
     return whole + text[len(word) :]
 
 
-def own_file(file: Path, process: str) -> Path:
+def process_file(file: Path, process: str) -> Path:
     return file.with_name(f"{file.stem}.{process}-{os.getpid()}{file.suffix}")
 
 
-class RotatingFile(logging.handlers.TimedRotatingFileHandler):
+class RotatingLogFile(logging.handlers.TimedRotatingFileHandler):
     """Rotates at midnight (UTC) and at `max_bytes`; what is rotated away is gzipped beside the writing.
 
     At each start and rotation, files of `family` (LOG_FILE as it is set) go that nobody wrote to for seven days, those
@@ -218,11 +218,11 @@ class RotatingFile(logging.handlers.TimedRotatingFileHandler):
         self.packing[-1].start()
 
     def _remove_old(self) -> None:
-        for old in expired(self.family, time.time() - KEEP_SECONDS):
+        for old in expired_files(self.family, time.time() - KEEP_SECONDS):
             old.unlink(missing_ok=True)
 
 
-def expired(family: Path, limit: float) -> list[Path]:
+def expired_files(family: Path, limit: float) -> list[Path]:
     """Files that some process wrote for LOG_FILE=`family`, last before `limit` (seconds since 1970)."""
     ours = re.compile(
         rf"{re.escape(family.stem)}\.[\w-]+-\d+{re.escape(family.suffix)}(\.\d{{4}}-\d\d-\d\d\.\d+(\.gz|\.part)?)?"

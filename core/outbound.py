@@ -88,18 +88,18 @@ class Response:
         """The bytes as they come off the wire, once. Raises Refused when they are encoded, TooLarge, Unreachable."""
         if self.headers.get("content-encoding", "identity").strip().lower() not in ("identity", ""):
             raise Refused("the server compresses its answer although asked not to")
-        self._weigh(int(self.headers.get("content-length", 0)))
+        self._check_size(int(self.headers.get("content-length", 0)))
         count, chunks = 0, aiter(self._raw.aiter_stream())
         clock = asyncio.get_running_loop().time
         window, before = clock(), 0
         while (chunk := await self._next(chunks)) is not None:
-            self._weigh(count := count + len(chunk))
+            self._check_size(count := count + len(chunk))
             if (seconds := clock() - window) >= self._limits.rate_window:
                 self._check_rate(count - before, seconds)
                 window, before = clock(), count
             yield chunk
 
-    def _weigh(self, count: int) -> None:
+    def _check_size(self, count: int) -> None:
         most = self._limits.max_bytes
         if most is not None and count > most:
             raise TooLarge(f"the answer is larger than {most} bytes")
@@ -109,7 +109,7 @@ class Response:
             raise Unreachable("the server sends its answer too slowly")
 
     async def _next(self, chunks: AsyncIterator[bytes]) -> bytes | None:
-        with _translated():
+        with _translate_errors():
             async with asyncio.timeout_at(self._deadline):
                 return await anext(chunks, None)
 
@@ -136,7 +136,7 @@ class Outbound:
                 if location is None or response.status not in REDIRECTS:
                     yield response
                     return
-            with _translated():
+            with _translate_errors():
                 url = str(httpx.URL(url).join(location))
         raise Refused("the server redirects too many times")
 
@@ -159,7 +159,7 @@ class Outbound:
         # Other programs read these characters in other ways; none is needed in an address.
         if "\\" in url or any(map(str.isspace, url)):
             raise Refused("the address holds white space or a backslash")
-        with _translated():
+        with _translate_errors():
             parsed = httpx.URL(url)
         if parsed.scheme not in PORTS:
             raise Refused("only http:// and https:// addresses are fetched")
@@ -173,7 +173,7 @@ class Outbound:
         at, timeout = self._parsed(url), httpx.Timeout(limits.read, connect=limits.connect).as_dict()
         target = httpcore.URL(scheme=at.raw_scheme, host=at.raw_host, port=at.port, target=at.raw_path)
         sent, method = httpx.Headers(HEADERS), "GET" if body is None else "POST"
-        with _translated():
+        with _translate_errors():
             sent.update(headers)
         sent["Host"] = at.netloc.decode("ascii")
         if body is not None:
@@ -183,13 +183,13 @@ class Outbound:
     @contextlib.asynccontextmanager
     async def _sent(self, request: httpcore.Request, limits: Limits, deadline: float) -> AsyncIterator[Response]:
         pool = httpcore.AsyncConnectionPool(self._ssl, max_keepalive_connections=0, network_backend=self._backend)
-        with _translated():
+        with _translate_errors():
             async with asyncio.timeout_at(deadline):
                 raw = await pool.handle_async_request(request)
         try:
             yield Response(raw, limits, deadline)
         finally:
-            with contextlib.suppress(Unreachable, Refused), _translated():
+            with contextlib.suppress(Unreachable, Refused), _translate_errors():
                 await raw.aclose()
 
 
@@ -260,7 +260,7 @@ def _resolved(host: str, port: int) -> list[str]:
 
 
 @contextlib.contextmanager
-def _translated() -> Iterator[None]:
+def _translate_errors() -> Iterator[None]:
     """Around our own steps only: an error of the caller, who writes to a disk meanwhile, stays what it is."""
     try:
         yield

@@ -29,11 +29,11 @@ class Secret:
         """Raises SettingsError where others can read the key that was made before."""
         self._configured, self._file = configured, data_dir / FILE
         if not configured and self._file.exists():
-            _keep_private(self._file)
+            _restrict_permissions(self._file)
 
     @cached_property
     def _value(self) -> bytes:
-        return (self._configured or _kept(self._file)).encode()
+        return (self._configured or _load_or_create(self._file)).encode()
 
     def sign(self, purpose: str, text: str) -> str:
         """HMAC-SHA256 as 64 hexadecimal digits; a signature for one purpose is none for another."""
@@ -47,7 +47,7 @@ class Secret:
         return "whsec_" + base64.b64encode(bytes.fromhex(self.sign("webhook", owner))).decode()
 
 
-def _kept(file: Path) -> str:
+def _load_or_create(file: Path) -> str:
     file.parent.mkdir(parents=True, exist_ok=True)
     # linked into place whole: another process that starts at once reads all of it or makes it itself
     draft = file.with_name(f"{FILE}.{os.getpid()}.{secrets.token_hex(4)}")
@@ -61,7 +61,7 @@ def _kept(file: Path) -> str:
     return file.read_text()
 
 
-def _keep_private(file: Path) -> None:
+def _restrict_permissions(file: Path) -> None:
     """Raises SettingsError for a key that others can read, and cannot be kept from reading."""
     mode = file.stat().st_mode & 0o777
     if not mode & 0o077:

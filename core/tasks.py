@@ -24,7 +24,7 @@ async def cancel_and_wait(*tasks: asyncio.Task[Any] | None) -> None:
 
 
 @contextlib.contextmanager
-def foreign_cancellation() -> Iterator[None]:
+def cancellation_as_connection_error() -> Iterator[None]:
     """Turn a CancelledError into ConnectionError unless the current task was cancelled: some clients cancel their own
     futures when a connection breaks."""
     try:

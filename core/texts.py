@@ -13,7 +13,7 @@ from typing import Any
 ENGLISH, VIETNAMESE = "en", "vi"
 
 
-def translated(template: str, language: str, values: Mapping[str, Any]) -> str | None:
+def format_template(template: str, language: str, values: Mapping[str, Any]) -> str | None:
     """The message in words; None where it has no translation, or its values do not fit."""
     pattern = template if language == ENGLISH else TEXTS.get(template)
     if pattern is None:
@@ -24,9 +24,9 @@ def translated(template: str, language: str, values: Mapping[str, Any]) -> str |
         return None
 
 
-def say(text: str, language: str, **values: Any) -> str:
+def translate(text: str, language: str, **values: Any) -> str:
     """A message of the API itself; in English where it has no translation."""
-    return translated(text, language, values) or translated(text, ENGLISH, values) or text
+    return format_template(text, language, values) or format_template(text, ENGLISH, values) or text
 
 
 def validation_text(kind: str, language: str, english: str, context: Mapping[str, Any]) -> str:

@@ -17,16 +17,23 @@ from core.secret import Secret
 from core.storage.local import LocalStorage
 from core.storage.minio import MinioStorage
 from core.storage.port import Storage
+from internal.services.dead_letters import DeadLetters
+from internal.services.jobs import Jobs
 from internal.services.limiting import Limiter
 from internal.services.publishing import Publisher
+from internal.services.registry import Services
+from internal.services.retention import Retention
 
 log = structlog.get_logger(__name__)
 VERSION = "0.1.0"
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
-    """Everything a process is made of. `start` what you need; `stop` is harmless twice and before start."""
+class Application:
+    """The adapters and services of one process.
+
+    Call `start` on what is needed; `stop` is idempotent, also before `start`.
+    """
 
     settings: Settings
     database: Database
@@ -37,6 +44,7 @@ class Parts:
     limiter: Limiter
     media: Outbound
     webhooks: Outbound
+    services: Services
 
     async def stop(self) -> None:
         await self.broker.stop()
@@ -46,23 +54,31 @@ class Parts:
         await self.webhooks.stop()
 
 
-def build(settings: Settings) -> Parts:
-    """Make the adapters; nothing is connected yet."""
+def build(settings: Settings) -> Application:
+    """Build the adapters and services; nothing is connected yet."""
     database = Database(settings.database_url)
     broker = make_broker(settings)
+    storage = make_storage(settings)
     if settings.broker is not BrokerKind.MEMORY and not settings.secret_key:
-        log.warning("SECRET_KEY is not set: keys and signatures hold on this machine only", action="own_secret")
-    return Parts(
+        log.warning("SECRET_KEY is not set: keys and signatures are valid on this machine only", action="own_secret")
+    publisher = Publisher(database, broker)
+    # with BROKER=memory there is only this process, so requests are counted in its memory
+    limiter = Limiter(settings, database, shared=settings.broker is not BrokerKind.MEMORY)
+    return Application(
         settings=settings,
         database=database,
         broker=broker,
-        storage=make_storage(settings),
-        publisher=Publisher(database, broker),
+        storage=storage,
+        publisher=publisher,
         secret=Secret(settings.secret_key, Path(settings.data_dir)),
-        # a queue in memory means one process, which can count by itself
-        limiter=Limiter(settings, database, shared=settings.broker is not BrokerKind.MEMORY),
+        limiter=limiter,
         media=Outbound(settings.media_hosts),
         webhooks=Outbound(settings.webhook_allowed_hosts),
+        services=Services(
+            dead_letters=DeadLetters(database, broker, publisher),
+            jobs=Jobs(database, storage, publisher, limiter, settings.failure_ttl_seconds),
+            retention=Retention(database, storage),
+        ),
     )
 
 

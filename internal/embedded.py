@@ -19,7 +19,7 @@ import uvicorn
 from core.errors import SettingsError
 from internal.api.app import create_app
 from internal.api.connections import BACKLOG, Config, throttle_accept_errors
-from internal.bootstrap import Parts
+from internal.bootstrap import Application
 from internal.consumer.runtime import GRACE, Consumer
 from internal.scheduler.runtime import Scheduler
 from internal.services import authentication
@@ -34,7 +34,7 @@ OPEN_STREAMS = 5
 class Embedded:
     """Owns DATA_DIR: a second one on the same directory is refused, so at start nobody else holds any claim."""
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, parts: Application) -> None:
         self.parts = parts
         self._lock: int | None = None
         self._consumer = Consumer(parts)

@@ -91,7 +91,7 @@ def _warn_of_one_machine(process: str, settings: Settings) -> None:
         log.warning("every process has to be on this machine", action="one_machine", because=name)
 
 
-def run(process: str, make: Callable[[bootstrap.Parts], Service]) -> None:
+def run(process: str, make: Callable[[bootstrap.Application], Service]) -> None:
     """Run one service until SIGTERM or SIGINT; a second signal is harmless.
 
     Ends with status 1 where the service cannot go on, so that a supervisor starts it again.
@@ -108,7 +108,9 @@ def run(process: str, make: Callable[[bootstrap.Parts], Service]) -> None:
         raise SystemExit(1)
 
 
-async def _serve(process: str, settings: Settings, make: Callable[[bootstrap.Parts], Service]) -> Exception | None:
+async def _serve(
+    process: str, settings: Settings, make: Callable[[bootstrap.Application], Service]
+) -> Exception | None:
     """Returns why the service could not go on; None: it was told to stop."""
     parts = bootstrap.build(settings)
     service = make(parts)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from sqlalchemy import ColumnElement, Row, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -109,7 +107,7 @@ async def _reopen(session: AsyncSession, *conditions: ColumnElement[bool]) -> li
     return await plans.release_chunks(session, job.job_id, plans.FIRST_RELEASE)
 
 
-async def _needs_a_new_plan(session: AsyncSession, ended: Row[Any]) -> bool:
+async def _needs_a_new_plan(session: AsyncSession, ended: Row[str, str | None, int | None, int]) -> bool:
     """Return True if the working audio is damaged, or the model is missing and the plan has no use without it.
 
     Completed chunks are kept only if a live worker has the model again: two models never meet in one transcript.

@@ -1,4 +1,4 @@
-"""The tables (design section 10). Migrations own the schema; a test compares them with this page."""
+"""The tables. Migrations own the schema; a test compares it with these models."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import (
     JSON,
     BigInteger,
+    Dialect,
     Float,
     ForeignKey,
     Index,
@@ -15,6 +16,7 @@ from sqlalchemy import (
     MetaData,
     String,
     Text,
+    TypeDecorator,
     UniqueConstraint,
     Uuid,
     text,
@@ -24,6 +26,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from core.database import UtcDateTime
 from core.domain.job import JobStatus
+from core.domain.job_options import JobOptions
 
 Json = JSON().with_variant(JSONB(), "postgresql")
 JobId = Uuid(as_uuid=False)
@@ -36,9 +39,22 @@ _CONVENTION = {
 }
 
 
-def _some_index(table: str, column: str) -> Index:
-    some = text(f"{column} IS NOT NULL")
-    return Index(f"ix_{table}_{column}", column, postgresql_where=some, sqlite_where=some)
+def _partial_index(table: str, column: str) -> Index:
+    not_null = text(f"{column} IS NOT NULL")
+    return Index(f"ix_{table}_{column}", column, postgresql_where=not_null, sqlite_where=not_null)
+
+
+class JobOptionsJson(TypeDecorator[JobOptions]):
+    """Job options, stored as JSON without the empty ones."""
+
+    impl = Json
+    cache_ok = True
+
+    def process_bind_param(self, value: JobOptions | None, dialect: Dialect) -> dict[str, Any] | None:
+        return None if value is None else value.to_json()
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> JobOptions | None:
+        return None if value is None else JobOptions.from_json(value)
 
 
 class Base(DeclarativeBase):
@@ -46,7 +62,7 @@ class Base(DeclarativeBase):
 
 
 class Claimable:
-    """What jobs, chunks and webhook deliveries share: who holds the row, and when anybody may publish it again."""
+    """Columns that jobs, chunks and webhook deliveries share: the row's holder, and the time at which it is due."""
 
     failures: Mapped[int] = mapped_column(Integer, default=0, server_default="0")
     lost: Mapped[int] = mapped_column(Integer, default=0, server_default="0")
@@ -76,7 +92,7 @@ class Job(Claimable, Base):
     model_missing_since: Mapped[datetime | None] = mapped_column(UtcDateTime)
     priority: Mapped[str] = mapped_column(String(16))
     band: Mapped[int] = mapped_column(Integer, default=2, server_default="2")
-    options: Mapped[dict[str, Any]] = mapped_column(Json, default=dict)
+    options: Mapped[JobOptions] = mapped_column(JobOptionsJson, default=JobOptions)
     original_filename: Mapped[str | None] = mapped_column(Text)
     media_url: Mapped[str | None] = mapped_column(Text)
     callback_url: Mapped[str | None] = mapped_column(Text)
@@ -122,9 +138,9 @@ class Job(Claimable, Base):
         Index("ix_jobs_owner_created_at", "owner", "created_at", "job_id"),
         Index("ix_jobs_status", "status"),
         Index("ix_jobs_expires_at", "expires_at"),
-        _some_index("jobs", "boosted_at"),
-        _some_index("jobs", "model_missing_since"),
-        _some_index("jobs", "due_at"),
+        _partial_index("jobs", "boosted_at"),
+        _partial_index("jobs", "model_missing_since"),
+        _partial_index("jobs", "due_at"),
     )
 
 
@@ -146,7 +162,7 @@ class Chunk(Claimable, Base):
     claimed_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     processed_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
 
-    __table_args__ = (_some_index("chunks", "due_at"),)
+    __table_args__ = (_partial_index("chunks", "due_at"),)
 
 
 class Metric(Base):
@@ -165,7 +181,7 @@ class Metric(Base):
 
 
 class Worker(Base):
-    """`sick`: why it takes no work at present."""
+    """A live process. `sick`: the reason for which it takes no work at present."""
 
     __tablename__ = "workers"
 
@@ -183,7 +199,7 @@ class Worker(Base):
 
 
 class ParkedItem(Base):
-    """An item of the scheduler's housekeeping that keeps failing; `until` ends its next pause."""
+    """An item of the scheduler's housekeeping that keeps failing. `until`: end of its pause."""
 
     __tablename__ = "parked_items"
 
@@ -208,7 +224,7 @@ class Idempotency(Base):
 
 
 class UploadIntent(Base):
-    """`owner` and `submit_options`: set where the client uploads to storage and starts the job afterwards."""
+    """A note that an object is about to be written. `owner` and `submit_options`: of an upload link."""
 
     __tablename__ = "upload_intents"
 
@@ -225,7 +241,7 @@ class UploadIntent(Base):
 
 
 class RateLimit(Base):
-    """One window of one counter; `expires_at` ends it."""
+    """One window of one counter. `expires_at`: its end."""
 
     __tablename__ = "rate_limits"
 
@@ -268,5 +284,5 @@ class WebhookDelivery(Claimable, Base):
 
     __table_args__ = (
         Index("ix_webhook_deliveries_job_id", "job_id"),
-        _some_index("webhook_deliveries", "due_at"),
+        _partial_index("webhook_deliveries", "due_at"),
     )

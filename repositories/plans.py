@@ -9,6 +9,7 @@ from sqlalchemy import delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from core.database import after
+from core.domain.job_options import JobOptions
 from core.domain.spans import PlannedChunk
 from repositories import intents, transitions
 from repositories.claims import WakeUp
@@ -33,7 +34,7 @@ class Plan:
     duration: float
     chunks: tuple[PlannedChunk, ...]
     model: str
-    options: dict[str, Any]
+    options: JobOptions
     download_seconds: float
     decode_seconds: float
     first_release: int = FIRST_RELEASE

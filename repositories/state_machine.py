@@ -145,6 +145,6 @@ def in_state(table: Table, states: Collection[State]) -> ColumnElement[bool]:
     return or_(living, Job.deleted_at.is_not(None)) if State.DELETED in states else living
 
 
-async def apply(session: AsyncSession, statement: Executable) -> Result[Any]:
+async def apply(session: AsyncSession, statement: Executable) -> Result[*tuple[Any, ...]]:
     """Execute an UPDATE or DELETE; objects that the session has loaded keep the values they were read with."""
     return await session.execute(statement, execution_options={"synchronize_session": False})

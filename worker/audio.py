@@ -44,12 +44,14 @@ async def decode(
         raise AudioTooLongError(
             "The recording is longer than {limit} seconds. Cut it into shorter ones.", limit=round(max_duration)
         )
-    problem = ffmpeg.complaint(status, text, samples)
+    problem = ffmpeg.decode_error(status, text, samples)
     if problem is not None:
         log.info("ffmpeg refused", action="decode_failed", status=status, ffmpeg=text[-1000:])
         raise problem
-    if left_out := ffmpeg.left_out(text):
-        log.warning("timestamps that jump were not followed", action="timestamps_bounded", seconds=round(left_out))
+    if skipped_seconds := ffmpeg.skipped_seconds(text):
+        log.warning(
+            "timestamps that jump were not followed", action="timestamps_bounded", seconds=round(skipped_seconds)
+        )
     return samples
 
 
@@ -62,17 +64,17 @@ async def _decode(
         async with _started(call, target.parent) as process, _reading(process) as text:
             assert process.stdout is not None
             await text.described.wait()
-            if not rebase and ffmpeg.starts_far(str(text)):
+            if not rebase and ffmpeg.starts_late(str(text)):
                 continue
             copying = asyncio.create_task(_copy(process.stdout, target, on_pcm), name="copy ffmpeg's sound")
-            size = await _unless_flooded(copying, text)
+            size = await _wait_for_copy(copying, text)
             status = await process.wait()
             await text.ended.wait()
             return status, str(text), size // BYTES_PER_SAMPLE
     raise AssertionError
 
 
-async def _unless_flooded(copying: asyncio.Task[int], text: _Log) -> int:
+async def _wait_for_copy(copying: asyncio.Task[int], text: _LogTail) -> int:
     flooded = asyncio.create_task(text.flooded.wait(), name="watch the size of ffmpeg's log")
     try:
         await asyncio.wait([copying, flooded], return_when=asyncio.FIRST_COMPLETED)
@@ -102,7 +104,7 @@ async def _started(call: list[str], folder: Path) -> AsyncIterator[asyncio.subpr
         await asyncio.shield(process.wait())
 
 
-class _Log:
+class _LogTail:
     """The first and last part of a log that may be endless.
 
     described: the input's description is complete. flooded: more than LOG_FLOOD bytes came. ended: nothing follows.
@@ -130,9 +132,9 @@ class _Log:
 
 
 @contextlib.asynccontextmanager
-async def _reading(process: asyncio.subprocess.Process) -> AsyncIterator[_Log]:
+async def _reading(process: asyncio.subprocess.Process) -> AsyncIterator[_LogTail]:
     assert process.stderr is not None
-    text = _Log()
+    text = _LogTail()
     reading = asyncio.create_task(text.read(process.stderr), name="read ffmpeg's log")
     try:
         yield text

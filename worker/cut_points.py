@@ -10,7 +10,7 @@ from worker.transcriber import Samples
 FRAME = SAMPLE_RATE // 10
 
 
-def quietest(samples: Samples, first: int, last: int) -> int:
+def quietest_sample(samples: Samples, first: int, last: int) -> int:
     """The middle (sample index) of the quietest 100 ms between samples `first` and `last`."""
     frames = samples[first:last]
     count = len(frames) // FRAME

@@ -66,11 +66,11 @@ def network_isolated() -> bool:
     """Whether ffmpeg runs without a network here. Raises OSError where its limits cannot be set."""
     status = subprocess.run(_launcher(60), env={}, check=False, stderr=subprocess.DEVNULL).returncode
     if status == launch.REFUSED:
-        raise not_started()
+        raise launch_error()
     return status == 0
 
 
-def not_started() -> OSError:
+def launch_error() -> OSError:
     """The error of a machine on which ffmpeg, or the limits it runs under, cannot be had."""
     return OSError(errno.EAGAIN, "ffmpeg was not started: its resource limits could not be set, or it is missing")
 
@@ -84,24 +84,24 @@ def deadline(size: int) -> float:
     return 300.0 + 2.0 * size / 1024**2
 
 
-def starts_far(log: str) -> bool:
+def starts_late(log: str) -> bool:
     """Whether the whole file starts later than a recording's silence may last: a cut from a live stream does."""
     found = _DURATION.search(log)
     return bool(found and found[4] and float(found[4]) > timeline.MAX_SILENCE)
 
 
-def left_out(log: str) -> float:
+def skipped_seconds(log: str) -> float:
     """Seconds of the container's timeline that are not in the sound: its far start, or steps that are not followed."""
     found = _DURATION.search(log)
-    start = float(found[4]) if found and starts_far(log) else 0.0
-    return start or timeline.left_out(log)
+    start = float(found[4]) if found and starts_late(log) else 0.0
+    return start or timeline.skipped_seconds(log)
 
 
-def complaint(status: int, log: str, samples: int) -> SttError | None:
+def decode_error(status: int, log: str, samples: int) -> SttError | None:
     """What a finished run's exit status and log mean, or None: the sound is whole."""
     lower = log.lower()
     if status == launch.REFUSED:
-        raise not_started()
+        raise launch_error()
     if status == -signal.SIGXCPU:
         return DecodeTimeoutError()
     if status == -signal.SIGKILL:
@@ -125,4 +125,4 @@ def _shorter_than_stated(log: str, samples: int) -> bool:
     if not found or not container or container[1] not in EXACT_DURATION or "Video:" in log:
         return False
     stated = int(found[1]) * 3600 + int(found[2]) * 60 + float(found[3])
-    return samples / SAMPLE_RATE < (stated - max(left_out(log), 0.0)) * 0.95 - 1.0
+    return samples / SAMPLE_RATE < (stated - max(skipped_seconds(log), 0.0)) * 0.95 - 1.0

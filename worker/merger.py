@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from core.config import MergeMethod
+from core.domain.job_options import MergeMethod
 from core.domain.transcript import ChunkTranscript, Segment, Word
-from worker.alignment import SLACK, Pair, Piece, centre, paired
+from worker.alignment import TIME_TOLERANCE, TimedWord, WordMatch, match_words, midpoint
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +22,7 @@ class MergedSegment:
 
 
 @dataclass(frozen=True, slots=True)
-class _Shared:
+class _Overlap:
     """The stretch of the recording, in seconds, that two chunks both have."""
 
     start: float
@@ -32,8 +32,8 @@ class _Shared:
     def middle(self) -> float:
         return (self.start + self.end) / 2
 
-    def holds(self, piece: Piece) -> bool:
-        return self.start - SLACK < centre(piece.word) < self.end + SLACK
+    def holds(self, piece: TimedWord) -> bool:
+        return self.start - TIME_TOLERANCE < midpoint(piece.word) < self.end + TIME_TOLERANCE
 
 
 def merge(chunks: Sequence[ChunkTranscript], method: MergeMethod) -> list[MergedSegment]:
@@ -46,39 +46,39 @@ def merge(chunks: Sequence[ChunkTranscript], method: MergeMethod) -> list[Merged
         segments = [segment for segment in chunk.segments if segment.text.strip()]
         neighbours = place > 0 and chunks[place - 1].index == chunk.index - 1
         if neighbours and chunk.overlap > 0 and method is not MergeMethod.NONE:
-            shared = _Shared(chunk.start, chunk.start + chunk.overlap)
-            kept[-1], segments = _resolve(kept[-1], segments, shared, method)
+            shared = _Overlap(chunk.start, chunk.start + chunk.overlap)
+            kept[-1], segments = _resolve_overlap(kept[-1], segments, shared, method)
         kept.append(segments)
     merged = [
         MergedSegment(chunk.index, segment) for chunk, group in zip(chunks, kept, strict=True) for segment in group
     ]
-    return _forwards(merged)
+    return _resolve_time_overlaps(merged)
 
 
-def _resolve(
-    before: list[Segment], after: list[Segment], shared: _Shared, method: MergeMethod
+def _resolve_overlap(
+    before: list[Segment], after: list[Segment], shared: _Overlap, method: MergeMethod
 ) -> tuple[list[Segment], list[Segment]]:
     """Decide the words of the stretch that two chunks share."""
-    left, right = _pieces(before), _pieces(after)
-    pairs = paired(left, right, shared.start, shared.end) if method is MergeMethod.SMART else []
-    keep, drop = _between_pairs(left, right, pairs, shared) if pairs else _by_time(left, right, shared)
-    return _rebuilt(before, left[:keep]), _rebuilt(after, right[drop:])
+    left, right = _timed_words(before), _timed_words(after)
+    pairs = match_words(left, right, shared.start, shared.end) if method is MergeMethod.SMART else []
+    keep, drop = _split_between_matches(left, right, pairs, shared) if pairs else _split_by_time(left, right, shared)
+    return _keep_words(before, left[:keep]), _keep_words(after, right[drop:])
 
 
-def _by_time(left: Sequence[Piece], right: Sequence[Piece], shared: _Shared) -> tuple[int, int]:
+def _split_by_time(left: Sequence[TimedWord], right: Sequence[TimedWord], shared: _Overlap) -> tuple[int, int]:
     """How many words of the left to keep and of the right to drop: each belongs to its side of the middle.
 
     Where one chunk heard nothing at all in the shared stretch, the other's words are no duplicates and all stay.
     """
     if not any(map(shared.holds, left)) or not any(map(shared.holds, right)):
         return len(left), 0
-    keep = sum(1 for piece in left if centre(piece.word) < shared.middle)
-    drop = sum(1 for piece in right if centre(piece.word) < shared.middle)
+    keep = sum(1 for piece in left if midpoint(piece.word) < shared.middle)
+    drop = sum(1 for piece in right if midpoint(piece.word) < shared.middle)
     return keep, drop
 
 
-def _between_pairs(
-    left: Sequence[Piece], right: Sequence[Piece], pairs: Sequence[Pair], shared: _Shared
+def _split_between_matches(
+    left: Sequence[TimedWord], right: Sequence[TimedWord], pairs: Sequence[WordMatch], shared: _Overlap
 ) -> tuple[int, int]:
     """As `_by_time`, with pairs never torn apart: the cut goes between the pairs left and right of the middle.
 
@@ -97,13 +97,15 @@ def _between_pairs(
     return (last_left, last_right) if lefts >= rights else (first_left, first_right)
 
 
-def _pieces(segments: Sequence[Segment]) -> list[Piece]:
-    return [Piece(word, index, _slack(segment)) for index, segment in enumerate(segments) for word in words_of(segment)]
+def _timed_words(segments: Sequence[Segment]) -> list[TimedWord]:
+    return [
+        TimedWord(word, index, _slack(segment)) for index, segment in enumerate(segments) for word in words_of(segment)
+    ]
 
 
 def _slack(segment: Segment) -> float:
     """Words spread over a segment may stand anywhere in it: text has to find them."""
-    return SLACK if segment.words else SLACK + (segment.end - segment.start) / 2
+    return TIME_TOLERANCE if segment.words else TIME_TOLERANCE + (segment.end - segment.start) / 2
 
 
 def words_of(segment: Segment) -> list[Word]:
@@ -120,7 +122,7 @@ def words_of(segment: Segment) -> list[Word]:
     return words
 
 
-def _rebuilt(segments: Sequence[Segment], pieces: Sequence[Piece]) -> list[Segment]:
+def _keep_words(segments: Sequence[Segment], pieces: Sequence[TimedWord]) -> list[Segment]:
     """The segments with only these words left; one that kept all of them stays as it is."""
     result: list[Segment] = []
     for index, segment in enumerate(segments):
@@ -134,7 +136,7 @@ def _rebuilt(segments: Sequence[Segment], pieces: Sequence[Piece]) -> list[Segme
     return result
 
 
-def _forwards(merged: Sequence[MergedSegment]) -> list[MergedSegment]:
+def _resolve_time_overlaps(merged: Sequence[MergedSegment]) -> list[MergedSegment]:
     """No segment ends before it starts or overlaps the next: where two do, both give way up to the middle."""
     result: list[MergedSegment] = []
     for item in merged:
@@ -142,12 +144,12 @@ def _forwards(merged: Sequence[MergedSegment]) -> list[MergedSegment]:
         if result and start < result[-1].segment.end:
             before = result[-1].segment
             start = max(min((start + before.end) / 2, end), before.start)
-            result[-1] = replace(result[-1], segment=_within(before, before.start, start))
-        result.append(replace(item, segment=_within(item.segment, start, max(end, start))))
+            result[-1] = replace(result[-1], segment=_clamp(before, before.start, start))
+        result.append(replace(item, segment=_clamp(item.segment, start, max(end, start))))
     return result
 
 
-def _within(segment: Segment, start: float, end: float) -> Segment:
+def _clamp(segment: Segment, start: float, end: float) -> Segment:
     """The segment from `start` to `end`, its words' times inside."""
     words = tuple(
         replace(word, start=min(max(word.start, start), end), end=min(max(word.end, start), end))

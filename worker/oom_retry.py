@@ -9,16 +9,18 @@ import numpy as np
 
 from core.domain.spans import BYTES_PER_SAMPLE, SAMPLE_RATE
 from core.domain.transcript import Segment
-from worker.cut_points import quietest
+from worker.cut_points import quietest_sample
 from worker.pool import Slot
 from worker.transcriber import EngineOutput, Options
 
 
-async def transcribe_in_halves(slot: Slot, model: Path, pcm: bytes, options: Options, deadline: float) -> EngineOutput:
+async def transcribe_with_less_memory(
+    slot: Slot, model: Path, pcm: bytes, options: Options, deadline: float
+) -> EngineOutput:
     """Arguments and errors as of `Slot.transcribe`; `deadline` (seconds) is for each half."""
     await slot.restart()
     samples = np.frombuffer(pcm, "<i2").astype(np.float32)
-    cut = quietest(samples, len(samples) * 2 // 5, len(samples) * 3 // 5)
+    cut = quietest_sample(samples, len(samples) * 2 // 5, len(samples) * 3 // 5)
     lean = replace(options, decoders=1)
     first = await slot.transcribe(model, pcm[: cut * BYTES_PER_SAMPLE], lean, deadline)
     second = await slot.transcribe(

@@ -39,7 +39,7 @@ def physical_memory() -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
-class _NotTaken(Exception):
+class _CallNotStarted(Exception):
     """The child was gone before it took the call: the call has not begun."""
 
 
@@ -59,8 +59,15 @@ class Slot:
             return
         try:
             await asyncio.to_thread(self._open)
-            await self._once(START_SECONDS, pool_child.process_id)
-        except (OSError, RuntimeError, _NotTaken, ChunkTimeoutError, WhisperCrashError, OutOfMemoryError) as error:
+            await self._call_once(START_SECONDS, pool_child.process_id)
+        except (
+            OSError,
+            RuntimeError,
+            _CallNotStarted,
+            ChunkTimeoutError,
+            WhisperCrashError,
+            OutOfMemoryError,
+        ) as error:
             await self._close()
             raise EngineUnavailableError from error
         except BaseException:
@@ -104,8 +111,8 @@ class Slot:
         """Replace the child where it is gone or does not answer. Raises EngineUnavailableError."""
         if self._pool is not None:
             try:
-                await self._once(ANSWER_SECONDS, pool_child.process_id)
-            except (_NotTaken, ChunkTimeoutError, WhisperCrashError, OutOfMemoryError):
+                await self._call_once(ANSWER_SECONDS, pool_child.process_id)
+            except (_CallNotStarted, ChunkTimeoutError, WhisperCrashError, OutOfMemoryError):
                 log.warning("engine process was gone, starting another", action="engine_replaced")
                 await self._close()
         await self.start()
@@ -129,16 +136,16 @@ class Slot:
             raise EngineUnavailableError
         try:
             if self._pool is not None:
-                return await self._once(deadline, function, *arguments)
-        except _NotTaken:
+                return await self._call_once(deadline, function, *arguments)
+        except _CallNotStarted:
             log.warning("engine process died idle, starting another", action="engine_replaced")
         await self.restart()
         try:
-            return await self._once(deadline, function, *arguments)
-        except _NotTaken as error:
+            return await self._call_once(deadline, function, *arguments)
+        except _CallNotStarted as error:
             raise EngineUnavailableError from error
 
-    async def _once(self, deadline: float, function: Callable[..., T], *arguments: Any) -> T:
+    async def _call_once(self, deadline: float, function: Callable[..., T], *arguments: Any) -> T:
         future = self._schedule(deadline, function, *arguments)
         try:
             async with asyncio.timeout(deadline + UNANSWERED) as outage_retry:
@@ -154,7 +161,7 @@ class Slot:
             raise (OutOfMemoryError if error.exitcode == -signal.SIGKILL else WhisperCrashError) from error
         except BrokenExecutor as error:
             await self._close()
-            raise _NotTaken from error
+            raise _CallNotStarted from error
         except MemoryError as error:
             raise OutOfMemoryError from error
 
@@ -164,7 +171,7 @@ class Slot:
             assert self._pool is not None
             return self._pool.schedule(function, args=arguments, timeout=deadline)
         except (RuntimeError, OSError) as error:
-            raise _NotTaken from error
+            raise _CallNotStarted from error
 
 
 def _end(pool: Any) -> None:
@@ -182,7 +189,7 @@ class Pool:
         self.slots = slots
         self._all = [Slot(adapter, threads, limit) for _ in range(slots)]
         self._free: asyncio.Queue[Slot] = asyncio.Queue()
-        self._parks: set[asyncio.Task[None]] = set()
+        self._withheld: set[asyncio.Task[None]] = set()
         self._started = False
 
     async def start(self) -> None:
@@ -192,14 +199,14 @@ class Pool:
         self._started = True
         for slot in self._all:
             self._free.put_nowait(slot)
-        await _every(slot.start for slot in self._all)
+        await _run_all(slot.start for slot in self._all)
 
     async def stop(self) -> None:
         self._started = False
-        for park in self._parks:
-            park.cancel()
-        if self._parks:
-            await asyncio.wait(self._parks)
+        for task in self._withheld:
+            task.cancel()
+        if self._withheld:
+            await asyncio.wait(self._withheld)
         self._free = asyncio.Queue()
         await asyncio.gather(*(slot.stop() for slot in self._all))
 
@@ -217,24 +224,24 @@ class Pool:
         """Replace the children of free slots that are gone. Raises EngineUnavailableError."""
         free = [self._free.get_nowait() for _ in range(self._free.qsize())]
         try:
-            await _every(slot.ensure for slot in free)
+            await _run_all(slot.ensure for slot in free)
         finally:
             for slot in free:
                 self._free.put_nowait(slot)
 
-    def shrink(self, seconds: float) -> None:
+    def reduce_slots(self, seconds: float) -> None:
         """One slot fewer for that long, never under one. Call it while holding a slot: the next free one is parked."""
-        if len(self._parks) >= self.slots - 1:
+        if len(self._withheld) >= self.slots - 1:
             return
         # counted from here on: until a slot is free the park only waits for it
-        task = asyncio.create_task(self._park(seconds), name="park a slot")
-        self._parks.add(task)
-        task.add_done_callback(self._parks.discard)
+        task = asyncio.create_task(self._withhold_slot(seconds), name="park a slot")
+        self._withheld.add(task)
+        task.add_done_callback(self._withheld.discard)
 
-    async def _park(self, seconds: float) -> None:
+    async def _withhold_slot(self, seconds: float) -> None:
         free = self._free
         slot = await free.get()
-        log.warning("one slot fewer", action="pool_shrunk", seconds=seconds, slots=self.slots - len(self._parks))
+        log.warning("one slot fewer", action="pool_shrunk", seconds=seconds, slots=self.slots - len(self._withheld))
         try:
             await asyncio.sleep(seconds)
         finally:
@@ -244,7 +251,7 @@ class Pool:
         return list(await asyncio.gather(*(slot.process_id() for slot in self._all)))
 
 
-async def _every(steps: Any) -> None:
+async def _run_all(steps: Any) -> None:
     """Run all of them to their end, then raise the first error."""
     results = await asyncio.gather(*(step() for step in steps), return_exceptions=True)
     for result in results:

@@ -22,18 +22,18 @@ def prepare(alive: Connection, memory_limit: int | None) -> None:
     """First thing in a child. `alive` is a pipe whose other end only the parent holds; memory_limit in bytes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    threading.Thread(target=_die_with_parent, args=(alive,), name="parent watch", daemon=True).start()
+    threading.Thread(target=_exit_with_parent, args=(alive,), name="parent watch", daemon=True).start()
     if memory_limit is not None:
         resource.setrlimit(resource.RLIMIT_AS, (memory_limit, memory_limit))
-    _silence_standard_error()
+    _discard_standard_error()
 
 
-def _die_with_parent(alive: Connection) -> None:
+def _exit_with_parent(alive: Connection) -> None:
     alive.poll(None)  # nothing is ever sent: this returns when the parent's end is closed, by whatever death
     os._exit(0)
 
 
-def _silence_standard_error() -> None:
+def _discard_standard_error() -> None:
     """whisper.cpp writes there; a Python callback in its place would be called after the interpreter's end."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)
@@ -46,7 +46,7 @@ def process_id() -> int:
 
 def transcribe(spec: EngineSpec, pcm: bytes, options: Options) -> EngineOutput:
     """`pcm`: 16 kHz mono signed 16-bit little endian. Raises what the engine raises."""
-    key = (spec, _state(spec.model_path))
+    key = (spec, _file_state(spec.model_path))
     if key not in _loaded:
         _loaded.clear()
         _loaded[key] = build(spec)
@@ -54,7 +54,7 @@ def transcribe(spec: EngineSpec, pcm: bytes, options: Options) -> EngineOutput:
     return _loaded[key].transcribe(samples, options)
 
 
-def _state(path: Path) -> tuple[int, int, int] | None:
+def _file_state(path: Path) -> tuple[int, int, int] | None:
     """Changes when the file is replaced: then the engine in memory is another model's."""
     try:
         state = path.stat()

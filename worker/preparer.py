@@ -9,8 +9,8 @@ from pathlib import Path
 
 from core.domain.spans import SAMPLE_RATE, PlannedChunk, Span
 from worker.audio import decode
-from worker.chunking import ChunkLimits, Sound, plan_chunks
-from worker.chunking.silence import SilenceDetector, is_nothing, without_quiet_speech
+from worker.chunking import AudioFeatures, ChunkLimits, plan_chunks
+from worker.chunking.silence import SilenceDetector, exclude_quiet_speech, is_digital_silence
 from worker.ffmpeg import deadline
 
 IN_DOUBT = "fixed_size"
@@ -52,9 +52,9 @@ async def prepare(
 def plan(detector: SilenceDetector, limits: ChunkLimits, strategy: str, threshold_dbfs: float) -> list[PlannedChunk]:
     """Digital silence has no chunks; sound of one even level below the threshold is in doubt and cut by the clock."""
     energies = detector.energies()
-    if is_nothing(energies):
+    if is_digital_silence(energies):
         return []
-    silences = without_quiet_speech(detector.finish(threshold_dbfs), energies, detector.min_silence_ms)
+    silences = exclude_quiet_speech(detector.finish(threshold_dbfs), energies, detector.min_silence_ms)
     nobody = silences == [Span(0, detector.samples)]
-    sound = Sound(detector.samples, tuple(silences), energies)
+    sound = AudioFeatures(detector.samples, tuple(silences), energies)
     return plan_chunks(IN_DOUBT if nobody else strategy, sound, limits)

@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from core.config import MergeMethod
 from core.domain.job import JobStatus
+from core.domain.job_options import MergeMethod
 from core.domain.result import Result, ResultChunk, ResultModel, ResultSegment, Timings
 from core.domain.transcript import ChunkTranscript, Word
 from worker.merger import MergedSegment, merge
@@ -19,7 +19,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 @dataclass(frozen=True, slots=True)
-class JobFacts:
+class JobMetadata:
     """What only the job's row knows. timestamp: of the last commit (UTC); durations in seconds."""
 
     job_id: str
@@ -36,25 +36,25 @@ class JobFacts:
     total_seconds: float
 
 
-def build_result(facts: JobFacts, chunks: Sequence[ChunkTranscript], method: MergeMethod) -> Result:
+def build_result(metadata: JobMetadata, chunks: Sequence[ChunkTranscript], method: MergeMethod) -> Result:
     """Merge and count. A recording in which nobody speaks has empty text and confidence 0."""
     segments = segments_of(chunks, method)
     text = " ".join(segment.text for segment in segments)
     return Result(
-        job_id=facts.job_id,
-        timestamp=facts.timestamp.astimezone(UTC).isoformat(),
+        job_id=metadata.job_id,
+        timestamp=metadata.timestamp.astimezone(UTC).isoformat(),
         status=JobStatus.COMPLETED.value,
-        language=facts.language,
-        detected_language=facts.detected_language,
-        model=ResultModel(facts.model, facts.file_sha256, facts.engine_version, _in_order(facts.options)),
-        duration_seconds=round(facts.duration_seconds, 3),
+        language=metadata.language,
+        detected_language=metadata.detected_language,
+        model=ResultModel(metadata.model, metadata.file_sha256, metadata.engine_version, _in_order(metadata.options)),
+        duration_seconds=round(metadata.duration_seconds, 3),
         text=text,
         word_count=len(text.split()),
         character_count=len(text),
         confidence=confidence(segments),
         segments=tuple(segments),
         chunks=tuple(ResultChunk(c.index, c.start, c.end, c.attempts, round(c.seconds, 3)) for c in chunks),
-        timings=_timings(facts, chunks),
+        timings=_timings(metadata, chunks),
     )
 
 
@@ -102,13 +102,13 @@ def confidence(segments: Sequence[ResultSegment]) -> float:
     return round(weighted / sum(weights), 4)
 
 
-def _timings(facts: JobFacts, chunks: Sequence[ChunkTranscript]) -> Timings:
+def _timings(metadata: JobMetadata, chunks: Sequence[ChunkTranscript]) -> Timings:
     spent = sum(chunk.seconds for chunk in chunks)
-    factor = spent / facts.duration_seconds if facts.duration_seconds else 0.0
+    factor = spent / metadata.duration_seconds if metadata.duration_seconds else 0.0
     return Timings(
-        download=round(facts.download_seconds, 3),
-        decode=round(facts.decode_seconds, 3),
+        download=round(metadata.download_seconds, 3),
+        decode=round(metadata.decode_seconds, 3),
         chunks=round(spent, 3),
-        total=round(facts.total_seconds, 3),
+        total=round(metadata.total_seconds, 3),
         real_time_factor=round(factor, 4),
     )

@@ -54,7 +54,7 @@ def filters() -> str:
     return f"{form},asetpts='{timestamps}',aresample=async=1:min_hard_comp={DRIFT}:first_pts=0"
 
 
-def left_out(log: str) -> float:
+def skipped_seconds(log: str) -> float:
     """Seconds of the container's timeline that were left out, by ffmpeg's log."""
     totals = _LEFT_OUT.findall(log)
     return float(totals[-1]) if totals else 0.0

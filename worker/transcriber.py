@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from core.domain.job_options import JobOptions
 from core.domain.transcript import Segment
 
 Samples = NDArray[np.float32]
@@ -19,15 +20,13 @@ Samples = NDArray[np.float32]
 class Options:
     """What one call asks of the engine.
 
-    language: `en`, `vi` or `auto` (then the likeliest of `languages` is taken and reported). prompt: vocabulary
-    hint. words: word times wanted. decoders: 1 after an out-of-memory retry.
+    language: `en`, `vi` or `auto` (then the likeliest of `languages` is taken and reported). job: what the submit asked
+    for. decoders: 1 after an out-of-memory retry.
     """
 
     language: str
     languages: tuple[str, ...] = ("en", "vi")
-    prompt: str | None = None
-    words: bool = False
-    temperature: float = 0.0
+    job: JobOptions = field(default_factory=JobOptions)
     decoders: int | None = None
 
 

@@ -24,7 +24,7 @@ LONGEST = float("inf")
 """A delay that means the longest there is."""
 
 
-async def verdict_of(body: bytes, redelivered: bool, headers: Mapping[str, Any], handler: Handler) -> Verdict:
+async def handle_delivery(body: bytes, redelivered: bool, headers: Mapping[str, Any], handler: Handler) -> Verdict:
     """Raises only CancelledError. A handler that raises has its message handed back, with the longest delay."""
     try:
         message = decode(body)
@@ -41,7 +41,7 @@ async def verdict_of(body: bytes, redelivered: bool, headers: Mapping[str, Any],
         return Retry(LONGEST)
 
 
-async def failure_of(task: asyncio.Task[None]) -> Exception:
+async def wait_for_failure(task: asyncio.Task[None]) -> Exception:
     """Why a task that should run for ever ended; never returns where it was cancelled, which is an orderly end."""
     await asyncio.wait([task])
     if task.cancelled():
@@ -55,6 +55,6 @@ def pick_delay(delays: tuple[float, ...], wanted: float) -> float:
     return next((delay for delay in sorted(delays) if delay >= wanted), max(delays))
 
 
-def known_delays(retry_delays: tuple[float, ...]) -> tuple[float, ...]:
+def normalize_delays(retry_delays: tuple[float, ...]) -> tuple[float, ...]:
     """There is always one, for hand-backs."""
     return tuple(sorted(set(retry_delays))) or (2.0,)

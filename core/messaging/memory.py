@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from core.errors import BrokerUnavailable
-from core.messaging.dispatch import failure_of, known_delays, pick_delay, verdict_of
+from core.messaging.dispatch import handle_delivery, normalize_delays, pick_delay, wait_for_failure
 from core.messaging.port import (
     Ack,
     DeadLetter,
@@ -72,7 +72,7 @@ class _Queue:
 
 class MemoryBroker:
     def __init__(self, *, retry_delays: Sequence[float], dead_letter_ttl: float = 604_800) -> None:
-        self._delays = known_delays(tuple(retry_delays))
+        self._delays = normalize_delays(tuple(retry_delays))
         self._ttl = dead_letter_ttl
         self._queues = {name: _Queue() for name in QueueName}
         self._subscriptions: list[_Subscription] = []
@@ -176,7 +176,7 @@ class _Subscription:
         return not self._pump.done()
 
     async def failed(self) -> Exception:
-        return await failure_of(self._pump)
+        return await wait_for_failure(self._pump)
 
     async def cancel(self) -> None:
         await cancel_and_wait(self._pump)
@@ -208,7 +208,7 @@ class _Subscription:
 
     async def _handle(self, envelope: _Envelope) -> None:
         try:
-            verdict = await verdict_of(envelope.body, envelope.redelivered, envelope.headers, self._handler)
+            verdict = await handle_delivery(envelope.body, envelope.redelivered, envelope.headers, self._handler)
         except asyncio.CancelledError:
             envelope.redelivered = True
             await self._queue.put(envelope, front=True)

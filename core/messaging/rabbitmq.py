@@ -27,7 +27,7 @@ from aiormq.exceptions import (
 
 from core.config import QueueType
 from core.errors import BrokerUnavailable, SettingsError
-from core.messaging.dispatch import failure_of, known_delays, pick_delay, verdict_of
+from core.messaging.dispatch import handle_delivery, normalize_delays, pick_delay, wait_for_failure
 from core.messaging.port import (
     Ack,
     DeadLetter,
@@ -40,8 +40,8 @@ from core.messaging.port import (
     Subscription,
     Verdict,
 )
-from core.messaging.topology import DEAD_EXCHANGE, EXCHANGE, AccessRefused, Topology, check_quorum, refused
-from core.tasks import cancel_and_wait, foreign_cancellation
+from core.messaging.topology import DEAD_EXCHANGE, EXCHANGE, AccessRefused, Topology, access_refused_text, check_quorum
+from core.tasks import cancel_and_wait, cancellation_as_connection_error
 
 log = structlog.get_logger(__name__)
 HEARTBEAT = 8
@@ -76,7 +76,7 @@ class _Link:
 
     async def fresh_channel(self) -> Channel:
         try:
-            with foreign_cancellation():
+            with cancellation_as_connection_error():
                 async with asyncio.timeout(CONNECT_TIMEOUT):
                     connection = await self._connected()
                     channel = connection.channel(publisher_confirms=True, on_return_raises=True)
@@ -99,7 +99,7 @@ class _Link:
     async def drop(self) -> None:
         connection, self.connection, self._channel = self.connection, None, None
         if connection is not None:
-            with contextlib.suppress(*_ERRORS), foreign_cancellation():
+            with contextlib.suppress(*_ERRORS), cancellation_as_connection_error():
                 async with asyncio.timeout(TIMEOUT):
                     await connection.close()
 
@@ -119,7 +119,7 @@ class RabbitMQBroker:
         queue_type: QueueType = QueueType.CLASSIC,
         dead_letter_ttl: int = 604_800,
     ) -> None:
-        self.topology = Topology(known_delays(tuple(retry_delays)), queue_type, dead_letter_ttl)
+        self.topology = Topology(normalize_delays(tuple(retry_delays)), queue_type, dead_letter_ttl)
         self._publishing = _Link(url, self.topology, "publisher")
         self._consuming = _Link(url, self.topology, "consumer")
         self._subscriptions: list[_Subscription] = []
@@ -191,7 +191,7 @@ class RabbitMQBroker:
     async def _guarded(self, call: Any) -> Any:
         """Await with our timeout. On an error the connection is made anew, topology and all, at the next call."""
         try:
-            with foreign_cancellation():
+            with cancellation_as_connection_error():
                 async with asyncio.timeout(TIMEOUT):
                     return await call
         except _ERRORS as error:
@@ -273,7 +273,7 @@ class _Subscription:
         lost = self._lost = asyncio.Event()
         channel = await self._link.fresh_channel()
         try:
-            with foreign_cancellation():
+            with cancellation_as_connection_error():
                 await channel.set_qos(self._prefetch)
                 channel.close_callbacks.add(lambda *_: lost.set())
                 underlay = await channel.get_underlay_channel()
@@ -300,16 +300,16 @@ class _Subscription:
             except BrokerUnavailable as error:
                 refusals = refusals + 1 if isinstance(error.__cause__, _REFUSALS) else 0
                 if refusals >= MAX_REFUSALS:
-                    raise AccessRefused(refused(self.name.value, str(error))) from error
+                    raise AccessRefused(access_refused_text(self.name.value, str(error))) from error
                 self._lost.set()
                 await asyncio.sleep(RECONNECT_PAUSE)
 
     async def failed(self) -> Exception:
         assert self._keeper is not None
-        return await failure_of(self._keeper)
+        return await wait_for_failure(self._keeper)
 
     async def _close(self, channel: Channel) -> None:
-        with contextlib.suppress(*_ERRORS), foreign_cancellation():
+        with contextlib.suppress(*_ERRORS), cancellation_as_connection_error():
             async with asyncio.timeout(TIMEOUT):
                 await channel.close()
 
@@ -317,7 +317,7 @@ class _Subscription:
         await cancel_and_wait(self._keeper)
         tag, self._tag = self._tag, None
         if tag is not None and self._channel is not None and not self._channel.is_closed:
-            with contextlib.suppress(*_ERRORS), foreign_cancellation():
+            with contextlib.suppress(*_ERRORS), cancellation_as_connection_error():
                 async with asyncio.timeout(TIMEOUT):
                     underlay = await self._channel.get_underlay_channel()
                     await underlay.basic_cancel(tag)
@@ -341,7 +341,7 @@ class _Subscription:
 
     async def _handle(self, message: AbstractIncomingMessage) -> None:
         try:
-            verdict = await verdict_of(message.body, bool(message.redelivered), message.headers, self._handler)
+            verdict = await handle_delivery(message.body, bool(message.redelivered), message.headers, self._handler)
         except asyncio.CancelledError:
             await self._answer(message.nack(requeue=True))
             raise
@@ -368,6 +368,6 @@ class _Subscription:
 
     async def _answer(self, call: Any) -> None:
         """An answer on a channel that is gone does not matter: the broker delivers the message again."""
-        with contextlib.suppress(*_ERRORS), foreign_cancellation():
+        with contextlib.suppress(*_ERRORS), cancellation_as_connection_error():
             async with asyncio.timeout(TIMEOUT):
                 await call

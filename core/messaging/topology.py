@@ -57,7 +57,7 @@ class Topology:
             try:
                 queue = await channel.declare_queue(name, durable=True, arguments=arguments)
             except ChannelPreconditionFailed as error:
-                raise TopologyMismatch(explain(name, str(error))) from error
+                raise TopologyMismatch(mismatch_text(name, str(error))) from error
             if name in WORK_QUEUES:
                 await queue.bind(work, name)
             elif name == QueueName.DEAD:
@@ -68,14 +68,14 @@ class Topology:
                 await queue.bind(delay)
 
 
-def explain(queue: str, reason: str) -> str:
+def mismatch_text(queue: str, reason: str) -> str:
     return (
         f"RabbitMQ: the queue {queue!r} exists with other arguments ({reason}). "
         "Let it run empty, delete it in the management page, and start again; or restore the setting it was made with."
     )
 
 
-def refused(queue: str, reason: str) -> str:
+def access_refused_text(queue: str, reason: str) -> str:
     return (
         f"RabbitMQ: no access to the queue {queue!r} ({reason}). Give the user of RABBITMQ_URL its password, virtual "
         "host and the permissions configure, write and read, and start again."

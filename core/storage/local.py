@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import BinaryIO, TypeVar
 
 from core.errors import DiskFullError, ObjectNotFound, ObjectRefusedError, ShortRead, StorageUnavailable, TooManyUploads
-from core.faults import FULL, own_files, save
+from core.faults import DISK_FULL_ERRNOS, own_file_errors, write_file
 from core.storage.port import OCTETS, ObjectInfo, Upload, checked_key, checked_prefix
 
 T = TypeVar("T")
@@ -48,7 +48,7 @@ class LocalStorage:
 
     async def run(self, work: Callable[[], T]) -> T:
         """File work in a thread of ours, its errors in our words."""
-        with local_files():
+        with translate_errors():
             return await self.submit(work)
 
     def submit(self, work: Callable[[], T]) -> asyncio.Future[T]:
@@ -79,7 +79,7 @@ class LocalStorage:
         target = self.path_of(key)
 
         def work() -> None:
-            with own_files():
+            with own_file_errors():
                 source = path.open("rb")
             with source:
                 _write(self.root, target, lambda file: shutil.copyfileobj(source, file, BLOCK))
@@ -108,7 +108,7 @@ class LocalStorage:
 
         def work() -> int:
             with _reading(source) as origin:
-                return save(iter(lambda: origin.read(BLOCK), b""), path)
+                return write_file(iter(lambda: origin.read(BLOCK), b""), path)
 
         return await self.run(work)
 
@@ -212,7 +212,7 @@ class _LocalUpload:
         """One piece of file work; after a failed or cancelled one the file may have a hole."""
         self._work = self._storage.submit(work)
         try:
-            with local_files():
+            with translate_errors():
                 await asyncio.shield(self._work)
         except BaseException:
             self._whole = False
@@ -228,14 +228,14 @@ class _LocalUpload:
 
 
 @contextlib.contextmanager
-def local_files() -> Iterator[None]:
+def translate_errors() -> Iterator[None]:
     """The file system's errors in our words."""
     try:
         yield
     except OSError as error:
         if error.errno in (errno.ENAMETOOLONG, errno.ELOOP):
             raise ObjectRefusedError from error
-        raise (DiskFullError if error.errno in FULL else StorageUnavailable) from error
+        raise (DiskFullError if error.errno in DISK_FULL_ERRNOS else StorageUnavailable) from error
 
 
 def _version(state: os.stat_result) -> str:

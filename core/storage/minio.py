@@ -20,7 +20,7 @@ from minio.error import MinioException, S3Error
 from urllib3.exceptions import HTTPError
 
 from core.errors import ObjectNotFound, ObjectRefusedError, ShortRead, StorageUnavailable, TooManyUploads
-from core.faults import own_files, save
+from core.faults import own_file_errors, write_file
 from core.storage.pipe import Aborted, Pipe
 from core.storage.port import OCTETS, ObjectInfo, Upload, checked_key, checked_prefix, header_safe
 from core.storage.transport import connections
@@ -62,7 +62,7 @@ class MinioStorage:
         self.public_endpoint = public_endpoint or endpoint
         self._credentials, self._secure = (access_key, secret_key), secure
         self.max_uploads = max_uploads
-        self.sending: set[_MinioUpload] = set()
+        self.active_uploads: set[_MinioUpload] = set()
         self._calls: ThreadPoolExecutor | None = None
         self._writers: ThreadPoolExecutor | None = None
 
@@ -78,7 +78,7 @@ class MinioStorage:
                     raise
 
     async def stop(self) -> None:
-        for upload in self.sending:
+        for upload in self.active_uploads:
             upload.give_up()  # a thread that waits for bytes would keep the process from ending
         for threads in (self._calls, self._writers):
             if threads is not None:
@@ -99,10 +99,10 @@ class MinioStorage:
         """An SDK call in a thread of ours, its errors in our words. key: of the one object that it is about."""
         if self._calls is None:
             self._calls = ThreadPoolExecutor(CALL_THREADS, thread_name_prefix="minio")
-        with translated():
-            return await asyncio.get_running_loop().run_in_executor(self._calls, self._judged, work, key)
+        with translate_errors():
+            return await asyncio.get_running_loop().run_in_executor(self._calls, self._classify_errors, work, key)
 
-    def _judged(self, work: Callable[[], T], key: str | None) -> T:
+    def _classify_errors(self, work: Callable[[], T], key: str | None) -> T:
         """Tell an answer about one object apart from one about the bucket or our credentials."""
         try:
             return work()
@@ -112,11 +112,11 @@ class MinioStorage:
             if error.code in _MISSING:
                 if not error.response.data and not self.client.bucket_exists(self.bucket):
                     raise StorageUnavailable from error  # an answer without a body does not say what is missing
-            elif error.code not in _OUTAGES and self._takes_others(key):
+            elif error.code not in _OUTAGES and self._accepts_other_objects(key):
                 raise ObjectRefusedError from error
             raise
 
-    def _takes_others(self, key: str) -> bool:
+    def _accepts_other_objects(self, key: str) -> bool:
         """Return True if another object of the same folder can be written and read now."""
         probe = f"{key.partition('/')[0]}/.probe-{os.urandom(8).hex()}"
         try:
@@ -131,7 +131,7 @@ class MinioStorage:
 
     async def open_upload(self, key: str, content_type: str = OCTETS) -> Upload:
         checked_key(key)
-        if len(self.sending) >= self.max_uploads:
+        if len(self.active_uploads) >= self.max_uploads:
             raise TooManyUploads
         if self._writers is None:
             self._writers = ThreadPoolExecutor(self.max_uploads, thread_name_prefix="minio-upload")
@@ -142,7 +142,7 @@ class MinioStorage:
 
         The stored size is compared afterwards, so that a server or proxy that dropped bytes is noticed now.
         """
-        counted: Any = _Counted(source)
+        counted: Any = _CountingReader(source)
         self.client.put_object(
             self.bucket, key, counted, size, header_safe(content_type), part_size=PART, num_parallel_uploads=1
         )
@@ -158,7 +158,7 @@ class MinioStorage:
         checked_key(key)
 
         def work() -> None:
-            with own_files():
+            with own_file_errors():
                 source = path.open("rb")
             with source:
                 self.put(key, source, os.fstat(source.fileno()).st_size, content_type)
@@ -191,7 +191,7 @@ class MinioStorage:
     def _download(self, key: str, path: Path) -> int:
         with self._answer(key) as response:
             # as stored: what a Content-Encoding says of an object is not for us to undo
-            size = save(response.stream(BLOCK, decode_content=False), path)
+            size = write_file(response.stream(BLOCK, decode_content=False), path)
             expected = response.headers.get("Content-Length")
         if expected is not None and size != int(expected):
             raise StorageUnavailable
@@ -279,7 +279,7 @@ class MinioStorage:
                 raise
 
 
-class _Counted:
+class _CountingReader:
     """A readable source that counts the bytes taken from it."""
 
     def __init__(self, source: Any) -> None:
@@ -298,7 +298,7 @@ class _MinioUpload:
         self._pipe = Pipe()
         self._open = True
         self._size = 0
-        storage.sending.add(self)
+        storage.active_uploads.add(self)
         self._sent: asyncio.Future[None] = asyncio.get_running_loop().run_in_executor(
             threads, storage.put, key, self._pipe, -1, content_type
         )
@@ -306,8 +306,8 @@ class _MinioUpload:
 
     def _ended(self, sent: asyncio.Future[None]) -> None:
         """The thread is free: that, not the caller's last word, ends an upload's claim on its place."""
-        self._storage.sending.discard(self)
-        self._pipe.reader_gone()
+        self._storage.active_uploads.discard(self)
+        self._pipe.reader_closed()
         if not sent.cancelled():
             sent.exception()  # seen: after `stop` nobody may be left to ask
 
@@ -342,7 +342,7 @@ class _MinioUpload:
 
     async def _finished(self) -> None:
         """Wait for the thread. Raises StorageUnavailable where the object is not there."""
-        with translated():
+        with translate_errors():
             await asyncio.shield(self._sent)
 
     def _check(self) -> None:
@@ -351,7 +351,7 @@ class _MinioUpload:
 
 
 @contextlib.contextmanager
-def translated() -> Iterator[None]:
+def translate_errors() -> Iterator[None]:
     """The SDK's errors in our words; the cause is for the log, since its text names hosts and keys."""
     try:
         yield

@@ -54,7 +54,7 @@ class Pipe:
     def fail(self) -> None:
         self._blocks.put(Aborted())
 
-    def reader_gone(self) -> None:
+    def reader_closed(self) -> None:
         """Nobody will read any more: this write and every later one raises."""
         self._reader_gone = True
         self._room.release()

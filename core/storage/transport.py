@@ -12,7 +12,7 @@ READ_TIMEOUT = 60.0
 """Seconds that a server may take to accept one part of an upload, and to begin an answer."""
 
 
-class _Patient(HTTPConnection):
+class _SendTimeoutConnection(HTTPConnection):
     """urllib3 sends under the connect timeout, all of a request in it: 8 MiB in 5 s would need a link of 13 Mbit/s."""
 
     def request(self, *args: Any, **kwargs: Any) -> None:
@@ -22,16 +22,16 @@ class _Patient(HTTPConnection):
         super().request(*args, **kwargs)
 
 
-class _PatientSecure(_Patient, HTTPSConnection):
+class _SendTimeoutTLSConnection(_SendTimeoutConnection, HTTPSConnection):
     """The same over TLS."""
 
 
 class _Pool(HTTPConnectionPool):
-    ConnectionCls = _Patient
+    ConnectionCls = _SendTimeoutConnection
 
 
 class _SecurePool(HTTPSConnectionPool):
-    ConnectionCls = _PatientSecure
+    ConnectionCls = _SendTimeoutTLSConnection
 
 
 def connections(threads: int, *, read_timeout: float | None = None, tries: int = 2) -> PoolManager:

@@ -21,7 +21,7 @@ from internal.api.middleware import BodyLimitMiddleware, RequestLogMiddleware, S
 from internal.api.openapi import describe
 from internal.api.routes import events, jobs, links, openai, results, service, transcribe, upload
 from internal.api.slots import Slots
-from internal.bootstrap import VERSION, Parts
+from internal.bootstrap import VERSION, Application
 from internal.outage_retry import OutageRetry
 from internal.services import authentication
 from internal.services.authentication import Authenticator
@@ -37,7 +37,7 @@ def api_routes() -> list[APIRoute]:
     return [route for router_module in ROUTERS for route in router_module.router.routes if isinstance(route, APIRoute)]
 
 
-def create_app(parts: Parts) -> FastAPI:
+def create_app(parts: Application) -> FastAPI:
     """The routes over these parts. Its lifespan starts and stops them; without a lifespan that is the caller's."""
     app = FastAPI(
         title="async-stt",
@@ -90,7 +90,7 @@ def factory() -> FastAPI:
 @contextlib.asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     """A part that is down does not stop the API: it keeps trying, and answers 503 meanwhile."""
-    parts: Parts = app.state.parts
+    parts: Application = app.state.parts
     throttle_accept_errors(asyncio.get_running_loop())
     starting = asyncio.create_task(_start(parts), name="start the parts")
     await asyncio.wait([starting], timeout=5)
@@ -101,7 +101,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     await parts.stop()
 
 
-async def _start(parts: Parts) -> None:
+async def _start(parts: Application) -> None:
     outage_retry = OutageRetry(longest=float("inf"))
     await asyncio.gather(
         outage_retry.run(parts.storage.start),

@@ -10,7 +10,7 @@ from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBea
 
 from core.texts import ENGLISH, VIETNAMESE
 from internal.api.slots import Slot
-from internal.bootstrap import Parts
+from internal.bootstrap import Application
 from internal.services.authentication import LOCAL
 from internal.services.estimates import Estimator
 from internal.services.job_watcher import Watcher
@@ -24,8 +24,8 @@ MAX_ACCEPT = 1000
 """Characters of Accept-Language that are read."""
 
 
-def get_parts(request: Request) -> Parts:
-    parts: Parts = request.app.state.parts
+def get_parts(request: Request) -> Application:
+    parts: Application = request.app.state.parts
     return parts
 
 
@@ -70,7 +70,7 @@ def get_streams(request: Request) -> Streams:
     return streams
 
 
-PartsOf = Annotated[Parts, Depends(get_parts)]
+ApplicationOf = Annotated[Application, Depends(get_parts)]
 EstimatorOf = Annotated[Estimator, Depends(get_estimator)]
 WatcherOf = Annotated[Watcher, Depends(get_watcher)]
 StreamsOf = Annotated[Streams, Depends(get_streams)]

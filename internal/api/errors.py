@@ -13,7 +13,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from core.errors import InternalError, JobNotFoundError, SttError, UnauthorizedError
-from core.texts import say, validation_text
+from core.texts import translate, validation_text
 from internal.api.dependencies import get_language
 from internal.services.openai import JobFailed
 
@@ -38,7 +38,7 @@ def problem(
         return openai_error(status, code, detail, errors, headers)
     body: dict[str, Any] = {
         "type": "about:blank",
-        "title": say(HTTPStatus(status).phrase, get_language(request)),
+        "title": translate(HTTPStatus(status).phrase, get_language(request)),
         "status": status,
         "detail": detail,
         "instance": request.scope["path"][:LONGEST_PATH],
@@ -90,7 +90,7 @@ async def on_http_error(request: Request, error: Exception) -> JSONResponse:
     headers = dict(error.headers or {})
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
         headers["Allow"] = ", ".join(sorted(_allowed(request)))
-    detail = say(str(error.detail), get_language(request))
+    detail = translate(str(error.detail), get_language(request))
     return problem(request, error.status_code, code, detail, headers=headers)
 
 

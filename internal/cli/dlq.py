@@ -12,43 +12,43 @@ from rich.table import Table
 from core.config import BrokerKind
 from core.errors import InfrastructureError
 from internal import bootstrap
-from internal.bootstrap import Parts
+from internal.bootstrap import Application
 from internal.process import settings_or_exit
-from internal.services import triage
+from internal.services.dead_letters import ALL
 
 console = Console(highlight=False)
 COLUMNS = ("job", "chunk", "attempts", "code", "message", "first_failure", "last_failure")
 
 
-async def show_all(parts: Parts, _job: str) -> None:
-    letters = await triage.letters(parts)
+async def show_all(parts: Application, _job: str) -> None:
+    letters = await parts.services.dead_letters.list_all()
     table = Table(*COLUMNS)
     for letter in letters:
-        facts = {**letter.facts, "job": letter.job or "(not decodable)"}
-        table.add_row(*(str(facts.get(name, letter.facts.get("reason", ""))) for name in COLUMNS))
+        facts = {**letter.headers, "job": letter.job_id or "(not decodable)"}
+        table.add_row(*(str(facts.get(name, letter.headers.get("reason", ""))) for name in COLUMNS))
     console.print(table if letters else "No dead letters.")
 
 
-async def show(parts: Parts, job: str) -> None:
-    found = [letter for letter in await triage.letters(parts) if job in (letter.job, triage.ALL)]
+async def show(parts: Application, job: str) -> None:
+    found = [letter for letter in await parts.services.dead_letters.list_all() if job in (letter.job_id, ALL)]
     for letter in found:
-        for name, value in letter.facts.items():
+        for name, value in letter.headers.items():
             console.print(f"{name}: {value}", soft_wrap=True)
         console.print()
     if not found:
         raise SystemExit(f"No dead letter of job {job}.")
 
 
-async def replay(parts: Parts, job: str) -> None:
-    reopened, stale = await triage.replay(parts, job)
+async def replay(parts: Application, job: str) -> None:
+    reopened, stale = await parts.services.dead_letters.replay(job)
     console.print(f"{reopened} reopened for what is missing, {stale} stale letters removed.")
 
 
-async def purge(parts: Parts, job: str) -> None:
-    console.print(f"{await triage.purge(parts, job)} dead letters removed; their jobs stay FAILED.")
+async def purge(parts: Application, job: str) -> None:
+    console.print(f"{await parts.services.dead_letters.purge(job)} dead letters removed; their jobs stay FAILED.")
 
 
-COMMANDS: dict[str, Callable[[Parts, str], Awaitable[None]]] = {
+COMMANDS: dict[str, Callable[[Application, str], Awaitable[None]]] = {
     "list": show_all,
     "show": show,
     "replay": replay,
@@ -73,12 +73,12 @@ def run(words: argparse.Namespace) -> None:
             "With BROKER=memory the queue lives inside the service: POST /api/v1/jobs/{job_id}/retry there."
         )
     try:
-        asyncio.run(_with_parts(bootstrap.build(settings), COMMANDS[words.what], words.job or triage.ALL))
+        asyncio.run(_with_parts(bootstrap.build(settings), COMMANDS[words.what], words.job or ALL))
     except InfrastructureError as error:
         raise SystemExit(f"{error.code}: {error}") from None
 
 
-async def _with_parts(parts: Parts, command: Callable[[Parts, str], Awaitable[None]], job: str) -> None:
+async def _with_parts(parts: Application, command: Callable[[Application, str], Awaitable[None]], job: str) -> None:
     try:
         await parts.broker.start()
         await command(parts, job)

@@ -12,7 +12,7 @@ from rich.table import Column, Table
 
 from core.errors import InfrastructureError
 from internal import bootstrap
-from internal.bootstrap import Parts
+from internal.bootstrap import Application
 from internal.process import settings_or_exit
 from internal.services import authentication
 from repositories import api_keys
@@ -24,7 +24,7 @@ OWNER = re.compile(r"[A-Za-z0-9._-]{1,64}")
 """What fits into an object key: `inbox/{owner}/…`."""
 
 
-async def create(parts: Parts, words: argparse.Namespace) -> None:
+async def create(parts: Application, words: argparse.Namespace) -> None:
     if words.owner and not OWNER.fullmatch(words.owner):
         raise SystemExit("An owner is 1 to 64 of A-Z, a-z, 0-9, dot, hyphen and underscore.")
     lifetime = words.days * DAY if words.days else None
@@ -35,7 +35,7 @@ async def create(parts: Parts, words: argparse.Namespace) -> None:
     console.print("The key is shown this once.")
 
 
-async def show_all(parts: Parts, _: argparse.Namespace) -> None:
+async def show_all(parts: Application, _: argparse.Namespace) -> None:
     async with parts.database.read() as session:
         found = await api_keys.list_all(session)
     table = Table(*(Column(name, no_wrap=name == "id") for name in COLUMNS))
@@ -45,7 +45,7 @@ async def show_all(parts: Parts, _: argparse.Namespace) -> None:
     console.print(table if found else "No keys: requests are served without one on loopback only.")
 
 
-async def revoke(parts: Parts, words: argparse.Namespace) -> None:
+async def revoke(parts: Application, words: argparse.Namespace) -> None:
     async with parts.database.write() as session:
         done = await api_keys.revoke(session, words.id)
     if not done:
@@ -53,11 +53,11 @@ async def revoke(parts: Parts, words: argparse.Namespace) -> None:
     console.print(f"{words.id} is revoked.")
 
 
-async def webhook_secret(parts: Parts, words: argparse.Namespace) -> None:
+async def webhook_secret(parts: Application, words: argparse.Namespace) -> None:
     console.print(parts.secret.webhook_secret(words.owner), soft_wrap=True)
 
 
-COMMANDS: dict[str, Callable[[Parts, argparse.Namespace], Awaitable[None]]] = {
+COMMANDS: dict[str, Callable[[Application, argparse.Namespace], Awaitable[None]]] = {
     "create": create,
     "list": show_all,
     "revoke": revoke,
@@ -89,7 +89,7 @@ def run(words: argparse.Namespace) -> None:
         raise SystemExit(f"{error.code}: {error} (`stt migrate` makes the tables)") from None
 
 
-async def _with_parts(parts: Parts, words: argparse.Namespace) -> None:
+async def _with_parts(parts: Application, words: argparse.Namespace) -> None:
     try:
         await COMMANDS[words.what](parts, words)
     finally:

@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from core.errors import InfrastructureError, InternalError, Kind, MachineError, SttError, WhisperCrashError
 from core.faults import machine_fault
 from core.messaging.port import Ack, Delivery, Message, Retry, Verdict
-from internal.bootstrap import Parts
+from internal.bootstrap import Application
 from internal.consumer.leases import Leases
 from internal.consumer.machine_health import Delays, MachineHealth
 from internal.consumer.quarantine import Quarantine
@@ -25,8 +25,8 @@ from internal.outage_retry import OutageRetry
 from internal.services import dead_letters
 from repositories import claims, failures
 from repositories.claims import MAX_LOST, Claim, ClaimedChunk, ClaimRequest
-from repositories.transitions import RELEASE_DELAY
 from repositories.models import Job
+from repositories.transitions import RELEASE_DELAY
 from worker.models import ModelCatalogue
 from worker.pool import Pool
 
@@ -45,7 +45,7 @@ def claim_of(taken: ClaimedChunk | tuple[Claim, Job]) -> Claim:
 class Context:
     """One consumer's own things."""
 
-    parts: Parts
+    parts: Application
     worker_id: str
     workspace: Workspace
     pool: Pool
@@ -170,7 +170,7 @@ class Context:
         )
         if failed:
             log.error("job failed", action="job_failed", code=error.code)
-            await dead_letters.publish(self.parts, claim.job_id)
+            await self.parts.services.dead_letters.publish(claim.job_id)
 
     async def _leave_for_later(self, claim: Claim, delay: float) -> None:
         """Waits for a database that is away: a row that is not handed back counts as lost with its holder."""

@@ -50,7 +50,7 @@ async def pinned(context: Context, job: Job) -> Path | None:
     """The job's very file, or None: missing here, or another one by the same name."""
     if job.model is None:
         return None
-    return await asyncio.to_thread(context.catalogue.find, job.model, job.options.get("file_sha256"))
+    return await asyncio.to_thread(context.catalogue.find, job.model, job.options.file_sha256 or None)
 
 
 async def hand_back(context: Context, claim: Claim, job: Job) -> None:

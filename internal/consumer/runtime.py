@@ -14,7 +14,7 @@ import structlog
 from core.errors import InfrastructureError, MachineError, SettingsError, StorageUnavailable
 from core.messaging.port import Delivery, Handler, MessageType, QueueName, Retry, Subscription, Verdict
 from core.tasks import cancel_and_wait
-from internal.bootstrap import VERSION, Parts
+from internal.bootstrap import VERSION, Application
 from internal.consumer.context import Context, bound
 from internal.consumer.handlers.fetch import FetchHandler
 from internal.consumer.handlers.finalise import FinaliseHandler
@@ -44,7 +44,7 @@ SPELL_PAUSE = 1.0
 class Consumer:
     """`start`, then `stop`; both are harmless when repeated."""
 
-    def __init__(self, parts: Parts, worker_id: str | None = None) -> None:
+    def __init__(self, parts: Application, worker_id: str | None = None) -> None:
         """Raises SettingsError for a chunking strategy or an engine that does not exist."""
         settings = parts.settings
         strategy(settings.chunk_strategy)

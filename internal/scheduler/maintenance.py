@@ -11,9 +11,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from core.domain.job import TOP_LEVEL
 from core.errors import InfrastructureError
 from core.messaging.port import WORK_QUEUES, QueueName
-from internal.bootstrap import Parts
+from internal.bootstrap import Application
 from internal.scheduler.guard import LeaseGuard, uptime
-from internal.services import dead_letters, lifecycle, reopening
 from repositories import admission, claims, idempotency, leases, parking, rate_limits, schedule, starvation, workers
 from repositories.claims import WakeUp
 
@@ -29,7 +28,7 @@ BATCHES = 5
 
 @dataclass(slots=True)
 class Maintenance:
-    parts: Parts
+    parts: Application
     guard: LeaseGuard = field(init=False)
     _seen_empty: dict[str, bool] = field(default_factory=dict)
 
@@ -50,11 +49,11 @@ class Maintenance:
                 chunks = await schedule.reserve_due_chunks(session)
             if jobs or chunks:
                 log.info("publishing what is due", action="due_published", jobs=len(jobs), chunks=len(chunks))
-            rows = [*(job.released for job in jobs if job.token is None), *chunks]
-            out = await reopening.publish(self.parts, rows)
+            rows = [*(job.wake_up for job in jobs if job.token is None), *chunks]
+            out = await self.parts.publisher.publish_rows(rows)
             for job in jobs:
                 if job.token is not None:
-                    await dead_letters.publish(self.parts, job.released.job_id)
+                    await self.parts.services.dead_letters.publish(job.wake_up.job_id)
             if not out or max(len(jobs), len(chunks)) < schedule.BATCH:
                 return
 
@@ -97,7 +96,7 @@ class Maintenance:
             rows = await starvation.boost_starving(session, self.parts.settings.starvation_seconds)
         if rows:
             log.info("boosting jobs that wait too long", action="boosted", jobs=len(rows))
-            await reopening.publish(self.parts, rows, TOP_LEVEL)
+            await self.parts.publisher.publish_rows(rows, TOP_LEVEL)
 
     async def wake_put_off(self) -> None:
         """Try the next row of each owner that has rows put off: jobs that fail or are cancelled make room, too."""
@@ -106,17 +105,17 @@ class Maintenance:
             for owner in await admission.list_waiting_owners(session):
                 rows += await admission.admit_next(session, owner, claims.unfetched(), 1)
                 rows += await admission.admit_next(session, owner, claims.unprepared(), 1)
-        await reopening.publish(self.parts, rows)
+        await self.parts.publisher.publish_rows(rows)
 
     async def collect_intents(self) -> None:
-        await lifecycle.collect_intents(self.parts)
+        await self.parts.services.retention.collect_abandoned_objects()
 
     async def housekeep(self) -> None:
         """Every step of housekeeping; one that fails is logged and does not stop the others."""
         steps: dict[str, Callable[[], Awaitable[None]]] = {
             "collect intents": self.collect_intents,
-            "expire jobs": lambda: lifecycle.expire(self.parts),
-            "forget deleted jobs": lambda: lifecycle.forget_deleted(self.parts),
+            "expire jobs": self.parts.services.retention.expire_jobs,
+            "forget deleted jobs": self.parts.services.retention.purge_deleted_jobs,
             "clear due dates": lambda: self._write(schedule.clear_ended),
             "forget workers": lambda: self._write(workers.delete_stale),
             "forget idempotency keys": lambda: self._write(idempotency.delete_expired),

@@ -6,7 +6,7 @@ import asyncio
 
 import structlog
 
-from internal.bootstrap import Parts
+from internal.bootstrap import Application
 from internal.outage_retry import OutageRetry
 from internal.periodic_tasks import PeriodicTasks
 from internal.scheduler.maintenance import (
@@ -25,7 +25,7 @@ log = structlog.get_logger(__name__)
 class Scheduler:
     """`start`, then `stop`; both are harmless when repeated. Every round is safe to run in several processes."""
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, parts: Application) -> None:
         self.parts = parts
         self.maintenance = Maintenance(parts)
         self._webhooks = Sender(parts)

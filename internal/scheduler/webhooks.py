@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import math
 import random
 import time
@@ -18,9 +17,10 @@ from standardwebhooks.webhooks import Webhook
 
 from core.errors import InfrastructureError
 from core.outbound import Limits, Refused, Unreachable
-from internal.bootstrap import Parts
+from internal.bootstrap import Application
+from internal.services.webhook_payload import webhook_body
 from repositories import webhooks
-from repositories.webhooks import Candidate, DueDelivery
+from repositories.webhooks import Candidate, WebhookAttempt
 
 log = structlog.get_logger(__name__)
 ROUND = 1.0
@@ -33,7 +33,7 @@ GONE = 410
 class Sender:
     """Keeps up to `PLACES` deliveries under way; a place that gets free is filled at once."""
 
-    def __init__(self, parts: Parts, holder: str | None = None) -> None:
+    def __init__(self, parts: Application, holder: str | None = None) -> None:
         self._parts = parts
         self._holder = holder or f"scheduler-{uuid.uuid4().hex[:12]}"
         self._running: set[asyncio.Task[None]] = set()
@@ -69,7 +69,7 @@ class Sender:
             self._running.add(task)
             task.add_done_callback(self._done)
 
-    async def _send(self, delivery: DueDelivery) -> None:
+    async def _send(self, delivery: WebhookAttempt) -> None:
         """Where the outcome cannot be written down, the lease runs out and the delivery is made again."""
         try:
             await deliver(self._parts, delivery)
@@ -119,9 +119,9 @@ def shared(
     return chosen
 
 
-async def deliver(parts: Parts, delivery: DueDelivery) -> None:
+async def deliver(parts: Application, delivery: WebhookAttempt) -> None:
     """One attempt, and what becomes of it."""
-    body = json.dumps(delivery.payload, ensure_ascii=False, separators=(",", ":")).encode()
+    body = webhook_body(delivery.payload)
     reason = ""
     try:
         status = await parts.webhooks.post(delivery.url, body, headers(parts, delivery, body), LIMITS)
@@ -141,7 +141,7 @@ async def deliver(parts: Parts, delivery: DueDelivery) -> None:
         await _try_again(parts, delivery, reason)
 
 
-def headers(parts: Parts, delivery: DueDelivery, body: bytes) -> dict[str, str]:
+def headers(parts: Application, delivery: WebhookAttempt, body: bytes) -> dict[str, str]:
     """webhook-id is the same across retries; the time, and so the signature, is each attempt's own."""
     now = datetime.now(UTC)
     signer = Webhook(parts.secret.webhook_secret(delivery.owner))
@@ -153,14 +153,14 @@ def headers(parts: Parts, delivery: DueDelivery, body: bytes) -> dict[str, str]:
     }
 
 
-async def _try_again(parts: Parts, delivery: DueDelivery, reason: str) -> None:
+async def _try_again(parts: Application, delivery: WebhookAttempt, reason: str) -> None:
     delay = webhooks.RETRIES[delivery.failures] * random.uniform(1.0, 1.2)
     async with parts.database.write() as session:
         await webhooks.retry_later(session, delivery, delay, reason)
     log.warning("webhook not taken", action="webhook_retry", job_id=delivery.job_id, reason=reason, delay=round(delay))
 
 
-async def _give_up(parts: Parts, delivery: DueDelivery, reason: str) -> None:
+async def _give_up(parts: Application, delivery: WebhookAttempt, reason: str) -> None:
     async with parts.database.write() as session:
         await webhooks.mark_failed(session, delivery, reason)
     log.error("webhook given up", action="webhook_given_up", job_id=delivery.job_id, reason=reason)

@@ -7,11 +7,9 @@ import contextlib
 import secrets
 import time
 
-from sqlalchemy.exc import IntegrityError
-
 from core.config import API_KEY
-from core.errors import DatabaseUnavailable, SettingsError, UnauthorizedError
-from internal.bootstrap import Parts
+from core.errors import AlreadyExists, DatabaseUnavailable, SettingsError, UnauthorizedError
+from internal.bootstrap import Application
 from internal.services.callers import Caller
 from repositories import api_keys
 
@@ -28,7 +26,7 @@ RECHECK = 5.0
 class Authenticator:
     """One per API process."""
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, parts: Application) -> None:
         self._parts = parts
         self._has_keys = False
         self._asked = float("-inf")
@@ -104,7 +102,7 @@ class Authenticator:
         return self._has_keys
 
 
-async def create(parts: Parts, owner: str | None, name: str | None, lifetime: float | None) -> tuple[str, str]:
+async def create(parts: Application, owner: str | None, name: str | None, lifetime: float | None) -> tuple[str, str]:
     """A new key and its owner (by default its own id). lifetime in seconds."""
     key_id, secret = secrets.token_hex(8), secrets.token_urlsafe(32)
     owner = owner or key_id
@@ -113,7 +111,7 @@ async def create(parts: Parts, owner: str | None, name: str | None, lifetime: fl
     return f"stt_{key_id}_{secret}", owner
 
 
-async def ensure_first(parts: Parts) -> None:
+async def ensure_first(parts: Application) -> None:
     """Make the key that API_KEY names, once. Raises SettingsError where its id has another secret, and where any web
     page might call a service without keys."""
     if API_KEY.fullmatch(parts.settings.api_key):
@@ -127,10 +125,10 @@ async def ensure_first(parts: Parts) -> None:
                 )
 
 
-async def _ensure(parts: Parts, key: str) -> None:
+async def _ensure(parts: Application, key: str) -> None:
     _, key_id, secret = key.split("_", 2)
     hashed = parts.secret.sign(PURPOSE, secret)
-    with contextlib.suppress(IntegrityError):
+    with contextlib.suppress(AlreadyExists):
         async with parts.database.write() as session:
             await api_keys.create(session, key_id, hashed, LOCAL, "API_KEY", None)
         return

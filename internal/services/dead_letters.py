@@ -1,36 +1,132 @@
-"""Dead letters: one message per failed job, whose token reopens the job once (design section 4)."""
+"""Dead letters: one message per failed job. Its token reopens the job once."""
 
 from __future__ import annotations
 
 import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 import structlog
 
+from core.database import Database
 from core.errors import BrokerUnavailable, DatabaseUnavailable
-from internal.bootstrap import Parts
-from internal.services import publishing
-from repositories import jobs, schedule
+from core.messaging.port import Broker, DeadMessage, MessageType, NewerMessage, UndecodableMessage, decode
+from internal.services.publishing import Publisher, dead_letter_message
+from repositories import failures, jobs, schedule
+from repositories.jobs import Failure
+from repositories.models import Job
 
 log = structlog.get_logger(__name__)
+ALL = "all"
+"""In place of a job id: every dead letter."""
+MAX_HEADER_TEXT = 1024
+"""Bytes of an error message in a dead letter's header."""
 
 
 def new_token() -> str:
     return secrets.token_urlsafe(16)
 
 
-async def publish(parts: Parts, job_id: str) -> None:
-    """Publish a failed job's letter and note that it is out. Raises nothing: the scheduler repeats what failed."""
-    try:
-        async with parts.database.read() as session:
-            job = await jobs.get(session, job_id)
-            failure = await jobs.get_failure(session, job_id)
-        if job is None or job.replay_token is None:
-            return
-        headers = publishing.dead_letter_headers(job, failure)
-        await parts.broker.publish(publishing.replay(job), headers=headers)
-        async with parts.database.write() as session:
-            await schedule.mark_dead_letter_published(session, job_id, job.replay_token)
-    except (BrokerUnavailable, DatabaseUnavailable) as error:
-        log.warning("dead letter left to the scheduler", action="dead_letter_delayed", reason=str(error))
-    except Exception:
-        log.exception("dead letter cannot be made, left to the scheduler", action="dead_letter_failed", job_id=job_id)
+def dead_letter_headers(job: Job, failure: Failure) -> dict[str, Any]:
+    """Return the headers that describe the failure in the broker's management page."""
+    return {
+        "job": job.job_id,
+        "chunk": "" if failure.chunk_index is None else failure.chunk_index,
+        "attempts": failure.attempts,
+        "code": job.error_code or "",
+        "message": (job.error_message or "").encode()[:MAX_HEADER_TEXT].decode(errors="ignore"),
+        "first_failure": failure.first.isoformat() if failure.first else "",
+        "last_failure": job.completed_at.isoformat() if job.completed_at else "",
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """A dead letter in the broker.
+
+    job_id: None if the message cannot be decoded; token: None unless it reopens a job; headers: see
+    `dead_letter_headers`.
+    """
+
+    job_id: str | None
+    token: str | None
+    headers: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, dead: DeadMessage) -> DeadLetter:
+        try:
+            message = decode(dead.body)
+        except (UndecodableMessage, NewerMessage):
+            return cls(None, None, dead.headers)
+        return cls(message.job_id, message.token if message.type is MessageType.REPLAY else None, dead.headers)
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetters:
+    """Publishing, listing, replaying and purging dead letters."""
+
+    database: Database
+    broker: Broker
+    publisher: Publisher
+
+    async def publish(self, job_id: str) -> None:
+        """Publish a failed job's dead letter and record that it is out. Raises nothing: the scheduler repeats it."""
+        try:
+            async with self.database.read() as session:
+                job = await jobs.get(session, job_id)
+                failure = await jobs.get_failure(session, job_id)
+            if job is None or job.replay_token is None:
+                return
+            await self.broker.publish(dead_letter_message(job), headers=dead_letter_headers(job, failure))
+            async with self.database.write() as session:
+                await schedule.mark_dead_letter_published(session, job_id, job.replay_token)
+        except (BrokerUnavailable, DatabaseUnavailable) as error:
+            log.warning("dead letter left to the scheduler", action="dead_letter_delayed", reason=str(error))
+        except Exception:
+            log.exception("dead letter left to the scheduler", action="dead_letter_failed", job_id=job_id)
+
+    async def list_all(self) -> list[DeadLetter]:
+        """Return every dead letter, oldest first, and leave them in the queue."""
+        letters: list[DeadLetter] = []
+
+        async def keep(message: DeadMessage) -> bool:
+            letters.append(DeadLetter.of(message))
+            return False
+
+        await self.broker.walk_dead_letters(keep)
+        return letters
+
+    async def replay(self, job_id: str) -> tuple[int, int]:
+        """Reopen the job, or ALL. Return the number of reopened jobs and of stale letters, which are removed."""
+        reopened = stale = 0
+
+        async def take(message: DeadMessage) -> bool:
+            nonlocal reopened, stale
+            letter = DeadLetter.of(message)
+            if letter.job_id is None or letter.token is None or job_id not in (letter.job_id, ALL):
+                return False
+            async with self.database.write() as session:
+                wake_ups = await failures.replay(session, letter.job_id, letter.token)
+            if wake_ups is None:
+                stale += 1
+            else:
+                reopened += 1
+                await self.publisher.publish_rows(wake_ups)
+            return True
+
+        await self.broker.walk_dead_letters(take)
+        return reopened, stale
+
+    async def purge(self, job_id: str) -> int:
+        """Remove the dead letters of the job, or ALL; the jobs stay FAILED. Return the number removed."""
+        removed = 0
+
+        async def take(message: DeadMessage) -> bool:
+            nonlocal removed
+            matches = job_id in (DeadLetter.of(message).job_id, ALL)
+            removed += matches
+            return matches
+
+        await self.broker.walk_dead_letters(take)
+        return removed

@@ -12,11 +12,10 @@ from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 from itertools import takewhile
 
-from core.config import MergeMethod
 from core.domain.job import JobStatus
 from core.domain.result import ResultSegment
 from core.domain.transcript import ChunkTranscript
-from internal.bootstrap import Parts
+from internal.bootstrap import Application
 from internal.services.job_watcher import Watcher
 from repositories import jobs
 from repositories.models import Job
@@ -49,7 +48,7 @@ class _Told:
     transcripts: dict[int, ChunkTranscript] = field(default_factory=dict)
 
 
-async def follow(parts: Parts, watcher: Watcher, job_id: str, last: int) -> AsyncGenerator[Event]:
+async def follow(parts: Application, watcher: Watcher, job_id: str, last: int) -> AsyncGenerator[Event]:
     """Everything after number `last`, until the job has ended."""
     told, seen = _Told(last), -1
     async with watcher.watch(job_id) as watch:
@@ -75,7 +74,7 @@ async def follow(parts: Parts, watcher: Watcher, job_id: str, last: int) -> Asyn
 Mark = tuple[int, int, float, bool]
 
 
-async def _news(parts: Parts, job: Job, marks: list[Mark], told: _Told) -> list[Event]:
+async def _news(parts: Application, job: Job, marks: list[Mark], told: _Told) -> list[Event]:
     """The segments of chunks that can be told now and have not been."""
     numbers = chunk_numbers(marks)
     new = [index for index, number in numbers.items() if number > told.number]
@@ -86,8 +85,7 @@ async def _news(parts: Parts, job: Job, marks: list[Mark], told: _Told) -> list[
             for chunk in await jobs.list_transcripts(session, job.job_id, missing):
                 told.transcripts[chunk.index] = chunk
     known = [told.transcripts[index] for index in sorted(told.transcripts)]
-    method = MergeMethod(job.options.get("merge_method", MergeMethod.SMART))
-    merged = await asyncio.to_thread(segments_of, known, method)
+    merged = await asyncio.to_thread(segments_of, known, job.options.merge_method)
     told.number = max(numbers.values())
     return [event for index in new for event in _of_chunk(index, merged, numbers)]
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from core.domain.job import JobStatus
 from core.errors import ConflictError, JobCancelledError, SttError
-from core.failure_text import by_code
-from internal.bootstrap import Parts
+from core.failure_text import error_class
+from internal.bootstrap import Application
 from internal.outage_retry import OutageRetry
 from internal.services import results, submissions
 from internal.services.job_watcher import Watcher
@@ -28,7 +28,7 @@ class JobFailed(SttError):
     def __init__(self, job: Job) -> None:
         self._job = job
         super().__init__()
-        kind = by_code(job.error_code) or JobCancelledError
+        kind = error_class(job.error_code) or JobCancelledError
         self.code = job.error_code or kind.code  # type: ignore[misc]
         self.http_status = kind.http_status  # type: ignore[misc]
 
@@ -37,7 +37,7 @@ class JobFailed(SttError):
 
 
 async def accept(
-    parts: Parts, intake: Intake, owner: str, submit_options: SubmitOptions, fields: dict[str, str]
+    parts: Application, intake: Intake, owner: str, submit_options: SubmitOptions, fields: dict[str, str]
 ) -> Job:
     """The job of this very body: a running or completed one of the last day, else a new one."""
     request = submissions.request_of("openai", fields, intake.digest.hexdigest())
@@ -58,7 +58,7 @@ async def accept(
     return job
 
 
-async def finished(parts: Parts, watcher: Watcher, job: Job) -> Job:
+async def finished(parts: Application, watcher: Watcher, job: Job) -> Job:
     """Wait until the job has ended. Raises JobFailed, ConflictError where it was deleted meanwhile."""
     async with watcher.watch(job.job_id) as watch:
         while not watch.ended:

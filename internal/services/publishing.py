@@ -1,11 +1,10 @@
-"""Publishes wake-ups after the commit and notes that they are out. The scheduler repeats what the broker refused."""
+"""Wake-up messages, published after the commit of the work that they announce."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import structlog
 
@@ -13,71 +12,56 @@ from core.database import Database
 from core.domain.job import TOP_LEVEL, Priority, chunk_level
 from core.errors import BrokerUnavailable, DatabaseUnavailable
 from core.messaging.port import Broker, Message, MessageType
-from repositories import schedule
+from repositories import jobs, parking, schedule
 from repositories.claims import WakeUp
-from repositories.jobs import Failure
 from repositories.models import Job
 
 log = structlog.get_logger(__name__)
-LONGEST = 5.0
-"""Seconds that one publish, or noting that it went out, may take."""
-MAX_TEXT = 1024
-"""Bytes of an error message in a dead letter's header."""
+PUBLISH_TIMEOUT = 5.0
+"""Seconds that one publish, or marking rows as published, may take."""
+PUBLISH_STEP = "publish"
 
 
-def prepare(job: Job, released: WakeUp, level: int | None = None) -> Message:
-    own = 3 * Priority(job.priority).level + job.band
-    return _message(MessageType.PREPARE, job, released, own if level is None else level)
+def prepare_message(job: Job, wake_up: WakeUp, level: int | None = None) -> Message:
+    default = 3 * Priority(job.priority).level + job.band
+    return _message(MessageType.PREPARE, job, wake_up, default if level is None else level)
 
 
-def fetch(job: Job, released: WakeUp, level: int | None = None) -> Message:
-    return replace(prepare(job, released, level), type=MessageType.FETCH)
+def fetch_message(job: Job, wake_up: WakeUp, level: int | None = None) -> Message:
+    return replace(prepare_message(job, wake_up, level), type=MessageType.FETCH)
 
 
-def finalise(job: Job, released: WakeUp) -> Message:
-    return _message(MessageType.FINALISE, job, released, TOP_LEVEL)
+def finalise_message(job: Job, wake_up: WakeUp) -> Message:
+    return _message(MessageType.FINALISE, job, wake_up, TOP_LEVEL)
 
 
-def transcribe(job: Job, released: WakeUp, level: int | None = None) -> Message:
-    own = chunk_level(Priority(job.priority), released.chunk_index or 0, job.band)
-    return _message(MessageType.TRANSCRIBE, job, released, own if level is None else level)
+def transcribe_message(job: Job, wake_up: WakeUp, level: int | None = None) -> Message:
+    default = chunk_level(Priority(job.priority), wake_up.chunk_index or 0, job.band)
+    return _message(MessageType.TRANSCRIBE, job, wake_up, default if level is None else level)
 
 
-def replay(job: Job) -> Message:
-    """The dead letter of a failed job: moved back to either queue, it reopens the job once."""
-    letter = _message(MessageType.REPLAY, job, WakeUp(job.job_id, None, job.failures), 0)
-    return replace(letter, token=job.replay_token)
+def dead_letter_message(job: Job) -> Message:
+    """Return the dead letter of a failed job. Moved back to either queue, it reopens the job once."""
+    message = _message(MessageType.REPLAY, job, WakeUp(job.job_id, None, job.failures), 0)
+    return replace(message, token=job.replay_token)
 
 
-def dead_letter_headers(job: Job, failure: Failure) -> dict[str, Any]:
-    """What an operator sees in the broker's own page."""
-    return {
-        "job": job.job_id,
-        "chunk": "" if failure.chunk_index is None else failure.chunk_index,
-        "attempts": failure.attempts,
-        "code": job.error_code or "",
-        "message": (job.error_message or "").encode()[:MAX_TEXT].decode(errors="ignore"),
-        "first_failure": failure.first.isoformat() if failure.first else "",
-        "last_failure": job.completed_at.isoformat() if job.completed_at else "",
-    }
-
-
-def message_for(job: Job, released: WakeUp, level: int | None = None) -> Message:
-    """The wake-up that a released row stands for: a chunk's, or the job's own next step."""
-    if released.chunk_index is not None:
-        return transcribe(job, released, level)
+def message_for(job: Job, wake_up: WakeUp, level: int | None = None) -> Message:
+    """Return the message for a chunk, or for the job's own next step."""
+    if wake_up.chunk_index is not None:
+        return transcribe_message(job, wake_up, level)
     if job.chunks_total is not None:
-        return finalise(job, released)
+        return finalise_message(job, wake_up)
     fetched = job.minio_audio_path is not None or job.media_url is None
-    return prepare(job, released, level) if fetched else fetch(job, released, level)
+    return prepare_message(job, wake_up, level) if fetched else fetch_message(job, wake_up, level)
 
 
-def _message(kind: MessageType, job: Job, released: WakeUp, level: int) -> Message:
+def _message(kind: MessageType, job: Job, wake_up: WakeUp, level: int) -> Message:
     return Message(
         type=kind,
         job_id=job.job_id,
-        chunk_index=released.chunk_index,
-        failures=released.failures,
+        chunk_index=wake_up.chunk_index,
+        failures=wake_up.failures,
         level=level,
         minio_path=job.minio_audio_path,
         language=job.language,
@@ -89,17 +73,44 @@ def _message(kind: MessageType, job: Job, released: WakeUp, level: int) -> Messa
 
 @dataclass(frozen=True, slots=True)
 class Publisher:
-    """The one place that publishes wake-ups."""
+    """Publisher of wake-ups. The scheduler repeats what the broker refuses."""
 
     database: Database
     broker: Broker
 
-    async def publish(self, messages: Sequence[Message]) -> bool:
-        """Publish, then put the rows' next publishes off. Returns whether all went out; raises only cancellation.
+    async def publish_rows(self, wake_ups: Sequence[WakeUp], level: int | None = None) -> bool:
+        """Publish the wake-ups of these rows; return whether all of them were published.
 
-        What the broker refused is due again in seconds; a message that cannot be published at all does not stop the
-        others, its row keeps its `due_at`. The work is committed already, so no fault of the broker, a refused topology
-        or a hanging publish included, may reach the caller or hold it up.
+        level: the message priority, by default the row's own. A row whose message cannot be built is parked.
+        Raises DatabaseUnavailable.
+        """
+        async with self.database.read() as session:
+            jobs_by_id = await jobs.get_many(session, {row.job_id for row in wake_ups})
+        messages: list[Message] = []
+        for row in (row for row in wake_ups if row.job_id in jobs_by_id):
+            try:
+                message = message_for(jobs_by_id[row.job_id], row, level)
+                message.encode()
+            except Exception as error:  # noqa: BLE001
+                await self._park(row, error)
+            else:
+                messages.append(message)
+        return await self.publish(messages)
+
+    async def _park(self, row: WakeUp, error: Exception) -> None:
+        async with self.database.write() as session:
+            pause = await parking.park(session, PUBLISH_STEP, f"{row.job_id}/{row.chunk_index}", repr(error))
+            await schedule.postpone(session, [row], pause)
+        log.error(
+            "row cannot be published, parked", action="parked", job_id=row.job_id, reason=repr(error), pause=pause
+        )
+
+    async def publish(self, messages: Sequence[Message]) -> bool:
+        """Publish, then postpone the rows' next publish. Return whether all were published.
+
+        Raises only CancelledError: the work is committed, so no fault of the broker may reach the caller or delay it.
+        A refused message is due again within seconds. A message that cannot be published at all keeps its `due_at`
+        and does not stop the others.
         """
         sent: list[WakeUp] = []
         refused: list[WakeUp] = []
@@ -109,7 +120,7 @@ class Publisher:
                 refused.append(row)
                 continue
             try:
-                async with asyncio.timeout(LONGEST):
+                async with asyncio.timeout(PUBLISH_TIMEOUT):
                     await self.broker.publish(message)
                 sent.append(row)
             except (BrokerUnavailable, TimeoutError) as error:
@@ -117,18 +128,17 @@ class Publisher:
                 refused.append(row)
             except Exception:
                 log.exception("publish failed, left to the scheduler", action="publish_failed", job_id=row.job_id)
-        await self._note(sent, refused)
+        if sent or refused:
+            await self._mark(sent, refused)
         return len(sent) == len(messages)
 
-    async def _note(self, sent: Sequence[WakeUp], refused: Sequence[WakeUp]) -> None:
-        if not sent and not refused:
-            return
+    async def _mark(self, sent: Sequence[WakeUp], refused: Sequence[WakeUp]) -> None:
         try:
-            async with asyncio.timeout(LONGEST), self.database.write() as session:
+            async with asyncio.timeout(PUBLISH_TIMEOUT), self.database.write() as session:
                 await schedule.mark_published(session, sent)
                 await schedule.postpone(session, refused, schedule.REFUSED_DELAY)
         except (DatabaseUnavailable, TimeoutError) as error:
             reason = repr(error.__cause__ or error)
-            log.warning("publish not noted, it will be repeated", action="confirm_failed", reason=reason)
+            log.warning("publish not recorded, it will be repeated", action="confirm_failed", reason=reason)
         except Exception:
-            log.exception("publish not noted, it will be repeated", action="confirm_failed")
+            log.exception("publish not recorded, it will be repeated", action="confirm_failed")

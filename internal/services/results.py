@@ -7,7 +7,6 @@ import json
 
 import structlog
 
-from core.config import MergeMethod
 from core.domain import keys
 from core.domain.job import JobStatus
 from core.domain.result import Result, ResultSegment
@@ -20,7 +19,7 @@ from core.errors import (
     ObjectNotFound,
 )
 from core.failure_text import failure_text
-from internal.bootstrap import Parts
+from internal.bootstrap import Application
 from repositories import jobs
 from repositories.models import Job
 from worker.exporters import Exporter, formats
@@ -29,7 +28,7 @@ from worker.result import segments_of
 log = structlog.get_logger(__name__)
 
 
-async def find(parts: Parts, job_id: str, owner: str) -> Job:
+async def find(parts: Application, job_id: str, owner: str) -> Job:
     """The owner's job. Raises JobNotFoundError for an unknown, malformed or somebody else's id."""
     if is_job_id(job_id):
         async with parts.database.read() as session:
@@ -53,13 +52,13 @@ def is_job_id(text: str) -> bool:
     )
 
 
-async def stored(parts: Parts, job: Job) -> Result:
+async def stored(parts: Application, job: Job) -> Result:
     """The finished job's result. Raises JobNotCompletedError, ObjectNotFound,
     ObjectDamagedError, StorageUnavailable."""
     return (await _read(parts, job))[1]
 
 
-async def _read(parts: Parts, job: Job) -> tuple[bytes, Result]:
+async def _read(parts: Application, job: Job) -> tuple[bytes, Result]:
     """The file as it is stored, and what it says. One that cannot be parsed is read once more."""
     if job.status != JobStatus.COMPLETED:
         raise JobNotCompletedError("Job not completed. Current status: {status}", status=str(job.status))
@@ -79,7 +78,7 @@ def _parsed(data: bytes) -> Result:
     return Result.from_json(json.loads(data))
 
 
-async def exported(parts: Parts, job: Job, name: str) -> tuple[Exporter, bytes]:
+async def exported(parts: Application, job: Job, name: str) -> tuple[Exporter, bytes]:
     """The result in a format. Raises InvalidFieldError naming the formats there are."""
     kind = formats().get(name)
     if kind is None:
@@ -95,9 +94,8 @@ async def exported(parts: Parts, job: Job, name: str) -> tuple[Exporter, bytes]:
     return kind, await asyncio.to_thread(kind.export, result)
 
 
-async def so_far(parts: Parts, job: Job) -> list[ResultSegment]:
+async def so_far(parts: Application, job: Job) -> list[ResultSegment]:
     """Segments of the chunks that are finished, in order."""
     async with parts.database.read() as session:
         chunks = await jobs.list_transcripts(session, job.job_id)
-    method = MergeMethod(job.options.get("merge_method", MergeMethod.SMART))
-    return await asyncio.to_thread(segments_of, chunks, method)
+    return await asyncio.to_thread(segments_of, chunks, job.options.merge_method)

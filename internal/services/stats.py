@@ -12,10 +12,10 @@ from typing import Any
 import structlog
 from prometheus_client import Gauge
 
-from core import trouble
+from core import database_errors
 from core.errors import DatabaseUnavailable, InfrastructureError, MachineError
 from core.faults import check_disk
-from internal.bootstrap import Parts
+from internal.bootstrap import Application
 from migrations import run as migrations
 from repositories import jobs, parking, workers
 
@@ -43,7 +43,7 @@ class Health:
         return not stuck and all(state == "ok" for state in self.checks.values())
 
 
-async def health(parts: Parts) -> Health:
+async def health(parts: Application) -> Health:
     asked = {
         "database": _database(parts),
         "broker": _state(parts.broker.ping),
@@ -73,7 +73,7 @@ async def _check_disks(folders: tuple[Path, ...]) -> None:
         await asyncio.to_thread(check_disk, folder)
 
 
-async def _database(parts: Parts) -> str:
+async def _database(parts: Application) -> str:
     """`ok`, or what is wrong with the database or its schema and what to do."""
     try:
         async with asyncio.timeout(PATIENCE):
@@ -83,17 +83,17 @@ async def _database(parts: Parts) -> str:
         return _trouble(parts, error)
     newest, *_ = known = migrations.known()
     if found is None:
-        return f"down: {trouble.NO_SCHEMA}"
+        return f"down: {database_errors.NO_SCHEMA}"
     if found not in known:
         return f"down: the schema ({found}) is newer than this program ({newest}), update the program"
     return "ok" if found == newest else f"down: the schema ({found}) is older than {newest}, run `make migrate`"
 
 
-def _trouble(parts: Parts, error: BaseException) -> str:
-    name = trouble.name_of(error)
-    if name == trouble.SLOW and parts.database.exhausted:
-        name = trouble.EXHAUSTED
-    log.warning("the database is in trouble", action="database_trouble", trouble=name, reason=repr(error.__cause__))
+def _trouble(parts: Application, error: BaseException) -> str:
+    name = database_errors.describe(error)
+    if name == database_errors.SLOW and parts.database.exhausted:
+        name = database_errors.EXHAUSTED
+    log.warning("the database is in trouble", action="database_trouble", cause=name, reason=repr(error.__cause__))
     return f"down: {name}"
 
 
@@ -108,7 +108,7 @@ async def _state(ping: Callable[[], Awaitable[None]]) -> str:
     return "ok"
 
 
-async def count_parked(parts: Parts) -> None:
+async def count_parked(parts: Application) -> None:
     """Set the gauge of parked items; it keeps its last value while the database is away."""
     try:
         async with parts.database.read() as session, asyncio.timeout(PATIENCE):
@@ -121,7 +121,7 @@ async def count_parked(parts: Parts) -> None:
         PARKED.labels(step).set(count)
 
 
-async def stats(parts: Parts) -> dict[str, Any]:
+async def stats(parts: Application) -> dict[str, Any]:
     """The figures of API.md section 6; rates 0..1 over ended jobs, times in seconds (None before the first)."""
     queues = await parts.broker.stats()
     async with parts.database.read() as session:

@@ -11,10 +11,10 @@ from pathlib import PurePosixPath
 from typing import Any
 
 import structlog
-from sqlalchemy.exc import IntegrityError
 
 from core.domain import keys
 from core.errors import (
+    AlreadyExists,
     EmptyFileError,
     FileTooLargeError,
     IdempotencyMismatchError,
@@ -27,8 +27,8 @@ from core.errors import (
     UploadTimeoutError,
 )
 from core.storage.port import Upload
-from internal.bootstrap import Parts
-from internal.services import publishing
+from internal.bootstrap import Application
+from internal.services.publishing import message_for
 from internal.services.submit_options import SubmitOptions
 from repositories import idempotency, intents, jobs
 from repositories.claims import WakeUp
@@ -42,7 +42,7 @@ ACCEPTED = (
     *(".webm", ".mkv", ".avi", ".mov", ".opus", ".aiff", ".amr"),
 )
 MAX_NAME = 255
-ROLLED_BACK = (IntegrityError, InternalError, LinkUsedError, QuotaExceededError, UploadTimeoutError)
+ROLLED_BACK = (AlreadyExists, InternalError, LinkUsedError, QuotaExceededError, UploadTimeoutError)
 """Errors of the creating transaction that leave no doubt: the database refused a statement, or the code did."""
 
 
@@ -53,7 +53,7 @@ class Intake:
     belongs to the job or to the collector of expired intents, and only `take_back` after a certain rollback ends that.
     """
 
-    def __init__(self, parts: Parts, *, fingerprint: bool = False) -> None:
+    def __init__(self, parts: Application, *, fingerprint: bool = False) -> None:
         """fingerprint: take the file's SHA-256 on its way, about a second of CPU time per GB."""
         self.parts = parts
         self.fingerprint = fingerprint
@@ -113,7 +113,7 @@ class Intake:
             log.warning("upload left to the scheduler to collect", action="discard_delayed", code=error.code)
 
 
-def too_large(parts: Parts) -> FileTooLargeError:
+def too_large(parts: Application) -> FileTooLargeError:
     return FileTooLargeError(
         "The file is larger than {limit} MB. Use a smaller or more compressed one.",
         limit=parts.settings.max_upload_size_mb,
@@ -146,7 +146,7 @@ def request_of(key: str, fields: Mapping[str, Any], file: str = "") -> Idempoten
     return IdempotentRequest(key, hashlib.sha256(canonical.encode(errors="replace")).hexdigest())
 
 
-async def recalled(parts: Parts, owner: str, request: IdempotentRequest) -> str | None:
+async def recalled(parts: Application, owner: str, request: IdempotentRequest) -> str | None:
     """The job_id that the same request was given. Raises IdempotencyMismatchError for another request."""
     async with parts.database.read() as session:
         found = await idempotency.find(session, owner, request.key)
@@ -157,7 +157,7 @@ async def recalled(parts: Parts, owner: str, request: IdempotentRequest) -> str 
     return found.job_id
 
 
-async def answered_before(parts: Parts, owner: str, request: IdempotentRequest) -> Job | None:
+async def answered_before(parts: Application, owner: str, request: IdempotentRequest) -> Job | None:
     """The job that the same request made; None: it is new, or its job was deleted and the key is free again."""
     job_id = await recalled(parts, owner, request)
     if job_id is None:
@@ -171,11 +171,11 @@ async def answered_before(parts: Parts, owner: str, request: IdempotentRequest) 
 
 
 async def once(
-    parts: Parts, owner: str, request: IdempotentRequest | None, make: Callable[[], Awaitable[Job]]
+    parts: Application, owner: str, request: IdempotentRequest | None, make: Callable[[], Awaitable[Job]]
 ) -> tuple[Job, bool]:
     """The job that `make` makes, or the one that the same request made before; whether it is new.
 
-    `make` raises IntegrityError when somebody else with the same key was faster.
+    `make` raises AlreadyExists when somebody else with the same key was faster.
     """
     if request is None:
         return await make(), True
@@ -184,7 +184,7 @@ async def once(
         return before, False
     try:
         return await make(), True
-    except IntegrityError:
+    except AlreadyExists:
         before = await answered_before(parts, owner, request)
         if before is None:
             raise
@@ -192,9 +192,13 @@ async def once(
 
 
 async def accept(
-    parts: Parts, intake: Intake, owner: str, submit_options: SubmitOptions, request: IdempotentRequest | None = None
+    parts: Application,
+    intake: Intake,
+    owner: str,
+    submit_options: SubmitOptions,
+    request: IdempotentRequest | None = None,
 ) -> Job:
-    """Commit an upload's job, then publish its Prepare. Raises IntegrityError, see `once`."""
+    """Commit an upload's job, then publish its Prepare. Raises AlreadyExists, see `once`."""
     await parts.limiter.submit(owner, intake.size)
     new = new_job(intake.job_id, owner, submit_options)
     new = replace(new, original_filename=intake.filename, audio_key=intake.key, file_size=intake.size)
@@ -226,7 +230,9 @@ def new_job(job_id: str, owner: str, submit_options: SubmitOptions) -> NewJob:
     )
 
 
-async def create(parts: Parts, new: NewJob, request: IdempotentRequest | None = None, *, noted: bool = False) -> Job:
+async def create(
+    parts: Application, new: NewJob, request: IdempotentRequest | None = None, *, noted: bool = False
+) -> Job:
     """Commit the job, then publish its Prepare. Raises as `commit` does."""
     job = await commit(parts, new, request, noted=noted)
     await announce(parts, job)
@@ -234,13 +240,13 @@ async def create(parts: Parts, new: NewJob, request: IdempotentRequest | None = 
 
 
 async def commit(
-    parts: Parts, new: NewJob, request: IdempotentRequest | None, *, noted: bool, link: str | None = None
+    parts: Application, new: NewJob, request: IdempotentRequest | None, *, noted: bool, link: str | None = None
 ) -> Job:
     """Insert the job with its idempotency key.
 
     noted: an intent stands for its object, and goes with the COMMIT. link: the key of the upload link it uses up.
 
-    Raises IntegrityError, DatabaseUnavailable; UploadTimeoutError where the intent has expired meanwhile.
+    Raises AlreadyExists, DatabaseUnavailable; UploadTimeoutError where the intent has expired meanwhile.
     """
     async with parts.database.write() as session:
         if link is not None and not await intents.consume_link(session, link):
@@ -254,7 +260,7 @@ async def commit(
     return job
 
 
-async def announce(parts: Parts, job: Job) -> None:
+async def announce(parts: Application, job: Job) -> None:
     """Publish the first step of a committed job. Raises nothing but cancellation."""
     log.info("job accepted", action="job_accepted", job_id=job.job_id, mb=job.file_size_mb, model=job.model)
-    await parts.publisher.publish([publishing.message_for(job, WakeUp(job.job_id, None, 0))])
+    await parts.publisher.publish([message_for(job, WakeUp(job.job_id, None, 0))])

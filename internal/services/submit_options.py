@@ -11,11 +11,12 @@ from typing import Any
 import structlog
 
 from core.domain.job import AUTO, Priority
+from core.domain.job_options import JobOptions
 from core.domain.json_values import TooDeep, TooManyKeys, check_json
 from core.domain.models import DEMO, choose
 from core.errors import InvalidFieldError, UnknownModelError, UnsupportedLanguageError
 from core.outbound import Outbound, Refused
-from internal.bootstrap import Parts
+from internal.bootstrap import Application
 from repositories import workers
 
 log = structlog.get_logger(__name__)
@@ -40,13 +41,13 @@ class SubmitOptions:
     model: str | None
     priority: Priority
     warning: str | None = None
-    options: dict[str, Any] = field(default_factory=dict)
+    options: JobOptions = field(default_factory=JobOptions)
     callback_url: str | None = None
     metadata: dict[str, Any] | None = None
     asked_model: str = ""
 
 
-async def check(parts: Parts, fields: Mapping[str, Any]) -> SubmitOptions:
+async def check(parts: Application, fields: Mapping[str, Any]) -> SubmitOptions:
     """Raises UnsupportedLanguageError, InvalidFieldError, UnknownModelError; DatabaseUnavailable.
 
     Values are texts, or what JSON has for them; an empty one counts as left out.
@@ -74,7 +75,7 @@ async def check(parts: Parts, fields: Mapping[str, Any]) -> SubmitOptions:
     )
 
 
-def _language(parts: Parts, fields: Mapping[str, Any]) -> str:
+def _language(parts: Application, fields: Mapping[str, Any]) -> str:
     settings = parts.settings
     language = str(fields.get("language") or settings.default_language)
     allowed = (*settings.languages, AUTO)
@@ -87,7 +88,7 @@ def _language(parts: Parts, fields: Mapping[str, Any]) -> str:
     return language
 
 
-async def _model(parts: Parts, named: str, language: str) -> tuple[str | None, str | None]:
+async def _model(parts: Application, named: str, language: str) -> tuple[str | None, str | None]:
     """The full name of a live worker's model, and a warning."""
     async with parts.database.read() as session:
         alive = await workers.list_live(session)
@@ -109,15 +110,12 @@ async def _model(parts: Parts, named: str, language: str) -> tuple[str | None, s
     return model, None
 
 
-def _options(fields: Mapping[str, Any]) -> dict[str, Any]:
+def _options(fields: Mapping[str, Any]) -> JobOptions:
     prompt = str(fields.get("prompt") or "")
     if len(prompt) > MAX_PROMPT or "\0" in prompt or not _is_text(prompt):
         raise InvalidFieldError("prompt", "`prompt` has at most {limit} characters and no zero byte.", limit=MAX_PROMPT)
-    options: dict[str, Any] = {"prompt": prompt} if prompt else {}
-    if _truth("words", fields.get("words")):
-        options["words"] = True
-    temperature = _temperature(fields.get("temperature"))
-    return options | ({"temperature": temperature} if temperature else {})
+    words, temperature = _truth("words", fields.get("words")), _temperature(fields.get("temperature"))
+    return JobOptions(prompt=prompt, words=words, temperature=temperature)
 
 
 def _is_text(value: str) -> bool:

@@ -11,11 +11,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import structlog
-from sqlalchemy.exc import IntegrityError
 
 from core.domain import keys
 from core.domain.job import Priority
+from core.domain.job_options import JobOptions
 from core.errors import (
+    AlreadyExists,
     ConflictError,
     EmptyFileError,
     InfrastructureError,
@@ -26,8 +27,8 @@ from core.errors import (
     UnauthorizedError,
 )
 from core.storage.port import ObjectInfo
-from internal.bootstrap import Parts
-from internal.services import lifecycle, results, submissions
+from internal.bootstrap import Application
+from internal.services import results, submissions
 from internal.services.submit_options import SubmitOptions
 from repositories import idempotency, intents
 from repositories.idempotency import IdempotentRequest
@@ -51,14 +52,14 @@ class Link:
 
 
 async def promise(
-    parts: Parts, owner: str, filename: str, submit_options: SubmitOptions, request: IdempotentRequest | None
+    parts: Application, owner: str, filename: str, submit_options: SubmitOptions, request: IdempotentRequest | None
 ) -> Link:
     """Raises UnsupportedFormatError, QuotaExceededError, IdempotencyMismatchError; StorageUnavailable."""
     job_id = await submissions.recalled(parts, owner, request) if request else None
     if job_id is None:
         job_id = str(uuid.uuid4())
         name = submissions.accepted_name(filename)
-        stored = {**asdict(submit_options), "filename": name}
+        stored = {**asdict(submit_options), "options": submit_options.options.to_json(), "filename": name}
         lifetime = parts.settings.upload_link_ttl_seconds + SLACK
         try:
             async with parts.database.write() as session:
@@ -67,13 +68,13 @@ async def promise(
                 await intents.create(session, key, job_id, lifetime, owner=owner, submit_options=stored)
                 if request is not None:
                     await idempotency.store(session, owner, request, job_id, {"job_id": job_id})
-        except IntegrityError:
+        except AlreadyExists:
             # the same request, twice at once: the other was faster
             job_id = (await submissions.recalled(parts, owner, request) if request else None) or job_id
     return await _link(parts, job_id, keys.incoming_key(job_id, submissions.display_name(filename)))
 
 
-async def _link(parts: Parts, job_id: str, key: str) -> Link:
+async def _link(parts: Application, job_id: str, key: str) -> Link:
     ttl = parts.settings.upload_link_ttl_seconds
     expires = datetime.now(UTC) + timedelta(seconds=ttl)
     url = await parts.storage.upload_link(key, ttl)
@@ -84,7 +85,7 @@ async def _link(parts: Parts, job_id: str, key: str) -> Link:
     return Link(job_id, url, expires)
 
 
-async def intake_of(parts: Parts, job_id: str, expires: int, signature: str) -> UploadIntent:
+async def intake_of(parts: Application, job_id: str, expires: int, signature: str) -> UploadIntent:
     """What a signed link of our own allows to be written. Raises UnauthorizedError, JobNotFoundError."""
     if time.time() > expires or not parts.secret.verify(PURPOSE, f"{job_id} {expires}", signature):
         raise UnauthorizedError("The link is not valid, or not any more. Ask for a new one with POST /api/v1/uploads.")
@@ -95,7 +96,7 @@ async def intake_of(parts: Parts, job_id: str, expires: int, signature: str) -> 
     return found
 
 
-async def start(parts: Parts, owner: str, job_id: str) -> Job:
+async def start(parts: Application, owner: str, job_id: str) -> Job:
     """Make the job of what was uploaded; harmless twice.
 
     What was weighed is what the job reads: exactly that version of the object is copied to a key of the job's own,
@@ -123,7 +124,7 @@ async def start(parts: Parts, owner: str, job_id: str) -> Job:
         job = await submissions.commit(parts, new, None, noted=True, link=intent.key)
     except submissions.ROLLED_BACK as error:
         await _discard(parts, key)
-        if isinstance(error, IntegrityError | LinkUsedError):
+        if isinstance(error, AlreadyExists | LinkUsedError):
             return await results.find(parts, job_id, owner)
         raise
     await submissions.announce(parts, job)
@@ -131,7 +132,7 @@ async def start(parts: Parts, owner: str, job_id: str) -> Job:
     return job
 
 
-async def _clear(parts: Parts, key: str) -> None:
+async def _clear(parts: Application, key: str) -> None:
     """Remove what the link wrote. Its note stays, for whatever a PUT still writes before the link's end."""
     try:
         async with asyncio.timeout(CLEARING):
@@ -140,7 +141,7 @@ async def _clear(parts: Parts, key: str) -> None:
         log.warning("object of a used link left to the scheduler", action="clear_delayed", reason=repr(error))
 
 
-async def _pin(parts: Parts, found: ObjectInfo, key: str, job_id: str) -> None:
+async def _pin(parts: Application, found: ObjectInfo, key: str, job_id: str) -> None:
     async with parts.database.write() as session:
         await intents.create(session, key, job_id)
     try:
@@ -149,25 +150,26 @@ async def _pin(parts: Parts, found: ObjectInfo, key: str, job_id: str) -> None:
         raise ConflictError("The recording was replaced while the job was being started. Start it again.") from None
 
 
-async def _discard(parts: Parts, key: str) -> None:
+async def _discard(parts: Application, key: str) -> None:
     """Remove the copy of a start that made no job; where a part is down its note stays for the collector."""
     try:
-        await lifecycle.collect(parts, key)
+        await parts.services.retention.remove_object(key)
     except InfrastructureError as error:
         log.warning("copy left to the scheduler to collect", action="discard_delayed", code=error.code)
 
 
-async def is_open(parts: Parts, job_id: str) -> bool:
+async def is_open(parts: Application, job_id: str) -> bool:
     """Whether the link can still be started."""
     async with parts.database.read() as session:
         return await intents.get_link(session, job_id) is not None
 
 
 def _submit_options(stored: dict[str, Any]) -> SubmitOptions:
-    return SubmitOptions(**{**stored, "priority": Priority(stored["priority"])})
+    options = JobOptions.from_json(stored.get("options") or {})
+    return SubmitOptions(**{**stored, "priority": Priority(stored["priority"]), "options": options})
 
 
-async def _weighed(parts: Parts, key: str) -> ObjectInfo:
+async def _weighed(parts: Application, key: str) -> ObjectInfo:
     found = await parts.storage.stat(key)
     if found is None:
         raise NothingUploadedError

@@ -8,12 +8,10 @@ from dataclasses import replace
 from pathlib import PurePosixPath
 from urllib.parse import unquote, urlsplit
 
-from sqlalchemy.exc import IntegrityError
-
-from core.errors import InvalidFieldError, JobNotFoundError
+from core.errors import AlreadyExists, InvalidFieldError, JobNotFoundError
 from core.outbound import Refused
 from core.storage.port import checked_key
-from internal.bootstrap import Parts
+from internal.bootstrap import Application
 from internal.services import submissions
 from internal.services.submit_options import MAX_URL, SubmitOptions
 from repositories import jobs
@@ -27,7 +25,7 @@ REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,255}")
 
 
 async def accept(
-    parts: Parts,
+    parts: Application,
     owner: str,
     request_id: str,
     media_url: str,
@@ -49,7 +47,7 @@ async def accept(
     )
     try:
         return await submissions.once(parts, owner, request, lambda: _create(parts, new, request))
-    except IntegrityError:
+    except AlreadyExists:
         # somebody else with the same request_id was faster
         before = await find(parts, owner, request_id)
         if before is None:
@@ -57,19 +55,19 @@ async def accept(
         return before, False
 
 
-async def _create(parts: Parts, new: NewJob, request: IdempotentRequest | None) -> Job:
+async def _create(parts: Application, new: NewJob, request: IdempotentRequest | None) -> Job:
     async with parts.database.write() as session:
         await jobs.release_request_id(session, new.owner, new.request_id or "", parts.settings.job_ttl_seconds)
     return await submissions.create(parts, new, request)
 
 
-async def find(parts: Parts, owner: str, request_id: str, *, with_text: bool = False) -> Job | None:
+async def find(parts: Application, owner: str, request_id: str, *, with_text: bool = False) -> Job | None:
     async with parts.database.read() as session:
         ttl = parts.settings.job_ttl_seconds
         return await jobs.get_by_request_id(session, owner, request_id, ttl, with_text=with_text)
 
 
-async def get(parts: Parts, owner: str, request_id: str) -> Job:
+async def get(parts: Application, owner: str, request_id: str) -> Job:
     """With its text. Raises JobNotFoundError, also once JOB_TTL_SECONDS have passed since its end."""
     job = await find(parts, owner, request_id, with_text=True) if REQUEST_ID.fullmatch(request_id) else None
     if job is None:
@@ -77,7 +75,7 @@ async def get(parts: Parts, owner: str, request_id: str) -> Job:
     return job
 
 
-def source_key(parts: Parts, owner: str, url: str) -> str | None:
+def source_key(parts: Application, owner: str, url: str) -> str | None:
     """The object that a `minio://` address means; None for one that is fetched. Raises InvalidFieldError."""
     if len(url) > MAX_URL:
         raise InvalidFieldError("media_url", "`media_url` is longer than {limit} characters.", limit=MAX_URL)
@@ -90,7 +88,7 @@ def source_key(parts: Parts, owner: str, url: str) -> str | None:
     return None
 
 
-def _object(parts: Parts, owner: str, url: str) -> str:
+def _object(parts: Application, owner: str, url: str) -> str:
     prefix = f"{BUCKET_SCHEME}://{parts.settings.minio_bucket}/"
     key = url.removeprefix(prefix)
     try:

@@ -15,6 +15,7 @@ from typing import Any
 import _pywhispercpp as pw
 import numpy as np
 
+from core.domain.job_options import JobOptions
 from tests.benchmarks.table import Row
 from tests.speech import MODEL, RATE, Sound, plain, sentences
 from worker.engine.whisper_cpp import context_of, load, padded
@@ -118,7 +119,7 @@ def alignment() -> Callable[[Sound, str], list[tuple[str, float]]]:
     engine = load(EngineSpec("whisper_cpp", MODEL))
 
     def hear(sound: Sound, language: str) -> list[tuple[str, float]]:
-        heard = engine.transcribe(samples_of(sound), Options(language, words=True))
+        heard = engine.transcribe(samples_of(sound), Options(language, job=JobOptions(words=True)))
         return [(word.word, word.start) for segment in heard.segments for word in segment.words]
 
     return hear

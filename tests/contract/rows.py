@@ -10,10 +10,11 @@ from sqlalchemy import select, update
 from core.database import Database, after
 from core.domain import keys
 from core.domain.job import Priority
+from core.domain.job_options import JobOptions
 from core.domain.spans import SAMPLE_RATE, PlannedChunk, Span
 from repositories import claims, commits, jobs, leases, plans
-from repositories.commits import ChunkOutcome, Committed
 from repositories.claims import ClaimedChunk, ClaimRequest, WakeUp
+from repositories.commits import ChunkOutcome, Committed
 from repositories.models import Chunk, Job
 from repositories.plans import Plan
 
@@ -28,7 +29,7 @@ async def new_job(database: Database, owner: str = "local", **changes: Any) -> s
         "language": "en",
         "model": "demo-q5_0",
         "priority": Priority.NORMAL,
-        "options": {},
+        "options": JobOptions(),
         "original_filename": "a.wav",
         "audio_key": "uploads/x/a.wav",
         "file_size": 1024 * 1024,
@@ -42,7 +43,15 @@ def plan(chunks: int, number: int = 1, first_release: int = plans.FIRST_RELEASE,
     second = SAMPLE_RATE
     planned = tuple(PlannedChunk((Span(i * second, (i + 1) * second),)) for i in range(chunks))
     return Plan(
-        number, keys.working_key(job_id, number), float(chunks), planned, "demo-q5_0", {}, 0.1, 0.2, first_release
+        number,
+        keys.working_key(job_id, number),
+        float(chunks),
+        planned,
+        "demo-q5_0",
+        JobOptions(),
+        0.1,
+        0.2,
+        first_release,
     )
 
 
@@ -111,5 +120,5 @@ async def finalise(database: Database, job_id: str) -> bool:
         return await commits.complete_job(session, job_id, done)
 
 
-def indexes(released: list[WakeUp] | tuple[WakeUp, ...]) -> list[int | None]:
-    return [row.chunk_index for row in released]
+def indexes(wake_ups: list[WakeUp] | tuple[WakeUp, ...]) -> list[int | None]:
+    return [row.chunk_index for row in wake_ups]

@@ -8,6 +8,7 @@ import pytest
 from sqlalchemy import update
 
 from core.database import Database, after
+from core.domain.job_options import JobOptions
 from core.errors import ModelMissingError, ObjectDamagedError, SttError
 from repositories import failures, model_wait, workers
 from repositories.claims import WakeUp
@@ -32,7 +33,7 @@ async def pinned(database: Database, sha256: str | None = OURS, **changes: Any) 
     """A planned job whose file is `demo-q5_0` with this checksum."""
     job_id = await planned_job(database, 2, **changes)
     async with database.write() as session:
-        options = {} if sha256 is None else {"file_sha256": sha256}
+        options = JobOptions(file_sha256=sha256 or "")
         await session.execute(update(Job).where(Job.job_id == job_id).values(options=options))
     return job_id
 
@@ -139,10 +140,10 @@ async def failed(database: Database, job_id: str, error: SttError) -> None:
 
 async def retried(database: Database, job_id: str) -> list[WakeUp]:
     async with database.write() as session:
-        released = await failures.retry_job(session, job_id, "local")
-    assert released is not None
+        wake_ups = await failures.retry_job(session, job_id, "local")
+    assert wake_ups is not None
     await invariants.check(database)
-    return released
+    return wake_ups
 
 
 @pytest.mark.parametrize("error", [ModelMissingError(), ObjectDamagedError()], ids=lambda error: error.code)

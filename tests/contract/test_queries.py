@@ -7,11 +7,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from sqlalchemy import select, update
-from sqlalchemy.exc import IntegrityError
 
 from core.database import Database, after
 from core.domain.job import JobStatus
-from core.errors import DatabaseUnavailable
+from core.errors import AlreadyExists, DatabaseUnavailable
 from repositories import intents, jobs, workers
 from repositories.models import Job
 from tests.contract.rows import job, new_job, planned_job, run_chunk
@@ -30,7 +29,7 @@ async def test_somebody_elses_job_is_not_found(database: Database) -> None:
 async def test_a_request_id_is_free_for_another_owner(database: Database) -> None:
     await new_job(database, owner="anna", request_id="r1")
     await new_job(database, owner="peter", request_id="r1")
-    with pytest.raises(IntegrityError):
+    with pytest.raises(AlreadyExists):
         await new_job(database, owner="anna", request_id="r1")
 
 

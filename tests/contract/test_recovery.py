@@ -65,9 +65,9 @@ async def test_a_dead_letter_replays_once_for_what_is_missing(database: Database
     await fail(database, job_id)
     async with database.write() as session:
         assert await failures.replay(session, job_id, "wrong") is None
-        released = await failures.replay(session, job_id, "token")
-    assert released is not None
-    assert indexes(released) == [0, 1]
+        wake_ups = await failures.replay(session, job_id, "token")
+    assert wake_ups is not None
+    assert indexes(wake_ups) == [0, 1]
     async with database.write() as session:
         assert await failures.replay(session, job_id, "token") is None
     await invariants.check(database)
@@ -156,7 +156,7 @@ async def test_only_confirmed_publishes_count(database: Database) -> None:
         for job_id in waiting:
             await expire(database, job_id)
         async with database.write() as session:
-            rows = [due.released for due in await schedule.reserve_due_jobs(session)]
+            rows = [due.wake_up for due in await schedule.reserve_due_jobs(session)]
             rows += await schedule.reserve_due_chunks(session)
             assert len(rows) == 2
             await schedule.postpone(session, rows, 5.0)

@@ -12,7 +12,7 @@ from core.errors import InternalError
 from internal.scheduler.webhooks import PLACES, shared
 from repositories import failures, webhooks
 from repositories.models import WebhookDelivery
-from repositories.webhooks import DueDelivery
+from repositories.webhooks import WebhookAttempt
 from tests.contract.rows import finalise, new_job, planned_job, run_chunk
 
 
@@ -24,7 +24,7 @@ async def ended(database: Database, url: str, owner: str = "local") -> str:
     return job_id
 
 
-async def take(database: Database, free: int = PLACES) -> list[DueDelivery]:
+async def take(database: Database, free: int = PLACES) -> list[WebhookAttempt]:
     """What one scheduler leases at a time."""
     async with database.write() as session:
         busy = await webhooks.list_leased(session)
@@ -40,7 +40,8 @@ async def due_in(database: Database, job_id: str, seconds: float) -> None:
 
 async def rows(database: Database, job_id: str) -> list[WebhookDelivery]:
     async with database.read() as session:
-        return await webhooks.all_of(session, job_id)
+        statement = select(WebhookDelivery).where(WebhookDelivery.job_id == job_id)
+        return list((await session.execute(statement.order_by(WebhookDelivery.created_at))).scalars())
 
 
 async def test_each_end_is_told_once(database: Database) -> None:

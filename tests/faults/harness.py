@@ -23,7 +23,7 @@ from core.config import load_settings
 from core.database import Database
 from core.domain.job import TERMINAL, JobStatus
 from internal import bootstrap
-from internal.bootstrap import Parts
+from internal.bootstrap import Application
 from internal.consumer.workspace import MARKER, Workspace
 from internal.scheduler.maintenance import Maintenance
 from internal.services import publishing
@@ -171,7 +171,7 @@ class Harness:
         return {row[0]: row[1] for row in rows}
 
     @contextlib.asynccontextmanager
-    async def parts(self) -> AsyncIterator[Parts]:
+    async def parts(self) -> AsyncIterator[Application]:
         """The service's stores, for the test's own use."""
         wanted = {name.lower(): value for name, value in self.service.environment.items() if name in STORES}
         minio = {name.lower(): value for name, value in self.service.environment.items() if name.startswith("MINIO_")}

@@ -13,6 +13,7 @@ import pytest
 from sqlalchemy import select
 
 from core.domain.job import Priority
+from core.domain.job_options import JobOptions
 from core.messaging.port import Message, MessageType, QueueName
 from core.messaging.rabbitmq import RabbitMQBroker
 from internal.services import publishing
@@ -129,7 +130,7 @@ async def backlog(harness: Harness, sound: bytes) -> list[str]:
         await parts.broker.start()
         await parts.storage.put_bytes("uploads/shared/short.wav", sound)
         ids = [str(uuid.uuid4()) for _ in range(BACKLOG)]
-        common = {"language": "en", "model": "demo-q5_0", "priority": Priority.NORMAL, "options": {}}
+        common = {"language": "en", "model": "demo-q5_0", "priority": Priority.NORMAL, "options": JobOptions()}
         for group in range(0, BACKLOG, 100):
             async with parts.database.write() as session:
                 for job_id in ids[group : group + 100]:
@@ -146,7 +147,7 @@ async def backlog(harness: Harness, sound: bytes) -> list[str]:
                     )
             async with parts.database.read() as session:
                 rows = (await session.execute(select(Job).where(Job.job_id.in_(ids[group : group + 100])))).scalars()
-                messages = [publishing.prepare(job, WakeUp(job.job_id, None, 0)) for job in rows]
+                messages = [publishing.prepare_message(job, WakeUp(job.job_id, None, 0)) for job in rows]
             assert await parts.publisher.publish(messages)
         return ids
 

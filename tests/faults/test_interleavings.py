@@ -33,7 +33,8 @@ from core.messaging.port import WORK_QUEUES, Ack, Delivery, Message, MessageType
 from internal import bootstrap
 from internal.consumer.runtime import Consumer
 from internal.scheduler.maintenance import Maintenance
-from internal.services import lifecycle, publishing
+from internal.services import publishing
+from internal.services.jobs import Jobs
 from migrations.run import upgrade
 from repositories import claims, commits, jobs, leases, schedule
 from repositories.models import Chunk, Job, Metric, UploadIntent
@@ -68,7 +69,7 @@ class Watch:
     chunks: dict[tuple[str, int], Any] = field(default_factory=dict)
     reopened: set[str] = field(default_factory=set)
 
-    async def look(self, parts: bootstrap.Parts) -> None:
+    async def look(self, parts: bootstrap.Application) -> None:
         await invariants.check(parts.database)
         async with parts.database.read() as session:
             now = {job.job_id: job for job in (await session.execute(select(Job))).scalars()}
@@ -81,7 +82,7 @@ class Watch:
         for job in (job for job in now.values() if job.deleted_at is None):
             await self._check_objects(parts, job)
 
-    async def _check_chunks(self, parts: bootstrap.Parts) -> None:
+    async def _check_chunks(self, parts: bootstrap.Application) -> None:
         """A committed chunk stays as it is; each one was measured once, and so was each COMPLETED job."""
         columns = (Chunk.job_id, Chunk.chunk_index, Chunk.event_seq, Chunk.transcription)
         async with parts.database.read() as session:
@@ -95,7 +96,7 @@ class Watch:
         assert ended == sorted(key for key, job in self.jobs.items() if job.status == JobStatus.COMPLETED)
         self.chunks = now
 
-    async def _check_objects(self, parts: bootstrap.Parts, job: Job) -> None:
+    async def _check_objects(self, parts: bootstrap.Application, job: Job) -> None:
         """A COMPLETED job's result tells its chunks; any other job that was planned still has its audio."""
         if job.status == JobStatus.COMPLETED:
             mine = sorted((index, heard) for (owner, index), (_, heard) in self.chunks.items() if owner == job.job_id)
@@ -121,7 +122,7 @@ COIN, SELDOM = st.booleans(), st.sampled_from((False, False, False, True))
 ERRORS = (errors.WhisperCrashError, errors.DiskFullError, errors.CorruptedFileError, errors.StorageUnavailable)
 ENDS = st.sampled_from((*["well"] * 8, "crash", *ERRORS))
 PICK, TIMES = st.integers(0, 11), st.sampled_from(("due_at", "due_at", "expires_at", "deleted_at", "progressed_at"))
-ALLOWED: dict[Any, Any] = {lifecycle.cancel: set(OPEN), lifecycle.retry: LOSERS, lifecycle.delete: set(JobStatus)}
+ALLOWED: dict[Any, Any] = {Jobs.cancel: set(OPEN), Jobs.retry: LOSERS, Jobs.delete: set(JobStatus)}
 STEPS: dict[str, tuple[str, int, dict[str, st.SearchStrategy[Any]]]] = {
     "submit": ("to_come", 1, {"language": st.sampled_from(("en", "auto"))}),
     "deliver": ("inbox", 6, {"again": SELDOM}),
@@ -133,7 +134,7 @@ STEPS: dict[str, tuple[str, int, dict[str, st.SearchStrategy[Any]]]] = {
     "lapse": ("runs", 2, {}),
     "outage": ("job_ids", 1, {}),
     "let_time_pass": ("job_ids", 3, {"time": TIMES, "noticed": COIN}),
-    "ask": ("job_ids", 2, {"what": st.sampled_from((*ALLOWED, *[lifecycle.retry] * 2))}),
+    "ask": ("job_ids", 2, {"what": st.sampled_from((*ALLOWED, *[Jobs.retry] * 2))}),
     "replay": ("letters", 2, {"times": st.integers(1, 2)}),
 }
 """What may happen while there is anything to `pick` among these; how often; what else is drawn."""
@@ -198,7 +199,7 @@ class Interleavings(RuleBasedStateMachine):
         self.job_ids.append(self.to_come.pop(0))
         self.run(rows.new_job(self.parts.database, job_id=self.job_ids[-1], language=language))
         job = self.run(rows.job(self.parts.database, self.job_ids[-1]))
-        self.run(self.parts.publisher.publish([publishing.prepare(job, claims.WakeUp(job.job_id, None, 0))]))
+        self.run(self.parts.publisher.publish([publishing.prepare_message(job, claims.WakeUp(job.job_id, None, 0))]))
 
     def deliver(self, pick: int, again: bool) -> None:
         """`again`: the broker will deliver it once more, though its holder may be alive."""
@@ -364,9 +365,9 @@ class Interleavings(RuleBasedStateMachine):
         job_id = picked(self.job_ids, pick)
         job = self.watch.jobs.get(job_id)
         fine = job is not None and job.deleted_at is None and job.status in ALLOWED[what]
-        self.watch.reopened = {job_id} if what is lifecycle.retry else set()
+        self.watch.reopened = {job_id} if what is Jobs.retry else set()
         with contextlib.nullcontext() if fine else pytest.raises((errors.ConflictError, errors.JobNotFoundError)):
-            self.run(what(self.parts, job_id, "local"))
+            self.run(what(self.parts.services.jobs, job_id, "local"))
 
     def replay(self, pick: int, times: int) -> None:
         """A copy of a dead letter comes to a consumer, perhaps twice; the letter itself stays where it is."""

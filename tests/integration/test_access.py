@@ -17,11 +17,12 @@ from sqlalchemy import text, update
 
 from core.config import load_settings
 from core.database import Database, after
+from core.domain.job_options import JobOptions
 from core.errors import DatabaseUnavailable, RateLimitedError, SettingsError
 from core.secret import Secret
 from internal import bootstrap
 from internal.api.app import create_app
-from internal.bootstrap import Parts
+from internal.bootstrap import Application
 from internal.services import authentication
 from internal.services.limiting import Limiter
 from migrations.run import upgrade
@@ -34,7 +35,7 @@ WAV = ("a.wav", b"RIFF" + bytes(2000))
 
 
 @contextlib.asynccontextmanager
-async def serving(folder: Path, **settings: Any) -> AsyncIterator[tuple[httpx.AsyncClient, Parts]]:
+async def serving(folder: Path, **settings: Any) -> AsyncIterator[tuple[httpx.AsyncClient, Application]]:
     parts = bootstrap.build(load_settings(_env_file=None, data_dir=folder / "data", **settings))
     await upgrade(parts.database)
     await parts.storage.start()
@@ -187,7 +188,8 @@ async def test_what_a_sender_cannot_set(tmp_path: Path) -> None:
         async with parts.database.read() as session:
             job = await session.get(Job, job_id)
         assert job is not None
-        assert (job.owner, job.status, job.failures, job.options, job.band) == ("local", "PENDING", 0, {}, 2)
+        expected = ("local", "PENDING", 0, JobOptions(), 2)
+        assert (job.owner, job.status, job.failures, job.options, job.band) == expected
 
 
 async def test_pages(tmp_path: Path) -> None:

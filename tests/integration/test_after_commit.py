@@ -18,7 +18,7 @@ from core.errors import BrokerUnavailable, DatabaseUnavailable, SettingsError
 from core.messaging.port import Message
 from internal import bootstrap
 from internal.api.app import create_app
-from internal.bootstrap import Parts
+from internal.bootstrap import Application
 from internal.scheduler.maintenance import Maintenance
 from internal.services import estimates, publishing
 from internal.services.estimates import Estimator
@@ -96,7 +96,7 @@ async def send(_: object) -> None:
 
 
 @pytest.fixture(params=["local", pytest.param("minio", marks=pytest.mark.servers)])
-async def parts(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Parts]:
+async def parts(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Application]:
     stores: dict[str, Any] = {}
     if request.param == "minio":
         bucket: Bucket = request.getfixturevalue("minio_bucket")
@@ -116,7 +116,7 @@ async def parts(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
     await found.stop()
 
 
-async def consistent(parts: Parts) -> int:
+async def consistent(parts: Application) -> int:
     """Every job has its object, every other object has a note; returns how many jobs there are."""
     async with parts.database.write() as session:
         jobs = {row.job_id: row for row in (await session.execute(select(Job))).scalars()}
@@ -129,7 +129,7 @@ async def consistent(parts: Parts) -> int:
 
 
 @pytest.mark.parametrize("key", [None, "once"])
-async def test_cancelled_at_any_wait_an_accepted_job_keeps_its_recording(parts: Parts, key: str | None) -> None:
+async def test_cancelled_at_any_wait_an_accepted_job_keeps_its_recording(parts: Application, key: str | None) -> None:
     """A server that is told to stop cancels its requests wherever they wait."""
     app = create_app(parts)
     accepted, at, made = 0, 0, 0
@@ -151,7 +151,7 @@ async def test_cancelled_at_any_wait_an_accepted_job_keeps_its_recording(parts: 
     assert await consistent(parts) == accepted
 
 
-async def test_cancelled_while_the_publish_hangs(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_cancelled_while_the_publish_hangs(parts: Application, monkeypatch: pytest.MonkeyPatch) -> None:
     hanging = asyncio.Event()
 
     async def hang(*_: object, **__: object) -> None:
@@ -182,7 +182,7 @@ async def away(*_: object, **__: object) -> None:
 
 @pytest.mark.parametrize("publish", [refuse, break_off, away])
 async def test_no_fault_of_the_broker_reaches_the_sender(
-    parts: Parts, monkeypatch: pytest.MonkeyPatch, publish: Callable[..., Awaitable[None]]
+    parts: Application, monkeypatch: pytest.MonkeyPatch, publish: Callable[..., Awaitable[None]]
 ) -> None:
     monkeypatch.setattr(parts.broker, "publish", publish)
     transport = httpx.ASGITransport(create_app(parts), raise_app_exceptions=False)
@@ -198,12 +198,12 @@ async def test_no_fault_of_the_broker_reaches_the_sender(
     assert await consistent(parts) == 2
 
 
-async def test_a_publish_that_hangs_holds_up_no_answer(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_publish_that_hangs_holds_up_no_answer(parts: Application, monkeypatch: pytest.MonkeyPatch) -> None:
     async def hang(_: Message) -> None:
         await asyncio.Event().wait()
 
     monkeypatch.setattr(parts.broker, "publish", hang)
-    monkeypatch.setattr(publishing, "LONGEST", 0.1)
+    monkeypatch.setattr(publishing, "PUBLISH_TIMEOUT", 0.1)
     transport = httpx.ASGITransport(create_app(parts), raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
         async with asyncio.timeout(60):
@@ -213,7 +213,7 @@ async def test_a_publish_that_hangs_holds_up_no_answer(parts: Parts, monkeypatch
 
 
 async def test_a_commit_of_unknown_outcome_leaves_the_object_to_the_collector(
-    parts: Parts, monkeypatch: pytest.MonkeyPatch
+    parts: Application, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The COMMIT was refused, but nobody can know: object and note stay, and the collector removes both."""
     write = parts.database.write
@@ -241,7 +241,7 @@ async def test_a_commit_of_unknown_outcome_leaves_the_object_to_the_collector(
     assert await parts.storage.stat(noted[0]) is None
 
 
-async def test_the_collector_spares_what_a_job_was_made_of(parts: Parts) -> None:
+async def test_the_collector_spares_what_a_job_was_made_of(parts: Application) -> None:
     """A note that should have gone with the COMMIT, and one that expires while the job is being created."""
     app = create_app(parts)
     scope, receive = request("/api/v1/upload", BODY, MULTIPART)
@@ -253,7 +253,9 @@ async def test_the_collector_spares_what_a_job_was_made_of(parts: Parts) -> None
     assert await consistent(parts) == 1
 
 
-async def test_an_upload_whose_note_has_expired_becomes_no_job(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_upload_whose_note_has_expired_becomes_no_job(
+    parts: Application, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("repositories.intents.LIFETIME", -1.0)
     monkeypatch.setattr("repositories.intents.create.__defaults__", (-1.0,))
     transport = httpx.ASGITransport(create_app(parts), raise_app_exceptions=False)

@@ -16,7 +16,7 @@ from core.errors import BrokerUnavailable, DatabaseUnavailable, StorageUnavailab
 from internal import bootstrap
 from internal.api import slots
 from internal.api.app import api_routes, create_app
-from internal.bootstrap import Parts
+from internal.bootstrap import Application
 from internal.services import stats
 from migrations.run import upgrade
 from repositories import workers
@@ -27,7 +27,7 @@ WAV = b"RIFF" + bytes(2000)
 
 
 @pytest.fixture
-async def parts(tmp_path: Path) -> AsyncIterator[Parts]:
+async def parts(tmp_path: Path) -> AsyncIterator[Application]:
     settings = load_settings(_env_file=None, data_dir=tmp_path / "data", max_upload_size_mb=1, max_concurrent_uploads=2)
     found = bootstrap.build(settings)
     await upgrade(found.database)
@@ -38,13 +38,13 @@ async def parts(tmp_path: Path) -> AsyncIterator[Parts]:
 
 
 @pytest.fixture
-async def client(parts: Parts) -> AsyncIterator[httpx.AsyncClient]:
+async def client(parts: Application) -> AsyncIterator[httpx.AsyncClient]:
     transport = httpx.ASGITransport(create_app(parts), raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8000") as found:
         yield found
 
 
-async def left_behind(parts: Parts) -> tuple[int, int, int]:
+async def left_behind(parts: Application) -> tuple[int, int, int]:
     """Jobs, intents, objects."""
     async with parts.database.read() as session:
         jobs = len((await session.execute(select(Job))).all())
@@ -67,7 +67,7 @@ async def post(client: httpx.AsyncClient, body: bytes | Iterator[bytes], **heade
     return await client.post("/api/v1/upload", content=body, headers=kind)
 
 
-async def test_an_upload_is_a_job_and_an_object(client: httpx.AsyncClient, parts: Parts) -> None:
+async def test_an_upload_is_a_job_and_an_object(client: httpx.AsyncClient, parts: Application) -> None:
     answer = await post(client, FILE + part("language", b"en") + END)
     assert answer.status_code == 200
     body = answer.json()
@@ -99,7 +99,7 @@ BODIES = {
 
 @pytest.mark.parametrize("name", sorted(BODIES))
 @pytest.mark.parametrize("chunked", [False, True])
-async def test_bad_forms_leave_nothing(client: httpx.AsyncClient, parts: Parts, name: str, chunked: bool) -> None:
+async def test_bad_forms_leave_nothing(client: httpx.AsyncClient, parts: Application, name: str, chunked: bool) -> None:
     body, code, status = BODIES[name]
 
     async def pieces() -> AsyncIterator[bytes]:
@@ -119,14 +119,14 @@ async def test_wrong_content_types(client: httpx.AsyncClient, kind: str) -> None
     assert (answer.status_code, answer.json()["code"]) == (400, "MALFORMED_UPLOAD")
 
 
-async def test_a_stated_length_is_refused_before_the_first_byte(client: httpx.AsyncClient, parts: Parts) -> None:
+async def test_a_stated_length_is_refused_before_the_first_byte(client: httpx.AsyncClient, parts: Application) -> None:
     answer = await post(client, FILE + END, **{"Content-Length": "99999999"})
     assert answer.status_code == 413
     assert await left_behind(parts) == (0, 0, 0)
 
 
 async def test_a_silent_client_is_not_waited_for(
-    client: httpx.AsyncClient, parts: Parts, monkeypatch: pytest.MonkeyPatch
+    client: httpx.AsyncClient, parts: Application, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(slots, "ALLOWANCE", 0.1)
     never = asyncio.Event()
@@ -145,7 +145,7 @@ async def test_a_silent_client_is_not_waited_for(
     assert await left_behind(parts) == (0, 0, 0)
 
 
-async def test_uploads_at_once_are_limited(client: httpx.AsyncClient, parts: Parts) -> None:
+async def test_uploads_at_once_are_limited(client: httpx.AsyncClient, parts: Application) -> None:
     held = [await parts.storage.open_upload(f"uploads/x/{number}") for number in range(2)]
     answer = await post(client, FILE + END)
     assert (answer.status_code, answer.json()["code"]) == (503, "TOO_MANY_UPLOADS")
@@ -155,7 +155,7 @@ async def test_uploads_at_once_are_limited(client: httpx.AsyncClient, parts: Par
     assert await left_behind(parts) == (0, 0, 0)
 
 
-def break_part(parts: Parts, monkeypatch: pytest.MonkeyPatch, part: str, method: str, error: Exception) -> None:
+def break_part(parts: Application, monkeypatch: pytest.MonkeyPatch, part: str, method: str, error: Exception) -> None:
     """A mock, because a real server cannot fail between two of our own lines on demand."""
 
     def down(*_: Any, **__: Any) -> Any:
@@ -166,7 +166,7 @@ def break_part(parts: Parts, monkeypatch: pytest.MonkeyPatch, part: str, method:
 
 
 async def test_storage_down_is_503_and_nothing_is_half_made(
-    client: httpx.AsyncClient, parts: Parts, monkeypatch: pytest.MonkeyPatch
+    client: httpx.AsyncClient, parts: Application, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     break_part(parts, monkeypatch, "storage", "open_upload", StorageUnavailable())
     answer = await post(client, FILE + END)
@@ -175,14 +175,16 @@ async def test_storage_down_is_503_and_nothing_is_half_made(
     assert (await left_behind(parts))[0] == 0
 
 
-async def test_database_down_is_503(client: httpx.AsyncClient, parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_database_down_is_503(
+    client: httpx.AsyncClient, parts: Application, monkeypatch: pytest.MonkeyPatch
+) -> None:
     break_part(parts, monkeypatch, "database", "write", DatabaseUnavailable())
     answer = await post(client, FILE + END)
     assert (answer.status_code, answer.json()["code"]) == (503, "DATABASE_UNAVAILABLE")
     assert await left_behind(parts) == (0, 0, 0)
 
 
-async def test_broker_down_is_accepted_all_the_same(client: httpx.AsyncClient, parts: Parts) -> None:
+async def test_broker_down_is_accepted_all_the_same(client: httpx.AsyncClient, parts: Application) -> None:
     await parts.broker.stop()
     assert (await post(client, FILE + END)).status_code == 200
     health = await client.get("/health")
@@ -193,7 +195,7 @@ async def test_broker_down_is_accepted_all_the_same(client: httpx.AsyncClient, p
     assert (await client.get("/api/v1/stats")).status_code == 503
 
 
-async def test_a_part_that_hangs_is_down(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_part_that_hangs_is_down(parts: Application, monkeypatch: pytest.MonkeyPatch) -> None:
     async def hang(*_: Any) -> None:
         await asyncio.Event().wait()
 
@@ -203,7 +205,7 @@ async def test_a_part_that_hangs_is_down(parts: Parts, monkeypatch: pytest.Monke
 
 
 async def test_an_unforeseen_error_tells_nothing(
-    client: httpx.AsyncClient, parts: Parts, monkeypatch: pytest.MonkeyPatch
+    client: httpx.AsyncClient, parts: Application, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     break_part(parts, monkeypatch, "database", "read", RuntimeError("secret detail"))
     for headers, text in (({}, "went wrong"), ({"Accept-Language": "vi"}, "lỗi")):
@@ -214,7 +216,7 @@ async def test_an_unforeseen_error_tells_nothing(
         assert "secret" not in answer.text
 
 
-async def test_a_model_must_live_somewhere(client: httpx.AsyncClient, parts: Parts) -> None:
+async def test_a_model_must_live_somewhere(client: httpx.AsyncClient, parts: Application) -> None:
     who = workers.WorkerInfo("w", workers.CONSUMER, "h", 1, "0", 1, ("base-q5_0", "demo-q5_0"))
     async with parts.database.write() as session:
         await workers.heartbeat(session, who)
@@ -263,7 +265,7 @@ async def test_never_null(client: httpx.AsyncClient) -> None:
 HIDDEN = {"/api/stt/upload", "/api/transcribe", "/api/stt/status/{job_id}", "/api/stt/result/{job_id}"}
 
 
-async def test_openapi_equals_the_routes(parts: Parts) -> None:
+async def test_openapi_equals_the_routes(parts: Application) -> None:
     app = create_app(parts)
     described = {(path, method.upper()) for path, item in app.openapi()["paths"].items() for method in item}
     routes = {(one.path, method) for one in api_routes() if one.path not in HIDDEN for method in one.methods or ()}
@@ -278,7 +280,7 @@ async def test_openapi_equals_the_routes(parts: Parts) -> None:
     }
 
 
-async def test_the_page_names_every_format(parts: Parts) -> None:
+async def test_the_page_names_every_format(parts: Application) -> None:
     download = create_app(parts).openapi()["paths"]["/api/v1/download/{job_id}"]["get"]
     described = next(item["description"] for item in download["parameters"] if item["name"] == "format")
     assert described == ", ".join(formats())
@@ -299,7 +301,7 @@ async def test_metrics_and_the_front_door(client: httpx.AsyncClient) -> None:
 
 
 async def test_a_broker_that_refuses_is_no_error_of_the_sender(
-    client: httpx.AsyncClient, parts: Parts, monkeypatch: pytest.MonkeyPatch
+    client: httpx.AsyncClient, parts: Application, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     break_part(parts, monkeypatch, "broker", "publish", BrokerUnavailable())
     assert (await post(client, FILE + END)).status_code == 200
@@ -316,7 +318,7 @@ async def test_a_database_without_our_tables_is_named(tmp_path: Path) -> None:
     await bare.stop()
 
 
-async def test_the_same_key_and_request_make_one_job(client: httpx.AsyncClient, parts: Parts) -> None:
+async def test_the_same_key_and_request_make_one_job(client: httpx.AsyncClient, parts: Application) -> None:
     body = FILE + part("language", b"en") + END
     first = await post(client, body, **{"Idempotency-Key": "k1"})
     again = await post(client, body, **{"Idempotency-Key": "k1"})
@@ -329,7 +331,7 @@ async def test_the_same_key_and_request_make_one_job(client: httpx.AsyncClient, 
     assert (await post(client, body, **{"Idempotency-Key": "k2"})).json()["job_id"] != first.json()["job_id"]
 
 
-async def test_the_same_key_twice_at_once(client: httpx.AsyncClient, parts: Parts) -> None:
+async def test_the_same_key_twice_at_once(client: httpx.AsyncClient, parts: Application) -> None:
     answers = await asyncio.gather(*(post(client, FILE + END, **{"Idempotency-Key": "k"}) for _ in range(2)))
     assert [answer.status_code for answer in answers] == [200, 200]
     assert len({answer.json()["job_id"] for answer in answers}) == 1
@@ -337,7 +339,7 @@ async def test_the_same_key_twice_at_once(client: httpx.AsyncClient, parts: Part
 
 
 @pytest.mark.parametrize("key", ["", "k" * 300])
-async def test_a_key_that_is_none(client: httpx.AsyncClient, parts: Parts, key: str) -> None:
+async def test_a_key_that_is_none(client: httpx.AsyncClient, parts: Application, key: str) -> None:
     answer = await post(client, FILE + END, **{"Idempotency-Key": key})
     assert (answer.status_code, answer.json()["code"]) == (422, "INVALID_FIELD")
     assert await left_behind(parts) == (0, 0, 0)

@@ -19,7 +19,7 @@ from core.errors import BrokerUnavailable, DatabaseUnavailable, SettingsError, S
 from core.messaging.memory import MemoryBroker
 from core.messaging.port import Message, MessageType, QueueName, decode
 from internal import bootstrap
-from internal.bootstrap import Parts
+from internal.bootstrap import Application
 from internal.consumer.runtime import Consumer
 from internal.outage_retry import OutageRetry
 from internal.periodic_tasks import PeriodicTasks
@@ -52,7 +52,7 @@ def configured(folder: Path, **more: Any) -> Settings:
 
 
 @contextlib.asynccontextmanager
-async def made(settings: Settings) -> AsyncIterator[Parts]:
+async def made(settings: Settings) -> AsyncIterator[Application]:
     parts = bootstrap.build(settings)
     await upgrade(parts.database)
     await parts.storage.start()
@@ -64,7 +64,7 @@ async def made(settings: Settings) -> AsyncIterator[Parts]:
 
 
 @contextlib.asynccontextmanager
-async def consuming(parts: Parts) -> AsyncIterator[Consumer]:
+async def consuming(parts: Application) -> AsyncIterator[Consumer]:
     consumer = Consumer(parts)
     await consumer.start()
     try:
@@ -74,12 +74,12 @@ async def consuming(parts: Parts) -> AsyncIterator[Consumer]:
 
 
 @pytest.fixture
-async def parts(tmp_path: Path) -> AsyncIterator[Parts]:
+async def parts(tmp_path: Path) -> AsyncIterator[Application]:
     async with made(configured(tmp_path)) as found:
         yield found
 
 
-async def submitted(parts: Parts, sound: Sound, folder: Path, language: str = "en") -> str:
+async def submitted(parts: Application, sound: Sound, folder: Path, language: str = "en") -> str:
     """A job as the API makes it."""
     intake = submissions.Intake(parts)
     await intake.begin("speech.wav")
@@ -89,7 +89,7 @@ async def submitted(parts: Parts, sound: Sound, folder: Path, language: str = "e
     return (await submissions.accept(parts, intake, "local", submit_options)).job_id
 
 
-async def ended(parts: Parts, job_id: str) -> Job:
+async def ended(parts: Application, job_id: str) -> Job:
     """Wait until the job has ended, checking the invariant meanwhile."""
     async with asyncio.timeout(ENDED):
         while True:
@@ -109,7 +109,7 @@ def wish(kind: int, seconds: float = 3) -> Sound:
     return sound
 
 
-async def test_a_crash_every_time_fails_the_job_and_other_jobs_go_on(parts: Parts, tmp_path: Path) -> None:
+async def test_a_crash_every_time_fails_the_job_and_other_jobs_go_on(parts: Application, tmp_path: Path) -> None:
     async with consuming(parts):
         bad = await submitted(parts, wish(CRASH), tmp_path)
         good = await submitted(parts, wish(FINE), tmp_path)
@@ -121,7 +121,7 @@ async def test_a_crash_every_time_fails_the_job_and_other_jobs_go_on(parts: Part
     assert (chunk.attempts, chunk.failures, chunk.status) == (4, 4, JobStatus.FAILED)
 
 
-async def test_the_dead_letter_tells_what_happened_and_reopens_the_job(parts: Parts, tmp_path: Path) -> None:
+async def test_the_dead_letter_tells_what_happened_and_reopens_the_job(parts: Application, tmp_path: Path) -> None:
     assert isinstance(parts.broker, MemoryBroker)
     async with consuming(parts):
         job_id = await submitted(parts, wish(CRASH), tmp_path)
@@ -145,14 +145,14 @@ async def test_the_dead_letter_tells_what_happened_and_reopens_the_job(parts: Pa
     assert again.retry_count == 6, "replayed once, not twice"
 
 
-async def job_of(parts: Parts, job_id: str) -> Job:
+async def job_of(parts: Application, job_id: str) -> Job:
     async with parts.database.read() as session:
         job = await jobs.get(session, job_id)
     assert job is not None
     return job
 
 
-async def test_out_of_memory_is_heard_in_halves(parts: Parts, tmp_path: Path) -> None:
+async def test_out_of_memory_is_heard_in_halves(parts: Application, tmp_path: Path) -> None:
     """The bad engine is killed by its first sample; the retry's first half is killed again, so the job fails so."""
     async with consuming(parts) as consumer:
         job_id = await submitted(parts, wish(KILL), tmp_path)
@@ -168,7 +168,7 @@ async def test_a_hang_is_ended_by_the_deadline(tmp_path: Path) -> None:
     assert (job.status, job.error_code, job.retry_count) == (JobStatus.FAILED, "TIMEOUT", 1)
 
 
-async def test_a_lost_wake_up_is_published_by_the_scheduler(parts: Parts, tmp_path: Path) -> None:
+async def test_a_lost_wake_up_is_published_by_the_scheduler(parts: Application, tmp_path: Path) -> None:
     await parts.broker.stop()
     job_id = await submitted(parts, wish(FINE), tmp_path)
     await parts.broker.start()
@@ -179,15 +179,15 @@ async def test_a_lost_wake_up_is_published_by_the_scheduler(parts: Parts, tmp_pa
         assert (await ended(parts, job_id)).status == JobStatus.COMPLETED
 
 
-async def test_duplicates_change_nothing(parts: Parts, tmp_path: Path) -> None:
+async def test_duplicates_change_nothing(parts: Application, tmp_path: Path) -> None:
     async with consuming(parts):
         job_id = await submitted(parts, recording("en", 30, 1)[0], tmp_path)
         job = await job_of(parts, job_id)
         for index in range(5):
             for _ in range(5):
-                await parts.broker.publish(publishing.transcribe(job, WakeUp(job_id, index, 0)))
-                await parts.broker.publish(publishing.prepare(job, WakeUp(job_id, None, 0)))
-                await parts.broker.publish(publishing.finalise(job, WakeUp(job_id, None, 0)))
+                await parts.broker.publish(publishing.transcribe_message(job, WakeUp(job_id, index, 0)))
+                await parts.broker.publish(publishing.prepare_message(job, WakeUp(job_id, None, 0)))
+                await parts.broker.publish(publishing.finalise_message(job, WakeUp(job_id, None, 0)))
         done = await ended(parts, job_id)
     assert done.status == JobStatus.COMPLETED
     async with parts.database.read() as session:
@@ -218,7 +218,7 @@ async def test_the_language_is_detected_once_and_only_where_it_was_not_given(
     assert [segment["text"] for segments in heard for segment in segments or []] == asked
 
 
-async def test_messages_for_jobs_that_are_not_there_are_dropped(parts: Parts) -> None:
+async def test_messages_for_jobs_that_are_not_there_are_dropped(parts: Application) -> None:
     async with consuming(parts) as consumer:
         for kind in MessageType:
             message = Message(kind, "00000000-0000-4000-8000-00000000000a", 0, token="t", model="demo-q5_0")
@@ -229,7 +229,7 @@ async def test_messages_for_jobs_that_are_not_there_are_dropped(parts: Parts) ->
         assert consumer.context.workspace.path.exists()
 
 
-async def test_a_vanished_upload_fails_with_a_word(parts: Parts, tmp_path: Path) -> None:
+async def test_a_vanished_upload_fails_with_a_word(parts: Application, tmp_path: Path) -> None:
     job_id = await submitted(parts, wish(FINE), tmp_path)
     await parts.storage.delete_prefix(f"uploads/{job_id}/")
     async with consuming(parts):
@@ -250,12 +250,12 @@ async def test_shutdown_hands_back_what_runs(tmp_path: Path) -> None:
         assert (chunk.holder, chunk.failures, chunk.lost, chunk.status) == (None, 0, 0, JobStatus.PENDING)
 
 
-async def held(parts: Parts) -> bool:
+async def held(parts: Application) -> bool:
     async with parts.database.read() as session:
         return (await session.execute(select(Chunk).where(Chunk.holder.is_not(None)))).first() is not None
 
 
-async def test_expired_intents_are_collected_with_their_objects(parts: Parts) -> None:
+async def test_expired_intents_are_collected_with_their_objects(parts: Application) -> None:
     key = "uploads/00000000-0000-4000-8000-000000000001/a.wav"
     await parts.storage.put_bytes(key, b"x")
     async with parts.database.write() as session:

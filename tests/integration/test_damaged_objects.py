@@ -13,9 +13,9 @@ from core.domain import keys
 from core.domain.job import JobStatus
 from core.errors import ObjectDamagedError
 from core.storage.local import LocalStorage
-from internal.bootstrap import Parts
+from internal.bootstrap import Application
 from internal.consumer import working_audio
-from internal.services import lifecycle, results
+from internal.services import results
 from repositories.models import Chunk, UploadIntent
 from tests.integration.bad_engines import FINE
 from tests.integration.test_consumer import configured, consuming, ended, job_of, made, submitted, wish
@@ -27,7 +27,7 @@ def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-async def parts(tmp_path: Path) -> AsyncIterator[Parts]:
+async def parts(tmp_path: Path) -> AsyncIterator[Application]:
     async with made(configured(tmp_path)) as found:
         yield found
 
@@ -68,7 +68,7 @@ def damaging(monkeypatch: pytest.MonkeyPatch, prefix: str, damage: Callable[[Pat
 
 @pytest.mark.parametrize("damage", [cut, emptied, one_bit, another, removed])
 async def test_damaged_working_audio_never_completes_and_a_retry_prepares_it_again(
-    parts: Parts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: Callable[[Path], None]
+    parts: Application, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: Callable[[Path], None]
 ) -> None:
     with monkeypatch.context() as patched:
         damaging(patched, "work/", damage)
@@ -78,7 +78,7 @@ async def test_damaged_working_audio_never_completes_and_a_retry_prepares_it_aga
     assert (job.status, job.error_code) == (JobStatus.FAILED, ObjectDamagedError.code)
     damaged = job.working_audio_path
     async with consuming(parts):
-        await lifecycle.retry(parts, job_id, "local")
+        await parts.services.jobs.retry(job_id, "local")
         job = await ended(parts, job_id)
     assert job.status == JobStatus.COMPLETED
     assert (await results.stored(parts, job)).duration_seconds == pytest.approx(100, abs=0.1)
@@ -88,7 +88,7 @@ async def test_damaged_working_audio_never_completes_and_a_retry_prepares_it_aga
     assert damaged in noted
 
 
-async def test_one_wrong_read_is_repeated(parts: Parts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_one_wrong_read_is_repeated(parts: Application, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     get_bytes, wrong = LocalStorage.get_bytes, 0
 
     async def once_wrong(self: LocalStorage, key: str, first: int = 0, length: int | None = None) -> bytes:
@@ -105,7 +105,7 @@ async def test_one_wrong_read_is_repeated(parts: Parts, tmp_path: Path, monkeypa
     assert (job.status, wrong) == (JobStatus.COMPLETED, 1)
 
 
-async def test_the_plan_holds_length_and_checksums(parts: Parts, tmp_path: Path) -> None:
+async def test_the_plan_holds_length_and_checksums(parts: Application, tmp_path: Path) -> None:
     async with consuming(parts):
         job = await ended(parts, await submitted(parts, wish(FINE, 65), tmp_path))
     assert job.working_audio_bytes == 65 * 32_000
@@ -122,7 +122,7 @@ async def test_the_plan_holds_length_and_checksums(parts: Parts, tmp_path: Path)
 
 @pytest.mark.parametrize("damage", [cut, emptied])
 async def test_a_recording_that_shrank_in_storage_is_not_transcribed(
-    parts: Parts, tmp_path: Path, damage: Callable[[Path], None]
+    parts: Application, tmp_path: Path, damage: Callable[[Path], None]
 ) -> None:
     job_id = await submitted(parts, wish(FINE), tmp_path)
     assert isinstance(parts.storage, LocalStorage)
@@ -133,7 +133,7 @@ async def test_a_recording_that_shrank_in_storage_is_not_transcribed(
 
 
 async def test_a_job_is_completed_only_when_its_result_can_be_read(
-    parts: Parts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    parts: Application, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put_bytes, cuts = LocalStorage.put_bytes, 0
 
@@ -150,7 +150,7 @@ async def test_a_job_is_completed_only_when_its_result_can_be_read(
 
 
 @pytest.mark.parametrize("content", [b"", b'{"job_id": "x"', b"[]", b"\xff\xfe"])
-async def test_a_damaged_result_is_an_error_with_a_name(parts: Parts, tmp_path: Path, content: bytes) -> None:
+async def test_a_damaged_result_is_an_error_with_a_name(parts: Application, tmp_path: Path, content: bytes) -> None:
     async with consuming(parts):
         job = await ended(parts, await submitted(parts, wish(FINE), tmp_path))
     assert isinstance(parts.storage, LocalStorage)

@@ -97,7 +97,7 @@ async def test_too_much_time_is_an_error_of_its_own(tmp_path: Path, monkeypatch:
 def test_too_much_processor_time_is_the_same_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     play(monkeypatch, tmp_path, "while True: pass")
     status = subprocess.run([*ffmpeg._launcher(0), ffmpeg.program()], check=False).returncode
-    assert isinstance(ffmpeg.complaint(status, "", 0), DecodeTimeoutError)
+    assert isinstance(ffmpeg.decode_error(status, "", 0), DecodeTimeoutError)
 
 
 def test_the_deadline_follows_the_size() -> None:

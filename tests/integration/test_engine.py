@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from core.domain.job_options import JobOptions
 from core.errors import ModelMissingError, SettingsError, UnsupportedLanguageError
 from tests.speech import MODEL, RATE, VOICES, Sound, recording, silence, word_error_rate
 from worker.engine import adapter, build, engine_version
-from worker.engine.whisper_cpp import Piece, Token, decode, windows, words_of
+from worker.engine.whisper_cpp import Token, TokenSegment, decode, windows, words_of
 from worker.models import ModelCatalogue
 from worker.transcriber import Engine, EngineOutput, EngineSpec, Options
 
@@ -80,7 +81,7 @@ def test_auto_takes_the_likeliest_of_the_languages_there_are(engine: Engine, lan
 
 def test_words_lie_inside_their_segments(engine: Engine) -> None:
     sound, _ = recording("vi", 3, seed=65)
-    for segment in hear(engine, sound, "vi", words=True).segments:
+    for segment in hear(engine, sound, "vi", job=JobOptions(words=True)).segments:
         assert " ".join(word.word for word in segment.words) == segment.text
         times = [time for word in segment.words for time in (word.start, word.end)]
         assert times == sorted(times)
@@ -127,7 +128,7 @@ def test_letters_split_across_tokens_are_joined_before_decoding() -> None:
     whole = " ổn".encode()
     tokens = [Token(whole[:2], 0.9, 0.1), Token(whole[2:], 0.7, 0.2)]
     assert decode(tokens) == "ổn"
-    words = list(words_of(Piece(0.0, 0.2, tuple(tokens))))
+    words = list(words_of(TokenSegment(0.0, 0.2, tuple(tokens))))
     assert [(word.word, round(word.probability, 2)) for word in words] == [("ổn", 0.8)]
 
 
@@ -136,7 +137,7 @@ def test_text_is_composed_whatever_the_model_writes() -> None:
     tokens = [Token(unicodedata.normalize("NFD", text).encode(), 0.9, 0.1) for text in (" Hà", " Nội")]
     assert decode(tokens) == "Hà Nội"
     assert len(decode(tokens)) == len("Hà Nội") == 6
-    assert [word.word for word in words_of(Piece(0.0, 0.2, tuple(tokens)))] == ["Hà", "Nội"]
+    assert [word.word for word in words_of(TokenSegment(0.0, 0.2, tuple(tokens)))] == ["Hà", "Nội"]
 
 
 def test_windows_cover_everything() -> None:

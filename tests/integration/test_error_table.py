@@ -15,7 +15,7 @@ from core import errors
 from core.domain.job import JobStatus
 from core.errors import DatabaseUnavailable, DiskFullError, Kind, MachineError, SttError
 from core.messaging.port import Ack, Message, MessageType, Retry
-from internal.bootstrap import Parts
+from internal.bootstrap import Application
 from internal.consumer.context import Context
 from internal.consumer.runtime import Consumer
 from tests.contract import invariants, rows
@@ -42,7 +42,7 @@ def of(kind: Kind) -> list[type[SttError]]:
 
 
 @pytest.fixture
-async def parts(tmp_path: Path) -> AsyncIterator[Parts]:
+async def parts(tmp_path: Path) -> AsyncIterator[Application]:
     async with made(configured(tmp_path, retry_delay_seconds=2, retry_backoff_multiplier=3)) as found:
         yield found
 
@@ -74,7 +74,7 @@ def test_every_row_has_a_code_and_two_texts(error: type[SttError]) -> None:
 
 
 @pytest.mark.parametrize("error", of(Kind.PERMANENT), ids=lambda error: error.code)
-async def test_permanent_ends_at_once(parts: Parts, error: type[SttError]) -> None:
+async def test_permanent_ends_at_once(parts: Application, error: type[SttError]) -> None:
     job_id = await rows.planned_job(parts.database, 2)
     assert await settle(Consumer(parts).context, job_id, error()) == Ack()
     job = await rows.job(parts.database, job_id)
@@ -83,7 +83,7 @@ async def test_permanent_ends_at_once(parts: Parts, error: type[SttError]) -> No
 
 
 @pytest.mark.parametrize("error", of(Kind.WORK), ids=lambda error: error.code)
-async def test_work_is_tried_again(parts: Parts, error: type[SttError]) -> None:
+async def test_work_is_tried_again(parts: Application, error: type[SttError]) -> None:
     context = Consumer(parts).context
     job_id = await rows.planned_job(parts.database, 1)
     allowed = 3 if error.max_retries is None else error.max_retries
@@ -102,7 +102,7 @@ async def test_work_is_tried_again(parts: Parts, error: type[SttError]) -> None:
 
 
 @pytest.mark.parametrize("error", [error for kind in WAITING for error in of(kind)], ids=lambda error: error.code)
-async def test_outages_and_machine_faults_are_counted_nowhere(parts: Parts, error: type[SttError]) -> None:
+async def test_outages_and_machine_faults_are_counted_nowhere(parts: Application, error: type[SttError]) -> None:
     """However often: the row is handed back, and left alone a little longer each time."""
     context = Consumer(parts).context
     job_id = await rows.planned_job(parts.database, 1)
@@ -131,7 +131,7 @@ MACHINE = [
 
 
 @pytest.mark.parametrize("error", MACHINE, ids=repr)
-async def test_what_the_system_refuses_is_the_machines_fault(parts: Parts, error: Exception) -> None:
+async def test_what_the_system_refuses_is_the_machines_fault(parts: Application, error: Exception) -> None:
     context = Consumer(parts).context
     job_id = await rows.planned_job(parts.database, 1)
     assert await settle(context, job_id, error) == Ack()
@@ -140,7 +140,9 @@ async def test_what_the_system_refuses_is_the_machines_fault(parts: Parts, error
 
 
 @pytest.mark.parametrize("error", [KeyError("bug"), ConnectionResetError(104, "x"), ssl.SSLError(5, "x")], ids=repr)
-async def test_an_unknown_exception_is_retried_then_fails_and_tells_nothing(parts: Parts, error: Exception) -> None:
+async def test_an_unknown_exception_is_retried_then_fails_and_tells_nothing(
+    parts: Application, error: Exception
+) -> None:
     context = Consumer(parts).context
     job_id = await rows.planned_job(parts.database, 1)
     for failures in range(3):
@@ -152,7 +154,7 @@ async def test_an_unknown_exception_is_retried_then_fails_and_tells_nothing(part
     assert context.health.reason == "INTERNAL", "so many in a row may be the machine's"
 
 
-async def test_an_outage_for_lack_of_sockets_is_the_machines_fault(parts: Parts) -> None:
+async def test_an_outage_for_lack_of_sockets_is_the_machines_fault(parts: Application) -> None:
     """Waiting for a database that is up would hold the work back for ten minutes, and help nothing."""
     context = Consumer(parts).context
 
@@ -168,7 +170,9 @@ async def test_an_outage_for_lack_of_sockets_is_the_machines_fault(parts: Parts)
     await context.outage_retry.ready()
 
 
-async def test_three_faults_in_a_row_make_a_machine_sick_and_a_success_between_them_does_not(parts: Parts) -> None:
+async def test_three_faults_in_a_row_make_a_machine_sick_and_a_success_between_them_does_not(
+    parts: Application,
+) -> None:
     context = Consumer(parts).context
     job_id, other = await rows.planned_job(parts.database, 1), await rows.planned_job(parts.database, 1)
     claimed = await rows.claim(parts.database, other)

@@ -13,7 +13,7 @@ from sqlalchemy import func, select
 from core.domain.job import JobStatus, Priority
 from core.messaging.port import MessageType
 from core.outbound import Limits, Outbound, Unreachable
-from internal.bootstrap import Parts
+from internal.bootstrap import Application
 from internal.services import publishing, url_submissions
 from internal.services.submit_options import SubmitOptions
 from repositories.claims import WakeUp
@@ -50,11 +50,11 @@ async def media_server(body: bytes) -> AsyncIterator[tuple[str, asyncio.Event]]:
         go_on.set()
 
 
-async def by(parts: Parts, owner: str, url: str, number: int = 0) -> str:
+async def by(parts: Application, owner: str, url: str, number: int = 0) -> str:
     return (await url_submissions.accept(parts, owner, f"{owner}-{number}", url, WISHES, None))[0].job_id
 
 
-async def held(parts: Parts, owner: str) -> int:
+async def held(parts: Application, owner: str) -> int:
     async with parts.database.read() as session:
         statement = select(func.count()).where(Job.owner == owner, Job.holder.is_not(None))
         return (await session.execute(statement)).scalar_one()
@@ -86,7 +86,7 @@ async def test_a_prepare_of_an_earlier_version_leads_to_its_fetch(tmp_path: Path
         await parts.broker.stop()
         job_id = await by(parts, "anna", f"http://{host}/fast.wav")
         await parts.broker.start()
-        message = publishing.prepare(await job_of(parts, job_id), WakeUp(job_id, None, 0))
+        message = publishing.prepare_message(await job_of(parts, job_id), WakeUp(job_id, None, 0))
         assert message.type is MessageType.PREPARE
         async with consuming(parts):
             await parts.broker.publish(message)

@@ -10,18 +10,18 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from core import trouble
+from core import database_errors
 from core.config import load_settings
 from core.database import Database
 from core.errors import DatabaseUnavailable
 from internal import bootstrap
-from internal.bootstrap import Parts
+from internal.bootstrap import Application
 from internal.services import stats
 from migrations.run import known, upgrade
 
 
 @contextlib.asynccontextmanager
-async def on(url: str, folder: Path) -> AsyncIterator[Parts]:
+async def on(url: str, folder: Path) -> AsyncIterator[Application]:
     parts = bootstrap.build(load_settings(_env_file=None, data_dir=folder, database_url=url))
     await parts.storage.start()
     await parts.broker.start()
@@ -31,7 +31,7 @@ async def on(url: str, folder: Path) -> AsyncIterator[Parts]:
         await parts.stop()
 
 
-async def said(parts: Parts) -> str:
+async def said(parts: Application) -> str:
     return (await stats.health(parts)).checks["database"]
 
 
@@ -51,9 +51,9 @@ async def test_a_schema_of_another_version_is_named(database_url: str, tmp_path:
 @pytest.mark.parametrize(
     ("change", "name"),
     [
-        (lambda url: url + "_missing", trouble.NO_DATABASE),
-        (lambda url: url.replace("//stt@", "//nobody@"), trouble.PASSWORD),
-        (lambda url: url.rsplit(":", 1)[0] + ":1/" + url.rsplit("/", 1)[1], trouble.UNREACHABLE),
+        (lambda url: url + "_missing", database_errors.NO_DATABASE),
+        (lambda url: url.replace("//stt@", "//nobody@"), database_errors.PASSWORD),
+        (lambda url: url.rsplit(":", 1)[0] + ":1/" + url.rsplit("/", 1)[1], database_errors.UNREACHABLE),
     ],
     ids=["name", "user", "port"],
 )
@@ -71,7 +71,7 @@ async def test_an_exhausted_pool_is_named(database_url: str, tmp_path: Path, mon
         for _ in range(parts.database._most):
             session = await stack.enter_async_context(parts.database.read())
             await session.execute(text("SELECT 1"))
-        assert await said(parts) == f"down: {trouble.EXHAUSTED}"
+        assert await said(parts) == f"down: {database_errors.EXHAUSTED}"
 
 
 async def test_a_database_that_does_not_answer_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -81,13 +81,13 @@ async def test_a_database_that_does_not_answer_is_named(tmp_path: Path, monkeypa
     monkeypatch.setattr(stats, "PATIENCE", 0.1)
     monkeypatch.setattr(Database, "ping", silent)
     async with on("", tmp_path) as parts:
-        assert await said(parts) == f"down: {trouble.SLOW}"
+        assert await said(parts) == f"down: {database_errors.SLOW}"
 
 
 async def test_a_folder_a_damaged_and_a_locked_file(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "text.db").write_text("no database at all " * 100)
-    for name, expected in (("folder", trouble.NO_FILE), ("text.db", trouble.DAMAGED)):
+    for name, expected in (("folder", database_errors.NO_FILE), ("text.db", database_errors.DAMAGED)):
         async with on(f"sqlite:///{tmp_path}/{name}", tmp_path / "data") as parts:
             assert await said(parts) == f"down: {expected}"
 

@@ -17,11 +17,11 @@ from core.errors import BrokerUnavailable, StorageUnavailable
 from core.messaging.memory import MemoryBroker
 from core.messaging.port import Ack, Delivery, Message, QueueName, decode
 from core.storage.local import LocalStorage
-from internal.bootstrap import Parts
+from internal.bootstrap import Application
 from internal.consumer.runtime import Consumer
 from internal.scheduler.maintenance import Maintenance
 from internal.scheduler.runtime import Scheduler
-from internal.services import lifecycle, publishing
+from internal.services import dead_letters, publishing
 from repositories import intents, parking
 from repositories.claims import WakeUp
 from repositories.jobs import Failure
@@ -37,7 +37,7 @@ async def until(true: Callable[[], Awaitable[bool]]) -> None:
             await asyncio.sleep(0.02)
 
 
-async def chunk_of(parts: Parts, job_id: str) -> Chunk:
+async def chunk_of(parts: Application, job_id: str) -> Chunk:
     async with parts.database.read() as session:
         return (await session.execute(select(Chunk).where(Chunk.job_id == job_id))).scalar_one()
 
@@ -99,7 +99,7 @@ async def test_a_copy_of_a_running_message_is_acknowledged_and_the_row_stays_saf
         job_id = await submitted(parts, wish(HANG), tmp_path)
         await until(lambda: held(parts))
         other = Consumer(parts, "other")
-        message = publishing.transcribe(await job_of(parts, job_id), WakeUp(job_id, 0, 0))
+        message = publishing.transcribe_message(await job_of(parts, job_id), WakeUp(job_id, 0, 0))
         before = await chunk_of(parts, job_id)
         await other.context.pool.start()
         assert await other.handle(Delivery(message, redelivered=True)) == Ack()
@@ -116,7 +116,7 @@ async def test_a_cancelled_jobs_work_is_stopped(tmp_path: Path) -> None:
         hanging = await submitted(parts, wish(HANG), tmp_path)
         await until(lambda: held(parts))
         good = await submitted(parts, wish(FINE), tmp_path)
-        await lifecycle.cancel(parts, hanging, "local")
+        await parts.services.jobs.cancel(hanging, "local")
         assert (await ended(parts, good)).status == JobStatus.COMPLETED
         assert (await ended(parts, hanging)).status == JobStatus.CANCELLED
 
@@ -187,14 +187,14 @@ async def test_one_dead_letter_that_cannot_be_made_does_not_stop_the_others(
             failed = {"status": JobStatus.FAILED, "replay_token": "token"}
             await session.execute(update(Job).values(due_at=after(-2), **failed))
             await session.execute(update(Job).where(Job.job_id == good).values(due_at=after(-1)))
-        headers = publishing.dead_letter_headers
+        headers = dead_letters.dead_letter_headers
 
         def of_the_good_one(job: Job, failure: Failure) -> dict[str, Any]:
             if job.job_id == bad:
                 raise ValueError(bad)
             return headers(job, failure)
 
-        monkeypatch.setattr(publishing, "dead_letter_headers", of_the_good_one)
+        monkeypatch.setattr(dead_letters, "dead_letter_headers", of_the_good_one)
         await Maintenance(parts).publish_due()
         assert [decode(body).job_id for body, _ in parts.broker.waiting(QueueName.DEAD)] == [good]
         assert (await job_of(parts, bad)).due_at is not None

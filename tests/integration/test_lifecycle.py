@@ -13,7 +13,7 @@ from sqlalchemy import func, select, update
 from core.database import after
 from core.domain.job import JobStatus
 from internal.api.app import create_app
-from internal.bootstrap import Parts
+from internal.bootstrap import Application
 from internal.scheduler.maintenance import Maintenance
 from repositories.models import Chunk, Job, Metric
 from tests.contract import invariants
@@ -23,30 +23,30 @@ from tests.speech import recording
 
 
 @pytest.fixture
-async def parts(tmp_path: Path) -> AsyncIterator[Parts]:
+async def parts(tmp_path: Path) -> AsyncIterator[Application]:
     async with made(configured(tmp_path, max_retries=0)) as found:
         yield found
 
 
 @pytest.fixture
-async def client(parts: Parts) -> AsyncIterator[httpx.AsyncClient]:
+async def client(parts: Application) -> AsyncIterator[httpx.AsyncClient]:
     transport = httpx.ASGITransport(create_app(parts))
     async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8000") as found:
         yield found
 
 
-def objects(parts: Parts) -> list[str]:
+def objects(parts: Application) -> list[str]:
     root = Path(parts.settings.data_dir) / "objects"
     return [str(path.relative_to(root)) for path in root.rglob("*") if path.is_file()]
 
 
-async def running(parts: Parts) -> None:
+async def running(parts: Application) -> None:
     async with asyncio.timeout(20):
         while not await held(parts):
             await asyncio.sleep(0.02)
 
 
-async def test_cancel_keeps_what_is_finished(client: httpx.AsyncClient, parts: Parts, tmp_path: Path) -> None:
+async def test_cancel_keeps_what_is_finished(client: httpx.AsyncClient, parts: Application, tmp_path: Path) -> None:
     async with consuming(parts):
         job_id = await submitted(parts, wish(HANG), tmp_path)
         await running(parts)
@@ -59,7 +59,7 @@ async def test_cancel_keeps_what_is_finished(client: httpx.AsyncClient, parts: P
     await invariants.check(parts.database)
 
 
-async def test_retry_runs_what_is_missing(client: httpx.AsyncClient, parts: Parts, tmp_path: Path) -> None:
+async def test_retry_runs_what_is_missing(client: httpx.AsyncClient, parts: Application, tmp_path: Path) -> None:
     job_id = await submitted(parts, recording("en", 30, 2)[0], tmp_path)
     assert (await client.post(f"/api/v1/jobs/{job_id}/cancel")).status_code == 202
     assert (await client.post(f"/api/v1/jobs/{job_id}/retry")).status_code == 202
@@ -73,7 +73,7 @@ async def test_retry_runs_what_is_missing(client: httpx.AsyncClient, parts: Part
         assert (await session.execute(heard)).scalar_one() == (await session.execute(chunks)).scalar_one()
 
 
-async def test_a_failed_job_can_be_retried(client: httpx.AsyncClient, parts: Parts, tmp_path: Path) -> None:
+async def test_a_failed_job_can_be_retried(client: httpx.AsyncClient, parts: Application, tmp_path: Path) -> None:
     async with consuming(parts):
         job_id = await submitted(parts, wish(CRASH), tmp_path)
         assert (await ended(parts, job_id)).status == JobStatus.FAILED
@@ -85,7 +85,7 @@ async def test_a_failed_job_can_be_retried(client: httpx.AsyncClient, parts: Par
 
 
 async def test_delete_removes_everything_also_while_it_runs(
-    client: httpx.AsyncClient, parts: Parts, tmp_path: Path
+    client: httpx.AsyncClient, parts: Application, tmp_path: Path
 ) -> None:
     async with consuming(parts):
         job_id = await submitted(parts, wish(HANG), tmp_path)
@@ -99,7 +99,7 @@ async def test_delete_removes_everything_also_while_it_runs(
 
 
 async def test_the_second_pass_removes_rows_and_what_came_late(
-    client: httpx.AsyncClient, parts: Parts, tmp_path: Path
+    client: httpx.AsyncClient, parts: Application, tmp_path: Path
 ) -> None:
     job_id = await submitted(parts, wish(FINE), tmp_path)
     await client.delete(f"/api/v1/jobs/{job_id}")

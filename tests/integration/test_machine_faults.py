@@ -20,7 +20,7 @@ import pytest
 from core.domain.job import JobStatus
 from core.errors import EngineUnavailableError, InvalidAudioFormatError
 from core.messaging.memory import MemoryBroker, _Subscription
-from internal.bootstrap import Parts
+from internal.bootstrap import Application
 from internal.consumer import machine_health
 from internal.consumer.handlers.prepare import PrepareHandler
 from internal.consumer.runtime import Consumer
@@ -40,13 +40,13 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-async def parts(tmp_path: Path) -> AsyncIterator[Parts]:
+async def parts(tmp_path: Path) -> AsyncIterator[Application]:
     async with made(configured(tmp_path)) as found:
         yield found
 
 
 @contextlib.asynccontextmanager
-async def scheduling(parts: Parts) -> AsyncIterator[None]:
+async def scheduling(parts: Application) -> AsyncIterator[None]:
     """Rows that are due are published, as the scheduler does."""
 
     async def maintenance() -> None:
@@ -68,7 +68,7 @@ async def until(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.02)
 
 
-async def test_idle_engine_processes_that_are_killed_cost_nothing(parts: Parts, tmp_path: Path) -> None:
+async def test_idle_engine_processes_that_are_killed_cost_nothing(parts: Application, tmp_path: Path) -> None:
     """What the kernel does first when memory runs out."""
     async with consuming(parts) as consumer:
         before = await consumer.context.pool.process_ids()
@@ -82,7 +82,7 @@ async def test_idle_engine_processes_that_are_killed_cost_nothing(parts: Parts, 
         assert not set(before) & set(await consumer.context.pool.process_ids())
 
 
-async def test_a_temporary_folder_that_is_removed_is_made_again(parts: Parts, tmp_path: Path) -> None:
+async def test_a_temporary_folder_that_is_removed_is_made_again(parts: Application, tmp_path: Path) -> None:
     async with consuming(parts) as consumer:
         for folder in (consumer.context.workspace.path, consumer.context.workspace.root, tmp_path / "tmp"):
             shutil.rmtree(folder)
@@ -97,7 +97,7 @@ def break_temp_dir(folder: Path) -> None:
     folder.write_text("in the way")
 
 
-async def test_a_sick_consumer_stops_says_so_and_goes_on_when_it_is_well(parts: Parts, tmp_path: Path) -> None:
+async def test_a_sick_consumer_stops_says_so_and_goes_on_when_it_is_well(parts: Application, tmp_path: Path) -> None:
     temp = tmp_path / "tmp"
     async with consuming(parts) as consumer, scheduling(parts):
         assert (await stats.health(parts)).healthy
@@ -119,14 +119,14 @@ async def test_a_sick_consumer_stops_says_so_and_goes_on_when_it_is_well(parts: 
     assert (await stats.health(parts)).healthy
 
 
-async def sick_state(parts: Parts) -> stats.Health:
+async def sick_state(parts: Application) -> stats.Health:
     async with asyncio.timeout(SECONDS):
         while not (state := await stats.health(parts)).workers_sick:
             await asyncio.sleep(0.02)
     return state
 
 
-async def test_a_well_consumer_beside_a_sick_one_finishes_every_job(parts: Parts, tmp_path: Path) -> None:
+async def test_a_well_consumer_beside_a_sick_one_finishes_every_job(parts: Application, tmp_path: Path) -> None:
     other = replace(parts, settings=configured(tmp_path, temp_dir=tmp_path / "broken"))
     async with consuming(other) as sick, scheduling(parts):
         break_temp_dir(tmp_path / "broken")
@@ -140,7 +140,7 @@ async def test_a_well_consumer_beside_a_sick_one_finishes_every_job(parts: Parts
             assert (state.healthy, state.workers_active, len(state.workers_sick)) == (True, 1, 1)
 
 
-async def test_a_machine_that_is_sick_at_the_start_is_waited_for(parts: Parts, tmp_path: Path) -> None:
+async def test_a_machine_that_is_sick_at_the_start_is_waited_for(parts: Application, tmp_path: Path) -> None:
     (tmp_path / "tmp").write_text("in the way")
     async with consuming(parts) as consumer, scheduling(parts):
         assert consumer.context.health.reason is not None
@@ -150,7 +150,7 @@ async def test_a_machine_that_is_sick_at_the_start_is_waited_for(parts: Parts, t
 
 
 async def test_no_process_can_be_started_for_a_while(
-    parts: Parts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    parts: Application, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """EAGAIN on fork: the slots cannot be made again, and no job fails of it."""
     opened = Slot._open
@@ -174,7 +174,7 @@ async def test_no_process_can_be_started_for_a_while(
 
 
 async def test_a_recording_that_the_machine_lost_is_not_the_recordings_fault(
-    parts: Parts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    parts: Application, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The folder is cleaned between download and decode: ffmpeg calls a file that is gone invalid."""
     original, left = PrepareHandler._decode, [1]
@@ -231,7 +231,7 @@ class Draining:
         await self._both.wait()
 
 
-async def test_all_queues_share_one_grace(parts: Parts) -> None:
+async def test_all_queues_share_one_grace(parts: Application) -> None:
     consumer = Consumer(parts)
     both = asyncio.Barrier(2)
     consumer._subscriptions = [Draining(both), Draining(both)]
@@ -239,7 +239,9 @@ async def test_all_queues_share_one_grace(parts: Parts) -> None:
         await consumer.stop()
 
 
-async def test_a_consumer_that_gets_no_more_deliveries_fails(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_consumer_that_gets_no_more_deliveries_fails(
+    parts: Application, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert isinstance(parts.broker, MemoryBroker)
 
     async def broken(_: _Subscription) -> None:
@@ -250,7 +252,7 @@ async def test_a_consumer_that_gets_no_more_deliveries_fails(parts: Parts, monke
         assert "a bug in the pump" in str(await consumer.failed())
 
 
-async def test_a_stopped_consumer_leaves_no_process(parts: Parts) -> None:
+async def test_a_stopped_consumer_leaves_no_process(parts: Application) -> None:
     async with consuming(parts) as consumer:
         children = await consumer.context.pool.process_ids()
         os.kill(children[0], signal.SIGKILL)

@@ -19,14 +19,14 @@ from core.domain.job import JobStatus, Priority
 from core.domain.transcript import Segment
 from core.messaging.memory import MemoryBroker
 from core.messaging.port import Ack, Delivery, QueueName
-from internal.bootstrap import Parts
+from internal.bootstrap import Application
 from internal.consumer import model_choice
 from internal.consumer.context import Context
 from internal.consumer.handlers.prepare import PrepareHandler
 from internal.consumer.handlers.transcribe import TranscribeHandler
 from internal.consumer.runtime import Consumer
 from internal.scheduler.maintenance import Maintenance
-from internal.services import lifecycle, publishing, submissions
+from internal.services import publishing, submissions
 from internal.services.submit_options import SubmitOptions
 from repositories.claims import WakeUp
 from repositories.models import Chunk, Job, Worker
@@ -63,7 +63,7 @@ class Slots:
 class Bench:
     """A consumer's handlers without its subscriptions: each delivery is made by hand."""
 
-    def __init__(self, parts: Parts, folder: Path) -> None:
+    def __init__(self, parts: Application, folder: Path) -> None:
         self.parts, self.folder = parts, folder
         self.consumer = Consumer(parts, "bench")
         self.pool = Slots()
@@ -87,14 +87,14 @@ class Bench:
 
     async def prepare(self, job_id: str) -> Job:
         job = await rows.job(self.parts.database, job_id)
-        message = publishing.prepare(job, WakeUp(job_id, None, job.failures))
+        message = publishing.prepare_message(job, WakeUp(job_id, None, job.failures))
         assert await PrepareHandler(self.context)(Delivery(message, redelivered=False)) == Ack()
         await invariants.check(self.parts.database)
         return await rows.job(self.parts.database, job_id)
 
     async def transcribe(self, job_id: str) -> Chunk:
         job = await rows.job(self.parts.database, job_id)
-        message = publishing.transcribe(job, WakeUp(job_id, 0, 0))
+        message = publishing.transcribe_message(job, WakeUp(job_id, 0, 0))
         assert await TranscribeHandler(self.context)(Delivery(message, redelivered=False)) == Ack()
         await invariants.check(self.parts.database)
         return await rows.chunk(self.parts.database, job_id, 0)
@@ -142,7 +142,7 @@ async def test_a_name_is_resolved_once_and_pinned(
     job_id = await bench.submitted(asked or None, asked, language)
     job = await bench.prepare(job_id)
     sha256 = hashlib.sha256(GGML + expected.encode()).hexdigest()
-    assert (job.model, job.options["file_sha256"]) == (expected, sha256)
+    assert (job.model, job.options.file_sha256) == (expected, sha256)
     bench.put("medium", b"a better one, added later")
     assert (await bench.transcribe(job_id)).status == JobStatus.COMPLETED
     assert bench.pool.heard == [GGML + expected.encode()]
@@ -237,7 +237,7 @@ async def test_nowhere_for_model_wait_ends_the_job_and_a_retry_resolves_anew(ben
     assert "ggml-tiny" in (job.error_message or "")
     assert job.replay_token is not None
     bench.put("tiny-q8_0", b"the new variant")
-    await lifecycle.retry(bench.parts, job_id, "local")
+    await bench.parts.services.jobs.retry(job_id, "local")
     job = await bench.prepare(job_id)
     assert (job.model, job.model_missing_since) == ("tiny-q8_0", None)
     assert (await bench.transcribe(job_id)).status == JobStatus.COMPLETED

@@ -25,7 +25,7 @@ from core.errors import (
 )
 from tests.integration.bad_engines import CRASH, EXIT, FINE, HANG, KILL, MEMORY
 from tests.servers.base import wait_until
-from worker.oom_retry import transcribe_in_halves
+from worker.oom_retry import transcribe_with_less_memory
 from worker.pool import Pool, Slot
 from worker.transcriber import Options
 
@@ -110,9 +110,9 @@ async def test_slots_are_given_one_at_a_time(pool: Pool) -> None:
 
 async def test_shrinking_takes_a_slot_away_for_a_while(pool: Pool) -> None:
     async with pool.slot():
-        pool.shrink(0.5)
+        pool.reduce_slots(0.5)
         await asyncio.sleep(0.05)
-        pool.shrink(0.5)
+        pool.reduce_slots(0.5)
         started = time.monotonic()
         async with pool.slot():
             assert time.monotonic() - started > 0.2
@@ -125,8 +125,8 @@ async def test_two_out_of_memory_at_once_leave_a_slot(pool: Pool) -> None:
         async with pool.slot() as slot:
             with pytest.raises(OutOfMemoryError):
                 await hear(slot, KILL)
-            pool.shrink(600)
-            pool.shrink(600)
+            pool.reduce_slots(600)
+            pool.reduce_slots(600)
 
     await asyncio.gather(*(run_out_of_memory() for _ in range(4)))
     async with asyncio.timeout(60), pool.slot() as slot:
@@ -138,7 +138,7 @@ async def test_two_out_of_memory_at_once_leave_a_slot(pool: Pool) -> None:
 
 async def test_a_parked_slot_comes_back(pool: Pool) -> None:
     async with pool.slot():
-        pool.shrink(0.01)
+        pool.reduce_slots(0.01)
     async with asyncio.timeout(60), pool.slot(), pool.slot():
         pass
 
@@ -213,7 +213,7 @@ async def test_stop_leaves_nothing_and_is_harmless_twice(pool: Pool) -> None:
 async def test_two_halves_in_a_fresh_process(pool: Pool) -> None:
     async with pool.slot() as slot:
         before = await slot.process_id()
-        heard = await transcribe_in_halves(slot, MODEL, pcm(FINE, 160_000), ENGLISH, 30)
+        heard = await transcribe_with_less_memory(slot, MODEL, pcm(FINE, 160_000), ENGLISH, 30)
         first, second = (segment.text.split() for segment in heard.segments)
         assert first[0] == second[0] != str(before)
         assert int(first[1]) + int(second[1]) == 160_000

@@ -13,7 +13,7 @@ from sqlalchemy import select, update
 
 from core.database import after
 from internal.api.app import create_app
-from internal.bootstrap import Parts
+from internal.bootstrap import Application
 from internal.scheduler.maintenance import Maintenance
 from internal.services import upload_links
 from repositories.models import Job, UploadIntent
@@ -24,7 +24,7 @@ FIRST, OTHER = b"RIFF" + b"1" * 100, b"RIFF" + b"2" * 200
 
 
 @pytest.fixture
-async def client(parts: Parts) -> Any:
+async def client(parts: Application) -> Any:
     transport = httpx.ASGITransport(create_app(parts), raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as found:
         yield found
@@ -45,7 +45,7 @@ async def opened(client: httpx.AsyncClient, data: bytes | None = FIRST) -> dict[
     return link
 
 
-async def recording(parts: Parts) -> bytes:
+async def recording(parts: Application) -> bytes:
     async with parts.database.read() as session:
         key = (await session.execute(select(Job.minio_audio_path))).scalar_one() or ""
     return await parts.storage.get_bytes(key)
@@ -53,7 +53,7 @@ async def recording(parts: Parts) -> bytes:
 
 async def test_a_link_that_is_still_valid_changes_nothing(
     client: httpx.AsyncClient,
-    parts: Parts,
+    parts: Application,
 ) -> None:
     link = await opened(client)
     assert (await client.post(f"/api/v1/jobs/{link['job_id']}/start")).status_code == 202
@@ -69,7 +69,7 @@ async def test_a_link_that_is_still_valid_changes_nothing(
 
 async def test_a_swap_during_the_start_is_noticed(
     client: httpx.AsyncClient,
-    parts: Parts,
+    parts: Application,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     link = await opened(client)
@@ -87,7 +87,7 @@ async def test_a_swap_during_the_start_is_noticed(
     assert await recording(parts) == OTHER
 
 
-async def test_started_many_times_at_once_it_is_one_job(client: httpx.AsyncClient, parts: Parts) -> None:
+async def test_started_many_times_at_once_it_is_one_job(client: httpx.AsyncClient, parts: Application) -> None:
     link = await opened(client)
     answers = await asyncio.gather(*(client.post(f"/api/v1/jobs/{link['job_id']}/start") for _ in range(6)))
     assert {answer.status_code for answer in answers} == {202}, [answer.text for answer in answers]
@@ -99,7 +99,7 @@ async def test_started_many_times_at_once_it_is_one_job(client: httpx.AsyncClien
     assert await recording(parts) == FIRST
 
 
-async def test_an_expired_link_starts_nothing_and_leaves_nothing(client: httpx.AsyncClient, parts: Parts) -> None:
+async def test_an_expired_link_starts_nothing_and_leaves_nothing(client: httpx.AsyncClient, parts: Application) -> None:
     link = await opened(client)
     async with parts.database.write() as session:
         await session.execute(update(UploadIntent).values(expires_at=after(-1)))

@@ -10,10 +10,9 @@ from typing import Any
 import pytest
 
 from core.errors import DatabaseUnavailable, InternalError, RateLimitedError
-from internal.bootstrap import Parts
+from internal.bootstrap import Application
 from internal.scheduler import webhooks as sending
 from internal.scheduler.webhooks import Sender, shared
-from internal.services import lifecycle
 from repositories import failures, webhooks
 from repositories.webhooks import Candidate
 from tests.contract.rows import new_job
@@ -44,19 +43,19 @@ class Receivers:
 
 
 @pytest.fixture
-async def parts(tmp_path: Path) -> AsyncIterator[Parts]:
+async def parts(tmp_path: Path) -> AsyncIterator[Application]:
     async with made(configured(tmp_path)) as found:
         yield found
 
 
 @pytest.fixture
-def receivers(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> Receivers:
+def receivers(parts: Application, monkeypatch: pytest.MonkeyPatch) -> Receivers:
     found = Receivers()
     monkeypatch.setattr(parts.webhooks, "post", found.post)
     return found
 
 
-async def ended(parts: Parts, url: str, owner: str) -> str:
+async def ended(parts: Application, url: str, owner: str) -> str:
     job_id = await new_job(parts.database, owner, callback_url=url)
     async with parts.database.write() as session:
         assert await failures.fail_job(session, job_id, InternalError(), "token")
@@ -69,7 +68,9 @@ async def turning(sender: Sender) -> None:
 
 
 @pytest.mark.parametrize("hosts", [1, 60], ids=["one slow host", "sixty slow hosts"])
-async def test_slow_receivers_of_one_owner_hold_up_nobody_else(parts: Parts, receivers: Receivers, hosts: int) -> None:
+async def test_slow_receivers_of_one_owner_hold_up_nobody_else(
+    parts: Application, receivers: Receivers, hosts: int
+) -> None:
     """Regression: a batch waited for its slowest, so that one owner's trickling receivers delayed all by minutes."""
     for number in range(60):
         await ended(parts, f"https://slow{number % hosts}.example/hook", "greedy")
@@ -93,7 +94,9 @@ async def test_slow_receivers_of_one_owner_hold_up_nobody_else(parts: Parts, rec
         await sender.stop()
 
 
-async def test_a_free_place_is_filled_while_others_are_still_under_way(parts: Parts, receivers: Receivers) -> None:
+async def test_a_free_place_is_filled_while_others_are_still_under_way(
+    parts: Application, receivers: Receivers
+) -> None:
     await ended(parts, "https://slow.example/hook", "a")
     urls = [f"https://quick{number}.example/hook" for number in range(20)]
     for url in urls:
@@ -111,7 +114,7 @@ async def test_a_free_place_is_filled_while_others_are_still_under_way(parts: Pa
         await sender.stop()
 
 
-async def test_several_senders_deliver_each_once(parts: Parts, receivers: Receivers) -> None:
+async def test_several_senders_deliver_each_once(parts: Application, receivers: Receivers) -> None:
     urls = [f"https://quick{number}.example/hook" for number in range(30)]
     for number, url in enumerate(urls):
         await ended(parts, url, f"owner-{number % 7}")
@@ -130,7 +133,7 @@ async def test_several_senders_deliver_each_once(parts: Parts, receivers: Receiv
 
 
 async def test_an_outcome_that_cannot_be_noted_ends_nothing(
-    parts: Parts, receivers: Receivers, monkeypatch: pytest.MonkeyPatch
+    parts: Application, receivers: Receivers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def down(*_: Any) -> None:
         raise DatabaseUnavailable
@@ -146,11 +149,11 @@ async def test_an_outcome_that_cannot_be_noted_ends_nothing(
     await sender.stop()
 
 
-async def test_asking_again_and_again_is_refused_with_a_time(parts: Parts) -> None:
+async def test_asking_again_and_again_is_refused_with_a_time(parts: Application) -> None:
     job_id = await ended(parts, "https://a.example/hook", "local")
-    await lifecycle.deliver_again(parts, job_id, "local")
+    await parts.services.jobs.redeliver_webhook(job_id, "local")
     with pytest.raises(RateLimitedError) as refused:
-        await lifecycle.deliver_again(parts, job_id, "local")
+        await parts.services.jobs.redeliver_webhook(job_id, "local")
     assert refused.value.retry_after is not None
     assert 0 < refused.value.retry_after <= webhooks.RESEND_INTERVAL
 

@@ -7,18 +7,18 @@ import unicodedata
 import pytest
 
 from core.domain.transcript import Word
-from worker.alignment import SLACK, Piece, paired, plain, same_word
+from worker.alignment import TIME_TOLERANCE, TimedWord, match_words, normalize, same_word
 
 SHARED = (7.0, 10.0)
 
 
-def heard(*words: tuple[str, float], slack: float = SLACK) -> list[Piece]:
+def heard(*words: tuple[str, float], slack: float = TIME_TOLERANCE) -> list[TimedWord]:
     """Words of 0.4 s, each at its time."""
-    return [Piece(Word(text, at, at + 0.4, 0.9), 0, slack) for text, at in words]
+    return [TimedWord(Word(text, at, at + 0.4, 0.9), 0, slack) for text, at in words]
 
 
-def places(left: list[Piece], right: list[Piece]) -> list[tuple[int, int]]:
-    return [(pair.left, pair.right) for pair in paired(left, right, *SHARED)]
+def places(left: list[TimedWord], right: list[TimedWord]) -> list[tuple[int, int]]:
+    return [(pair.left, pair.right) for pair in match_words(left, right, *SHARED)]
 
 
 def test_every_word_heard_twice_is_paired_whatever_only_one_side_heard_between() -> None:
@@ -29,7 +29,7 @@ def test_every_word_heard_twice_is_paired_whatever_only_one_side_heard_between()
 
 
 def test_a_pairs_time_is_the_mean_of_both_centres() -> None:
-    [pair] = paired(heard(("a", 8.0)), heard(("a", 8.2)), *SHARED)
+    [pair] = match_words(heard(("a", 8.0)), heard(("a", 8.2)), *SHARED)
     assert pair.time == pytest.approx(8.3)
 
 
@@ -57,5 +57,5 @@ def test_one_letter_of_five_may_be_heard_differently() -> None:
 def test_a_word_is_compared_without_case_punctuation_and_way_of_writing_its_accents() -> None:
     composed = "Thứ"
     decomposed = unicodedata.normalize("NFD", composed)
-    assert plain(f"“{decomposed}!”") == plain(composed) == "thứ"
-    assert plain("Straße") == plain("STRASSE")
+    assert normalize(f"“{decomposed}!”") == normalize(composed) == "thứ"
+    assert normalize("Straße") == normalize("STRASSE")

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from core.config import load_settings
 from core.domain.spans import SAMPLE_RATE, PlannedChunk, Span, to_recording_time
 from core.errors import AudioTooLongError, SettingsError
-from worker.chunking import ChunkLimits, Sound, plan_chunks, strategies, strategy
-from worker.chunking.silence import BLOCK, SilenceDetector, without_quiet_speech
+from worker.chunking import AudioFeatures, ChunkLimits, plan_chunks, strategies, strategy
+from worker.chunking.silence import FRAME, SilenceDetector, exclude_quiet_speech
 from worker.preparer import plan
 
 SECOND = SAMPLE_RATE
@@ -60,7 +60,7 @@ def test_ten_seconds_are_one_chunk(name: str) -> None:
 
 @pytest.mark.parametrize(("seconds", "chunks"), [(60, 3), (600, 25), (29, 1), (29.5, 2)])
 def test_fixed_windows_of_29_with_5_shared(seconds: float, chunks: int) -> None:
-    found = strategy("fixed_size")(Sound(int(seconds * SECOND)), LIMITS)
+    found = strategy("fixed_size")(AudioFeatures(int(seconds * SECOND)), LIMITS)
     assert len(found) == chunks
     assert all(chunk.overlap >= 5 for chunk in found[1:])
     assert found[-1].end_time == seconds
@@ -137,7 +137,7 @@ def test_a_quiet_speaker_after_a_loud_one_is_kept() -> None:
 def test_too_many_chunks_name_the_setting() -> None:
     few = ChunkLimits(29 * SECOND, 5 * SECOND, None, 9600, 2)
     with pytest.raises(AudioTooLongError, match="MAX_CHUNKS_PER_JOB"):
-        plan_chunks("fixed_size", Sound(200 * SECOND), few)
+        plan_chunks("fixed_size", AudioFeatures(200 * SECOND), few)
 
 
 def test_an_unknown_strategy_names_those_there_are() -> None:
@@ -152,20 +152,20 @@ def test_limits_come_from_the_settings() -> None:
 
 
 @st.composite
-def sounds(draw: st.DrawFn) -> Sound:
+def sounds(draw: st.DrawFn) -> AudioFeatures:
     """A recording with silences anywhere, on 10 ms."""
     blocks = draw(st.integers(1, 20_000))
     marks = sorted(draw(st.sets(st.integers(0, blocks), max_size=12)))
-    silences = [Span(a * BLOCK, b * BLOCK) for a, b in zip(marks[::2], marks[1::2], strict=False) if b > a]
+    silences = [Span(a * FRAME, b * FRAME) for a, b in zip(marks[::2], marks[1::2], strict=False) if b > a]
     energies = np.full(blocks, 10**9, dtype=np.int64)
     for silence in silences:
-        energies[silence.first // BLOCK : silence.last // BLOCK] = 0
-    return Sound(blocks * BLOCK, tuple(silences), energies)
+        energies[silence.first // FRAME : silence.last // FRAME] = 0
+    return AudioFeatures(blocks * FRAME, tuple(silences), energies)
 
 
 @settings(max_examples=150, deadline=None)
 @given(sounds(), st.sampled_from(["silence_based", "fixed_size", "hybrid"]), st.sampled_from([10, 29, 60]))
-def test_every_strategy_covers_all_speech_within_its_limits(sound: Sound, name: str, seconds: int) -> None:
+def test_every_strategy_covers_all_speech_within_its_limits(sound: AudioFeatures, name: str, seconds: int) -> None:
     limits = ChunkLimits(seconds * SECOND, 5 * SECOND, None, int(0.6 * SECOND), 100_000)
     chunks = strategy(name)(sound, limits)
     heard = covered(chunks, sound.samples)
@@ -182,7 +182,7 @@ def test_every_strategy_covers_all_speech_within_its_limits(sound: Sound, name: 
 
 @settings(max_examples=100, deadline=None)
 @given(sounds(), st.data())
-def test_times_are_mapped_back_through_the_spans(sound: Sound, data: st.DataObject) -> None:
+def test_times_are_mapped_back_through_the_spans(sound: AudioFeatures, data: st.DataObject) -> None:
     chunks = strategy("silence_based")(sound, LIMITS)
     if not chunks:
         return
@@ -201,12 +201,12 @@ def test_times_are_mapped_back_through_the_spans(sound: Sound, data: st.DataObje
 
 
 def test_a_long_stretch_is_cut_in_the_last_third_of_a_chunk_though_an_earlier_dip_is_deeper() -> None:
-    energies = np.full(4000, 8000**2 * BLOCK, dtype=np.int64)
+    energies = np.full(4000, 8000**2 * FRAME, dtype=np.int64)
     energies[1600:1620] = 0
-    energies[2500:2520] = 80**2 * BLOCK
-    [first, second] = plan_chunks("silence_based", Sound(40 * SECOND, (), energies), LIMITS)
-    assert first.spans == (Span(0, 2510 * BLOCK),)
-    assert (second.spans, second.overlap) == ((Span(2510 * BLOCK, 40 * SECOND),), 0)
+    energies[2500:2520] = 80**2 * FRAME
+    [first, second] = plan_chunks("silence_based", AudioFeatures(40 * SECOND, (), energies), LIMITS)
+    assert first.spans == (Span(0, 2510 * FRAME),)
+    assert (second.spans, second.overlap) == ((Span(2510 * FRAME, 40 * SECOND),), 0)
 
 
 def test_a_time_past_the_end_is_the_end() -> None:
@@ -219,6 +219,6 @@ def test_a_time_past_the_end_is_the_end() -> None:
 
 def test_a_refined_silence_keeps_true_silence() -> None:
     energies = np.zeros(1000, dtype=np.int64)
-    silences = [Span(0, 1000 * BLOCK)]
-    assert without_quiet_speech(silences, energies, 1000) == silences
-    assert without_quiet_speech(silences, np.zeros(0, dtype=np.int64), 1000) == silences
+    silences = [Span(0, 1000 * FRAME)]
+    assert exclude_quiet_speech(silences, energies, 1000) == silences
+    assert exclude_quiet_speech(silences, np.zeros(0, dtype=np.int64), 1000) == silences

@@ -15,14 +15,14 @@ import webvtt
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from core.config import MergeMethod
+from core.domain.job_options import MergeMethod
 from core.domain.result import Result
 from core.domain.transcript import ChunkTranscript, Segment, Word
 from worker.exporters import formats
 from worker.exporters.cues import LONGEST_TEXT, clock, cues
-from worker.result import JobFacts, build_result
+from worker.result import JobMetadata, build_result
 
-FACTS = JobFacts(
+FACTS = JobMetadata(
     job_id="j",
     timestamp=datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC),
     language="vi",

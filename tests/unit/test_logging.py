@@ -15,7 +15,7 @@ from sqlalchemy import text
 
 from core.config import LogFormat
 from core.database import Database
-from core.logging import RotatingFile, configure, expired, own_file, without_secrets
+from core.logging import RotatingLogFile, configure, expired_files, process_file, redact_secrets
 from internal.api.server import application
 from internal.process import settings_or_exit
 
@@ -26,7 +26,7 @@ def _restored() -> object:
     handlers, level = root.handlers[:], root.level
     yield
     for handler in root.handlers:
-        if isinstance(handler, RotatingFile):
+        if isinstance(handler, RotatingLogFile):
             handler.close()
     root.handlers[:], root.level = handlers, level
     structlog.reset_defaults()
@@ -97,13 +97,13 @@ def test_the_console_is_for_people(capsys: pytest.CaptureFixture[str]) -> None:
     ],
 )
 def test_secrets_are_cut_out(key: str, value: str, shown: str) -> None:
-    assert without_secrets(None, "info", {key: value})[key] == shown
+    assert redact_secrets(None, "info", {key: value})[key] == shown
 
 
 def test_each_process_has_its_own_file(tmp_path: Path) -> None:
     configure("INFO", LogFormat.JSON, tmp_path / "stt.log", "consumer")
     structlog.get_logger().info("kept")
-    path = own_file(tmp_path / "stt.log", "consumer")
+    path = process_file(tmp_path / "stt.log", "consumer")
     assert path.name == f"stt.consumer-{os.getpid()}.log"
     assert json.loads(path.read_text())["event"] == "kept"
 
@@ -119,14 +119,14 @@ def test_a_secret_in_a_traceback_is_cut_out_in_both_formats(capsys: pytest.Captu
         shown = capsys.readouterr().err
         assert shown.count("ConnectionError: cannot fetch http://h/a") == 2
         assert "hidden" not in shown
-    kept = own_file(tmp_path / "stt.log", "test").read_text()
+    kept = process_file(tmp_path / "stt.log", "test").read_text()
     assert kept.count("ConnectionError: cannot fetch http://h/a") == 4
     assert "hidden" not in kept
 
 
 def test_secrets_inside_lists_and_mappings_are_cut_out() -> None:
     event = {"headers": {"X-API-Key": "k", "Accept": "a"}, "urls": ["http://u:p@h/x"], "tokens": 12, "done": True}
-    assert without_secrets(None, "info", event) == {
+    assert redact_secrets(None, "info", event) == {
         "headers": {"X-API-Key": "***", "Accept": "a"},
         "urls": ["http://h/x"],
         "tokens": 12,
@@ -136,7 +136,7 @@ def test_secrets_inside_lists_and_mappings_are_cut_out() -> None:
 
 def test_what_was_bound_is_not_changed() -> None:
     headers = {"authorization": "Bearer x"}
-    without_secrets(None, "info", {"headers": headers})
+    redact_secrets(None, "info", {"headers": headers})
     assert headers == {"authorization": "Bearer x"}
 
 
@@ -156,7 +156,7 @@ def _written(folder: Path) -> str:
 
 
 def test_full_files_are_compressed_and_no_line_is_lost(tmp_path: Path) -> None:
-    handler = RotatingFile(tmp_path / "stt.api-1.log", tmp_path / "stt.log", max_bytes=200)
+    handler = RotatingLogFile(tmp_path / "stt.api-1.log", tmp_path / "stt.log", max_bytes=200)
     for number in range(20):
         handler.emit(_line(number))
     handler.close()
@@ -166,7 +166,7 @@ def test_full_files_are_compressed_and_no_line_is_lost(tmp_path: Path) -> None:
 
 
 def test_a_day_ends_a_file(tmp_path: Path) -> None:
-    handler = RotatingFile(tmp_path / "stt.api-1.log", tmp_path / "stt.log")
+    handler = RotatingLogFile(tmp_path / "stt.api-1.log", tmp_path / "stt.log")
     handler.emit(_line(1))
     handler.rolloverAt = int(time.time()) - 1
     handler.emit(_line(2))
@@ -184,15 +184,15 @@ def test_old_files_go_also_those_of_ended_processes_and_nothing_else(tmp_path: P
         _aged(tmp_path / name, 8) for name in ("stt.db", "stt.db.gz", "stt.log", "other.api-7.log", "stt.api.log.gz")
     ]
     kept.append(_aged(tmp_path / "stt.api-9.log", 6))
-    RotatingFile(tmp_path / "stt.api-1.log", tmp_path / "stt.log").close()
+    RotatingLogFile(tmp_path / "stt.api-1.log", tmp_path / "stt.log").close()
     assert not any(path.exists() for path in old)
     assert all(path.exists() for path in kept)
-    assert expired(tmp_path / "stt.log", time.time()) == [tmp_path / "stt.api-9.log"]
+    assert expired_files(tmp_path / "stt.log", time.time()) == [tmp_path / "stt.api-9.log"]
 
 
 def test_a_file_taken_away_is_made_anew(tmp_path: Path) -> None:
     path = tmp_path / "stt.api-1.log"
-    handler = RotatingFile(path, tmp_path / "stt.log")
+    handler = RotatingLogFile(path, tmp_path / "stt.log")
     handler.emit(_line(1))
     path.unlink()
     handler.emit(_line(2))
@@ -206,9 +206,9 @@ def test_configuring_again_closes_the_former_file(tmp_path: Path) -> None:
     former = logging.getLogger().handlers[-1]
     configure("INFO", LogFormat.JSON, tmp_path / "b.log", "test")
     structlog.get_logger().info("two")
-    assert isinstance(former, RotatingFile)
+    assert isinstance(former, RotatingLogFile)
     assert former.stream is None
-    assert json.loads(own_file(tmp_path / "b.log", "test").read_text())["event"] == "two"
+    assert json.loads(process_file(tmp_path / "b.log", "test").read_text())["event"] == "two"
 
 
 HOSTILE = [
@@ -234,20 +234,20 @@ HOSTILE = [
 def test_a_megabyte_of_anything_is_cleaned_in_linear_time(piece: str, before: str, after: str) -> None:
     """Quadratic time would be hours here: the test's own time limit is the assertion."""
     text = before + piece * (500_000 // len(piece)) + after
-    cleaned = without_secrets(None, "info", {"event": text, "path": text})
+    cleaned = redact_secrets(None, "info", {"event": text, "path": text})
     assert len(cleaned["event"]) < 3000
 
 
 def test_a_long_value_keeps_no_half_of_a_secret() -> None:
     text = "x" * 900 + " http://user:" + "p" * 3000 + "@host/ " + "y" * 900
-    assert without_secrets(None, "info", {"event": text})["event"] == "x" * 900 + " http://host/ " + "y" * 900
+    assert redact_secrets(None, "info", {"event": text})["event"] == "x" * 900 + " http://host/ " + "y" * 900
 
 
 def test_deep_and_wide_values_are_cut() -> None:
     deep: list[object] = []
     for _ in range(5000):
         deep = [deep]
-    shown = without_secrets(None, "info", {"a": deep, "b": {str(n): n for n in range(10_000)}})
+    shown = redact_secrets(None, "info", {"a": deep, "b": {str(n): n for n in range(10_000)}})
     assert len(json.dumps(shown)) < 3000
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from core.config import MergeMethod
+from core.domain.job_options import MergeMethod
 from core.domain.transcript import ChunkTranscript, Segment, Word
 from worker.alignment import same_word
 from worker.merger import merge, words_of

@@ -53,7 +53,7 @@ async def test_waiting_does_not_hold_the_event_loop() -> None:
         await asyncio.sleep(0)
         turns += 1
     assert not writing.done()
-    pipe.reader_gone()
+    pipe.reader_closed()
     with pytest.raises(Aborted):
         await writing
 
@@ -63,7 +63,7 @@ async def test_every_write_after_the_reader_has_gone_raises() -> None:
     pipe = Pipe()
     waiting = asyncio.create_task(pipe.write(b"x" * (6 * BLOCK)))
     await asyncio.sleep(0)
-    pipe.reader_gone()
+    pipe.reader_closed()
     async with asyncio.timeout(5):
         with pytest.raises(Aborted):
             await waiting

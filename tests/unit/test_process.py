@@ -9,7 +9,7 @@ import pytest
 
 from core.config import load_settings
 from internal import process
-from internal.bootstrap import Parts
+from internal.bootstrap import Application
 
 
 class Failing:
@@ -17,7 +17,7 @@ class Failing:
 
     stopped = False
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, parts: Application) -> None:
         self.parts = parts
 
     async def start(self) -> None:

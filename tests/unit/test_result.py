@@ -13,12 +13,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from core.config import MergeMethod
+from core.domain.job_options import MergeMethod
 from core.domain.result import Result
 from core.domain.transcript import ChunkTranscript, Segment, Word
-from worker.result import JobFacts, build_result, clean, confidence
+from worker.result import JobMetadata, build_result, clean, confidence
 
-FACTS = JobFacts(
+FACTS = JobMetadata(
     job_id="5f0c",
     timestamp=datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC),
     language="auto",
@@ -39,7 +39,7 @@ CHUNKS = (
 )
 
 
-def built(*chunks: ChunkTranscript, facts: JobFacts = FACTS) -> Result:
+def built(*chunks: ChunkTranscript, facts: JobMetadata = FACTS) -> Result:
     return build_result(facts, chunks, MergeMethod.SMART)
 
 

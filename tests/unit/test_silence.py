@@ -12,7 +12,7 @@ from pydub.silence import detect_silence
 
 from core.domain.spans import SAMPLE_RATE, Span
 from worker.chunking.silence import SilenceDetector
-from worker.cut_points import quietest
+from worker.cut_points import quietest_sample
 
 Sound16 = NDArray[np.int16]
 
@@ -82,9 +82,9 @@ def test_the_quietest_moment_of_a_stretch_is_the_middle_of_its_quietest_tenth_of
     samples = np.ones(3 * SAMPLE_RATE, dtype=np.float32)
     samples[:8000] = samples[40_000:] = 0.0  # quieter still, but outside of the stretch
     samples[quiet : quiet + 1600] = -0.1
-    assert quietest(samples, 16_000, 32_000) == quiet + 800
+    assert quietest_sample(samples, 16_000, 32_000) == quiet + 800
 
 
 def test_a_stretch_of_less_than_a_tenth_of_a_second_is_cut_in_its_middle() -> None:
-    assert quietest(np.ones(SAMPLE_RATE, dtype=np.float32), 1000, 2599) == 1799
-    assert quietest(np.ones(SAMPLE_RATE, dtype=np.float32), 1000, 2600) == 1800
+    assert quietest_sample(np.ones(SAMPLE_RATE, dtype=np.float32), 1000, 2599) == 1799
+    assert quietest_sample(np.ones(SAMPLE_RATE, dtype=np.float32), 1000, 2600) == 1800

@@ -13,7 +13,7 @@ from starlette.requests import Request
 import internal.services.openai  # noqa: F401  brings its own error in
 from core.errors import InvalidFieldError, SourceNotFoundError, SttError
 from core.failure_text import error_classes, failure_text
-from core.texts import TEXTS, VALIDATION, say, translated, validation_text
+from core.texts import TEXTS, VALIDATION, format_template, translate, validation_text
 from internal.api.dependencies import get_language
 from tests.e2e.service import ROOT
 
@@ -90,7 +90,7 @@ def test_an_unknown_fault_of_a_field_is_not_told_in_english() -> None:
 
 @pytest.mark.parametrize("status", [400, 401, 404, 405, 408, 409, 413, 422, 429, 500, 503])
 def test_titles(status: int) -> None:
-    assert vietnamese(say(HTTPStatus(status).phrase, "vi"))
+    assert vietnamese(translate(HTTPStatus(status).phrase, "vi"))
 
 
 def test_a_reason_inside_a_message_is_translated_with_it() -> None:
@@ -128,8 +128,8 @@ def test_stored_failures_that_cannot_be_put_into_words(
 
 def test_no_failure_no_text() -> None:
     assert failure_text(None, None, None, "vi") is None
-    assert translated("nobody said this", "vi", {}) is None
-    assert say("nobody said this", "vi") == "nobody said this"
+    assert format_template("nobody said this", "vi", {}) is None
+    assert translate("nobody said this", "vi") == "nobody said this"
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from worker.chunking.silence import Energies
 
 
 @dataclass(frozen=True, slots=True)
-class Sound:
+class AudioFeatures:
     """What a strategy knows of a recording: its length in samples, its silences in order, its 10 ms energies."""
 
     samples: int
@@ -46,7 +46,7 @@ class ChunkLimits:
         )
 
 
-Strategy = Callable[[Sound, ChunkLimits], list[PlannedChunk]]
+Strategy = Callable[[AudioFeatures, ChunkLimits], list[PlannedChunk]]
 _NOT_STRATEGIES = ("silence", "packing")
 
 
@@ -63,9 +63,9 @@ def strategy(name: str) -> Strategy:
     return plan
 
 
-def plan_chunks(name: str, sound: Sound, limits: ChunkLimits) -> list[PlannedChunk]:
+def plan_chunks(name: str, audio: AudioFeatures, limits: ChunkLimits) -> list[PlannedChunk]:
     """Run a strategy. Raises AudioTooLongError when it needs more chunks than MAX_CHUNKS_PER_JOB."""
-    chunks = strategy(name)(sound, limits)
+    chunks = strategy(name)(audio, limits)
     if len(chunks) > limits.max_chunks:
         raise AudioTooLongError(
             "The recording needs {count} chunks, the limit (MAX_CHUNKS_PER_JOB) is {limit}. "

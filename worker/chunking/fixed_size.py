@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from core.domain.spans import SAMPLE_RATE, PlannedChunk, Span
-from worker.chunking import ChunkLimits, Sound
+from worker.chunking import AudioFeatures, ChunkLimits
 from worker.chunking.packing import windows
 
 OVERLAP = 5 * SAMPLE_RATE
 
 
-def plan(sound: Sound, limits: ChunkLimits) -> list[PlannedChunk]:
-    if sound.samples == 0:
+def plan(audio: AudioFeatures, limits: ChunkLimits) -> list[PlannedChunk]:
+    if audio.samples == 0:
         return []
     overlap = OVERLAP if limits.overlap is None else limits.overlap
-    whole = Span(0, sound.samples)
+    whole = Span(0, audio.samples)
     return [
         PlannedChunk((window,), shared / SAMPLE_RATE)
         for window, shared in windows(whole, limits.longest, overlap, limits.shortest)

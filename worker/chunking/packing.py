@@ -5,22 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from core.domain.spans import SAMPLE_RATE, PlannedChunk, Span
-from worker.chunking import ChunkLimits, Sound
+from worker.chunking import AudioFeatures, ChunkLimits
 
 SPEECH_OVERLAP = 3 * SAMPLE_RATE
 """Samples that two chunks share where a cut has to fall into speech."""
 
 
-def speech(sound: Sound, max_pause: int) -> Iterator[Span]:
+def speech(audio: AudioFeatures, max_pause: int) -> Iterator[Span]:
     """Stretches between silences, each keeping up to half of `max_pause` of the silence on either side."""
     start = 0
-    for silence in sound.silences:
+    for silence in audio.silences:
         kept = min(max_pause, silence.samples) // 2
         if silence.first > 0:
             yield Span(start, silence.first + kept)
         start = silence.last - kept
-    if not sound.silences or sound.silences[-1].last < sound.samples:
-        yield Span(start, sound.samples)
+    if not audio.silences or audio.silences[-1].last < audio.samples:
+        yield Span(start, audio.samples)
 
 
 def windows(stretch: Span, longest: int, overlap: int, shortest: int) -> Iterator[tuple[Span, int]]:

@@ -16,7 +16,7 @@ from core.domain.spans import SAMPLE_RATE, Span
 
 STEP_MS = 10
 PER_MS = SAMPLE_RATE // 1000
-BLOCK = STEP_MS * PER_MS
+FRAME = STEP_MS * PER_MS
 FULL_SCALE = 32768.0
 NEAR_NOTHING = -75.0
 """dBFS: what stays under this is digital silence, whatever its shape."""
@@ -46,9 +46,9 @@ class SilenceDetector:
         keep = (self.min_silence_ms + 2) * PER_MS
         self._tail = np.concatenate([self._tail, new[-keep:]])[-keep:]
         data = np.concatenate([self._rest, new]) if len(self._rest) else new
-        whole = len(data) // BLOCK
-        self._rest = data[whole * BLOCK :].copy()
-        squares = np.square(data[: whole * BLOCK].reshape(whole, BLOCK).astype(np.int32), dtype=np.int64)
+        whole = len(data) // FRAME
+        self._rest = data[whole * FRAME :].copy()
+        squares = np.square(data[: whole * FRAME].reshape(whole, FRAME).astype(np.int32), dtype=np.int64)
         self._blocks.append(squares.sum(axis=1))
 
     def energies(self) -> Energies:
@@ -61,26 +61,26 @@ class SilenceDetector:
         if last < 0:
             return []
         limit = 10 ** (threshold_dbfs / 20) * FULL_SCALE
-        starts = quiet_windows(self.energies(), self.min_silence_ms // STEP_MS, limit) * STEP_MS
+        starts = low_energy_windows(self.energies(), self.min_silence_ms // STEP_MS, limit) * STEP_MS
         starts = starts[starts <= last]
-        if last % STEP_MS and self._last_window_is_quiet(last, limit):
+        if last % STEP_MS and self._last_window_is_silent(last, limit):
             starts = np.append(starts, last)
         return [
             Span(first * PER_MS, min(end * PER_MS, self.samples)) for first, end in merged(starts, self.min_silence_ms)
         ]
 
-    def _last_window_is_quiet(self, start_ms: int, limit: float) -> bool:
+    def _last_window_is_silent(self, start_ms: int, limit: float) -> bool:
         offset = self.samples - len(self._tail)
         window = self._tail[start_ms * PER_MS - offset :][: self.min_silence_ms * PER_MS].astype(np.int64)
         return bool(np.floor(np.sqrt(np.square(window).sum() / max(len(window), 1))) <= limit)
 
 
-def quiet_windows(energies: Energies, blocks: int, limit: float) -> NDArray[np.int64]:
+def low_energy_windows(energies: Energies, blocks: int, limit: float) -> NDArray[np.int64]:
     """First blocks of all windows of `blocks` blocks whose RMS, cut to an integer, is at most `limit`."""
     if len(energies) < blocks:
         return np.zeros(0, dtype=np.int64)
     sums = np.concatenate([[0], np.cumsum(energies)])
-    mean = (sums[blocks:] - sums[:-blocks]) / (blocks * BLOCK)
+    mean = (sums[blocks:] - sums[:-blocks]) / (blocks * FRAME)
     return np.flatnonzero(np.floor(np.sqrt(mean)) <= limit)
 
 
@@ -95,11 +95,11 @@ def merged(starts: NDArray[np.int64], length: int) -> Iterator[tuple[int, int]]:
 
 def levels(energies: Energies) -> NDArray[np.float64]:
     """dBFS of each 10 ms, not under FLOOR."""
-    rms = np.sqrt(energies / BLOCK) / FULL_SCALE
+    rms = np.sqrt(energies / FRAME) / FULL_SCALE
     return np.asarray(20 * np.log10(np.maximum(rms, 10 ** (FLOOR / 20))))
 
 
-def without_quiet_speech(silences: list[Span], energies: Energies, min_silence_ms: int) -> list[Span]:
+def exclude_quiet_speech(silences: list[Span], energies: Energies, min_silence_ms: int) -> list[Span]:
     """No stretch is dropped on its level alone: a "silence" with life in it is searched again by its own measure.
 
     Life is what rises LOUDER dB above the recording's noise floor, and above digital silence. Inside such a stretch the
@@ -111,19 +111,19 @@ def without_quiet_speech(silences: list[Span], energies: Energies, min_silence_m
     floor = float(np.percentile(decibels, 10))
     found: list[Span] = []
     for silence in silences:
-        first, last = silence.first // BLOCK, silence.last // BLOCK
+        first, last = silence.first // FRAME, silence.last // FRAME
         loud = float(np.percentile(decibels[first:last], 95)) if last > first else FLOOR
         peak = float(decibels[first:last].max()) if last > first else FLOOR
         if max(loud, peak - LOUDER) < max(floor + LOUDER, NEAR_NOTHING):
             found.append(silence)
             continue
         limit = 10 ** (max(floor + LOUDER / 2, loud - SPEECH_RANGE) / 20) * FULL_SCALE
-        starts = quiet_windows(energies[first:last], min_silence_ms // STEP_MS, limit) * STEP_MS
+        starts = low_energy_windows(energies[first:last], min_silence_ms // STEP_MS, limit) * STEP_MS
         for start, end in merged(starts, min_silence_ms):
             found.append(Span(silence.first + start * PER_MS, min(silence.first + end * PER_MS, silence.last)))
     return found
 
 
-def is_nothing(energies: Energies) -> bool:
+def is_digital_silence(energies: Energies) -> bool:
     """Digital silence: no 10 ms above NEAR_NOTHING."""
     return not len(energies) or bool(levels(energies).max() < NEAR_NOTHING)

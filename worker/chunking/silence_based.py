@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import numpy as np
 
 from core.domain.spans import PlannedChunk, Span
-from worker.chunking import ChunkLimits, Sound
+from worker.chunking import AudioFeatures, ChunkLimits
 from worker.chunking.packing import SPEECH_OVERLAP, packed, speech
-from worker.chunking.silence import BLOCK, levels
+from worker.chunking.silence import FRAME, levels
 
 DIP_BLOCKS = 20
 """A dip is 200 ms long."""
@@ -17,17 +17,17 @@ DIP_DEPTH = 12.0
 """dB that a dip lies below the stretch's median."""
 
 
-def plan(sound: Sound, limits: ChunkLimits) -> list[PlannedChunk]:
-    pieces = (piece for stretch in speech(sound, limits.max_pause) for piece in split(sound, stretch, limits))
+def plan(audio: AudioFeatures, limits: ChunkLimits) -> list[PlannedChunk]:
+    pieces = (piece for stretch in speech(audio, limits.max_pause) for piece in split(audio, stretch, limits))
     return packed(pieces, limits)
 
 
-def split(sound: Sound, stretch: Span, limits: ChunkLimits) -> Iterator[tuple[Span, int]]:
+def split(audio: AudioFeatures, stretch: Span, limits: ChunkLimits) -> Iterator[tuple[Span, int]]:
     """Pieces of at most the longest chunk, and how many samples each shares with the one before."""
     first, shared = stretch.first, 0
     while stretch.last - first > limits.longest:
         end = first + limits.longest
-        dip = deepest_dip(sound, Span(first + limits.longest * 2 // 3, min(end, stretch.last - limits.shortest)))
+        dip = deepest_dip(audio, Span(first + limits.longest * 2 // 3, min(end, stretch.last - limits.shortest)))
         if dip is not None:
             yield Span(first, dip), shared
             first, shared = dip, 0
@@ -39,9 +39,9 @@ def split(sound: Sound, stretch: Span, limits: ChunkLimits) -> Iterator[tuple[Sp
     yield Span(first, stretch.last), shared
 
 
-def deepest_dip(sound: Sound, where: Span) -> int | None:
+def deepest_dip(audio: AudioFeatures, where: Span) -> int | None:
     """The middle (a sample) of the quietest 200 ms in `where`, if it is clearly quieter than the rest of it."""
-    blocks = sound.energies[where.first // BLOCK : where.last // BLOCK]
+    blocks = audio.energies[where.first // FRAME : where.last // FRAME]
     if len(blocks) <= DIP_BLOCKS:
         return None
     sums = np.concatenate([[0], np.cumsum(blocks)])
@@ -50,4 +50,4 @@ def deepest_dip(sound: Sound, where: Span) -> int | None:
     median = float(np.median(levels(blocks)))
     if float(levels(means[best : best + 1])[0]) > median - DIP_DEPTH:
         return None
-    return (where.first // BLOCK + best + DIP_BLOCKS // 2) * BLOCK
+    return (where.first // FRAME + best + DIP_BLOCKS // 2) * FRAME

@@ -22,7 +22,7 @@ from core.domain.models import model_of_file
 from core.domain.spans import SAMPLE_RATE
 from core.domain.transcript import Segment, Word
 from core.errors import ModelMissingError, OutOfMemoryError, UnsupportedLanguageError, WhisperCrashError
-from worker.cut_points import quietest
+from worker.cut_points import quietest_sample
 from worker.transcriber import EngineOutput, EngineSpec, Options, Samples
 
 TICK = 0.02
@@ -49,21 +49,21 @@ class Token:
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class TokenSegment:
     """The tokens between two timestamps, in seconds."""
 
     start: float
     end: float
     tokens: tuple[Token, ...]
 
-    def moved(self, offset: float, longest: float) -> Piece:
+    def moved(self, offset: float, longest: float) -> TokenSegment:
         """The same piece `offset` seconds later, not past `longest`."""
 
         def at(seconds: float) -> float:
             return min(seconds + offset, longest)
 
         tokens = tuple(replace(token, end=at(token.end)) for token in self.tokens)
-        return Piece(at(self.start), at(self.end), tokens)
+        return TokenSegment(at(self.start), at(self.end), tokens)
 
 
 def load(spec: EngineSpec) -> WhisperCpp:
@@ -124,7 +124,7 @@ class WhisperCpp:
             self._aligned = aligned
 
     def transcribe(self, samples: Samples, options: Options) -> EngineOutput:
-        self._prepare(aligned=options.words)
+        self._prepare(aligned=options.job.words)
         started = time.process_time()
         language, encodes = self._language(samples, options)
         segments: list[Segment] = []
@@ -168,11 +168,11 @@ class WhisperCpp:
         parameters.language = language
         parameters.no_context = True
         parameters.single_segment = True
-        parameters.token_timestamps = options.words
-        parameters.temperature = options.temperature
+        parameters.token_timestamps = options.job.words
+        parameters.temperature = options.job.temperature
         parameters.print_progress = parameters.print_realtime = parameters.print_timestamps = False
-        if options.prompt:
-            parameters.initial_prompt = options.prompt
+        if options.job.prompt:
+            parameters.initial_prompt = options.job.prompt
         if options.decoders:
             parameters.greedy = {"best_of": options.decoders}
         return parameters
@@ -189,10 +189,10 @@ class WhisperCpp:
                         round(moved.end, 3),
                         text,
                         round(sum(token.probability for token in piece.tokens) / len(piece.tokens), 4),
-                        tuple(words_of(moved)) if options.words else (),
+                        tuple(words_of(moved)) if options.job.words else (),
                     )
 
-    def _pieces(self, segment: int) -> Iterator[Piece]:
+    def _pieces(self, segment: int) -> Iterator[TokenSegment]:
         """Split one engine segment at its timestamp tokens."""
         start, tokens = 0.0, list[Token]()
         for token in self._tokens(segment):
@@ -200,11 +200,13 @@ class WhisperCpp:
                 tokens.append(token)
                 continue
             if tokens:
-                yield Piece(start, max(token, start), tuple(tokens))
+                yield TokenSegment(start, max(token, start), tuple(tokens))
                 tokens = []
             start = max(token, start)
         if tokens:
-            yield Piece(start, max(pw.whisper_full_get_segment_t1(self._context, segment) / 100, start), tuple(tokens))
+            yield TokenSegment(
+                start, max(pw.whisper_full_get_segment_t1(self._context, segment) / 100, start), tuple(tokens)
+            )
 
     def _tokens(self, segment: int) -> Iterator[Token | float]:
         """Text tokens, and timestamp tokens as seconds."""
@@ -223,7 +225,7 @@ def decode(tokens: Sequence[Token]) -> str:
     return unicodedata.normalize("NFC", text).strip()
 
 
-def words_of(piece: Piece) -> Iterator[Word]:
+def words_of(piece: TokenSegment) -> Iterator[Word]:
     """Group tokens into words: a leading space starts one.
 
     The time that the alignment heads give a token is where it ends, so a word begins where the one before it ended:
@@ -253,7 +255,7 @@ def windows(samples: Samples) -> Iterator[tuple[int, int]]:
     """Stretches of at most 30 s, cut at the quietest moment of each one's last 5 s."""
     first = 0
     while len(samples) - first > WINDOW:
-        last = quietest(samples, first + WINDOW - 5 * SAMPLE_RATE, first + WINDOW)
+        last = quietest_sample(samples, first + WINDOW - 5 * SAMPLE_RATE, first + WINDOW)
         yield first, last
         first = last
     yield first, len(samples)

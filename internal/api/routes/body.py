@@ -11,7 +11,7 @@ from fastapi import Request
 from starlette.requests import ClientDisconnect
 
 from core.errors import MalformedUploadError, UploadTimeoutError
-from internal.bootstrap import Parts
+from internal.bootstrap import Application
 from internal.services import submissions
 from internal.services.submissions import Intake
 
@@ -67,7 +67,7 @@ class Body:
                     self._ended = message["type"] != "http.request" or not message.get("more_body")
 
 
-async def refuse_stated(request: Request, parts: Parts) -> None:
+async def refuse_stated(request: Request, parts: Application) -> None:
     """Raises FileTooLargeError on what Content-Length says, before the first byte is kept."""
     stated = request.headers.get("content-length", "")
     if stated.isdigit() and int(stated) > parts.settings.max_upload_bytes + FORM_SLACK:

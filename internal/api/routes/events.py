@@ -12,7 +12,7 @@ from fastapi import APIRouter, Header, Response
 from fastapi.responses import StreamingResponse
 
 from core.domain.job import JobStatus
-from internal.api.dependencies import EstimatorOf, Language, Owner, PartsOf, StreamsOf, WatcherOf
+from internal.api.dependencies import ApplicationOf, EstimatorOf, Language, Owner, StreamsOf, WatcherOf
 from internal.api.routes.responses import Responses, refusals
 from internal.api.routes.results import progress, segment_body
 from internal.api.routes.streaming import JobStream
@@ -35,7 +35,7 @@ NUMBER = re.compile(r"[0-9]{1,15}")
 @router.get("/api/v1/jobs/{job_id}/events", responses=STREAM, response_class=StreamingResponse)
 async def events(
     job_id: str,
-    parts: PartsOf,
+    parts: ApplicationOf,
     owner: Owner,
     watcher: WatcherOf,
     streams: StreamsOf,

@@ -11,11 +11,11 @@ from fastapi import APIRouter, Query, Response
 from core.domain.job import JobStatus
 from core.domain.json_values import showable
 from core.errors import InvalidFieldError
-from internal.api.dependencies import EstimatorOf, Language, Owner, PartsOf
+from internal.api.dependencies import ApplicationOf, EstimatorOf, Language, Owner
 from internal.api.routes.responses import refusals
 from internal.api.routes.results import status_of
 from internal.api.schemas.jobs import JobBody, JobList, Status
-from internal.services import lifecycle, results
+from internal.services import results
 from internal.services.estimates import Estimator
 from repositories import jobs
 from repositories.models import Job
@@ -27,7 +27,7 @@ MOST, USUAL = 200, 50
 
 @router.get("/api/v1/jobs", responses=refusals(422))
 async def listed(
-    parts: PartsOf,
+    parts: ApplicationOf,
     owner: Owner,
     estimator: EstimatorOf,
     accepted: Language,
@@ -64,7 +64,7 @@ def read_cursor(text: str) -> tuple[datetime, str]:
 
 
 @router.get("/api/v1/jobs/{job_id}", responses=refusals(404))
-async def job(job_id: str, parts: PartsOf, owner: Owner, estimator: EstimatorOf, language: Language) -> JobBody:
+async def job(job_id: str, parts: ApplicationOf, owner: Owner, estimator: EstimatorOf, language: Language) -> JobBody:
     """A job with everything that was asked for it."""
     return await body_of(await results.find(parts, job_id, owner), estimator, language)
 
@@ -87,25 +87,27 @@ async def body_of(job: Job, estimator: Estimator, language: str) -> JobBody:
 
 
 @router.post("/api/v1/jobs/{job_id}/webhook", status_code=202, responses=PROBLEMS)
-async def webhook(job_id: str, parts: PartsOf, owner: Owner, estimator: EstimatorOf, language: Language) -> Status:
+async def webhook(
+    job_id: str, parts: ApplicationOf, owner: Owner, estimator: EstimatorOf, language: Language
+) -> Status:
     """Deliver the webhook again, under its own id, once a minute; 409 without a callback or before the end."""
-    return await status_of(await lifecycle.deliver_again(parts, job_id, owner), estimator, language)
+    return await status_of(await parts.services.jobs.redeliver_webhook(job_id, owner), estimator, language)
 
 
 @router.post("/api/v1/jobs/{job_id}/cancel", status_code=202, responses=PROBLEMS)
-async def cancel(job_id: str, parts: PartsOf, owner: Owner, estimator: EstimatorOf, language: Language) -> Status:
+async def cancel(job_id: str, parts: ApplicationOf, owner: Owner, estimator: EstimatorOf, language: Language) -> Status:
     """Takes effect within one chunk; finished chunks stay readable with `?partial=true`."""
-    return await status_of(await lifecycle.cancel(parts, job_id, owner), estimator, language)
+    return await status_of(await parts.services.jobs.cancel(job_id, owner), estimator, language)
 
 
 @router.post("/api/v1/jobs/{job_id}/retry", status_code=202, responses=PROBLEMS)
-async def retry(job_id: str, parts: PartsOf, owner: Owner, estimator: EstimatorOf, language: Language) -> Status:
+async def retry(job_id: str, parts: ApplicationOf, owner: Owner, estimator: EstimatorOf, language: Language) -> Status:
     """Runs again what is missing of a FAILED or CANCELLED job; counts toward the quotas like a new one."""
-    return await status_of(await lifecycle.retry(parts, job_id, owner), estimator, language)
+    return await status_of(await parts.services.jobs.retry(job_id, owner), estimator, language)
 
 
 @router.delete("/api/v1/jobs/{job_id}", status_code=204, responses=PROBLEMS, response_class=Response)
-async def delete(job_id: str, parts: PartsOf, owner: Owner) -> Response:
+async def delete(job_id: str, parts: ApplicationOf, owner: Owner) -> Response:
     """With every object, also while it runs."""
-    await lifecycle.delete(parts, job_id, owner)
+    await parts.services.jobs.delete(job_id, owner)
     return Response(status_code=204)

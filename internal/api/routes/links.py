@@ -10,12 +10,12 @@ from fastapi import APIRouter, Query, Request, Response
 from starlette.requests import ClientDisconnect
 
 from core.errors import ConflictError, MalformedUploadError
-from internal.api.dependencies import EstimatorOf, Language, Owner, PartsOf, slot_for
+from internal.api.dependencies import ApplicationOf, EstimatorOf, Language, Owner, slot_for
 from internal.api.routes.responses import refusals
 from internal.api.routes.results import status_of
 from internal.api.schemas.jobs import Status
 from internal.api.schemas.submit import LinkBody, LinkWanted
-from internal.bootstrap import Parts
+from internal.bootstrap import Application
 from internal.services import submissions, upload_links
 from internal.services.authentication import LOCAL
 from internal.services.submit_options import check
@@ -31,7 +31,7 @@ BYTES: dict[str, Any] = {
 
 
 @router.post("/api/v1/uploads", status_code=201, responses=refusals(400, 413, 422))
-async def promise(request: Request, body: LinkWanted, parts: PartsOf, owner: Owner) -> LinkBody:
+async def promise(request: Request, body: LinkWanted, parts: ApplicationOf, owner: Owner) -> LinkBody:
     """A link that takes the recording with PUT; then POST /api/v1/jobs/{job_id}/start."""
     fields = body.model_dump()
     submit_options = await check(parts, fields)
@@ -42,7 +42,7 @@ async def promise(request: Request, body: LinkWanted, parts: PartsOf, owner: Own
     return LinkBody(job_id=link.job_id, upload_url=url, expires_at=link.expires_at)
 
 
-def base_address(request: Request, parts: Parts) -> str:
+def base_address(request: Request, parts: Application) -> str:
     """PUBLIC_URL, or the address that the connection came in on; never the Host header, which the sender writes."""
     if parts.settings.public_url:
         return parts.settings.public_url
@@ -61,7 +61,7 @@ def base_address(request: Request, parts: Parts) -> str:
 async def put(
     job_id: str,
     request: Request,
-    parts: PartsOf,
+    parts: ApplicationOf,
     expires: Annotated[int, Query(ge=0, le=2**53)],
     signature: Annotated[str, Query(max_length=128)],
 ) -> Response:
@@ -72,7 +72,7 @@ async def put(
     return Response(status_code=200)
 
 
-async def _receive(pieces: AsyncIterator[bytes], parts: Parts, intent: UploadIntent) -> None:
+async def _receive(pieces: AsyncIterator[bytes], parts: Application, intent: UploadIntent) -> None:
     upload = await parts.storage.open_upload(intent.key)
     size = 0
     try:
@@ -93,6 +93,6 @@ async def _receive(pieces: AsyncIterator[bytes], parts: Parts, intent: UploadInt
 
 
 @router.post("/api/v1/jobs/{job_id}/start", status_code=202, responses=refusals(400, 404, 409, 413))
-async def start(job_id: str, parts: PartsOf, owner: Owner, estimator: EstimatorOf, language: Language) -> Status:
+async def start(job_id: str, parts: ApplicationOf, owner: Owner, estimator: EstimatorOf, language: Language) -> Status:
     """Begin with what was uploaded; harmless twice. 409 when nothing was."""
     return await status_of(await upload_links.start(parts, owner, job_id), estimator, language)

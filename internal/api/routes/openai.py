@@ -15,13 +15,13 @@ from starlette.requests import ClientDisconnect
 
 from core.domain.job import AUTO
 from core.errors import InvalidFieldError, SttError
-from internal.api.dependencies import Language, Owner, PartsOf, StreamsOf, WatcherOf, slot_for
+from internal.api.dependencies import ApplicationOf, Language, Owner, StreamsOf, WatcherOf, slot_for
 from internal.api.multipart import read_form
 from internal.api.routes.body import Body, refuse_stated
 from internal.api.routes.responses import TEXT, Responses, form
 from internal.api.routes.streaming import JobStream, while_connected
 from internal.api.schemas import openai as shapes
-from internal.bootstrap import Parts
+from internal.bootstrap import Application
 from internal.services import openai, results, submissions
 from internal.services.events import follow
 from internal.services.job_watcher import Watcher
@@ -77,7 +77,7 @@ FORM = form(
 
 @router.post("/v1/audio/transcriptions", openapi_extra=FORM, responses=ANSWERS, response_class=Response)
 async def transcribe(
-    request: Request, parts: PartsOf, owner: Owner, watcher: WatcherOf, streams: StreamsOf, language: Language
+    request: Request, parts: ApplicationOf, owner: Owner, watcher: WatcherOf, streams: StreamsOf, language: Language
 ) -> Response:
     """Waits on the queue. A client that hangs up loses nothing: the same body again finds its job."""
     slot = streams.take(owner)
@@ -92,7 +92,7 @@ async def transcribe(
 
 
 async def _transcribed(
-    request: Request, parts: Parts, owner: str, watcher: Watcher, language: str, slot: Slot
+    request: Request, parts: Application, owner: str, watcher: Watcher, language: str, slot: Slot
 ) -> Response:
     await refuse_stated(request, parts)
     body = Body(request)
@@ -111,7 +111,7 @@ async def _transcribed(
     return await _answer(parts, done, kind, fields)
 
 
-async def _submit_options(parts: Parts, fields: dict[str, str]) -> tuple[SubmitOptions, str]:
+async def _submit_options(parts: Application, fields: dict[str, str]) -> tuple[SubmitOptions, str]:
     """Raises InvalidFieldError, UnsupportedLanguageError, UnknownModelError."""
     kind = fields.get("response_format") or "json"
     if kind not in FORMATS:
@@ -138,7 +138,7 @@ async def _submit_options(parts: Parts, fields: dict[str, str]) -> tuple[SubmitO
     return await check(parts, asked), kind
 
 
-async def _answer(parts: Parts, job: Job, kind: str, fields: dict[str, str]) -> Response:
+async def _answer(parts: Application, job: Job, kind: str, fields: dict[str, str]) -> Response:
     if kind in ("text", "srt", "vtt"):
         exporter, data = await results.exported(parts, job, "txt" if kind == "text" else kind)
         return Response(data, media_type=exporter.media_type)
@@ -146,11 +146,11 @@ async def _answer(parts: Parts, job: Job, kind: str, fields: dict[str, str]) -> 
     if kind == "json":
         return JSONResponse({"text": result.text, "usage": shapes.usage(result)})
     wanted = fields.get(GRANULARITIES, "segment")
-    temperature = float(job.options.get("temperature") or 0.0)
-    return JSONResponse(shapes.verbose(result, temperature, segments="segment" in wanted, words="word" in wanted))
+    segments, words = "segment" in wanted, "word" in wanted
+    return JSONResponse(shapes.verbose(result, job.options.temperature, segments=segments, words=words))
 
 
-async def _deltas(parts: Parts, watcher: Watcher, job: Job, language: str) -> AsyncIterator[str]:
+async def _deltas(parts: Application, watcher: Watcher, job: Job, language: str) -> AsyncIterator[str]:
     """Each segment as it is finished, then the whole text."""
     try:
         first = True
@@ -177,7 +177,7 @@ def _data(data: dict[str, Any]) -> str:
 
 
 @router.get("/v1/models", responses={status: REFUSALS[status] for status in (401, 403, 429, 500, 503)})
-async def models(parts: PartsOf, _: Owner) -> dict[str, Any]:
+async def models(parts: ApplicationOf, _: Owner) -> dict[str, Any]:
     """Every model that a live worker has."""
     async with parts.database.read() as session:
         alive = await workers.list_live(session)

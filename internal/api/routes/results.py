@@ -6,7 +6,7 @@ from fastapi import APIRouter, Query, Response
 
 from core.domain.job import JobStatus
 from core.domain.result import ResultSegment
-from internal.api.dependencies import EstimatorOf, Language, Owner, PartsOf
+from internal.api.dependencies import ApplicationOf, EstimatorOf, Language, Owner
 from internal.api.routes.responses import Responses, refusals
 from internal.api.schemas.jobs import ResultBody, SegmentBody, Status
 from internal.services import results
@@ -22,7 +22,7 @@ MORE_PROBLEMS = refusals(400, 404, 422)
 
 @router.get("/api/v1/status/{job_id}", responses=PROBLEMS)
 @router.get("/api/stt/status/{job_id}", include_in_schema=False)
-async def status(job_id: str, parts: PartsOf, owner: Owner, estimator: EstimatorOf, language: Language) -> Status:
+async def status(job_id: str, parts: ApplicationOf, owner: Owner, estimator: EstimatorOf, language: Language) -> Status:
     """Where a job stands. Poll every 2 to 10 seconds."""
     return await status_of(await results.find(parts, job_id, owner), estimator, language)
 
@@ -54,7 +54,7 @@ def progress(job: Job) -> float:
 
 @router.get("/api/v1/result/{job_id}", responses=MORE_PROBLEMS)
 @router.get("/api/stt/result/{job_id}", include_in_schema=False)
-async def result(job_id: str, parts: PartsOf, owner: Owner, partial: bool = False) -> ResultBody:
+async def result(job_id: str, parts: ApplicationOf, owner: Owner, partial: bool = False) -> ResultBody:
     """The transcript; with `partial=true` also the text so far of a job that is not finished."""
     job = await results.find(parts, job_id, owner)
     if partial and job.status != JobStatus.COMPLETED:
@@ -104,7 +104,7 @@ FILES: Responses = {
 @router.get("/api/v1/download/{job_id}", responses=FILES, response_class=Response)
 async def download(
     job_id: str,
-    parts: PartsOf,
+    parts: ApplicationOf,
     owner: Owner,
     kind: str = Query("json", alias="format", description=", ".join(formats())),
 ) -> Response:

@@ -8,7 +8,7 @@ from typing import Any
 from fastapi import APIRouter, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from internal.api.dependencies import Owner, PartsOf
+from internal.api.dependencies import ApplicationOf, Owner
 from internal.api.routes.responses import refusals
 from internal.api.schemas.service import About, HealthBody, Live, StatsBody
 from internal.bootstrap import VERSION
@@ -18,7 +18,7 @@ router = APIRouter(tags=["service"])
 
 
 @router.get("/health", responses={503: {"model": HealthBody, "description": "A part is down"}})
-async def health(parts: PartsOf, response: Response) -> HealthBody:
+async def health(parts: ApplicationOf, response: Response) -> HealthBody:
     """For people and monitors. Container checks use /live, so that a broker's outage restarts nothing."""
     state = await stats.health(parts)
     response.status_code = 200 if state.healthy else 503
@@ -40,13 +40,13 @@ async def live() -> Live:
 
 
 @router.get("/api/v1/stats", responses=refusals())
-async def figures(parts: PartsOf, _: Owner) -> StatsBody:
+async def figures(parts: ApplicationOf, _: Owner) -> StatsBody:
     found: dict[str, Any] = await stats.stats(parts)
     return StatsBody(**found)
 
 
 @router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
-async def metrics(parts: PartsOf) -> Response:
+async def metrics(parts: ApplicationOf) -> Response:
     """Prometheus: this process's own figures, and how many items of housekeeping are parked."""
     await stats.count_parked(parts)
     return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)

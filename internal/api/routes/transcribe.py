@@ -6,8 +6,8 @@ from fastapi import APIRouter, Request
 
 from core.domain.job import JobStatus
 from core.errors import JobCancelledError
-from core.texts import say
-from internal.api.dependencies import Language, Owner, PartsOf
+from core.texts import translate
+from internal.api.dependencies import ApplicationOf, Language, Owner
 from internal.api.routes.responses import refusals
 from internal.api.schemas.submit import Polled, UrlSubmit
 from internal.services import results, submissions, url_submissions
@@ -19,7 +19,9 @@ SUBMITTED = "Job submitted successfully"
 
 
 @router.post("/api/v1/transcribe", status_code=202, response_model_exclude_none=True, responses=refusals(400, 413, 422))
-async def by_address(request: Request, body: UrlSubmit, parts: PartsOf, owner: Owner, language: Language) -> Polled:
+async def by_address(
+    request: Request, body: UrlSubmit, parts: ApplicationOf, owner: Owner, language: Language
+) -> Polled:
     """Answers at once; the recording is fetched by a worker. The same request_id again is the same job."""
     before = await url_submissions.find(parts, owner, body.request_id, with_text=True)
     if before is not None:
@@ -36,14 +38,14 @@ async def by_address(request: Request, body: UrlSubmit, parts: PartsOf, owner: O
     return Polled(
         request_id=body.request_id,
         status=JobStatus.PROCESSING,
-        message=say(SUBMITTED, language),
+        message=translate(SUBMITTED, language),
         job_id=job.job_id,
-        warning=submit_options.warning and say(submit_options.warning, language),
+        warning=submit_options.warning and translate(submit_options.warning, language),
     )
 
 
 @router.get("/api/v1/transcribe/{request_id}", response_model_exclude_none=True, responses=refusals(404))
-async def poll(request_id: str, parts: PartsOf, owner: Owner, language: Language) -> Polled:
+async def poll(request_id: str, parts: ApplicationOf, owner: Owner, language: Language) -> Polled:
     """Poll every 2 to 10 seconds. 404 once JOB_TTL_SECONDS have passed since the job's end."""
     return polled(await url_submissions.get(parts, owner, request_id), language)
 
@@ -58,7 +60,7 @@ def polled(job: Job, language: str) -> Polled:
             answer = answer.model_copy(update=_failed(job, language))
         case _:
             answer = answer.model_copy(update={"message": "Transcription in progress"})
-    return answer.model_copy(update={"message": say(answer.message, language)})
+    return answer.model_copy(update={"message": translate(answer.message, language)})
 
 
 def _completed(job: Job) -> dict[str, object]:

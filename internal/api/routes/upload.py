@@ -6,13 +6,13 @@ from collections.abc import AsyncIterator
 
 from fastapi import APIRouter, Request
 
-from core.texts import say
-from internal.api.dependencies import EstimatorOf, Language, Owner, PartsOf, slot_for
+from core.texts import translate
+from internal.api.dependencies import ApplicationOf, EstimatorOf, Language, Owner, slot_for
 from internal.api.multipart import read_form
 from internal.api.routes.body import Body, refuse_stated
 from internal.api.routes.responses import TEXT, form, refusals
 from internal.api.schemas.jobs import ACCEPTED, Accepted
-from internal.bootstrap import Parts
+from internal.bootstrap import Application
 from internal.services import submissions
 from internal.services.submissions import Intake
 from internal.services.submit_options import FIELDS, check
@@ -35,7 +35,7 @@ FORM = form(
 @router.post("/api/stt/upload", include_in_schema=False)
 @router.post("/api/transcribe", include_in_schema=False)
 async def upload(
-    request: Request, parts: PartsOf, owner: Owner, estimator: EstimatorOf, language: Language
+    request: Request, parts: ApplicationOf, owner: Owner, estimator: EstimatorOf, language: Language
 ) -> Accepted:
     """Send a recording; answers at once with the `job_id` to come back with."""
     await refuse_stated(request, parts)
@@ -50,13 +50,13 @@ async def upload(
         job_id=job.job_id,
         status=job.status,
         estimated_time_seconds=await estimator.seconds(job),
-        message=say(ACCEPTED, language),
-        warning=warning and say(warning, language),
+        message=translate(ACCEPTED, language),
+        warning=warning and translate(warning, language),
     )
 
 
 async def _receive(
-    request: Request, pieces: AsyncIterator[bytes], parts: Parts, owner: str, intake: Intake
+    request: Request, pieces: AsyncIterator[bytes], parts: Application, owner: str, intake: Intake
 ) -> tuple[Job, str | None]:
     fields = await read_form(request.headers.get("content-type", ""), pieces, intake)
     submit_options = await check(parts, fields)

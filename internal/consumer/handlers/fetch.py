@@ -11,7 +11,6 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from core.messaging.port import Delivery, Verdict
 from internal.consumer.context import Context
 from internal.consumer.source import fetch
-from internal.services import reopening
 from repositories import admission, claims, jobs
 from repositories.claims import Claim, ClaimRequest
 from repositories.models import Job
@@ -46,7 +45,7 @@ class FetchHandler:
             woken = await self.context.transaction(
                 lambda session, _: admission.admit_next(session, owners[0], claims.unfetched(), 1)
             )
-            await reopening.publish(self.context.parts, woken)
+            await self.context.parts.publisher.publish_rows(woken)
         return verdict
 
     async def _run(self, job: Job) -> None:
@@ -54,8 +53,8 @@ class FetchHandler:
         with self.context.workspace.folder(f"{job.job_id}-{job.claim}") as folder:
             key, size = await fetch(self.context, job, folder / "source")
         seconds = time.monotonic() - started
-        released = await self.context.transaction(
+        wake_up = await self.context.transaction(
             lambda session, _: jobs.store_source(session, job.job_id, key, size, seconds)
         )
-        if released is not None:
-            await reopening.publish(self.context.parts, [released])
+        if wake_up is not None:
+            await self.context.parts.publisher.publish_rows([wake_up])

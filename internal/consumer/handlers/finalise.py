@@ -9,7 +9,6 @@ from functools import partial
 
 import structlog
 
-from core.config import MergeMethod
 from core.domain import keys
 from core.domain.job import AUTO
 from core.domain.result import Result
@@ -17,14 +16,13 @@ from core.domain.transcript import ChunkTranscript
 from core.errors import ObjectNotFound, StorageUnavailable
 from core.messaging.port import Delivery, Verdict
 from internal.consumer.context import Context
-from internal.services import lifecycle, reopening
 from repositories import admission, claims, commits, jobs
 from repositories.claims import Claim
 from repositories.commits import JobOutcome
 from repositories.models import Job
 from worker.engine import engine_version
 from worker.exporters import formats
-from worker.result import JobFacts, build_result
+from worker.result import JobMetadata, build_result
 
 log = structlog.get_logger(__name__)
 DEADLINE = 600.0
@@ -50,8 +48,7 @@ class FinaliseHandler:
 
     async def _run(self, claim: Claim, job: Job) -> None:
         chunks, ended = await self.context.outage_retry.run(partial(self._read, job))
-        method = MergeMethod(job.options.get("merge_method", MergeMethod.SMART))
-        result = await asyncio.to_thread(build_result, facts(job, ended), chunks, method)
+        result = await asyncio.to_thread(build_result, facts(job, ended), chunks, job.options.merge_method)
         await self._write(job.job_id, result)
         done = JobOutcome(
             result_path=keys.result_key(job.job_id),
@@ -67,9 +64,9 @@ class FinaliseHandler:
             woken = await self.context.transaction(
                 lambda session, _: admission.admit_next(session, job.owner, claims.unprepared())
             )
-            await reopening.publish(self.context.parts, woken)
+            await self.context.parts.publisher.publish_rows(woken)
         if completed and job.working_audio_path:
-            await lifecycle.collect(self.context.parts, job.working_audio_path)
+            await self.context.parts.services.retention.remove_object(job.working_audio_path)
 
     async def _read(self, job: Job) -> tuple[list[ChunkTranscript], datetime]:
         async with self.context.parts.database.read() as session:
@@ -97,10 +94,10 @@ class FinaliseHandler:
         raise StorageUnavailable
 
 
-def facts(job: Job, ended: datetime) -> JobFacts:
+def facts(job: Job, ended: datetime) -> JobMetadata:
     """What of the result only the job's row knows. All of it is committed, so every Finalise writes the same bytes."""
-    options = dict(job.options)
-    return JobFacts(
+    options = job.options.to_json()
+    return JobMetadata(
         job_id=job.job_id,
         timestamp=ended,
         language=job.language,

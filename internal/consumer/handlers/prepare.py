@@ -7,12 +7,12 @@ import time
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import structlog
 
 from core.domain import keys
 from core.domain.job import AUTO
+from core.domain.job_options import JobOptions
 from core.domain.spans import BYTES_PER_SAMPLE
 from core.messaging.port import Delivery, MessageType, Retry, Verdict
 from internal.consumer import model_choice
@@ -131,23 +131,23 @@ class PrepareHandler:
             working_bytes=prepared.samples * BYTES_PER_SAMPLE,
         )
 
-    def _options(self, job: Job, model: ModelFile) -> dict[str, Any]:
-        """What the result file says of the engine is fixed here, so that a second Finalise writes the same bytes."""
+    def _options(self, job: Job, model: ModelFile) -> JobOptions:
+        """Pin what the result file says of the engine, so that a second Finalise writes the same bytes."""
         settings = self.context.parts.settings
-        return {
-            **job.options,
-            "file_sha256": model.sha256,
-            "chunk_strategy": settings.chunk_strategy,
-            "merge_method": settings.merge_method.value,
-        }
+        return replace(
+            job.options,
+            file_sha256=model.sha256,
+            chunk_strategy=settings.chunk_strategy,
+            merge_method=settings.merge_method,
+        )
 
     async def _store(self, job: Job, plan: Plan) -> None:
-        released = await self.context.transaction(lambda session, _: plans.store_plan(session, job.job_id, plan))
-        if released is None:
+        wake_ups = await self.context.transaction(lambda session, _: plans.store_plan(session, job.job_id, plan))
+        if wake_ups is None:
             await self._lost(job, plan)
             return
         job.chunks_total, job.model = len(plan.chunks), plan.model
-        await self.context.parts.publisher.publish([publishing.message_for(job, row) for row in released])
+        await self.context.parts.publisher.publish([publishing.message_for(job, row) for row in wake_ups])
 
     async def _lost(self, job: Job, plan: Plan) -> None:
         """Another plan was first, or this very one was, in a COMMIT whose answer never came: then its audio stays.

@@ -8,7 +8,6 @@ import structlog
 
 from core.messaging.port import Ack, Delivery, Verdict
 from internal.consumer.context import Context
-from internal.services import reopening
 from repositories import failures
 
 log = structlog.get_logger(__name__)
@@ -20,10 +19,10 @@ class ReplayHandler:
 
     async def __call__(self, delivery: Delivery) -> Verdict:
         job_id, token = delivery.message.job_id, delivery.message.token or ""
-        released = await self.context.transaction(lambda session, _: failures.replay(session, job_id, token))
-        if released is None:
+        wake_ups = await self.context.transaction(lambda session, _: failures.replay(session, job_id, token))
+        if wake_ups is None:
             log.info("stale dead letter dropped", action="replay_stale")
             return Ack()
-        log.info("job reopened from its dead letter", action="replayed", rows=len(released))
-        await reopening.publish(self.context.parts, released)
+        log.info("job reopened from its dead letter", action="replayed", rows=len(wake_ups))
+        await self.context.parts.publisher.publish_rows(wake_ups)
         return Ack()

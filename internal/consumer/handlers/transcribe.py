@@ -20,9 +20,9 @@ from internal.consumer.context import Context
 from internal.consumer.working_audio import read_chunk
 from internal.services import publishing
 from repositories import claims, commits
-from repositories.commits import ChunkOutcome
 from repositories.claims import ClaimedChunk
-from worker.oom_retry import transcribe_in_halves
+from repositories.commits import ChunkOutcome
+from worker.oom_retry import transcribe_with_less_memory
 from worker.pool import Slot
 from worker.transcriber import EngineOutput, Options
 
@@ -115,17 +115,15 @@ class TranscribeHandler:
         options = Options(
             language=(job.detected_language or AUTO) if job.language == AUTO else job.language,
             languages=settings.languages,
-            prompt=job.options.get("prompt"),
-            words=bool(job.options.get("words")),
-            temperature=float(job.options.get("temperature") or 0.0),
+            job=job.options,
         )
         deadline = self._deadline(claimed.claim.failures)
         try:
             if claimed.last_error == OutOfMemoryError.code:
-                return await transcribe_in_halves(slot, model, pcm, options, deadline)
+                return await transcribe_with_less_memory(slot, model, pcm, options, deadline)
             return await slot.transcribe(model, pcm, options, deadline)
         except OutOfMemoryError:
-            self.context.pool.shrink(FEWER_SLOTS)
+            self.context.pool.reduce_slots(FEWER_SLOTS)
             raise
         except ChunkTimeoutError:
             log.warning("chunk took too long", action="chunk_timeout", deadline=deadline)
@@ -147,7 +145,7 @@ class TranscribeHandler:
             done=done.chunks_completed,
             of=done.chunks_total,
         )
-        await self.context.parts.publisher.publish([publishing.message_for(job, row) for row in done.released])
+        await self.context.parts.publisher.publish([publishing.message_for(job, row) for row in done.wake_ups])
 
 
 def map_times(heard: EngineOutput, spans: tuple[Span, ...]) -> list[Segment]:

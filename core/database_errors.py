@@ -51,7 +51,7 @@ _SQLITE = (
 )
 
 
-def name_of(error: BaseException) -> str:
+def describe(error: BaseException) -> str:
     """The trouble behind an error, found in its causes."""
     for cause in _causes(error):
         found = _one(cause)

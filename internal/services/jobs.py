@@ -1,0 +1,150 @@
+"""Jobs as their owners handle them: find, list, cancel, retry, delete."""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import structlog
+
+from core.database import Database
+from core.domain.job import JobStatus
+from core.errors import ConflictError, InfrastructureError, InvalidFieldError, JobNotFoundError, RateLimitedError
+from core.storage.port import Storage
+from internal.services.limiting import Limiter
+from internal.services.publishing import Publisher, message_for
+from internal.services.retention import remove_objects
+from repositories import deletion, failures, jobs, webhooks
+from repositories.models import Job
+
+log = structlog.get_logger(__name__)
+RETRIABLE = (JobStatus.FAILED, JobStatus.CANCELLED)
+
+
+@dataclass(frozen=True, slots=True)
+class JobPage:
+    """next_cursor: None on the last page."""
+
+    jobs: list[Job]
+    next_cursor: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Jobs:
+    """The jobs of an owner. failure_ttl_seconds: after which a cancelled job expires."""
+
+    database: Database
+    storage: Storage
+    publisher: Publisher
+    limiter: Limiter
+    failure_ttl_seconds: int
+
+    async def find(self, job_id: str, owner: str) -> Job:
+        """Return the owner's job. Raises JobNotFoundError for an unknown or malformed id, or another owner's job."""
+        if is_job_id(job_id):
+            async with self.database.read() as session:
+                job = await jobs.get(session, job_id, owner)
+            if job is not None:
+                return job
+        raise job_not_found(job_id)
+
+    async def list_page(
+        self, owner: str, limit: int, *, status: JobStatus | None, language: str | None, cursor: str | None
+    ) -> JobPage:
+        """Return at most `limit` jobs, newest first. Raises InvalidFieldError for a malformed cursor."""
+        page = jobs.Page(limit, status, language, decode_cursor(cursor) if cursor else None)
+        async with self.database.read() as session:
+            rows = await jobs.list_page(session, owner, page)
+        shown = rows[:limit]
+        return JobPage(shown, encode_cursor(shown[-1]) if len(rows) > limit else None)
+
+    async def cancel(self, job_id: str, owner: str) -> Job:
+        """Cancel the job; a running chunk stops soon. Finished chunks stay readable.
+
+        Raises JobNotFoundError, ConflictError.
+        """
+        job = await self.find(job_id, owner)
+        async with self.database.write() as session:
+            if not await failures.cancel_job(session, job.job_id, owner, self.failure_ttl_seconds):
+                raise ConflictError("The job has ended ({status}); there is nothing to cancel.", status=str(job.status))
+            cancelled = await jobs.get(session, job.job_id)
+        log.info("job cancelled", action="job_cancelled", job_id=job.job_id)
+        return cancelled or job
+
+    async def retry(self, job_id: str, owner: str) -> Job:
+        """Run the unfinished chunks of a FAILED or CANCELLED job again.
+
+        Counts toward the quotas like a new job; an operator's replay of a dead letter does not.
+        Raises JobNotFoundError, ConflictError, QuotaExceededError.
+        """
+        job = await self.find(job_id, owner)
+        async with self.database.write() as session:
+            if job.status in RETRIABLE:
+                await self.limiter.admit(session, owner, seconds=job.audio_duration_seconds or 0.0)
+            wake_ups = await failures.retry_job(session, job.job_id, owner)
+            if wake_ups is None:
+                raise ConflictError(
+                    "Only a FAILED or CANCELLED job can be retried; this one is {status}.", status=str(job.status)
+                )
+            reopened = await jobs.get(session, job.job_id)
+        log.info("job reopened", action="job_retried", job_id=job.job_id, rows=len(wake_ups))
+        if reopened is not None:
+            await self.publisher.publish([message_for(reopened, row) for row in wake_ups])
+        return reopened or job
+
+    async def redeliver_webhook(self, job_id: str, owner: str) -> Job:
+        """Send the job's webhook once more. Raises JobNotFoundError, ConflictError, RateLimitedError."""
+        job = await self.find(job_id, owner)
+        async with self.database.write() as session:
+            wait = await webhooks.resend(session, job.job_id)
+        if wait is None:
+            raise ConflictError("The job has no callback_url, or has not ended yet: there is nothing to deliver.")
+        if wait:
+            raise RateLimitedError("The webhook is being delivered, or was asked for a moment ago.", retry_after=wait)
+        return job
+
+    async def delete(self, job_id: str, owner: str) -> None:
+        """Hide the job at once, even while it runs, and remove its objects. Raises JobNotFoundError.
+
+        If storage is down, `Retention.purge_deleted_jobs` removes the objects a day later.
+        """
+        job = await self.find(job_id, owner)
+        async with self.database.write() as session:
+            if not await deletion.mark_deleted(session, job.job_id, owner):
+                raise job_not_found(job_id)
+        try:
+            await remove_objects(self.storage, job.job_id)
+        except InfrastructureError as error:
+            log.warning("objects left to the scheduler", action="delete_delayed", job_id=job.job_id, code=error.code)
+        log.info("job deleted", action="job_deleted", job_id=job.job_id)
+
+
+def job_not_found(identifier: str) -> JobNotFoundError:
+    """identifier: a job_id or request_id as the client sent it."""
+    return JobNotFoundError("Job not found: {value}", value=identifier[:255])
+
+
+def is_job_id(text: str) -> bool:
+    """Return whether the text is a UUID in the canonical lower-case form, which both databases compare alike."""
+    return len(text) == 36 and all(
+        letter == "-" if place in (8, 13, 18, 23) else letter in "0123456789abcdef" for place, letter in enumerate(text)
+    )
+
+
+def encode_cursor(job: Job) -> str:
+    return base64.urlsafe_b64encode(f"{job.created_at.isoformat()} {job.job_id}".encode()).decode()
+
+
+def decode_cursor(text: str) -> tuple[datetime, str]:
+    """Return creation time and id of the last job of the page before. Raises InvalidFieldError."""
+    try:
+        at, job_id = base64.b64decode(text.encode(), b"-_", validate=True).decode().split(" ")
+        before = datetime.fromisoformat(at)
+        if before.tzinfo is None or not is_job_id(job_id):
+            raise ValueError(text)
+        return before.astimezone(UTC), job_id
+    except (ValueError, UnicodeError, OverflowError):
+        raise InvalidFieldError(
+            "cursor", "`cursor` is not one of ours. Use the `next_cursor` of the page before."
+        ) from None
