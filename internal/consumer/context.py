@@ -117,7 +117,7 @@ class Context:
         """
         try:
             if claim.lost > MAX_LOST:
-                raise WhisperCrashError("The recording stopped the worker that read it, several times over.")
+                raise WhisperCrashError("The recording repeatedly crashed the worker that processed it.")
             await self.leases.timed(claim, run)
         except asyncio.CancelledError:
             await asyncio.shield(self._hand_back_quickly(claim))

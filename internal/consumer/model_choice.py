@@ -71,7 +71,7 @@ async def hand_back(context: Context, claim: Claim, job: Job) -> None:
     log.warning("no such model file here", action="model_missing", model=job.model, seconds_nowhere=missing)
     if missing is not None and missing >= settings.model_wait_seconds:
         raise ModelMissingError(
-            "No worker has {name}. Put it back and retry the job, or submit it with a model that GET /health lists.",
+            "No worker has {name}. Restore it and retry the job, or resubmit it with a model listed by GET /health.",
             name=file_name(job.model) if job.model else "a model file",
         )
 

@@ -57,14 +57,14 @@ async def _download(context: Context, job: Job, target: Path) -> None:
         if size == submitted or not submitted:
             return
         log.warning("recording differs in length", action="source_length", bytes=size, bytes_submitted=submitted)
-    raise ObjectDamagedError("The stored recording is not as long as the one that was sent. Upload it again.")
+    raise ObjectDamagedError("The stored recording's size differs from the uploaded size. Upload it again.")
 
 
 async def _weigh(context: Context, job: Job) -> None:
     """An object that the sender put there himself has not been measured yet."""
     found = await context.outage_retry.run(partial(context.parts.storage.stat, job.minio_audio_path or ""))
     if found is None:
-        raise SourceNotFoundError(FAILED, reason="there is no such object in storage")
+        raise SourceNotFoundError(FAILED, reason="the object does not exist in storage")
     if found.size > context.parts.settings.max_upload_bytes:
         raise submissions.too_large(context.parts)
 

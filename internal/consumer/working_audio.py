@@ -27,7 +27,7 @@ async def read_chunk(context: Context, claimed: ClaimedChunk) -> bytes:
     """
     key = claimed.job.working_audio_path
     if key is None:
-        raise ObjectDamagedError("The prepared audio is gone from storage. Retry the job to prepare it again.")
+        raise ObjectDamagedError("The prepared audio is no longer in storage. Retry the job to prepare it again.")
     found = await _verified(context, claimed, key)
     if isinstance(found, str):
         log.warning("working audio differs from its plan, reading again", action="audio_reread", reason=found)
@@ -47,7 +47,7 @@ async def read_chunk(context: Context, claimed: ClaimedChunk) -> bytes:
     raise ObjectDamagedError(
         "The prepared audio was damaged in storage. Retry the job to prepare it again."
         if state
-        else "The prepared audio is gone from storage. Retry the job to prepare it again."
+        else "The prepared audio is no longer in storage. Retry the job to prepare it again."
     )
 
 

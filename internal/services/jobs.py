@@ -101,7 +101,10 @@ class Jobs:
         if wait is None:
             raise ConflictError("The job has no callback_url, or has not ended yet: there is nothing to deliver.")
         if wait:
-            raise RateLimitedError("The webhook is being delivered, or was asked for a moment ago.", retry_after=wait)
+            raise RateLimitedError(
+                "The webhook is being delivered, or its redelivery was requested less than a minute ago.",
+                retry_after=wait,
+            )
         return job
 
     async def delete(self, job_id: str, owner: str) -> None:
@@ -146,5 +149,5 @@ def decode_cursor(text: str) -> tuple[datetime, str]:
         return before.astimezone(UTC), job_id
     except (ValueError, UnicodeError, OverflowError):
         raise InvalidFieldError(
-            "cursor", "`cursor` is not one of ours. Use the `next_cursor` of the page before."
+            "cursor", "`cursor` is not valid. Use the `next_cursor` of the previous page."
         ) from None

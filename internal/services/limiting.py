@@ -78,7 +78,7 @@ class Limiter:
             stats = await self._window.get_window_stats(item, owner)
             wait = max(1.0, math.ceil(stats.reset_time - time.time()))
             raise RateLimitedError(
-                "More than {limit} requests a minute. Wait {seconds} s.",
+                "Rate limit of {limit} requests per minute exceeded. Retry in {seconds} s.",
                 retry_after=wait,
                 limit=allowed,
                 seconds=round(wait),
@@ -110,7 +110,7 @@ class Limiter:
         count = await intents.count_open_links(session, owner)
         if count >= settings.max_open_links > 0:
             raise QuotaExceededError(
-                "{count} upload links are open, as many as allowed. Start or let expire some of them.",
+                "Limit reached: {count} open upload links. Start some of them or wait until they expire.",
                 retry_after=BUSY,
                 count=count,
             )
@@ -122,13 +122,15 @@ class Limiter:
             queued = await jobs.count_open(session, owner) + await intents.count_open_links(session, owner)
             if queued >= settings.max_queued_jobs:
                 raise QuotaExceededError(
-                    "{count} jobs are unfinished, as many as allowed.", retry_after=BUSY, count=queued
+                    "Limit reached: {count} unfinished jobs. Wait for jobs to finish.", retry_after=BUSY, count=queued
                 )
         if settings.max_queued_seconds:
             seconds = await jobs.queued_seconds(session, owner)
             if seconds + more > settings.max_queued_seconds or seconds >= settings.max_queued_seconds:
                 raise QuotaExceededError(
-                    "{seconds} s of sound are waiting, as much as allowed.", retry_after=BUSY, seconds=round(seconds)
+                    "Limit reached: {seconds} s of audio are queued. Wait for jobs to finish.",
+                    retry_after=BUSY,
+                    seconds=round(seconds),
                 )
         if settings.max_bytes_per_day:
             sent = await jobs.bytes_since(session, owner, DAY)

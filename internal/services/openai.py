@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from core.domain.job import JobStatus
+from core.error_base import error_class
 from core.errors import ConflictError, JobCancelledError, SttError
-from core.failure_text import error_class
 from internal.bootstrap import Application
 from internal.outage_retry import OutageRetry
 from internal.services import results, submissions

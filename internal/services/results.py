@@ -68,7 +68,7 @@ async def _read(parts: Application, job: Job) -> tuple[bytes, Result]:
             data = await parts.storage.get_bytes(key)
             return data, await asyncio.to_thread(_parsed, data)
         except ObjectNotFound as error:
-            raise ObjectNotFound("The result file is gone from storage.") from error
+            raise ObjectNotFound("The result file is no longer in storage.") from error
         except (ValueError, LookupError, TypeError) as error:
             log.error("the stored result is damaged", action="result_damaged", key=key, reason=repr(error))  # noqa: TRY400
     raise ObjectDamagedError("The result file was damaged in storage. Submit the recording again.")

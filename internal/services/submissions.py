@@ -125,7 +125,7 @@ def accepted_name(filename: str) -> str:
     name = display_name(filename)
     if PurePosixPath(name.lower()).suffix not in ACCEPTED:
         raise UnsupportedFormatError(
-            "The format of {value} is not supported. Try {allowed}.", value=repr(name), allowed=", ".join(ACCEPTED)
+            "The format of {value} is not supported. Use {allowed}.", value=repr(name), allowed=", ".join(ACCEPTED)
         )
     return name
 
@@ -140,7 +140,7 @@ def request_of(key: str, fields: Mapping[str, Any], file: str = "") -> Idempoten
     """What a repeated request is recognised by. file: what tells the recording. Raises InvalidFieldError."""
     if not 1 <= len(key) <= MAX_NAME or not key.isprintable():
         raise InvalidFieldError(
-            "Idempotency-Key", "`Idempotency-Key` has 1 to {limit} printable characters.", limit=MAX_NAME
+            "Idempotency-Key", "`Idempotency-Key` must have 1 to {limit} printable characters.", limit=MAX_NAME
         )
     canonical = json.dumps([dict(fields), file], sort_keys=True, default=str)
     return IdempotentRequest(key, hashlib.sha256(canonical.encode(errors="replace")).hexdigest())

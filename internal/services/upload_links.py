@@ -88,7 +88,9 @@ async def _link(parts: Application, job_id: str, key: str) -> Link:
 async def intake_of(parts: Application, job_id: str, expires: int, signature: str) -> UploadIntent:
     """What a signed link of our own allows to be written. Raises UnauthorizedError, JobNotFoundError."""
     if time.time() > expires or not parts.secret.verify(PURPOSE, f"{job_id} {expires}", signature):
-        raise UnauthorizedError("The link is not valid, or not any more. Ask for a new one with POST /api/v1/uploads.")
+        raise UnauthorizedError(
+            "The upload link is invalid or has expired. Request a new one with POST /api/v1/uploads."
+        )
     async with parts.database.read() as session:
         found = await intents.get_link(session, job_id)
     if found is None:
@@ -147,7 +149,9 @@ async def _pin(parts: Application, found: ObjectInfo, key: str, job_id: str) -> 
     try:
         await parts.storage.copy(found, key)
     except ObjectNotFound:
-        raise ConflictError("The recording was replaced while the job was being started. Start it again.") from None
+        raise ConflictError(
+            "The recording was replaced while the job was being started. Start the job again."
+        ) from None
 
 
 async def _discard(parts: Application, key: str) -> None:

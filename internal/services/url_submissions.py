@@ -97,7 +97,7 @@ def _object(parts: Application, owner: str, url: str) -> str:
         key = ""
     if not url.startswith(prefix) or not key.startswith(f"{INBOX}/{owner}/"):
         raise InvalidFieldError(
-            "media_url", "`media_url`: only {allowed} can be named.", allowed=f"{prefix}{INBOX}/{owner}/…"
+            "media_url", "`media_url`: only {allowed} is allowed.", allowed=f"{prefix}{INBOX}/{owner}/…"
         )
     return key
 

@@ -47,7 +47,7 @@ class Body:
         except ClientDisconnect:
             await asyncio.shield(intake.discard())
             log.info("client hung up during the upload", action="upload_aborted", bytes=intake.size)
-            raise MalformedUploadError("The upload was not finished. Send it again.") from None
+            raise MalformedUploadError("The upload was not completed. Send it again.") from None
         except UploadTimeoutError:
             await asyncio.shield(intake.discard())
             raise  # such a client gets no further seconds

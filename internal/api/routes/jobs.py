@@ -59,7 +59,7 @@ def read_cursor(text: str) -> tuple[datetime, str]:
         return before.astimezone(UTC), job_id
     except (ValueError, UnicodeError, OverflowError):
         raise InvalidFieldError(
-            "cursor", "`cursor` is not one of ours. Use the `next_cursor` of the page before."
+            "cursor", "`cursor` is not valid. Use the `next_cursor` of the previous page."
         ) from None
 
 

@@ -83,10 +83,10 @@ async def _receive(pieces: AsyncIterator[bytes], parts: Application, intent: Upl
             await upload.write(data)
         await upload.commit()
         if not await upload_links.is_open(parts, intent.job_id):
-            raise ConflictError("The job was started meanwhile; these bytes are not part of it.")
+            raise ConflictError("The job has already been started; this upload is not part of it.")
     except ClientDisconnect:
         await asyncio.shield(upload.abort())
-        raise MalformedUploadError("The upload was not finished. Send it again.") from None
+        raise MalformedUploadError("The upload was not completed. Send it again.") from None
     except BaseException:
         await asyncio.shield(upload.abort())
         raise

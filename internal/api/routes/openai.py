@@ -123,10 +123,10 @@ async def _submit_options(parts: Application, fields: dict[str, str]) -> tuple[S
         )
     wanted = set(filter(None, fields.get(GRANULARITIES, "").split(",")))
     if wanted - {"segment", "word"}:
-        raise InvalidFieldError("timestamp_granularities", "`timestamp_granularities` are segment and word.")
+        raise InvalidFieldError("timestamp_granularities", "`timestamp_granularities` must be segment or word.")
     if wanted and kind != "verbose_json":
         raise InvalidFieldError(
-            "timestamp_granularities", "`timestamp_granularities` need response_format=verbose_json."
+            "timestamp_granularities", "`timestamp_granularities` requires response_format=verbose_json."
         )
     model = fields.get("model", "")
     asked = {
