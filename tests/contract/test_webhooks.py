@@ -9,7 +9,7 @@ from sqlalchemy import select, update
 from core.database import Database, after
 from core.domain.job import JobStatus
 from core.errors import InternalError
-from internal.scheduler.webhooks import PLACES, shared
+from internal.scheduler.webhooks import MAX_CONCURRENT, select_fairly
 from repositories import failures, webhooks
 from repositories.models import WebhookDelivery
 from repositories.webhooks import WebhookAttempt
@@ -24,12 +24,12 @@ async def ended(database: Database, url: str, owner: str = "local") -> str:
     return job_id
 
 
-async def take(database: Database, free: int = PLACES) -> list[WebhookAttempt]:
+async def take(database: Database, free: int = MAX_CONCURRENT) -> list[WebhookAttempt]:
     """What one scheduler leases at a time."""
     async with database.write() as session:
         busy = await webhooks.list_leased(session)
         due = await webhooks.list_due(session, set(), set())
-        return await webhooks.lease(session, shared(due, busy, free, {}), "scheduler-1")
+        return await webhooks.lease(session, select_fairly(due, busy, free, {}), "scheduler-1")
 
 
 async def due_in(database: Database, job_id: str, seconds: float) -> None:
