@@ -190,7 +190,7 @@ class Harness:
         async with self.parts() as parts:
             await parts.broker.start()
             async with parts.database.read() as session:
-                found = await jobs.by_ids(session, {row.job_id for row in rows})
+                found = await jobs.get_many(session, {row.job_id for row in rows})
             for row in rows:
                 await parts.broker.publish(publishing.message_for(found[row.job_id], row))
 
