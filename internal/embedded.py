@@ -49,7 +49,7 @@ class Embedded:
         listener = _listen(settings.api_host, settings.api_port)
         await upgrade(self.parts.database)
         async with self.parts.database.write() as session:
-            await schedule.release_everything(session)
+            await schedule.release_all(session)
         await authentication.ensure_first(self.parts)
         await self._consumer.start()
         await self._scheduler.start()

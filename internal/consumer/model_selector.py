@@ -47,7 +47,7 @@ class ModelSelector:
         """Return the model for a new plan; None if this machine has none that fits. May read the whole file."""
 
         def select() -> PinnedModel | None:
-            name = model_wait.wanted(job, self.catalogue.names(), self.default_model)
+            name = model_wait.choose_for(job, self.catalogue.names(), self.default_model)
             try:
                 return None if name is None else PinnedModel(name, self.catalogue.sha256(name))
             except (ModelMissingError, FileNotFoundError):  # removed meanwhile
@@ -68,7 +68,7 @@ class ModelSelector:
         """
 
         async def hand_back(session: AsyncSession) -> float | None:
-            seconds_missing = await model_wait.missing_for(session, job, self.default_model)
+            seconds_missing = await model_wait.seconds_missing(session, job, self.default_model)
             longest = MAX_DELAY_ELSEWHERE if seconds_missing is None else MAX_DELAY
             if seconds_missing is None or seconds_missing < self.wait_seconds:
                 await failures.hand_back(session, claim, hand_back_delay(claim.number, longest))

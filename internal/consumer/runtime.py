@@ -142,9 +142,9 @@ class Consumer:
         await outage_retry.run(self._storage.start)
         await outage_retry.run(self._broker.start)
         await outage_retry.run(self.announce)
-        self._periodic_tasks.start(workers.HEARTBEAT, self.announce, "heartbeat")
+        self._periodic_tasks.start(workers.HEARTBEAT_INTERVAL, self.announce, "heartbeat")
         self.leases.start()
-        self._periodic_tasks.start(workers.HEARTBEAT, self.compute_checksums, "model checksums")
+        self._periodic_tasks.start(workers.HEARTBEAT_INTERVAL, self.compute_checksums, "model checksums")
         if self.health.reason is None:
             await outage_retry.run(self._subscribe)
         self._recovery.start(RECOVERY_PAUSE, self._recover_when_sick, "machine health")
@@ -219,7 +219,7 @@ class Consumer:
     async def _announce_health(self) -> None:
         # the next heartbeat repeats what fails here
         with contextlib.suppress(InfrastructureError, TimeoutError):
-            async with asyncio.timeout(workers.HEARTBEAT):
+            async with asyncio.timeout(workers.HEARTBEAT_INTERVAL):
                 await self.announce()
 
     async def stop(self, grace: float = GRACE) -> None:
@@ -248,7 +248,7 @@ class Consumer:
 
     async def announce(self) -> None:
         """Write the consumer's heartbeat: its models, their known checksums, and its health."""
-        presence = workers.Presence(
+        presence = workers.WorkerInfo(
             worker_id=self.worker_id,
             kind=workers.CONSUMER,
             host=socket.gethostname(),
@@ -260,9 +260,9 @@ class Consumer:
             sick=self.health.reason,
         )
         async with self._database.write() as session:
-            worker = await workers.announce(session, presence)
+            worker = await workers.heartbeat(session, presence)
             if (presence.models, presence.checksums) != self._announced:
-                await model_wait.found(session, worker, self._settings.default_model)
+                await model_wait.mark_available(session, worker, self._settings.default_model)
         self._announced = (presence.models, presence.checksums)
 
     async def compute_checksums(self) -> None:
@@ -272,7 +272,7 @@ class Consumer:
     async def _deregister(self) -> None:
         try:
             async with asyncio.timeout(DEREGISTER_TIMEOUT), self._database.write() as session:
-                await workers.leave(session, self.worker_id)
+                await workers.remove(session, self.worker_id)
         except (InfrastructureError, TimeoutError):
             log.warning("could not deregister, the heartbeat will expire", action="leave_failed")
 

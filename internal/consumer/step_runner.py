@@ -23,8 +23,9 @@ from internal.outage_retry import OutageRetry
 from internal.services import dead_letters
 from internal.services.dead_letters import DeadLetters
 from repositories import claims, failures
-from repositories.claims import MAX_LOST, RELEASE_DELAY, Claim, ClaimedChunk, ClaimRequest
+from repositories.claims import MAX_LOST, Claim, ClaimedChunk, ClaimRequest
 from repositories.models import Job
+from repositories.transitions import RELEASE_DELAY
 
 log = structlog.get_logger(__name__)
 SHUTDOWN_HAND_BACK_TIMEOUT = 5.0

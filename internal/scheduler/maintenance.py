@@ -58,22 +58,22 @@ class Maintenance:
         for _ in range(MAX_BATCHES):
             await self.broker.ping()
             async with self.database.write() as session:
-                jobs = await schedule.take_due_jobs(session)
-                chunks = await schedule.take_due_chunks(session)
+                jobs = await schedule.reserve_due_jobs(session)
+                chunks = await schedule.reserve_due_chunks(session)
             if jobs or chunks:
                 log.info("publishing due rows", action="due_published", jobs=len(jobs), chunks=len(chunks))
-            rows = [*(job.released for job in jobs if job.token is None), *chunks]
+            rows = [*(job.wake_up for job in jobs if job.token is None), *chunks]
             all_published = await self.publisher.publish_rows(rows)
             for job in jobs:
                 if job.token is not None:
-                    await self.dead_letters.publish(job.released.job_id)
+                    await self.dead_letters.publish(job.wake_up.job_id)
             if not all_published or max(len(jobs), len(chunks)) < schedule.BATCH:
                 return
 
     async def release_lapsed(self) -> None:
         """Release rows whose lease has lapsed; `publish_due` publishes them."""
         async with self.database.write() as session:
-            now = await leases.now(session)
+            now = await leases.current_time(session)
             if not self.guard.allows_release(boot_clock(), now.timestamp()):
                 return
             # as of the time that the guard has checked: the machine may be suspended between these lines too
@@ -106,7 +106,7 @@ class Maintenance:
         """
         await self.broker.ping()
         async with self.database.write() as session:
-            rows = await starvation.take_starving(session, self.starvation_seconds)
+            rows = await starvation.boost_starving(session, self.starvation_seconds)
         if rows:
             log.info("boosting starving jobs", action="boosted", jobs=len(rows))
             await self.publisher.publish_rows(rows, TOP_LEVEL)
@@ -115,9 +115,9 @@ class Maintenance:
         """Publish the next row of each owner with postponed rows: a job that fails or is cancelled makes room too."""
         async with self.database.write() as session:
             rows: list[WakeUp] = []
-            for owner in await admission.owners_put_off(session):
-                rows += await admission.wake(session, owner, claims.unfetched(), 1)
-                rows += await admission.wake(session, owner, claims.unprepared(), 1)
+            for owner in await admission.list_waiting_owners(session):
+                rows += await admission.admit_next(session, owner, claims.unfetched(), 1)
+                rows += await admission.admit_next(session, owner, claims.unprepared(), 1)
         await self.publisher.publish_rows(rows)
 
     async def housekeep(self) -> None:
@@ -127,10 +127,10 @@ class Maintenance:
             "expire jobs": self.retention.expire_jobs,
             "forget deleted jobs": self.retention.purge_deleted_jobs,
             "clear due dates": lambda: self._write(schedule.clear_ended),
-            "forget workers": lambda: self._write(workers.forget_gone),
-            "forget idempotency keys": lambda: self._write(idempotency.forget_expired),
-            "forget rate limits": lambda: self._write(rate_limits.forget_expired),
-            "forget parked items": lambda: self._write(parking.forget),
+            "forget workers": lambda: self._write(workers.delete_stale),
+            "forget idempotency keys": lambda: self._write(idempotency.delete_expired),
+            "forget rate limits": lambda: self._write(rate_limits.delete_expired),
+            "forget parked items": lambda: self._write(parking.delete_stale),
         }
         for name, step in steps.items():
             try:

@@ -56,11 +56,11 @@ class WebhookDeliverer:
         if free <= 0:
             return
         async with self._database.write() as session:
-            under_way = await webhooks.under_way(session)
+            under_way = await webhooks.list_leased(session)
             owners, hosts = Counter(owner for owner, _ in under_way), Counter(host for _, host in under_way)
             full_owners = {owner for owner, count in owners.items() if count >= webhooks.PER_OWNER}
             full_hosts = {host for host, count in hosts.items() if count >= webhooks.PER_HOST}
-            due = await webhooks.candidates(session, full_owners, full_hosts)
+            due = await webhooks.list_due(session, full_owners, full_hosts)
             selected = select_fairly(due, under_way, free, self._last_served)
             attempts = await webhooks.lease(session, selected, self._holder) if selected else []
         waiting_owners = {candidate.owner for candidate in due}
@@ -99,7 +99,7 @@ class WebhookDeliverer:
             status, reason = 0, str(error)
         if 200 <= status < 300:
             async with self._database.write() as session:
-                await webhooks.delivered(session, attempt)
+                await webhooks.mark_delivered(session, attempt)
             log.info("webhook delivered", action="webhook_delivered", job_id=attempt.job_id, status=status)
         elif status == GONE or attempt.failures >= len(webhooks.RETRIES):
             await self._give_up(attempt, reason)
@@ -120,7 +120,7 @@ class WebhookDeliverer:
     async def _schedule_retry(self, attempt: WebhookAttempt, reason: str) -> None:
         delay = webhooks.RETRIES[attempt.failures] * random.uniform(1.0, 1.2)
         async with self._database.write() as session:
-            await webhooks.again(session, attempt, delay, reason)
+            await webhooks.retry_later(session, attempt, delay, reason)
         log.warning(
             "webhook failed, will retry",
             action="webhook_retry",
@@ -131,7 +131,7 @@ class WebhookDeliverer:
 
     async def _give_up(self, attempt: WebhookAttempt, reason: str) -> None:
         async with self._database.write() as session:
-            await webhooks.given_up(session, attempt, reason)
+            await webhooks.mark_failed(session, attempt, reason)
         log.error("webhook failed for good", action="webhook_given_up", job_id=attempt.job_id, reason=reason)
 
     async def stop(self) -> None:

@@ -190,7 +190,7 @@ class Harness:
         async with self.application() as app:
             await app.broker.start()
             async with app.database.read() as session:
-                jobs_by_id = await jobs.by_ids(session, {row.job_id for row in rows})
+                jobs_by_id = await jobs.get_many(session, {row.job_id for row in rows})
             for row in rows:
                 await app.broker.publish(publishing.message_for(jobs_by_id[row.job_id], row))
 

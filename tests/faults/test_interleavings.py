@@ -35,7 +35,7 @@ from internal.consumer.runtime import Consumer
 from internal.services import publishing
 from internal.services.jobs import Jobs
 from migrations.run import upgrade
-from repositories import claims, jobs, leases, schedule
+from repositories import claims, commits, jobs, leases, schedule
 from repositories.models import Chunk, Job, Metric, UploadIntent
 from tests.contract import invariants, rows
 from tests.integration.test_consumer import configured
@@ -162,7 +162,7 @@ class Interleavings(RuleBasedStateMachine):
         event.listen(engine, "connect", lambda connection, _: connection.execute("PRAGMA synchronous=OFF").close())
         await upgrade(self.parts.database)
         async with self.parts.database.write() as session:
-            await schedule.release_everything(session)
+            await schedule.release_all(session)
         await self.parts.storage.start()
         await self.parts.broker.start()
         self.consumers = [bootstrap.consumer(self.parts, name) for name in ("one", "two")]
@@ -241,7 +241,7 @@ class Interleavings(RuleBasedStateMachine):
                 for row in (Job, Chunk):
                     others = (row.holder.is_not(None), row.holder.not_in(only))
                     await session.execute(update(row).where(*others).values(due_at=after(LEASE)))
-            await leases.release_lapsed(session, await leases.now(session))
+            await leases.release_lapsed(session, await leases.current_time(session))
 
         await self.in_transaction(work)
 
@@ -292,7 +292,7 @@ class Interleavings(RuleBasedStateMachine):
         key, data = keys.working_key(run.job.job_id, run.claim.number), b"audio"
         if run.message.type is MessageType.FINALISE:
             async with self.parts.database.read() as session:
-                heard = await jobs.transcripts(session, run.job.job_id)
+                heard = await jobs.list_transcripts(session, run.job.job_id)
             texts = [segment.text for chunk in heard for segment in chunk.segments]
             key, data = keys.result_key(run.job.job_id), json.dumps(texts).encode()
         await self.parts.storage.put_bytes(key, data)
@@ -305,7 +305,7 @@ class Interleavings(RuleBasedStateMachine):
         if run.chunk:
             segment = {"start": 0.0, "end": 1.0, "text": str(run.claim), "confidence": 0.9}
             metrics = {"chunk_seconds": float(run.claim.chunk_index or 0)}
-            await handler._commit(run.chunk, claims.ChunkOutcome([segment], 0.5, "en", metrics))
+            await handler._commit(run.chunk, commits.ChunkOutcome([segment], 0.5, "en", metrics))
         elif run.message.type is MessageType.PREPARE:
             plan = rows.plan(chunks, number, first_release=1 if run.job.language == "auto" else 2)
             key = keys.working_key(job_id, number)
@@ -313,8 +313,8 @@ class Interleavings(RuleBasedStateMachine):
             # a run whose plan was refused has deleted its audio: repeated, it writes it again before it commits
             run.written = await self.parts.storage.stat(key) is not None
         else:
-            done = claims.Finished(keys.result_key(job_id), "", 0.9, 1.0, 3600, {"total_seconds": 1.0})
-            await run.who.steps.database.write(lambda session: claims.complete_job(session, job_id, done))
+            done = commits.JobOutcome(keys.result_key(job_id), "", 0.9, 1.0, 3600, {"total_seconds": 1.0})
+            await run.who.steps.database.write(lambda session: commits.complete_job(session, job_id, done))
 
     async def settle(self, run: Run, error: type[errors.SttError]) -> None:
         verdict = await run.who.steps.run_claimed(run.claim, run.message, AsyncMock(side_effect=error))

@@ -256,7 +256,7 @@ async def test_an_upload_whose_note_has_expired_becomes_no_job(
     parts: Application, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("repositories.intents.LIFETIME", -1.0)
-    monkeypatch.setattr("repositories.intents.note.__defaults__", (-1.0,))
+    monkeypatch.setattr("repositories.intents.create.__defaults__", (-1.0,))
     transport = httpx.ASGITransport(create_app(parts), raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
         answer = await client.post("/api/v1/upload", content=BODY, headers=MULTIPART)

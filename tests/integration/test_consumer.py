@@ -258,7 +258,7 @@ async def test_expired_intents_are_collected_with_their_objects(parts: Applicati
     key = "uploads/00000000-0000-4000-8000-000000000001/a.wav"
     await parts.storage.put_bytes(key, b"x")
     async with parts.database.write() as session:
-        await intents.note(session, key, "00000000-0000-4000-8000-000000000001", lifetime=-1)
+        await intents.create(session, key, "00000000-0000-4000-8000-000000000001", lifetime=-1)
     await bootstrap.maintenance(parts).housekeep()
     assert await parts.storage.stat(key) is None
     async with parts.database.read() as session:

@@ -135,8 +135,8 @@ async def test_one_bad_object_is_parked_and_the_others_are_collected(
     async with made(configured(tmp_path)) as parts:
         async with parts.database.write() as session:
             for number in range(101):
-                await intents.note(session, f"uploads/{job_id}/bad-{number}", job_id, lifetime=-100)
-            await intents.note(session, f"uploads/{job_id}/good", job_id, lifetime=-1)
+                await intents.create(session, f"uploads/{job_id}/bad-{number}", job_id, lifetime=-100)
+            await intents.create(session, f"uploads/{job_id}/good", job_id, lifetime=-1)
         expired = await rows.new_job(parts.database)
         async with parts.database.write() as session:
             gone = {"status": JobStatus.COMPLETED, "due_at": None, "expires_at": after(-1)}
@@ -144,8 +144,8 @@ async def test_one_bad_object_is_parked_and_the_others_are_collected(
         for _ in range(2):
             await bootstrap.maintenance(parts).housekeep()
         async with parts.database.read() as session:
-            left = await intents.expired(session, 200)
-            assert await parking.counts(session) == {"collect": 101}
+            left = await intents.list_expired(session, 200)
+            assert await parking.count_by_step(session) == {"collect": 101}
             deleted = (await session.execute(select(Job.deleted_at).where(Job.job_id == expired))).scalar_one()
         assert len(left) == 101
         assert deleted is not None, "the steps after it ran"
@@ -155,8 +155,8 @@ async def test_one_bad_object_is_parked_and_the_others_are_collected(
         for _ in range(2):
             await bootstrap.maintenance(parts).housekeep()
         async with parts.database.read() as session:
-            assert await intents.expired(session) == []
-            assert await parking.counts(session) == {}
+            assert await intents.list_expired(session) == []
+            assert await parking.count_by_step(session) == {}
 
 
 async def test_one_bad_row_does_not_stop_what_is_due(tmp_path: Path) -> None:
@@ -169,7 +169,7 @@ async def test_one_bad_row_does_not_stop_what_is_due(tmp_path: Path) -> None:
         await bootstrap.maintenance(parts).publish_due()
         assert [decode(body).job_id for body, _ in parts.broker.waiting(QueueName.JOBS)] == [good]
         async with parts.database.read() as session:
-            assert await parking.counts(session) == {"publish": 1}
+            assert await parking.count_by_step(session) == {"publish": 1}
         row = await job_of(parts, bad)
         assert row.publishes == 0
         assert row.due_at is not None

@@ -139,7 +139,7 @@ async def test_an_outcome_that_cannot_be_noted_ends_nothing(
     async def down(*_: Any) -> None:
         raise DatabaseUnavailable
 
-    monkeypatch.setattr(webhooks, "delivered", down)
+    monkeypatch.setattr(webhooks, "mark_delivered", down)
     await ended(parts, "https://quick.example/hook", "a")
     sender = bootstrap.webhook_deliverer(parts)
     await sender.fill()
@@ -156,7 +156,7 @@ async def test_asking_again_and_again_is_refused_with_a_time(parts: Application)
     with pytest.raises(RateLimitedError) as refused:
         await parts.services.jobs.redeliver_webhook(job_id, "local")
     assert refused.value.retry_after is not None
-    assert 0 < refused.value.retry_after <= webhooks.ASK_AGAIN
+    assert 0 < refused.value.retry_after <= webhooks.RESEND_INTERVAL
 
 
 def test_turns_go_round() -> None:

@@ -44,7 +44,9 @@ class FetchHandler:
         verdict, claimed = await self.steps.run(delivery, DEADLINE, claim, self._fetch)
         if claimed is not None:
             owner = claimed[1].owner
-            wake_ups = await self.database.write(lambda session: admission.wake(session, owner, claims.unfetched(), 1))
+            wake_ups = await self.database.write(
+                lambda session: admission.admit_next(session, owner, claims.unfetched(), 1)
+            )
             await self.publisher.publish_rows(wake_ups)
         return verdict
 
@@ -54,6 +56,6 @@ class FetchHandler:
         with self.workspace.folder(f"{job.job_id}-{job.claim}") as folder:
             key, size = await self.recordings.fetch(job, folder / "source")
         seconds = time.monotonic() - started
-        wake_up = await self.database.write(lambda session: jobs.note_source(session, job.job_id, key, size, seconds))
+        wake_up = await self.database.write(lambda session: jobs.store_source(session, job.job_id, key, size, seconds))
         if wake_up is not None:
             await self.publisher.publish_rows([wake_up])

@@ -22,8 +22,9 @@ from internal.consumer.step_runner import StepRunner
 from internal.outage_retry import OutageRetry
 from internal.services.publishing import Publisher
 from internal.services.retention import Retention
-from repositories import admission, claims, jobs
-from repositories.claims import Claim, ClaimRequest, Finished
+from repositories import admission, claims, commits, jobs
+from repositories.claims import Claim, ClaimRequest
+from repositories.commits import JobOutcome
 from repositories.models import Job
 from worker.engine import engine_version
 from worker.exporters import formats
@@ -62,7 +63,7 @@ class FinaliseHandler:
         metadata = job_metadata(job, last_commit)
         result = await asyncio.to_thread(build_result, metadata, chunks, job.options.merge_method)
         await self._write_result(job.job_id, result)
-        finished = Finished(
+        finished = JobOutcome(
             result_path=keys.result_key(job.job_id),
             text=result.text,
             confidence=result.confidence,
@@ -70,11 +71,13 @@ class FinaliseHandler:
             result_ttl=self.result_ttl,
             metrics=_metrics(result),
         )
-        completed = await self.database.write(lambda session: claims.complete_job(session, job.job_id, finished))
+        completed = await self.database.write(lambda session: commits.complete_job(session, job.job_id, finished))
         log.info("job finished", action="job_completed" if completed else "job_duplicate", **_metrics(result))
         if not completed:
             return
-        wake_ups = await self.database.write(lambda session: admission.wake(session, job.owner, claims.unprepared()))
+        wake_ups = await self.database.write(
+            lambda session: admission.admit_next(session, job.owner, claims.unprepared())
+        )
         await self.publisher.publish_rows(wake_ups)
         if job.working_audio_path:
             await self.retention.remove_object(job.working_audio_path)
@@ -100,8 +103,8 @@ class FinaliseHandler:
 
 async def _read_chunks(session: AsyncSession, job: Job) -> tuple[list[ChunkTranscript], datetime]:
     """Return the transcripts and the time of the last commit."""
-    chunks = await jobs.transcripts(session, job.job_id)
-    last_commit = await jobs.last_commit(session, job.job_id)
+    chunks = await jobs.list_transcripts(session, job.job_id)
+    last_commit = await jobs.last_committed_at(session, job.job_id)
     return chunks, last_commit or job.progressed_at or job.created_at
 
 

@@ -26,7 +26,7 @@ from internal.consumer.workspace import Workspace
 from internal.outage_retry import OutageRetry
 from internal.services import publishing
 from internal.services.publishing import Publisher
-from repositories import admission, claims, jobs, plans
+from repositories import admission, jobs, plans
 from repositories.claims import Claim, ClaimRequest
 from repositories.models import Job
 from repositories.plans import Plan
@@ -134,7 +134,7 @@ class PrepareHandler:
             ),
             download_seconds=download_seconds,
             decode_seconds=prepared.decode_seconds,
-            first_release=1 if job.language == AUTO else claims.FIRST_RELEASE,
+            first_release=1 if job.language == AUTO else plans.FIRST_RELEASE,
             working_bytes=prepared.samples * BYTES_PER_SAMPLE,
             checksums=checksums,
         )

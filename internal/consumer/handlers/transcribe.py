@@ -22,8 +22,9 @@ from internal.consumer.step_runner import StepRunner
 from internal.consumer.working_audio import WorkingAudioReader
 from internal.services import publishing
 from internal.services.publishing import Publisher
-from repositories import claims
-from repositories.claims import ChunkOutcome, ClaimedChunk, ClaimRequest
+from repositories import claims, commits
+from repositories.claims import ClaimedChunk, ClaimRequest
+from repositories.commits import ChunkOutcome
 from worker.oom_retry import transcribe_with_less_memory
 from worker.pool import Pool, Slot
 from worker.transcriber import EngineOutput, Options
@@ -142,7 +143,7 @@ class TranscribeHandler:
         job = claimed.job
         pin_language = job.language == AUTO and job.detected_language is None
         committed = await self.database.write(
-            lambda session: claims.commit_chunk(session, claimed, outcome, pin_language=pin_language)
+            lambda session: commits.commit_chunk(session, claimed, outcome, pin_language=pin_language)
         )
         if committed is None:
             log.info("chunk was committed before", action="chunk_duplicate")
@@ -154,7 +155,7 @@ class TranscribeHandler:
             done=committed.chunks_completed,
             of=committed.chunks_total,
         )
-        await self.publisher.publish([publishing.message_for(job, row) for row in committed.released])
+        await self.publisher.publish([publishing.message_for(job, row) for row in committed.wake_ups])
 
 
 def map_times(output: EngineOutput, spans: tuple[Span, ...]) -> list[Segment]:
