@@ -71,7 +71,7 @@ def list_keys() -> None:
         from repositories import api_keys
 
         async with application.database.read() as session:
-            rows = await api_keys.everything(session)
+            rows = await api_keys.list_all(session)
         table = Table(*(Column(name, no_wrap=name == "id") for name in COLUMNS))
         for row in rows:
             times = (row.created_at, row.expires_at, row.revoked_at, row.last_used_at)

@@ -1,6 +1,6 @@
 """One function per process, shared by `cmd/*/main.py` and the `stt` command.
 
-Each imports its service when it runs, so that no process loads another's libraries.
+Each imports its service only when it runs.
 """
 
 from __future__ import annotations
@@ -15,10 +15,9 @@ def api() -> None:
 
 def consumer() -> None:
     """Run a consumer, which transcribes jobs."""
-    from internal import process
-    from internal.consumer.runtime import Consumer
+    from internal import bootstrap, process
 
-    process.run("consumer", Consumer)
+    process.run("consumer", bootstrap.consumer)
 
 
 def scheduler() -> None:
@@ -26,10 +25,9 @@ def scheduler() -> None:
 
     It publishes what is due, delivers webhooks, and removes what has expired.
     """
-    from internal import process
-    from internal.scheduler.runtime import Scheduler
+    from internal import bootstrap, process
 
-    process.run("scheduler", Scheduler)
+    process.run("scheduler", bootstrap.scheduler)
 
 
 def embedded() -> None:
