@@ -17,11 +17,11 @@ import structlog
 import uvicorn
 
 from core.errors import SettingsError
+from internal import bootstrap
 from internal.api.app import create_app
 from internal.api.connections import BACKLOG, Config, throttle_accept_errors
 from internal.bootstrap import Application
-from internal.consumer.runtime import GRACE, Consumer
-from internal.scheduler.runtime import Scheduler
+from internal.consumer.runtime import GRACE
 from internal.services import authentication
 from migrations.run import upgrade
 from repositories import schedule
@@ -37,8 +37,8 @@ class Embedded:
     def __init__(self, parts: Application) -> None:
         self.parts = parts
         self._lock: int | None = None
-        self._consumer = Consumer(parts)
-        self._scheduler = Scheduler(parts)
+        self._consumer = bootstrap.consumer(parts)
+        self._scheduler = bootstrap.scheduler(parts)
         self._server: uvicorn.Server | None = None
         self._serving: asyncio.Task[None] | None = None
 
@@ -49,7 +49,7 @@ class Embedded:
         listener = _listen(settings.api_host, settings.api_port)
         await upgrade(self.parts.database)
         async with self.parts.database.write() as session:
-            await schedule.release_everything(session)
+            await schedule.release_all(session)
         await authentication.ensure_first(self.parts)
         await self._consumer.start()
         await self._scheduler.start()

@@ -102,7 +102,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 
 async def _start(parts: Application) -> None:
-    outage_retry = OutageRetry(longest=float("inf"))
+    outage_retry = OutageRetry(max_wait=float("inf"))
     await asyncio.gather(
         outage_retry.run(parts.storage.start),
         outage_retry.run(parts.broker.start),

@@ -37,7 +37,7 @@ async def create(parts: Application, words: argparse.Namespace) -> None:
 
 async def show_all(parts: Application, _: argparse.Namespace) -> None:
     async with parts.database.read() as session:
-        found = await api_keys.everything(session)
+        found = await api_keys.list_all(session)
     table = Table(*(Column(name, no_wrap=name == "id") for name in COLUMNS))
     for key in found:
         times = (key.created_at, key.expires_at, key.revoked_at, key.last_used_at)

@@ -13,17 +13,15 @@ def api() -> None:
 
 
 def consumer() -> None:
-    from internal import process
-    from internal.consumer.runtime import Consumer
+    from internal import bootstrap, process
 
-    process.run("consumer", Consumer)
+    process.run("consumer", bootstrap.consumer)
 
 
 def scheduler() -> None:
-    from internal import process
-    from internal.scheduler.runtime import Scheduler
+    from internal import bootstrap, process
 
-    process.run("scheduler", Scheduler)
+    process.run("scheduler", bootstrap.scheduler)
 
 
 def embedded() -> None:

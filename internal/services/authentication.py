@@ -84,14 +84,14 @@ class Authenticator:
             raise UnauthorizedError
         key_id, secret = form[1], form[2]
         async with self._parts.database.read() as session:
-            found = await api_keys.valid(session, key_id)
+            found = await api_keys.get_valid(session, key_id)
         # an unknown id takes as long as a wrong secret
         right = self._parts.secret.verify(PURPOSE, secret, found.secret_hash if found else NO_HASH)
         if found is None or not right:
             raise UnauthorizedError
         if found.last_used_at is None or time.time() - found.last_used_at.timestamp() > api_keys.USED_EVERY:
             async with self._parts.database.write() as session:
-                await api_keys.note_use(session, key_id)
+                await api_keys.record_use(session, key_id)
         return found.owner
 
     async def _keys_exist(self) -> bool:
@@ -133,6 +133,6 @@ async def _ensure(parts: Application, key: str) -> None:
             await api_keys.create(session, key_id, hashed, LOCAL, "API_KEY", None)
         return
     async with parts.database.read() as session:
-        found = {key.key_id: key for key in await api_keys.everything(session)}.get(key_id)
+        found = {key.key_id: key for key in await api_keys.list_all(session)}.get(key_id)
     if found is None or found.secret_hash != hashed:
         raise SettingsError("API_KEY: its id belongs to a key with another secret; SECRET_KEY may have changed")

@@ -76,7 +76,7 @@ class Estimator:
 
     async def _before(self, job: Job) -> float:
         async with self._database.read() as session:
-            return await jobs.waiting_audio(session, job.created_at)
+            return await jobs.backlog_seconds(session, job.created_at)
 
     async def _recall(self, key: object, ask: Callable[[AsyncSession], Awaitable[Any]]) -> Any:
         kept = self._kept.get(key)
@@ -92,4 +92,4 @@ class Estimator:
 
 
 async def _slots(session: AsyncSession) -> int:
-    return sum(worker.slots for worker in workers.well(await workers.alive(session)))
+    return sum(worker.slots for worker in workers.healthy(await workers.list_live(session)))

@@ -58,7 +58,7 @@ async def follow(parts: Application, watcher: Watcher, job_id: str, last: int) -
                 continue
             async with parts.database.read() as session:
                 job = await jobs.get(session, job_id)
-                marks = await jobs.chunk_marks(session, job_id) if job else []
+                marks = await jobs.list_chunk_progress(session, job_id) if job else []
             if job is None:
                 yield Event("cancelled")
                 return
@@ -82,7 +82,7 @@ async def _news(parts: Application, job: Job, marks: list[Mark], told: _Told) ->
         return []
     if missing := set(numbers) - set(told.transcripts):
         async with parts.database.read() as session:
-            for chunk in await jobs.transcripts(session, job.job_id, missing):
+            for chunk in await jobs.list_transcripts(session, job.job_id, missing):
                 told.transcripts[chunk.index] = chunk
     known = [told.transcripts[index] for index in sorted(told.transcripts)]
     merged = await asyncio.to_thread(segments_of, known, job.options.merge_method)

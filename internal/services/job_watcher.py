@@ -67,7 +67,7 @@ class Watcher:
 
     async def _look(self) -> None:
         async with self._database.read() as session:
-            found = await jobs.states(session, tuple(self._watched))
+            found = await jobs.list_states(session, tuple(self._watched))
         for job_id, watch in tuple(self._watched.items()):
             seq, ended = found.get(job_id, (watch.seq + 1 if not watch.ended else watch.seq, True))
             if seq > watch.seq:

@@ -55,7 +55,7 @@ class Jobs:
         """Return at most `limit` jobs, newest first. Raises InvalidFieldError for a malformed cursor."""
         page = jobs.Page(limit, status, language, decode_cursor(cursor) if cursor else None)
         async with self.database.read() as session:
-            rows = await jobs.listed(session, owner, page)
+            rows = await jobs.list_page(session, owner, page)
         shown = rows[:limit]
         return JobPage(shown, encode_cursor(shown[-1]) if len(rows) > limit else None)
 
@@ -97,7 +97,7 @@ class Jobs:
         """Send the job's webhook once more. Raises JobNotFoundError, ConflictError, RateLimitedError."""
         job = await self.find(job_id, owner)
         async with self.database.write() as session:
-            wait = await webhooks.send_again(session, job.job_id)
+            wait = await webhooks.resend(session, job.job_id)
         if wait is None:
             raise ConflictError("The job has no callback_url, or has not ended yet: there is nothing to deliver.")
         if wait:

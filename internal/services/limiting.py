@@ -35,17 +35,17 @@ class DatabaseStorage(Storage):
 
     async def incr(self, key: str, expiry: int, amount: int = 1) -> int:
         async with self._database.write() as session:
-            return await rate_limits.count(session, key, expiry, amount, sqlite=self._database.sqlite)
+            return await rate_limits.increment(session, key, expiry, amount, sqlite=self._database.sqlite)
 
     async def get(self, key: str) -> int:
         async with self._database.read() as session:
-            found = await rate_limits.read(session, key)
+            found = await rate_limits.get(session, key)
         return found[0] if found else 0
 
     async def get_expiry(self, key: str) -> float:
         """When the window ends, seconds since 1970."""
         async with self._database.read() as session:
-            found = await rate_limits.read(session, key)
+            found = await rate_limits.get(session, key)
         return found[1].timestamp() if found else time.time()
 
     async def check(self) -> bool:
@@ -56,7 +56,7 @@ class DatabaseStorage(Storage):
 
     async def clear(self, key: str) -> None:
         async with self._database.write() as session:
-            await rate_limits.clear(session, key)
+            await rate_limits.delete(session, key)
 
 
 class Limiter:
@@ -107,7 +107,7 @@ class Limiter:
         """May the owner open one more upload link? An open link counts as a job and as the largest upload."""
         settings = self._settings
         await jobs.lock_owner(session, owner, sqlite=self._database.sqlite)
-        count = await intents.open_links(session, owner)
+        count = await intents.count_open_links(session, owner)
         if count >= settings.max_open_links > 0:
             raise QuotaExceededError(
                 "Limit reached: {count} open upload links. Start some of them or wait until they expire.",
@@ -119,7 +119,7 @@ class Limiter:
     async def _check(self, session: AsyncSession, owner: str, size: int, more: float = 0.0) -> None:
         settings = self._settings
         if settings.max_queued_jobs:
-            queued = await jobs.unfinished(session, owner) + await intents.open_links(session, owner)
+            queued = await jobs.count_open(session, owner) + await intents.count_open_links(session, owner)
             if queued >= settings.max_queued_jobs:
                 raise QuotaExceededError(
                     "Limit reached: {count} unfinished jobs. Wait for jobs to finish.", retry_after=BUSY, count=queued
@@ -134,7 +134,7 @@ class Limiter:
                 )
         if settings.max_bytes_per_day:
             sent = await jobs.bytes_since(session, owner, DAY)
-            promised = await intents.open_links(session, owner) * settings.max_upload_bytes
+            promised = await intents.count_open_links(session, owner) * settings.max_upload_bytes
             if sent + promised + size > settings.max_bytes_per_day:
-                wait = max(1.0, await jobs.oldest_leaves(session, owner, DAY))
+                wait = max(1.0, await jobs.quota_resets_in(session, owner, DAY))
                 raise QuotaExceededError("The bytes of this day are used up.", retry_after=wait)

@@ -48,7 +48,7 @@ async def accept(
         return before
     if before is not None:
         async with parts.database.write() as session:
-            await idempotency.forget(session, owner, request.key)
+            await idempotency.delete(session, owner, request.key)
     await intake.finish()
     job, new = await submissions.once(
         parts, owner, request, lambda: submissions.accept(parts, intake, owner, submit_options, request)

@@ -97,5 +97,5 @@ async def exported(parts: Application, job: Job, name: str) -> tuple[Exporter, b
 async def so_far(parts: Application, job: Job) -> list[ResultSegment]:
     """Segments of the chunks that are finished, in order."""
     async with parts.database.read() as session:
-        chunks = await jobs.transcripts(session, job.job_id)
+        chunks = await jobs.list_transcripts(session, job.job_id)
     return await asyncio.to_thread(segments_of, chunks, job.options.merge_method)

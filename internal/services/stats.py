@@ -57,13 +57,13 @@ async def health(parts: Application) -> Health:
         return Health(checks, 0, 0, 0, [])
     try:
         async with parts.database.read() as session:
-            alive = await workers.alive(session)
-            counts = await jobs.counts(session)
+            alive = await workers.list_live(session)
+            counts = await jobs.count_by_status(session)
     except DatabaseUnavailable as error:
         return Health({**checks, "database": _trouble(parts, error)}, 0, 0, 0, [])
-    models = workers.models(alive)
+    models = workers.available_models(alive)
     sick = {worker.worker_id: worker.sick for worker in alive if worker.sick is not None}
-    active = len(workers.well(alive))
+    active = len(workers.healthy(alive))
     return Health(checks, active, counts["PENDING"], counts["PROCESSING"], models, sick)
 
 
@@ -112,7 +112,7 @@ async def count_parked(parts: Application) -> None:
     """Set the gauge of parked items; it keeps its last value while the database is away."""
     try:
         async with parts.database.read() as session, asyncio.timeout(PATIENCE):
-            counts = await parking.counts(session)
+            counts = await parking.count_by_step(session)
     except DatabaseUnavailable as error:
         log.warning("parked items not counted", action="parked_unknown", reason=str(error.__cause__)[:300])
         return
@@ -125,11 +125,11 @@ async def stats(parts: Application) -> dict[str, Any]:
     """The figures of API.md section 6; rates 0..1 over ended jobs, times in seconds (None before the first)."""
     queues = await parts.broker.stats()
     async with parts.database.read() as session:
-        counts = await jobs.counts(session)
+        counts = await jobs.count_by_status(session)
         retries = await jobs.average_retries(session)
         chunk_seconds = await jobs.recent_mean(session, "chunk_seconds")
         total_seconds = await jobs.recent_mean(session, "total_seconds")
-        alive = await workers.alive(session)
+        alive = await workers.list_live(session)
     ended = counts["COMPLETED"] + counts["FAILED"]
     return {
         "queues": [

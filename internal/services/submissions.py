@@ -70,7 +70,7 @@ class Intake:
         self.filename = accepted_name(filename)
         self.key = keys.upload_key(self.job_id, self.filename)
         async with self.parts.database.write() as session:
-            await intents.note(session, self.key, self.job_id)
+            await intents.create(session, self.key, self.job_id)
         self._upload = await self.parts.storage.open_upload(self.key)
 
     async def write(self, data: bytes) -> None:
@@ -108,7 +108,7 @@ class Intake:
                 await self.parts.storage.delete_prefix(self.key)
             if self.key:
                 async with self.parts.database.write() as session:
-                    await intents.drop(session, self.key)
+                    await intents.delete(session, self.key)
         except InfrastructureError as error:
             log.warning("upload left to the scheduler to collect", action="discard_delayed", code=error.code)
 
@@ -166,7 +166,7 @@ async def answered_before(parts: Application, owner: str, request: IdempotentReq
         job = await jobs.get(session, job_id, owner)
     if job is None:
         async with parts.database.write() as session:
-            await idempotency.forget(session, owner, request.key)
+            await idempotency.delete(session, owner, request.key)
     return job
 
 
@@ -249,14 +249,14 @@ async def commit(
     Raises AlreadyExists, DatabaseUnavailable; UploadTimeoutError where the intent has expired meanwhile.
     """
     async with parts.database.write() as session:
-        if link is not None and not await intents.start_link(session, link):
+        if link is not None and not await intents.consume_link(session, link):
             raise LinkUsedError
-        if noted and not await intents.keep(session, new.audio_key or ""):
+        if noted and not await intents.fulfil(session, new.audio_key or ""):
             raise UploadTimeoutError("The upload took too long. Send it again.")
         await parts.limiter.admit(session, new.owner, new.file_size)
         job = await jobs.create(session, new)
         if request is not None:
-            await idempotency.remember(session, new.owner, request, job.job_id, {"job_id": job.job_id})
+            await idempotency.store(session, new.owner, request, job.job_id, {"job_id": job.job_id})
     return job
 
 

@@ -91,8 +91,8 @@ def _language(parts: Application, fields: Mapping[str, Any]) -> str:
 async def _model(parts: Application, named: str, language: str) -> tuple[str | None, str | None]:
     """The full name of a live worker's model, and a warning."""
     async with parts.database.read() as session:
-        alive = await workers.alive(session)
-    have = workers.models(alive)
+        alive = await workers.list_live(session)
+    have = workers.available_models(alive)
     asked = named or parts.settings.default_model
     if not alive:
         if asked and not MODEL.fullmatch(asked):

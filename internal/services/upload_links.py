@@ -65,9 +65,9 @@ async def promise(
             async with parts.database.write() as session:
                 await parts.limiter.link(session, owner)
                 key = keys.incoming_key(job_id, name)
-                await intents.note(session, key, job_id, lifetime, owner=owner, submit_options=stored)
+                await intents.create(session, key, job_id, lifetime, owner=owner, submit_options=stored)
                 if request is not None:
-                    await idempotency.remember(session, owner, request, job_id, {"job_id": job_id})
+                    await idempotency.store(session, owner, request, job_id, {"job_id": job_id})
         except AlreadyExists:
             # the same request, twice at once: the other was faster
             job_id = (await submissions.recalled(parts, owner, request) if request else None) or job_id
@@ -92,7 +92,7 @@ async def intake_of(parts: Application, job_id: str, expires: int, signature: st
             "The upload link is invalid or has expired. Request a new one with POST /api/v1/uploads."
         )
     async with parts.database.read() as session:
-        found = await intents.of_link(session, job_id)
+        found = await intents.get_link(session, job_id)
     if found is None:
         raise JobNotFoundError("Job not found: {value}", value=job_id[:100])
     return found
@@ -108,7 +108,7 @@ async def start(parts: Application, owner: str, job_id: str) -> Job:
     intent = None
     if results.is_job_id(job_id):
         async with parts.database.read() as session:
-            intent = await intents.of_link(session, job_id)
+            intent = await intents.get_link(session, job_id)
     if intent is None or intent.owner != owner:
         return await results.find(parts, job_id, owner)
     stored = dict(intent.submit_options or {})
@@ -145,7 +145,7 @@ async def _clear(parts: Application, key: str) -> None:
 
 async def _pin(parts: Application, found: ObjectInfo, key: str, job_id: str) -> None:
     async with parts.database.write() as session:
-        await intents.note(session, key, job_id)
+        await intents.create(session, key, job_id)
     try:
         await parts.storage.copy(found, key)
     except ObjectNotFound:
@@ -165,7 +165,7 @@ async def _discard(parts: Application, key: str) -> None:
 async def is_open(parts: Application, job_id: str) -> bool:
     """Whether the link can still be started."""
     async with parts.database.read() as session:
-        return await intents.of_link(session, job_id) is not None
+        return await intents.get_link(session, job_id) is not None
 
 
 def _submit_options(stored: dict[str, Any]) -> SubmitOptions:

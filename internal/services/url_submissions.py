@@ -57,14 +57,14 @@ async def accept(
 
 async def _create(parts: Application, new: NewJob, request: IdempotentRequest | None) -> Job:
     async with parts.database.write() as session:
-        await jobs.free_request(session, new.owner, new.request_id or "", parts.settings.job_ttl_seconds)
+        await jobs.release_request_id(session, new.owner, new.request_id or "", parts.settings.job_ttl_seconds)
     return await submissions.create(parts, new, request)
 
 
 async def find(parts: Application, owner: str, request_id: str, *, with_text: bool = False) -> Job | None:
     async with parts.database.read() as session:
         ttl = parts.settings.job_ttl_seconds
-        return await jobs.by_request(session, owner, request_id, ttl, with_text=with_text)
+        return await jobs.get_by_request_id(session, owner, request_id, ttl, with_text=with_text)
 
 
 async def get(parts: Application, owner: str, request_id: str) -> Job:

@@ -16,7 +16,7 @@ from sqlalchemy import delete, update
 from core.database import after
 from core.domain.job import JobStatus, Priority
 from core.errors import DatabaseUnavailable
-from internal.scheduler.maintenance import Maintenance
+from internal import bootstrap
 from internal.services import url_submissions
 from internal.services.submit_options import SubmitOptions
 from repositories.models import Chunk, Job, UploadIntent
@@ -208,6 +208,6 @@ async def test_what_was_fetched_is_not_fetched_again(tmp_path: Path) -> None:
                 )
                 await session.execute(delete(Chunk))
             async with consuming(parts):
-                await Maintenance(parts).publish_due()
+                await bootstrap.maintenance(parts).publish_due()
                 assert (await ended(parts, job.job_id)).status == JobStatus.COMPLETED
         assert external_server.asked == ["/a.mp3"]

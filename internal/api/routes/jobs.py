@@ -39,7 +39,7 @@ async def listed(
     """Newest first."""
     page = jobs.Page(limit, status, language, read_cursor(cursor) if cursor else None)
     async with parts.database.read() as session:
-        found = await jobs.listed(session, owner, page)
+        found = await jobs.list_page(session, owner, page)
     shown = found[:limit]
     more = write_cursor(shown[-1]) if len(found) > limit else None
     return JobList(jobs=[await body_of(job, estimator, accepted) for job in shown], next_cursor=more)

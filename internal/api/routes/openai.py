@@ -180,7 +180,7 @@ def _data(data: dict[str, Any]) -> str:
 async def models(parts: ApplicationOf, _: Owner) -> dict[str, Any]:
     """Every model that a live worker has."""
     async with parts.database.read() as session:
-        alive = await workers.alive(session)
-    names = workers.models(alive)
+        alive = await workers.list_live(session)
+    names = workers.available_models(alive)
     started = min((int(worker.started_at.timestamp()) for worker in alive), default=0)
     return shapes.models(names, started)
