@@ -52,7 +52,7 @@ def duplicate_range(data: bytes, rng: random.Random) -> bytes:
 @pytest.fixture(scope="module")
 def sources(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     folder = tmp_path_factory.mktemp("sources")
-    audio, _ = recording("en", 2, seed=91, pause=0.4)
+    audio, _ = recording("en", 1, seed=91, pause=0.2)
     return {extension: encode(audio, folder / f"sound.{extension}").read_bytes() for extension in ENCODINGS}
 
 

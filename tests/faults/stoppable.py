@@ -100,7 +100,7 @@ def during_decode() -> None:
 
 
 def decodes_to_silence() -> None:
-    """Replace every recording with 0.2 seconds of silence: a thousand runs of ffmpeg would take minutes."""
+    """Replace every recording with 0.2 seconds of silence: hundreds of runs of ffmpeg would take minutes."""
 
     async def decode_silence(_: Path, target: Path, *, on_pcm: Callable[[bytes], None], **more: Any) -> int:
         pcm = bytes(6400)
