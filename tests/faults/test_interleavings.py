@@ -355,7 +355,7 @@ class Interleavings(RuleBasedStateMachine):
                     continue
                 mine.append(cast(Any, table).holder.is_not(None))
             statement = update(table).where(*mine).values({time: after(-100_000)})
-            await self.in_transaction(lambda session, _, statement=statement: session.execute(statement))
+            await self.in_transaction(lambda session, statement=statement: session.execute(statement))
 
     def ask(self, pick: int, what: Any) -> None:
         """Granted where the job's state allows it, else refused."""
