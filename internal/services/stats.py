@@ -14,7 +14,7 @@ from prometheus_client import Gauge
 
 from core import database_errors
 from core.errors import DatabaseUnavailable, InfrastructureError, MachineError
-from core.faults import check_disk
+from core.files import check_disk
 from internal.bootstrap import Application
 from migrations import run as migrations
 from repositories import jobs, parking, workers
