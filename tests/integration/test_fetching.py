@@ -30,7 +30,7 @@ WISHES = SubmitOptions("en", "demo-q5_0", Priority.NORMAL)
 
 @contextlib.asynccontextmanager
 async def media_server(body: bytes) -> AsyncIterator[tuple[str, asyncio.Event]]:
-    """Until the event is set, `/slow…` sends a byte now and then and `/gone…` answers 404; other paths send the body."""
+    """Until the event is set, `/slow…` sends a byte now and then and `/gone…` answers 404; others send the body."""
     go_on = asyncio.Event()
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -120,21 +120,24 @@ async def test_a_starving_fetch_is_boosted_in_its_own_queue(tmp_path: Path) -> N
 
 async def test_a_dead_letter_of_a_fetch_starts_with_the_fetch_again(tmp_path: Path) -> None:
     body = write_wav(tmp_path / "a.wav", wish(FINE)).read_bytes()
-    async with media_server(body) as (host, go_on), made(configured(tmp_path, media_url_allowed_hosts=host)) as parts:
-        async with consuming(parts):
-            job_id = await by(parts, "anna", f"http://{host}/gone.wav")
-            failed = await ended(parts, job_id)
-            assert (failed.status, failed.minio_audio_path) == (JobStatus.FAILED, None)
-            go_on.set()
-            assert isinstance(parts.broker, MemoryBroker)
-            async with asyncio.timeout(20):
-                while not (letters := parts.broker.waiting(QueueName.DEAD)):
-                    await asyncio.sleep(0.02)
-            await parts.broker.publish_raw(QueueName.FETCH, letters[0][0])
-            async with asyncio.timeout(20):
-                while (await job_of(parts, job_id)).status == JobStatus.FAILED:
-                    await asyncio.sleep(0.02)
-            assert (await ended(parts, job_id)).status == JobStatus.COMPLETED
+    async with (
+        media_server(body) as (host, go_on),
+        made(configured(tmp_path, media_url_allowed_hosts=host)) as parts,
+        consuming(parts),
+    ):
+        job_id = await by(parts, "anna", f"http://{host}/gone.wav")
+        failed = await ended(parts, job_id)
+        assert (failed.status, failed.minio_audio_path) == (JobStatus.FAILED, None)
+        go_on.set()
+        assert isinstance(parts.broker, MemoryBroker)
+        async with asyncio.timeout(20):
+            while not (letters := parts.broker.waiting(QueueName.DEAD)):
+                await asyncio.sleep(0.02)
+        await parts.broker.publish_raw(QueueName.FETCH, letters[0][0])
+        async with asyncio.timeout(20):
+            while (await job_of(parts, job_id)).status == JobStatus.FAILED:
+                await asyncio.sleep(0.02)
+        assert (await ended(parts, job_id)).status == JobStatus.COMPLETED
 
 
 async def test_a_server_below_the_minimum_rate_is_given_up() -> None:
