@@ -1,4 +1,4 @@
-"""Upload slots: shared among owners, lost by clients that are too slow."""
+"""Upload slots: shared fairly among owners, taken from clients that are too slow."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from core.errors import TooManyUploads, UploadTimeoutError
 from internal.api import slots
 from internal.api.slots import Slot, Slots
 
-PATIENCE = 30.0
+TIMEOUT = 30.0
 
 
-async def every(seconds: float, piece: bytes, times: int = 100_000) -> AsyncIterator[bytes]:
+async def repeat_every(seconds: float, piece: bytes, times: int = 100_000) -> AsyncIterator[bytes]:
     for _ in range(times):
         await asyncio.sleep(seconds)
         yield piece
@@ -26,150 +26,151 @@ async def count(slot: Slot, chunks: AsyncIterator[bytes]) -> int:
 
 
 @pytest.mark.parametrize("piece", [b"", b"x"])
-async def test_a_trickle_ends(monkeypatch: pytest.MonkeyPatch, piece: bytes) -> None:
+async def test_a_trickling_upload_is_ended(monkeypatch: pytest.MonkeyPatch, piece: bytes) -> None:
     monkeypatch.setattr(slots, "ALLOWANCE", 0.2)
     with pytest.raises(UploadTimeoutError):
-        await count(Slot("a", 1024), every(0.01, piece))
+        await count(Slot("a", 1024), repeat_every(0.01, piece))
 
 
-async def test_silence_ends_and_any_byte_is_enough_without_a_rate(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_without_a_rate_only_a_silent_upload_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(slots, "ALLOWANCE", 2.0)
-    assert await count(Slot("a", 0), every(0.1, b"x", 30)) == 30
+    assert await count(Slot("a", 0), repeat_every(0.1, b"x", 30)) == 30
     monkeypatch.setattr(slots, "ALLOWANCE", 0.1)
     with pytest.raises(UploadTimeoutError):
-        await count(Slot("a", 0), every(60, b"x"))
+        await count(Slot("a", 0), repeat_every(60, b"x"))
 
 
-async def test_a_burst_pays_for_one_allowance_only(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_burst_earns_at_most_one_allowance(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(slots, "ALLOWANCE", 0.2)
 
     async def chunks() -> AsyncIterator[bytes]:
         yield bytes(10**6)
-        async for piece in every(0.01, b"x"):
+        async for piece in repeat_every(0.01, b"x"):
             yield piece
 
     with pytest.raises(UploadTimeoutError):
         await count(Slot("a", 1024), chunks())
 
 
-async def test_the_time_that_storage_takes_is_not_the_clients(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_time_spent_in_storage_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(slots, "ALLOWANCE", 0.3)
     slot = Slot("a", 1024)
-    async for _ in slot.pieces(every(0, b"x", 6)):
+    async for _ in slot.pieces(repeat_every(0, b"x", 6)):
         await asyncio.sleep(0.1)
 
 
-async def held(shared: Slots, owner: str | None, stack: contextlib.AsyncExitStack) -> Slot:
-    return await stack.enter_async_context(shared.taken(owner))
+async def enter_slot(upload_slots: Slots, owner: str | None, stack: contextlib.AsyncExitStack) -> Slot:
+    return await stack.enter_async_context(upload_slots.taken(owner))
 
 
 async def test_one_owner_leaves_room_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(slots, "WAIT", 0.05)
-    shared = Slots(8, 1024)
+    upload_slots = Slots(8, 1024)
     async with contextlib.AsyncExitStack() as stack:
         for _ in range(6):
-            await held(shared, "a", stack)
+            await enter_slot(upload_slots, "a", stack)
         with pytest.raises(TooManyUploads):
-            await held(shared, "a", stack)
-        await held(shared, "b", stack)
-        await held(shared, "c", stack)
+            await enter_slot(upload_slots, "a", stack)
+        await enter_slot(upload_slots, "b", stack)
+        await enter_slot(upload_slots, "c", stack)
         with pytest.raises(TooManyUploads):
-            await held(shared, "d", stack)
+            await enter_slot(upload_slots, "d", stack)
 
 
-async def test_the_person_at_this_machine_may_have_all() -> None:
-    shared = Slots(3, 1024)
+async def test_uploads_without_an_owner_may_take_all_slots() -> None:
+    upload_slots = Slots(3, 1024)
     async with contextlib.AsyncExitStack() as stack:
         for _ in range(3):
-            await held(shared, None, stack)
+            await enter_slot(upload_slots, None, stack)
 
 
-async def test_who_has_least_comes_first() -> None:
-    shared = Slots(4, 1024)
-    came: list[str] = []
+async def test_the_owner_with_the_fewest_slots_is_served_first() -> None:
+    upload_slots = Slots(4, 1024)
+    order: list[str] = []
 
     async def upload(owner: str) -> None:
-        async with shared.taken(owner):
-            came.append(owner)
+        async with upload_slots.taken(owner):
+            order.append(owner)
 
-    async with contextlib.AsyncExitStack() as rest:
+    async with contextlib.AsyncExitStack() as other_slots:
         stack = contextlib.AsyncExitStack()
-        await held(shared, "a", stack)
-        await held(shared, "a", rest)
-        await held(shared, "a", rest)
-        await held(shared, "b", rest)
+        await enter_slot(upload_slots, "a", stack)
+        await enter_slot(upload_slots, "a", other_slots)
+        await enter_slot(upload_slots, "a", other_slots)
+        await enter_slot(upload_slots, "b", other_slots)
         uploads = [asyncio.create_task(upload(owner)) for owner in ("a", "b", "c")]
-        async with asyncio.timeout(PATIENCE):
-            while len(shared._waiting) < 3:
+        async with asyncio.timeout(TIMEOUT):
+            while len(upload_slots._waiting) < 3:
                 await asyncio.sleep(0)
             await stack.aclose()
             await asyncio.gather(*uploads)
-    assert came == ["c", "b", "a"]
+    assert order == ["c", "b", "a"]
 
 
-async def test_eight_trickles_give_way_to_one_that_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also where all are the same owner's, and long before the allowance is over."""
+async def test_trickling_uploads_give_way_to_a_waiting_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trickling uploads of the same owner also give way, long before the allowance is used up."""
     monkeypatch.setattr(slots, "BEHIND", 0.2)
-    shared = Slots(8, 1024)
+    upload_slots = Slots(8, 1024)
 
     async def trickle() -> None:
-        async with shared.taken(None) as slot:
-            await count(slot, every(0.01, b"x"))
+        async with upload_slots.taken(None) as slot:
+            await count(slot, repeat_every(0.01, b"x"))
 
     trickles = [asyncio.create_task(trickle()) for _ in range(8)]
-    async with asyncio.timeout(PATIENCE):
-        while len(shared._taken) < 8:
+    async with asyncio.timeout(TIMEOUT):
+        while len(upload_slots._taken) < 8:
             await asyncio.sleep(0)
-        async with shared.taken(None) as slot:
-            assert await count(slot, every(0, bytes(1024), 3)) == 3072
-        ended = [task for task in trickles if task.done()]
-        assert ended
-        assert all(isinstance(task.exception(), UploadTimeoutError) for task in ended)
+        async with upload_slots.taken(None) as slot:
+            assert await count(slot, repeat_every(0, bytes(1024), 3)) == 3072
+        finished = [task for task in trickles if task.done()]
+        assert finished
+        assert all(isinstance(task.exception(), UploadTimeoutError) for task in finished)
     for task in trickles:
         task.cancel()
     await asyncio.gather(*trickles, return_exceptions=True)
 
 
-async def test_an_upload_at_a_good_rate_is_not_ended_for_another(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_upload_at_a_sufficient_rate_is_not_ended_for_another(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(slots, "WAIT", 1.5)
-    shared = Slots(1, 10.0)
+    upload_slots = Slots(1, 10.0)
 
     async def upload() -> int:
-        async with shared.taken("a") as slot:
-            return await count(slot, every(0.05, bytes(1000), 60))
+        async with upload_slots.taken("a") as slot:
+            return await count(slot, repeat_every(0.05, bytes(1000), 60))
 
     uploading = asyncio.create_task(upload())
     await asyncio.sleep(0)
     with pytest.raises(TooManyUploads):
-        async with shared.taken("b"):
+        async with upload_slots.taken("b"):
             pass
     assert await uploading == 60_000
 
 
-async def test_a_waiter_that_hangs_up_takes_no_place(monkeypatch: pytest.MonkeyPatch) -> None:
-    shared = Slots(1, 1024)
-    async with shared.taken("a"):
-        waiting = asyncio.create_task(contextlib.AsyncExitStack().enter_async_context(shared.taken("b")))
-        while not shared._waiting:
+async def test_a_cancelled_waiter_takes_no_slot(monkeypatch: pytest.MonkeyPatch) -> None:
+    upload_slots = Slots(1, 1024)
+    async with upload_slots.taken("a"):
+        waiting = asyncio.create_task(contextlib.AsyncExitStack().enter_async_context(upload_slots.taken("b")))
+        while not upload_slots._waiting:
             await asyncio.sleep(0)
         waiting.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await waiting
-    async with asyncio.timeout(PATIENCE), shared.taken("c"):
-        assert not shared._waiting
+    async with asyncio.timeout(TIMEOUT), upload_slots.taken("c"):
+        assert not upload_slots._waiting
 
 
-async def test_the_queue_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(slots, "WAIT", PATIENCE)
-    shared = Slots(1, 1024)
-    async with shared.taken("a"):
+async def test_the_waiting_queue_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(slots, "WAIT", TIMEOUT)
+    upload_slots = Slots(1, 1024)
+    async with upload_slots.taken("a"):
         waiting = [
-            asyncio.create_task(contextlib.AsyncExitStack().enter_async_context(shared.taken("b"))) for _ in range(4)
+            asyncio.create_task(contextlib.AsyncExitStack().enter_async_context(upload_slots.taken("b")))
+            for _ in range(4)
         ]
-        while len(shared._waiting) < 4:
+        while len(upload_slots._waiting) < 4:
             await asyncio.sleep(0)
         with pytest.raises(TooManyUploads):
-            async with shared.taken("c"):
+            async with upload_slots.taken("c"):
                 pass
         for task in waiting:
             task.cancel()
