@@ -73,7 +73,7 @@ TEXTS = {
     # fields
     "`priority` {value} is unknown. Use {allowed}.": "`priority` {value} không được hỗ trợ. Hãy dùng {allowed}.",
     "`language` {value} is not supported. Use {allowed}.": "`language` {value} không được hỗ trợ. Hãy dùng {allowed}.",
-    "{value} is no model's name.": "{value} không phải là tên mô hình.",
+    "{value} is not a model name.": "{value} không phải là tên mô hình.",
     "No worker has the model {value}. There are: {allowed}.": "Không có mô hình {value}. Hiện có: {allowed}.",
     "none": "không có",
     "`prompt` has at most {limit} characters and no zero byte.": "`prompt` có tối đa {limit} ký tự và không có byte 0.",
@@ -99,14 +99,14 @@ TEXTS = {
     "`timestamp_granularities` need response_format=verbose_json.": (
         "`timestamp_granularities` cần có response_format=verbose_json."
     ),
-    "`cursor` is not one of ours. Use the `next_cursor` of the page before.": (
+    "`cursor` is invalid. Use the `next_cursor` of the previous page.": (
         "`cursor` không hợp lệ. Hãy dùng `next_cursor` của trang trước."
     ),
     "`Idempotency-Key` has 1 to {limit} printable characters.": (
         "`Idempotency-Key` phải có từ 1 đến {limit} ký tự in được."
     ),
-    "`file` stands twice in the form. Send one recording per request.": (
-        "`file` xuất hiện hai lần trong biểu mẫu. Mỗi yêu cầu chỉ gửi một bản ghi âm."
+    "The form has more than one `file` part. Send one recording per request.": (
+        "Biểu mẫu có nhiều hơn một phần `file`. Mỗi yêu cầu chỉ gửi một bản ghi âm."
     ),
     "The field `{name}` is longer than {limit} bytes.": "Trường `{name}` dài hơn {limit} byte.",
     # uploads
@@ -130,7 +130,7 @@ TEXTS = {
     ),
     "The upload was not finished. Send it again.": "Việc tải lên chưa hoàn tất. Hãy gửi lại.",
     "The upload took too long. Send it again.": "Việc tải lên mất quá nhiều thời gian. Hãy gửi lại.",
-    "The link is not valid, or not any more. Ask for a new one with POST /api/v1/uploads.": (
+    "The upload link is invalid or has expired. Ask for a new one with POST /api/v1/uploads.": (
         "Liên kết không hợp lệ hoặc đã hết hạn. Hãy xin liên kết mới bằng POST /api/v1/uploads."
     ),
     "The recording was replaced while the job was being started. Start it again.": (
@@ -175,11 +175,19 @@ TEXTS = {
     ),
     # limits
     "More than {limit} requests a minute. Wait {seconds} s.": "Hơn {limit} yêu cầu mỗi phút. Hãy chờ {seconds} giây.",
-    "{count} jobs are unfinished, as many as allowed.": "Có {count} công việc chưa xong, đã đến giới hạn.",
-    "{seconds} s of sound are waiting, as much as allowed.": "Có {seconds} giây âm thanh đang chờ, đã đến giới hạn.",
-    "The bytes of this day are used up.": "Đã dùng hết dung lượng của ngày hôm nay.",
-    "{count} upload links are open, as many as allowed. Start or let expire some of them.": (
-        "Có {count} liên kết tải lên đang mở, đã đến giới hạn. Hãy bắt đầu chúng hoặc chờ hết hạn."
+    "Quota of unfinished jobs reached ({count} of {limit}). Wait for jobs to finish.": (
+        "Đã đạt giới hạn công việc chưa xong ({count}/{limit}). Hãy chờ các công việc hoàn thành."
+    ),
+    "Quota of queued audio reached ({seconds} of {limit} seconds). Wait for jobs to finish.": (
+        "Đã đạt giới hạn âm thanh đang chờ ({seconds}/{limit} giây). Hãy chờ các công việc hoàn thành."
+    ),
+    "Upload quota of 24 hours reached ({sent} of {limit} bytes, open upload links included). "
+    "Try again in {seconds} seconds.": (
+        "Đã đạt giới hạn tải lên trong 24 giờ ({sent}/{limit} byte, kể cả các liên kết tải lên đang mở). "
+        "Hãy thử lại sau {seconds} giây."
+    ),
+    "Quota of open upload links reached ({count} of {limit}). Start them or let them expire.": (
+        "Đã đạt giới hạn liên kết tải lên đang mở ({count}/{limit}). Hãy bắt đầu chúng hoặc chờ hết hạn."
     ),
     # failures of jobs
     "Failed to download audio file: {status} {phrase}": "Không tải được tệp âm thanh: máy chủ trả lời mã {status}",

@@ -14,8 +14,7 @@ from core.errors import InfrastructureError
 from internal import bootstrap
 from internal.bootstrap import Application
 from internal.process import settings_or_exit
-from internal.services import authentication
-from repositories import api_keys
+from internal.services.authentication import LOCAL_OWNER
 
 console = Console(highlight=False)
 COLUMNS = ("id", "owner", "name", "created", "expires", "revoked", "last used")
@@ -28,16 +27,15 @@ async def create(parts: Application, words: argparse.Namespace) -> None:
     if words.owner and not OWNER.fullmatch(words.owner):
         raise SystemExit("An owner is 1 to 64 of A-Z, a-z, 0-9, dot, hyphen and underscore.")
     lifetime = words.days * DAY if words.days else None
-    key, owner = await authentication.create(parts, words.owner, words.name, lifetime)
+    key, owner = await parts.services.api_keys.create(words.owner, words.name, lifetime)
     console.print(f"key: {key}", soft_wrap=True)
     console.print(f"owner: {owner}")
-    console.print(f"webhook secret: {parts.secret.webhook_secret(owner)}", soft_wrap=True)
+    console.print(f"webhook secret: {parts.services.api_keys.webhook_secret(owner)}", soft_wrap=True)
     console.print("The key is shown this once.")
 
 
 async def show_all(parts: Application, _: argparse.Namespace) -> None:
-    async with parts.database.read() as session:
-        found = await api_keys.everything(session)
+    found = await parts.services.api_keys.list_all()
     table = Table(*(Column(name, no_wrap=name == "id") for name in COLUMNS))
     for key in found:
         times = (key.created_at, key.expires_at, key.revoked_at, key.last_used_at)
@@ -46,15 +44,13 @@ async def show_all(parts: Application, _: argparse.Namespace) -> None:
 
 
 async def revoke(parts: Application, words: argparse.Namespace) -> None:
-    async with parts.database.write() as session:
-        done = await api_keys.revoke(session, words.id)
-    if not done:
+    if not await parts.services.api_keys.revoke(words.id):
         raise SystemExit(f"There is no valid key {words.id}; `stt keys list` shows them.")
     console.print(f"{words.id} is revoked.")
 
 
 async def webhook_secret(parts: Application, words: argparse.Namespace) -> None:
-    console.print(parts.secret.webhook_secret(words.owner), soft_wrap=True)
+    console.print(parts.services.api_keys.webhook_secret(words.owner), soft_wrap=True)
 
 
 COMMANDS: dict[str, Callable[[Application, argparse.Namespace], Awaitable[None]]] = {
@@ -75,9 +71,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     what.add_parser("list", help="every key, without its secret")
     what.add_parser("revoke", help="end a key at once").add_argument("id", help="the part between stt_ and the next _")
     secret = what.add_parser("webhook-secret", help="what an owner verifies his webhooks with")
-    secret.add_argument(
-        "owner", nargs="?", default=authentication.LOCAL, help="by default the one of calls without a key"
-    )
+    secret.add_argument("owner", nargs="?", default=LOCAL_OWNER, help="by default the one of calls without a key")
     for parser in what.choices.values():
         parser.set_defaults(run=run)
 

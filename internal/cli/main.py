@@ -7,7 +7,7 @@ import asyncio
 from collections.abc import Callable
 
 from core.database import Database
-from internal.bootstrap import VERSION
+from core.version import VERSION
 from internal.cli import dlq, keys, processes
 from internal.process import settings_or_exit
 from migrations.run import upgrade

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 
 def api() -> None:
-    from internal.api.server import serve
+    from internal.api_process import serve
 
     serve()
 

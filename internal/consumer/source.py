@@ -23,7 +23,7 @@ from core.errors import (
 )
 from core.outbound import Limits, Refused, Response, TooLarge, Unreachable
 from internal.consumer.context import Context
-from internal.services import submissions
+from internal.services.incoming_upload import file_too_large
 from repositories import jobs
 from repositories.models import Job
 
@@ -66,7 +66,7 @@ async def _weigh(context: Context, job: Job) -> None:
     if found is None:
         raise SourceNotFoundError(FAILED, reason="there is no such object in storage")
     if found.size > context.parts.settings.max_upload_bytes:
-        raise submissions.too_large(context.parts)
+        raise file_too_large(context.parts.settings.max_upload_bytes)
 
 
 async def fetch(context: Context, job: Job, target: Path) -> tuple[str, int]:
@@ -97,7 +97,7 @@ async def _fetch(context: Context, job: Job, url: str, target: Path) -> int:
     except Unreachable as error:
         raise NetworkError(FAILED, reason=str(error)) from error
     except TooLarge as error:
-        raise submissions.too_large(context.parts) from error
+        raise file_too_large(context.parts.settings.max_upload_bytes) from error
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise DiskFullError from error

@@ -145,6 +145,4 @@ def decode_cursor(text: str) -> tuple[datetime, str]:
             raise ValueError(text)
         return before.astimezone(UTC), job_id
     except (ValueError, UnicodeError, OverflowError):
-        raise InvalidFieldError(
-            "cursor", "`cursor` is not one of ours. Use the `next_cursor` of the page before."
-        ) from None
+        raise InvalidFieldError("cursor", "`cursor` is invalid. Use the `next_cursor` of the previous page.") from None
