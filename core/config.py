@@ -1,6 +1,6 @@
-"""Settings (design section 11): environment, `.env`, or a YAML file named by STT_CONFIG, in that order.
+"""Settings, read from the environment, `.env`, and the YAML file named by STT_CONFIG, in that order.
 
-`.env.example` tells each name's unit, default and meaning; a test holds the two together.
+`.env.example` documents the unit, default and meaning of each; a test compares the two.
 """
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlsplit
@@ -25,70 +24,28 @@ from pydantic import (
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from core.config_file import ConfigFile, existing_file
+from core.config_types import OLD_NAMES as OLD_NAMES
+from core.config_types import BrokerKind as BrokerKind
+from core.config_types import LogFormat as LogFormat
+from core.config_types import QueueType as QueueType
+from core.config_types import StorageKind as StorageKind
 from core.credentials import MIN_SECRET, is_well_known, passwords
 from core.domain.job_options import MergeMethod
 from core.errors import SettingsError
 
 MAX_CHUNK_DEADLINE = 900.0
-"""Seconds: no chunk's claim may outlive this (design section 4)."""
+"""Upper bound of CHUNK_TIMEOUT_SECONDS."""
 _HERE = Path(__file__).resolve().parent
 DEMO_MODELS = (_HERE.parent / "assets" / "model", _HERE / "demo_model")
-"""Where the demo model lies: in the repository, in an installed package. MODELS_DIR is searched before."""
+"""Folders of the demo model, in the repository and in an installed package. MODELS_DIR is searched first."""
 
 _HOST_NAME = re.compile(r"[a-z0-9._-]{1,253}|\[[0-9a-f:.]{2,45}\]")
 API_KEY = re.compile(r"stt_([0-9a-f]{8,32})_([A-Za-z0-9_-]{32,128})")
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 
 
-OLD_NAMES = {
-    "worker_concurrency": "max_concurrent_jobs",
-    "download_timeout_seconds": "download_timeout",
-    "upload_link_ttl_seconds": "upload_link_ttl",
-    "max_audio_duration_seconds": "max_audio_duration",
-    "chunk_duration_seconds": "chunk_duration",
-    "min_chunk_duration_seconds": "min_chunk_duration",
-    "chunk_overlap_seconds": "chunk_overlap",
-    "min_silence_duration_seconds": "min_silence_duration",
-    "max_pause_seconds": "max_pause",
-    "retry_delay_seconds": "retry_delay",
-    "retry_max_delay_seconds": "retry_max_delay",
-    "chunk_timeout_seconds": "chunk_timeout",
-    "job_timeout_seconds": "job_timeout",
-    "model_wait_seconds": "model_wait",
-    "dead_letter_ttl_seconds": "dead_letter_ttl",
-    "failure_ttl_seconds": "failure_ttl",
-    "result_ttl_seconds": "result_ttl",
-}
-"""Earlier names of settings, which are still read."""
-
-
-class BrokerKind(StrEnum):
-    MEMORY = "memory"
-    RABBITMQ = "rabbitmq"
-
-
-class StorageKind(StrEnum):
-    LOCAL = "local"
-    MINIO = "minio"
-
-
-class QueueType(StrEnum):
-    CLASSIC = "classic"
-    QUORUM = "quorum"
-
-
-class LogFormat(StrEnum):
-    AUTO = "auto"
-    JSON = "json"
-    CONSOLE = "console"
-
-
 def _names(field: str) -> AliasChoices:
     return AliasChoices(field, *([OLD_NAMES[field]] if field in OLD_NAMES else []))
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0))
 
 
 class Settings(BaseSettings):
@@ -110,7 +67,7 @@ class Settings(BaseSettings):
     forwarded_allow_ips: Annotated[tuple[str, ...], NoDecode] = ()
     max_connections: int = Field(0, ge=0)
 
-    # who may call, how often, and what we call for him
+    # access, limits and outgoing requests
     allow_anonymous: bool = False
     api_key: str = Field("", repr=False)
     secret_key: str = Field("", repr=False)
@@ -131,7 +88,7 @@ class Settings(BaseSettings):
     max_prepared_seconds: float = Field(86_400, ge=0)
     upload_link_ttl_seconds: int = Field(900, ge=60, le=86_400)
 
-    # stores
+    # dependencies
     data_dir: Path = Path("~/.local/share/async-stt")
     temp_dir: Path = Path("/tmp/stt_processing")
     models_dir: Path = Path()
@@ -147,7 +104,7 @@ class Settings(BaseSettings):
     minio_bucket: str = "stt-audio-files"
     minio_use_ssl: bool = False
 
-    # what a submit gets
+    # submits
     default_model: str | None = None
     default_language: str = "vi"
     languages: Annotated[tuple[str, ...], NoDecode] = ("en", "vi")
@@ -169,12 +126,12 @@ class Settings(BaseSettings):
 
     # engine
     engine: str = "whisper_cpp"
-    worker_concurrency: int = Field(default_factory=_cores, ge=1)
+    worker_concurrency: int = Field(default_factory=lambda: len(os.sched_getaffinity(0)), ge=1)
     engine_threads: int = Field(1, ge=1)
     prepare_concurrency: int = Field(2, ge=1)
     fetch_concurrency: int = Field(16, ge=1, le=256)
 
-    # errors and time
+    # retries and timeouts
     max_retries: int = Field(3, ge=0, le=10)
     retry_delay_seconds: float = Field(2, gt=0)
     retry_backoff_multiplier: float = Field(3, ge=1)
@@ -225,21 +182,21 @@ class Settings(BaseSettings):
     def _with_port(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
         for host in value or ():
             if not re.fullmatch(r".+:\d{1,5}", host):
-                raise ValueError(f"{host!r} is no host:port")
+                raise ValueError(f"{host!r} is not host:port")
         return value
 
     @field_validator("api_key")
     @classmethod
     def _key_form(cls, value: str) -> str:
         if value and not API_KEY.fullmatch(value):
-            raise ValueError("looks like stt_ID_SECRET, the ID 8 to 32 of 0-9a-f, the SECRET at least 32 characters")
+            raise ValueError("must be stt_ID_SECRET, with 8 to 32 of 0-9a-f as ID and at least 32 characters as SECRET")
         return value
 
     @field_validator("secret_key")
     @classmethod
     def _long_enough(cls, value: str) -> str:
         if value and len(value) < MIN_SECRET:
-            raise ValueError(f"has at least {MIN_SECRET} characters; make one with: openssl rand -hex 32")
+            raise ValueError(f"must have at least {MIN_SECRET} characters; generate one with: openssl rand -hex 32")
         return value
 
     @field_validator("public_url")
@@ -247,7 +204,9 @@ class Settings(BaseSettings):
     def _base_address(cls, value: str) -> str:
         parts = urlsplit(value)
         if value and (parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment):
-            raise ValueError("is http:// or https://, a host, and maybe a path: https://stt.example.org")
+            raise ValueError(
+                "must be an http:// or https:// URL without query and fragment, such as https://stt.example.org"
+            )
         return value.rstrip("/")
 
     @field_validator("trusted_hosts")
@@ -255,7 +214,7 @@ class Settings(BaseSettings):
     def _host_names(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for host in value:
             if not _HOST_NAME.fullmatch(host):
-                raise ValueError(f"{host!r} is no host name; give names without scheme and port")
+                raise ValueError(f"{host!r} is not a host name; omit scheme and port")
         return value
 
     @field_validator("forwarded_allow_ips")
@@ -277,28 +236,28 @@ class Settings(BaseSettings):
     @classmethod
     def _broker_address(cls, value: str) -> str:
         if not value.startswith(("amqp://", "amqps://")):
-            raise ValueError("starts with amqp:// or amqps://")
+            raise ValueError("must start with amqp:// or amqps://")
         return value
 
     @field_validator("minio_bucket")
     @classmethod
     def _bucket_name(cls, value: str) -> str:
         if not _BUCKET.fullmatch(value):
-            raise ValueError("is 3 to 63 small letters, digits, dots and hyphens, as S3 has it")
+            raise ValueError("must be an S3 bucket name: 3 to 63 lowercase letters, digits, dots and hyphens")
         return value
 
     @field_validator("minio_endpoint", "minio_public_endpoint")
     @classmethod
     def _without_scheme(cls, value: str) -> str:
         if "/" in value:
-            raise ValueError("is host:port, without a scheme or path (MINIO_USE_SSL=true for https)")
+            raise ValueError("must be host:port without scheme and path; MINIO_USE_SSL=true selects https")
         return value
 
     @field_validator("log_level")
     @classmethod
     def _known_level(cls, value: str) -> str:
         if value.upper() not in ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"):
-            raise ValueError("one of DEBUG, INFO, WARNING, ERROR, CRITICAL")
+            raise ValueError("must be DEBUG, INFO, WARNING, ERROR or CRITICAL")
         return value.upper()
 
     @field_validator("data_dir", "temp_dir", "log_file")
@@ -310,7 +269,7 @@ class Settings(BaseSettings):
     @classmethod
     def _no_folder(cls, value: Path | None) -> Path | None:
         if value and value.is_dir():
-            raise ValueError("is a folder; name a file in it")
+            raise ValueError("is a folder; must be a file")
         return value
 
     @field_validator("models_dir")
@@ -331,71 +290,68 @@ class Settings(BaseSettings):
                 return f"postgresql+asyncpg://{rest}"
             case "sqlite" | "sqlite+aiosqlite":
                 if not rest.strip("/") or ":memory:" in rest:
-                    raise ValueError("names a file: sqlite:////absolute/path.db")
+                    raise ValueError("must name a file: sqlite:////absolute/path.db")
                 return f"sqlite+aiosqlite://{rest}"
             case _:
-                raise ValueError("starts with postgresql:// or sqlite://")
+                raise ValueError("must start with postgresql:// or sqlite://")
 
     @model_validator(mode="after")
     def _consistent(self) -> Settings:
-        _require(bool(self.languages), "LANGUAGES", "names at least one language")
-        _require(self.default_language in (*self.languages, "auto"), "DEFAULT_LANGUAGE", "is one of LANGUAGES or auto")
-        _require(
-            self.min_chunk_duration_seconds < self.chunk_duration_seconds,
-            "MIN_CHUNK_DURATION_SECONDS",
-            "is less than CHUNK_DURATION_SECONDS",
-        )
-        overlap = self.chunk_overlap_seconds or 0
-        _require(
-            overlap < self.chunk_duration_seconds / 2,
-            "CHUNK_OVERLAP_SECONDS",
-            "is less than half of CHUNK_DURATION_SECONDS",
-        )
-        if self.storage is StorageKind.MINIO:
-            _require(bool(self.minio_access_key), "MINIO_ACCESS_KEY", "is set when STORAGE=minio")
-            _require(bool(self.minio_secret_key), "MINIO_SECRET_KEY", "is set when STORAGE=minio")
-        if not self.allow_default_credentials:
-            for name in self._default_credentials():
-                _require(
-                    False,
-                    name,
-                    "has a password that everybody knows; make another with `openssl rand -hex 24`, "
-                    "or set ALLOW_DEFAULT_CREDENTIALS=true",
-                )
+        minio = self.storage is StorageKind.MINIO
+        longest, overlap = self.chunk_duration_seconds, self.chunk_overlap_seconds or 0
+        for valid, name, rule in (
+            (self.languages, "LANGUAGES", "must have at least one language"),
+            (self.default_language in (*self.languages, "auto"), "DEFAULT_LANGUAGE", "must be auto or in LANGUAGES"),
+            (
+                self.min_chunk_duration_seconds < longest,
+                "MIN_CHUNK_DURATION_SECONDS",
+                "must be less than CHUNK_DURATION_SECONDS",
+            ),
+            (overlap < longest / 2, "CHUNK_OVERLAP_SECONDS", "must be less than half of CHUNK_DURATION_SECONDS"),
+            (self.minio_access_key or not minio, "MINIO_ACCESS_KEY", "is required with STORAGE=minio"),
+            (self.minio_secret_key or not minio, "MINIO_SECRET_KEY", "is required with STORAGE=minio"),
+        ):
+            if not valid:
+                raise ValueError(f"{name}: {rule}")
+        for name in [] if self.allow_default_credentials else self._default_credentials():
+            raise ValueError(
+                f"{name}: has a well-known default password; generate another with `openssl rand -hex 24`, "
+                "or set ALLOW_DEFAULT_CREDENTIALS=true"
+            )
         return self
 
     def _default_credentials(self) -> list[str]:
-        """Names of the settings whose password is one that everybody tries first."""
+        """Return the names of the settings that have a well-known default password."""
         rabbit, database = urlsplit(self.rabbitmq_url), urlsplit(self.database_url)
-        found = {
-            # without a user RabbitMQ's client takes guest
+        checks = {
+            # RabbitMQ's client uses guest if no user is given
             "RABBITMQ_URL": self.broker is BrokerKind.RABBITMQ
             and is_well_known(rabbit.username or "guest", rabbit.password or "guest"),
             "MINIO_SECRET_KEY": self.storage is StorageKind.MINIO
             and is_well_known(self.minio_access_key, self.minio_secret_key),
             "DATABASE_URL": any(is_well_known(database.username or "", word) for word in passwords(database)),
         }
-        return [name for name, bad in found.items() if bad]
+        return [name for name, default in checks.items() if default]
 
     @property
     def loopback(self) -> bool:
-        """Nobody but this machine reaches the API."""
+        """True if only this machine can reach the API."""
         return self.api_host in ("localhost", "::1") or self.api_host.startswith("127.")
 
     @property
     def media_hosts(self) -> tuple[str, ...]:
-        """host:port pairs that recordings may be fetched from besides public addresses: by default our own storage."""
+        """host:port pairs that recordings may be downloaded from besides public addresses; by default the storage."""
         if self.media_url_allowed_hosts is not None:
             return self.media_url_allowed_hosts
         if self.storage is not StorageKind.MINIO:
             return ()
         default = 443 if self.minio_use_ssl else 80
-        ends = (self.minio_endpoint, self.minio_public_endpoint)
-        return tuple(end if ":" in end else f"{end}:{default}" for end in ends if end)
+        endpoints = (self.minio_endpoint, self.minio_public_endpoint)
+        return tuple(each if ":" in each else f"{each}:{default}" for each in endpoints if each)
 
     @property
     def written_folders(self) -> tuple[Path, ...]:
-        """Folders that accepting a job writes to on this machine; none where both stores are servers."""
+        """Local folders that a submit writes to: those of a SQLite database and of a local storage."""
         sqlite = self.database_url.startswith("sqlite")
         database = (Path(self.database_url.partition(":///")[2]).parent,) if sqlite else ()
         objects = (self.data_dir,) if self.storage is StorageKind.LOCAL else ()
@@ -407,7 +363,7 @@ class Settings(BaseSettings):
 
     @property
     def retry_delays(self) -> tuple[float, ...]:
-        """Seconds before retry 1, 2, …: 2, 6, 18 by default."""
+        """Seconds before each retry; 2, 6, 18 by default."""
         steps = (self.retry_delay_seconds * self.retry_backoff_multiplier**n for n in range(self.max_retries))
         return tuple(min(step, self.retry_max_delay_seconds) for step in steps)
 
@@ -416,13 +372,8 @@ class Settings(BaseSettings):
         return (self.models_dir, *DEMO_MODELS)
 
 
-def _require(good: bool, name: str, rule: str) -> None:
-    if not good:
-        raise ValueError(f"{name}: {rule}")
-
-
 def load_settings(**overrides: Any) -> Settings:
-    """Read the settings. Raises SettingsError naming each unknown or impossible one."""
+    """Read the settings. Raises SettingsError that names each unknown or invalid one."""
     try:
         return Settings(**overrides)
     except ValidationError as error:
@@ -433,6 +384,6 @@ def load_settings(**overrides: Any) -> Settings:
 def _explain(location: tuple[int | str, ...], message: str) -> str:
     name = str(location[0]).upper() if location else ""
     if "Extra inputs" in message:
-        return f"{name}: no setting of this name; .env.example lists them all"
+        return f"{name}: unknown setting; .env.example lists all settings"
     text = message.removeprefix("Value error, ")
     return f"{name}: {text}" if name else text

@@ -30,7 +30,7 @@ def machine_error_from(error: OSError) -> MachineError:
 
 def machine_error(reason: str) -> MachineError:
     """reason: for the operator, without names of files; anybody who may see /health reads it."""
-    return MachineError("The machine has a fault: {reason}. Nothing is lost; try again later.", reason=reason)
+    return MachineError("The server has a fault: {reason}. No data is lost; try again later.", reason=reason)
 
 
 def machine_fault(error: BaseException, folders: tuple[Path, ...] = ()) -> MachineError | None:

@@ -52,7 +52,7 @@ class Unresolved(Unreachable):
     """
 
     def __init__(self) -> None:
-        super().__init__("the host's name leads to no public address")
+        super().__init__("the host name does not resolve to a public address")
 
 
 class TooLarge(Exception):
@@ -87,7 +87,7 @@ class Response:
     async def body(self) -> AsyncIterator[bytes]:
         """The bytes as they come off the wire, once. Raises Refused when they are encoded, TooLarge, Unreachable."""
         if self.headers.get("content-encoding", "identity").strip().lower() not in ("identity", ""):
-            raise Refused("the server compresses its answer although asked not to")
+            raise Refused("the server sent a compressed response although none was requested")
         self._check_size(int(self.headers.get("content-length", 0)))
         count, chunks = 0, aiter(self._raw.aiter_stream())
         clock = asyncio.get_running_loop().time
@@ -106,7 +106,7 @@ class Response:
 
     def _check_rate(self, count: int, seconds: float) -> None:
         if count < self._limits.min_rate * seconds:
-            raise Unreachable("the server sends its answer too slowly")
+            raise Unreachable("the server sends data too slowly")
 
     async def _next(self, chunks: AsyncIterator[bytes]) -> bytes | None:
         with _translate_errors():
@@ -138,7 +138,7 @@ class Outbound:
                     return
             with _translate_errors():
                 url = str(httpx.URL(url).join(location))
-        raise Refused("the server redirects too many times")
+        raise Refused("too many redirects")
 
     async def post(self, url: str, body: bytes, headers: Mapping[str, str], limits: Limits) -> int:
         """The answer's status, which may be a redirect's: none is followed. Raises Refused, Unreachable."""
@@ -158,13 +158,13 @@ class Outbound:
     def _parsed(self, url: str) -> httpx.URL:
         # Other programs read these characters in other ways; none is needed in an address.
         if "\\" in url or any(map(str.isspace, url)):
-            raise Refused("the address holds white space or a backslash")
+            raise Refused("the URL contains white space or a backslash")
         with _translate_errors():
             parsed = httpx.URL(url)
         if parsed.scheme not in PORTS:
-            raise Refused("only http:// and https:// addresses are fetched")
+            raise Refused("only http:// and https:// URLs are allowed")
         if parsed.userinfo:
-            raise Refused("the address holds a user name or password")
+            raise Refused("the URL contains a user name or password")
         port = PORTS[parsed.scheme] if parsed.port is None else parsed.port
         self._backend.check(parsed.raw_host.decode("ascii"), port)
         return parsed
@@ -206,7 +206,7 @@ class _Backend(httpcore.AsyncNetworkBackend):
         if self._allows(host, port):
             return
         if port not in PORTS.values():
-            raise Refused("only the ports 80 and 443 are fetched from")
+            raise Refused("only ports 80 and 443 are allowed")
         literal = _literal(host)
         if not (is_public(literal) if literal else _HOST.fullmatch(host)):
             raise Refused("the host is neither a valid name nor a public address")
@@ -224,13 +224,13 @@ class _Backend(httpcore.AsyncNetworkBackend):
         for address in addresses:
             with contextlib.suppress(httpcore.ConnectError, httpcore.ConnectTimeout):
                 return await self._network.connect_tcp(address, port, share)
-        raise Unreachable("the host does not take connections")
+        raise Unreachable("the host does not accept connections")
 
     async def _addresses(self, host: str, port: int) -> list[str]:
         try:
             addresses = await asyncio.get_running_loop().run_in_executor(self.threads, self._resolve, host, port)
         except RuntimeError as error:
-            raise Unreachable("requests have been stopped") from error
+            raise Unreachable("outbound requests are stopped") from error
         if not addresses or not (self._allows(host, port) or all(map(is_public, addresses))):
             raise Unresolved
         return addresses[:3]  # more than one, or a dead IPv6 route would hide a good IPv4 one
@@ -265,11 +265,11 @@ def _translate_errors() -> Iterator[None]:
     try:
         yield
     except (httpx.InvalidURL, httpcore.LocalProtocolError, UnicodeError) as error:
-        raise Refused("the address or a header cannot be sent") from error
+        raise Refused("the URL or a header is not valid") from error
     except socket.gaierror as error:
         raise Unresolved from error
     except (TimeoutError, httpcore.TimeoutException) as error:
-        raise Unreachable("the server is too slow") from error
+        raise Unreachable("the server did not respond in time") from error
     except (httpcore.NetworkError, httpcore.ProtocolError, OSError) as error:
         tls = isinstance(error, ssl.SSLError) or isinstance(error.__context__, ssl.SSLError)
-        raise Unreachable("no secure connection that we trust" if tls else "the connection broke off") from error
+        raise Unreachable("no trusted TLS connection could be made" if tls else "the connection was closed") from error

@@ -77,7 +77,7 @@ async def running(application: Application) -> AsyncIterator[None]:
 
 
 async def _start(application: Application) -> None:
-    outage_retry = OutageRetry(longest=float("inf"))
+    outage_retry = OutageRetry(max_wait=float("inf"))
     await asyncio.gather(
         outage_retry.run(application.storage.start),
         outage_retry.run(application.broker.start),

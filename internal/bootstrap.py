@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -44,6 +45,12 @@ from internal.services.submit_options import SubmitOptionsValidator
 from internal.services.transcriptions import Transcriptions
 from internal.services.upload_links import UploadLinks
 from internal.services.url_submissions import UrlSubmissions
+
+if TYPE_CHECKING:
+    from internal.consumer.runtime import Consumer
+    from internal.scheduler.maintenance import Maintenance
+    from internal.scheduler.runtime import Scheduler
+    from internal.scheduler.webhooks import WebhookDeliverer
 
 log = structlog.get_logger(__name__)
 
@@ -175,3 +182,51 @@ def make_storage(settings: Settings) -> Storage:
         max_uploads=settings.max_concurrent_uploads,
         public_endpoint=settings.minio_public_endpoint or None,
     )
+
+
+def consumer(app: Application, worker_id: str | None = None) -> Consumer:
+    """Build the consumer of a process. Raises SettingsError for an unknown chunking strategy or engine."""
+    # imported here, so that other processes do not load the engine and its pool
+    from internal.consumer.runtime import Consumer
+
+    return Consumer(
+        app.settings,
+        app.database,
+        app.broker,
+        app.storage,
+        app.media,
+        app.publisher,
+        app.services.dead_letters,
+        app.services.retention,
+        version=VERSION,
+        worker_id=worker_id,
+    )
+
+
+def maintenance(app: Application) -> Maintenance:
+    """Build the periodic steps of the scheduler."""
+    from internal.scheduler.maintenance import Maintenance
+
+    return Maintenance(
+        app.database,
+        app.broker,
+        app.publisher,
+        app.services.dead_letters,
+        app.services.retention,
+        app.settings.lease_seconds,
+        app.settings.starvation_seconds,
+    )
+
+
+def webhook_deliverer(app: Application) -> WebhookDeliverer:
+    """Build the delivery of webhooks."""
+    from internal.scheduler.webhooks import WebhookDeliverer
+
+    return WebhookDeliverer(app.database, app.webhooks, app.secret)
+
+
+def scheduler(app: Application) -> Scheduler:
+    """Build the scheduler of a process."""
+    from internal.scheduler.runtime import Scheduler
+
+    return Scheduler(app.broker, maintenance(app), webhook_deliverer(app))

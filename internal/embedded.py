@@ -17,11 +17,11 @@ import structlog
 import uvicorn
 
 from core.errors import SettingsError
+from internal import bootstrap
 from internal.api.app import create_app
 from internal.api.connections import BACKLOG, Config, throttle_accept_errors
 from internal.bootstrap import Application
-from internal.consumer.runtime import GRACE, Consumer
-from internal.scheduler.runtime import Scheduler
+from internal.consumer.runtime import GRACE
 from migrations.run import upgrade
 from repositories import schedule
 
@@ -36,8 +36,8 @@ class Embedded:
     def __init__(self, application: Application) -> None:
         self.application = application
         self._descriptor: int | None = None
-        self._consumer = Consumer(application)
-        self._scheduler = Scheduler(application)
+        self._consumer = bootstrap.consumer(application)
+        self._scheduler = bootstrap.scheduler(application)
         self._server: uvicorn.Server | None = None
         self._serving: asyncio.Task[None] | None = None
 
@@ -48,7 +48,7 @@ class Embedded:
         listener = _listen(settings.api_host, settings.api_port)
         await upgrade(self.application.database)
         async with self.application.database.write() as session:
-            await schedule.release_everything(session)
+            await schedule.release_all(session)
         await self.application.services.api_keys.ensure_configured()
         await self._consumer.start()
         await self._scheduler.start()

@@ -1,7 +1,4 @@
-"""Outages of our own parts are waited out in place: nothing is counted, nothing new is taken meanwhile (design §5).
-
-Time spent on a part is no working time: the step's timer stands still (`internal/step_timer.py`).
-"""
+"""Retries that wait out an outage of the database, the object storage or the broker."""
 
 from __future__ import annotations
 
@@ -18,74 +15,81 @@ from internal.step_timer import paused
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
 Ping = Callable[[], Awaitable[None]]
-LONGEST = 600.0
-"""Seconds a handler waits for a part before it hands its message back."""
-ANSWERING = 10.0
-"""The same for an operation that fails while its part answers pings: then it is not the part that is away."""
-FIRST_PAUSE, LONGEST_PAUSE = 0.5, 10.0
-OPERATION = 1500.0
-"""Seconds one call to a part may take before it counts as unanswered."""
+MAX_WAIT = 600.0
+"""Seconds that an operation is retried while its dependency is down."""
+MAX_WAIT_REACHABLE = 10.0
+"""Seconds that an operation is retried while its dependency answers pings: then only this operation fails."""
+FIRST_DELAY, MAX_DELAY = 0.5, 10.0
+"""Seconds between two attempts: doubled after each, with 20 % of jitter."""
+ATTEMPT_TIMEOUT = 1500.0
+"""Seconds that one attempt may take."""
 
 
 class OutageRetry:
-    """Repeats an idempotent operation while a part is down. `ready()` holds new work back until the part answers."""
+    """Retries idempotent operations while a dependency is down, and holds new work back meanwhile.
+
+    An outage counts as no failure, and the time waited as no working time of the step (`internal/step_timer.py`).
+    """
 
     def __init__(
         self,
-        longest: float = LONGEST,
+        max_wait: float = MAX_WAIT,
         *,
         pings: Mapping[type[InfrastructureError], Ping] | None = None,
-        hopeless: Callable[[InfrastructureError], Exception | None] = lambda _: None,
+        unrecoverable: Callable[[InfrastructureError], Exception | None] = lambda _: None,
     ) -> None:
-        """pings: ask a part by the error that names it. New work is held back only while the ping fails too; a part
-        without one counts as down by the error alone. hopeless: an error to raise at once instead of waiting.
+        """max_wait: seconds until an operation is given up.
+
+        pings: a check of each dependency, by the error that stands for it. New work is held back only while the check
+        fails too; a dependency without one counts as down after any such error.
+        unrecoverable: returns the error to raise at once instead of retrying.
         """
-        self._longest = longest
+        self._max_wait = max_wait
         self._pings = pings or {}
-        self._hopeless = hopeless
-        self._holding: set[object] = set()
-        self._open = asyncio.Event()
-        self._open.set()
+        self._unrecoverable = unrecoverable
+        self._outages: set[object] = set()
+        self._available = asyncio.Event()
+        self._available.set()
 
     async def ready(self) -> None:
-        await self._open.wait()
+        """Wait until no dependency is down."""
+        await self._available.wait()
 
     async def run(self, operation: Callable[[], Awaitable[T]]) -> T:
-        """Call `operation` until it answers. Raises the last InfrastructureError after `longest` seconds."""
+        """Call `operation` until it succeeds. Raises the last InfrastructureError after `max_wait` seconds."""
         with paused():
-            return await self._run(operation)
-
-    async def _run(self, operation: Callable[[], Awaitable[T]]) -> T:
-        try:
-            return await _attempt(operation)
-        except InfrastructureError as error:
-            first = error
-        self._check_hope(first)
-        log.warning("waiting for a part", action="waiting", code=first.code, reason=repr(first.__cause__))
-        waiter = object()
-        try:
-            return await self._repeat(operation, first, waiter)
-        finally:
-            self._hold(waiter, held=False)
-
-    async def _repeat(self, operation: Callable[[], Awaitable[T]], error: InfrastructureError, waiter: object) -> T:
-        clock = asyncio.get_running_loop().time
-        end, answering, pause = clock() + self._longest, 0.0, FIRST_PAUSE
-        while True:
-            down = await self._is_down(error)
-            self._hold(waiter, held=down)
-            started = clock()
-            await asyncio.sleep(pause * random.uniform(0.8, 1.2))
             try:
                 return await _attempt(operation)
-            except InfrastructureError as again:
-                error = again
-            self._check_hope(error)
-            # counted apart: once it answers again, a part that was away is given as long as any
-            answering = 0.0 if down else answering + clock() - started
-            if clock() > end or answering > ANSWERING:
+            except InfrastructureError as error:
+                first_error = error
+            self._raise_unrecoverable(first_error)
+            log.warning(
+                "waiting for a dependency", action="waiting", code=first_error.code, reason=repr(first_error.__cause__)
+            )
+            outage = object()
+            try:
+                return await self._retry(operation, first_error, outage)
+            finally:
+                self._hold_back(outage, down=False)
+
+    async def _retry(self, operation: Callable[[], Awaitable[T]], error: InfrastructureError, outage: object) -> T:
+        clock = asyncio.get_running_loop().time
+        end, seconds_reachable, delay = clock() + self._max_wait, 0.0, FIRST_DELAY
+        while True:
+            down = await self._is_down(error)
+            self._hold_back(outage, down=down)
+            started = clock()
+            await asyncio.sleep(delay * random.uniform(0.8, 1.2))
+            try:
+                return await _attempt(operation)
+            except InfrastructureError as next_error:
+                error = next_error
+            self._raise_unrecoverable(error)
+            # starts again with each outage: the operation gets the full time once its dependency is back
+            seconds_reachable = 0.0 if down else seconds_reachable + clock() - started
+            if clock() > end or seconds_reachable > MAX_WAIT_REACHABLE:
                 raise error
-            pause = min(pause * 2, LONGEST_PAUSE)
+            delay = min(delay * 2, MAX_DELAY)
 
     async def _is_down(self, error: InfrastructureError) -> bool:
         ping = self._pings.get(type(error))
@@ -97,27 +101,27 @@ class OutageRetry:
             return True
         return False
 
-    def _hold(self, waiter: object, *, held: bool) -> None:
-        if held:
-            self._holding.add(waiter)
+    def _hold_back(self, outage: object, *, down: bool) -> None:
+        if down:
+            self._outages.add(outage)
         else:
-            self._holding.discard(waiter)
-        if self._holding:
-            self._open.clear()
+            self._outages.discard(outage)
+        if self._outages:
+            self._available.clear()
         else:
-            self._open.set()
+            self._available.set()
 
-    def _check_hope(self, error: InfrastructureError) -> None:
-        raised = self._hopeless(error)
-        if raised is not None:
-            raise raised from error
+    def _raise_unrecoverable(self, error: InfrastructureError) -> None:
+        unrecoverable = self._unrecoverable(error)
+        if unrecoverable is not None:
+            raise unrecoverable from error
 
 
 async def _attempt(operation: Callable[[], Awaitable[T]]) -> T:
     try:
-        async with asyncio.timeout(OPERATION) as limit:
+        async with asyncio.timeout(ATTEMPT_TIMEOUT) as timeout:
             return await operation()
     except TimeoutError as error:
-        if limit.expired():
+        if timeout.expired():
             raise InfrastructureError from error
         raise

@@ -1,4 +1,4 @@
-"""Named side tasks with a watcher: one that ends or raises is logged and started again, never silently gone."""
+"""Named background tasks that run a step periodically. A failed round is logged, and the next one runs."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ log = structlog.get_logger(__name__)
 
 
 async def every(seconds: float, step: Callable[[], Awaitable[None]], name: str) -> None:
-    """Call `step` for ever, `seconds` apart. An outage or a bug in one round does not end the rounds."""
+    """Call `step` forever, pausing `seconds` between rounds. Errors do not end the loop."""
     while True:
         try:
             await step()
         except InfrastructureError as error:
-            log.warning("a part is down, next round later", action="round_skipped", task=name, code=error.code)
+            log.warning("round skipped, a dependency is down", action="round_skipped", task=name, code=error.code)
         except Exception:
             log.exception("round failed", action="round_failed", task=name)
         await asyncio.sleep(seconds)
 
 
 class PeriodicTasks:
-    """Starts named tasks and ends them together. `stop` is harmless twice and before any start."""
+    """Starts periodic tasks and stops them together. `stop` is idempotent."""
 
     def __init__(self) -> None:
         self._tasks: list[asyncio.Task[None]] = []

@@ -1,4 +1,4 @@
-"""A timeout that counts working time only: it stands still while the work waits for a part of the service."""
+"""A timeout that counts working time only: it is paused while the work waits for a dependency."""
 
 from __future__ import annotations
 
@@ -11,50 +11,50 @@ _current: ContextVar[StepTimer | None] = ContextVar("step_timer", default=None)
 
 
 class StepTimer:
-    """Ends a block after `seconds` of working time, or at once by `withdraw`. Make one with `step_timer`."""
+    """Cuts a block short after `seconds` of working time, or at once on `withdraw`. Created by `step_timer`."""
 
     def __init__(self, seconds: float) -> None:
-        self._left = seconds
+        self._seconds_left = seconds
         self._timeout = asyncio.timeout(seconds)
         self._pauses = 0
-        self._open = False
+        self._entered = False
         self.withdrawn = False
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Raises TimeoutError at the end of the block that was cut short."""
+        """Bound the block. Raises TimeoutError if it is cut short."""
         try:
             async with self._timeout:
-                self._open = True
+                self._entered = True
                 yield
         finally:
-            self._open = False
+            self._entered = False
 
     @property
     def expired(self) -> bool:
         return self._timeout.expired()
 
     def withdraw(self) -> None:
-        """End the block now; harmless when it has ended."""
-        if self._open and not self.expired:
+        """Cut the block short now; does nothing once it has ended."""
+        if self._entered and not self.expired:
             self.withdrawn = True
             self._timeout.reschedule(asyncio.get_running_loop().time())
 
     def pause(self) -> None:
         self._pauses += 1
         when = self._timeout.when()
-        if self._pauses == 1 and self._running and when is not None:
-            self._left = when - asyncio.get_running_loop().time()
+        if self._pauses == 1 and self._counting and when is not None:
+            self._seconds_left = when - asyncio.get_running_loop().time()
             self._timeout.reschedule(None)
 
     def resume(self) -> None:
         self._pauses -= 1
-        if not self._pauses and self._running:
-            self._timeout.reschedule(asyncio.get_running_loop().time() + self._left)
+        if not self._pauses and self._counting:
+            self._timeout.reschedule(asyncio.get_running_loop().time() + self._seconds_left)
 
     @property
-    def _running(self) -> bool:
-        return self._open and not self.expired and not self.withdrawn
+    def _counting(self) -> bool:
+        return self._entered and not self.expired and not self.withdrawn
 
 
 @contextlib.asynccontextmanager
@@ -71,7 +71,7 @@ async def step_timer(seconds: float) -> AsyncIterator[StepTimer]:
 
 @contextlib.contextmanager
 def paused() -> Iterator[None]:
-    """Time in this block does not count for the step that runs it."""
+    """Pause the timer of the current step, if there is one, for the block."""
     timer = _current.get()
     if timer is None:
         yield

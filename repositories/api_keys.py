@@ -1,4 +1,4 @@
-"""API keys: an id that may be shown, a keyed hash of the secret, an owner."""
+"""API keys: an id that may be shown, a keyed hash of the secret, and an owner."""
 
 from __future__ import annotations
 
@@ -7,19 +7,20 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from core.database import after
 from repositories.models import ApiKey
+from repositories.state_machine import apply
 from repositories.unique import unique_key
 
 USED_EVERY = 60.0
-"""Seconds between two notes of a key's use."""
+"""Seconds between two records of a key's use."""
 
 
 async def any_exists(session: AsyncSession) -> bool:
-    """Whether a key was ever made; revoked ones count, so that revoking the last one does not open the doors."""
+    """Return True if a key was ever made, even a revoked one: revoking the last key does not turn checking off."""
     return bool((await session.execute(select(exists().select_from(ApiKey)))).scalar_one())
 
 
-async def valid(session: AsyncSession, key_id: str) -> ApiKey | None:
-    """The key, unless it is unknown, revoked or expired."""
+async def get_valid(session: AsyncSession, key_id: str) -> ApiKey | None:
+    """Return the key, or None if it is unknown, revoked or expired."""
     statement = select(ApiKey).where(
         ApiKey.key_id == key_id,
         ApiKey.revoked_at.is_(None),
@@ -31,7 +32,7 @@ async def valid(session: AsyncSession, key_id: str) -> ApiKey | None:
 async def create(
     session: AsyncSession, key_id: str, secret_hash: str, owner: str, name: str | None, lifetime: float | None
 ) -> None:
-    """lifetime in seconds, None: for ever. Raises AlreadyExists if the id is taken."""
+    """Store a key that expires after `lifetime` seconds (None: never). Raises AlreadyExists if the id is taken."""
     with unique_key():
         await session.execute(
             insert(ApiKey).values(
@@ -45,26 +46,19 @@ async def create(
         )
 
 
-async def note_use(session: AsyncSession, key_id: str) -> None:
-    await session.execute(
-        update(ApiKey)
-        .where(ApiKey.key_id == key_id, or_(ApiKey.last_used_at.is_(None), ApiKey.last_used_at < after(-USED_EVERY)))
-        .values(last_used_at=after())
-        .execution_options(synchronize_session=False)
-    )
+async def record_use(session: AsyncSession, key_id: str) -> None:
+    """Record that the key was used now, unless its last recorded use is recent."""
+    stale = or_(ApiKey.last_used_at.is_(None), ApiKey.last_used_at < after(-USED_EVERY))
+    await apply(session, update(ApiKey).where(ApiKey.key_id == key_id, stale).values(last_used_at=after()))
 
 
 async def revoke(session: AsyncSession, key_id: str) -> bool:
-    """False: there is no such key, or it was revoked before."""
-    statement = (
-        update(ApiKey)
-        .where(ApiKey.key_id == key_id, ApiKey.revoked_at.is_(None))
-        .values(revoked_at=after())
-        .returning(ApiKey.key_id)
-        .execution_options(synchronize_session=False)
-    )
-    return (await session.execute(statement)).first() is not None
+    """Revoke the key; return False if it is unknown or was revoked before."""
+    valid = (ApiKey.key_id == key_id, ApiKey.revoked_at.is_(None))
+    statement = update(ApiKey).where(*valid).values(revoked_at=after()).returning(ApiKey.key_id)
+    return (await apply(session, statement)).first() is not None
 
 
-async def everything(session: AsyncSession) -> list[ApiKey]:
+async def list_all(session: AsyncSession) -> list[ApiKey]:
+    """Return every key, the oldest first."""
     return list((await session.execute(select(ApiKey).order_by(ApiKey.created_at, ApiKey.key_id))).scalars())

@@ -1,45 +1,45 @@
-"""Idempotency keys: the first answer to a submit, kept for a day, written in the transaction that makes the job."""
+"""Idempotency keys: the first answer to a submit, stored for a day in the transaction that creates the job."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import delete, insert, select
+from sqlalchemy import delete as delete_rows
+from sqlalchemy import insert, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from core.database import after
 from repositories.models import Idempotency
+from repositories.state_machine import apply
 from repositories.unique import unique_key
 
 LIFETIME = 86_400.0
-"""Seconds a key is remembered."""
+"""Seconds after which a key may be used again."""
 
 
 @dataclass(frozen=True, slots=True)
 class IdempotentRequest:
-    """request_hash: SHA-256 (hex) over the canonical fields and the file's own SHA-256."""
+    """A submit with an idempotency key. request_hash: SHA-256 (hex) of its canonical fields and of its file's hash."""
 
     key: str
     request_hash: str
 
 
 async def find(session: AsyncSession, owner: str, key: str) -> Idempotency | None:
+    """Return the answer that is stored under the owner's key, or None if there is none or it has expired."""
     statement = select(Idempotency).where(
         Idempotency.owner == owner, Idempotency.key == key, Idempotency.expires_at > after()
     )
     return (await session.execute(statement)).scalar_one_or_none()
 
 
-async def remember(
+async def store(
     session: AsyncSession, owner: str, request: IdempotentRequest, job_id: str, answer: dict[str, Any]
 ) -> None:
     """Store the answer under the key. Raises AlreadyExists if the owner has used it."""
-    await session.execute(
-        delete(Idempotency).where(
-            Idempotency.owner == owner, Idempotency.key == request.key, Idempotency.expires_at <= after()
-        )
-    )
+    same_key = (Idempotency.owner == owner, Idempotency.key == request.key)
+    await apply(session, delete_rows(Idempotency).where(*same_key, Idempotency.expires_at <= after()))
     with unique_key():
         await session.execute(
             insert(Idempotency).values(
@@ -53,9 +53,11 @@ async def remember(
         )
 
 
-async def forget(session: AsyncSession, owner: str, key: str) -> None:
-    await session.execute(delete(Idempotency).where(Idempotency.owner == owner, Idempotency.key == key))
+async def delete(session: AsyncSession, owner: str, key: str) -> None:
+    """Delete the answer, so that the key may be used again."""
+    await apply(session, delete_rows(Idempotency).where(Idempotency.owner == owner, Idempotency.key == key))
 
 
-async def forget_expired(session: AsyncSession) -> None:
-    await session.execute(delete(Idempotency).where(Idempotency.expires_at <= after()))
+async def delete_expired(session: AsyncSession) -> None:
+    """Delete the answers that have expired."""
+    await apply(session, delete_rows(Idempotency).where(Idempotency.expires_at <= after()))

@@ -1,4 +1,7 @@
-"""Jobs as people ask for them: create, look up, list, count. Every query of a request is scoped by its owner."""
+"""Jobs as the API and the steps read them: create, look up, list, count.
+
+The queries of a request take its owner.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import func, insert, literal, or_, select, tuple_, update
+from sqlalchemy import ColumnElement, and_, func, insert, literal, or_, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import undefer
 
@@ -15,16 +18,18 @@ from core.database import UtcDateTime, after
 from core.domain.job import OPEN, TERMINAL, JobStatus, Priority, job_band
 from core.domain.job_options import JobOptions
 from core.domain.transcript import ChunkTranscript, Segment
-from repositories.claims import RELEASE_DELAY, WakeUp, unfetched
+from repositories import transitions
+from repositories.claims import WakeUp, unfetched
 from repositories.models import Chunk, Job, JobId, Metric
+from repositories.state_machine import apply
 from repositories.unique import unique_key
 
 
 @dataclass(frozen=True, slots=True)
 class NewJob:
-    """What a submit knows. audio_key: where the upload lies; file_size in bytes.
+    """A job to be created. audio_key: object with the recording; file_size in bytes.
 
-    asked_model: as it was sent, empty where it was left out; model: what that means among the live workers' models.
+    asked_model: as it was sent, empty if it was left out; model: the choice among the live workers' models.
     """
 
     job_id: str
@@ -48,14 +53,13 @@ async def create(session: AsyncSession, new: NewJob) -> Job:
 
     Raises AlreadyExists if the owner has used the request_id.
     """
-    band = job_band(await unfinished(session, new.owner))
+    band = job_band(await count_open(session, new.owner))
     with unique_key():
         await session.execute(
             insert(Job).values(
                 job_id=new.job_id,
                 owner=new.owner,
                 request_id=new.request_id,
-                status=JobStatus.PENDING,
                 language=new.language,
                 model=new.model,
                 asked_model=new.asked_model,
@@ -68,51 +72,48 @@ async def create(session: AsyncSession, new: NewJob) -> Job:
                 client_metadata=new.client_metadata,
                 minio_audio_path=new.audio_key,
                 file_size_mb=new.file_size / 1024 / 1024,
-                due_at=after(RELEASE_DELAY),
-                created_at=after(),
-                queued_at=after(),
-                progressed_at=after(),
-                updated_at=after(),
+                **transitions.created.values(Job),
             )
         )
     return (await session.execute(select(Job).where(Job.job_id == new.job_id))).scalar_one()
 
 
 async def lock_owner(session: AsyncSession, owner: str, *, sqlite: bool) -> None:
-    """Hold what the owner's quotas are counted from until the transaction ends; SQLite has one writer anyway."""
+    """Hold off other counts of the owner's quotas until the transaction ends; SQLite has one writer anyway."""
     if not sqlite:
         await session.execute(select(func.pg_advisory_xact_lock(func.hashtext(f"quota {owner}"))))
 
 
-async def unfinished(session: AsyncSession, owner: str) -> int:
-    """How many jobs of the owner are still open."""
-    mine = (Job.owner == owner, Job.status.in_(OPEN), Job.deleted_at.is_(None))
-    statement = select(func.count()).select_from(Job).where(*mine)
-    return (await session.execute(statement)).scalar_one()
+def _open_jobs(owner: str) -> ColumnElement[bool]:
+    return and_(Job.owner == owner, Job.status.in_(OPEN), Job.deleted_at.is_(None))
+
+
+async def count_open(session: AsyncSession, owner: str) -> int:
+    """Return the number of the owner's unfinished jobs."""
+    return (await session.execute(select(func.count()).select_from(Job).where(_open_jobs(owner)))).scalar_one()
 
 
 async def queued_seconds(session: AsyncSession, owner: str) -> float:
-    """Seconds of sound in the owner's unfinished jobs, as far as their lengths are known."""
-    mine = (Job.owner == owner, Job.status.in_(OPEN), Job.deleted_at.is_(None))
-    statement = select(func.sum(Job.audio_duration_seconds)).where(*mine)
+    """Return seconds of audio in the owner's unfinished jobs, as far as their durations are known."""
+    statement = select(func.sum(Job.audio_duration_seconds)).where(_open_jobs(owner))
     return float((await session.execute(statement)).scalar_one() or 0.0)
 
 
 async def bytes_since(session: AsyncSession, owner: str, seconds: float) -> int:
-    """Bytes of the recordings that the owner submitted in the last `seconds`."""
+    """Return the bytes of the recordings that the owner submitted in the last `seconds`."""
     statement = select(func.sum(Job.file_size_mb)).where(Job.owner == owner, Job.created_at > after(-seconds))
     return int(((await session.execute(statement)).scalar_one() or 0.0) * 1024 * 1024)
 
 
-async def oldest_leaves(session: AsyncSession, owner: str, seconds: float) -> float:
-    """Seconds until the owner's oldest job of the last `seconds` is older than that."""
+async def quota_resets_in(session: AsyncSession, owner: str, seconds: float) -> float:
+    """Return the seconds until the owner's oldest job of the last `seconds` no longer counts."""
     statement = select(func.min(Job.created_at), after()).where(Job.owner == owner, Job.created_at > after(-seconds))
     oldest, now = (await session.execute(statement)).one()
     return seconds if oldest is None else seconds - float((now - oldest).total_seconds())
 
 
 async def get(session: AsyncSession, job_id: str, owner: str | None = None, *, with_text: bool = False) -> Job | None:
-    """The job, or None where it is unknown, deleted, or somebody else's. `owner` None: any (inside the service)."""
+    """Return the job, or None if it is unknown, deleted or another owner's. `owner` None: any (inside the service)."""
     statement = select(Job).where(Job.job_id == job_id, Job.deleted_at.is_(None))
     if owner is not None:
         statement = statement.where(Job.owner == owner)
@@ -121,14 +122,16 @@ async def get(session: AsyncSession, job_id: str, owner: str | None = None, *, w
     return (await session.execute(statement)).scalar_one_or_none()
 
 
-async def by_ids(session: AsyncSession, job_ids: Collection[str]) -> dict[str, Job]:
-    """The jobs of these ids that are not deleted."""
+async def get_many(session: AsyncSession, job_ids: Collection[str]) -> dict[str, Job]:
+    """Return the jobs of these ids that are not deleted."""
     statement = select(Job).where(Job.job_id.in_(job_ids), Job.deleted_at.is_(None))
     return {job.job_id: job for job in (await session.execute(statement)).scalars()}
 
 
-async def transcripts(session: AsyncSession, job_id: str, only: Collection[int] | None = None) -> list[ChunkTranscript]:
-    """Segments of every finished chunk, or of those whose index is in `only`, in order of the recording."""
+async def list_transcripts(
+    session: AsyncSession, job_id: str, only: Collection[int] | None = None
+) -> list[ChunkTranscript]:
+    """Return the transcripts of completed chunks, or of those with an index in `only`, in order of the recording."""
     columns = (Chunk.chunk_index, Chunk.start_time, Chunk.end_time, Chunk.transcription, Chunk.overlap)
     statement = (
         select(*columns, Chunk.attempts, Chunk.seconds)
@@ -153,14 +156,15 @@ async def transcripts(session: AsyncSession, job_id: str, only: Collection[int] 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """The row that failed a job: a chunk, or (None) the job's own step; attempts made; when the first one failed."""
+    """Failure of a job: the chunk (None: a step of the job itself), its attempts, and the time of the first failure."""
 
     chunk_index: int | None
     attempts: int
     first: datetime | None
 
 
-async def failure(session: AsyncSession, job_id: str) -> Failure:
+async def get_failure(session: AsyncSession, job_id: str) -> Failure:
+    """Return the failure of a job, with 0 attempts if the job is unknown."""
     columns = (Chunk.chunk_index, Chunk.failures, Chunk.first_failed_at)
     statement = select(*columns).where(Chunk.job_id == job_id, Chunk.status == JobStatus.FAILED)
     chunk = (await session.execute(statement.order_by(Chunk.chunk_index).limit(1))).first()
@@ -170,27 +174,27 @@ async def failure(session: AsyncSession, job_id: str) -> Failure:
     return Failure(None, job.failures + 1, job.first_failed_at) if job else Failure(None, 0, None)
 
 
-async def last_commit(session: AsyncSession, job_id: str) -> datetime | None:
-    """When the last chunk was committed: the result's timestamp, the same however often it is made."""
+async def last_committed_at(session: AsyncSession, job_id: str) -> datetime | None:
+    """Return the time of the last chunk's commit: the result's timestamp, the same however often it is made."""
     statement = select(func.max(Chunk.processed_at)).where(Chunk.job_id == job_id)
     return (await session.execute(statement)).scalar_one()
 
 
-async def counts(session: AsyncSession) -> dict[str, int]:
-    """Jobs by status; every status is there, also with 0."""
+async def count_by_status(session: AsyncSession) -> dict[str, int]:
+    """Return the number of jobs of each status, 0 included."""
     statement = select(Job.status, func.count()).where(Job.deleted_at.is_(None)).group_by(Job.status)
-    found: dict[str, int] = {row[0]: row[1] for row in (await session.execute(statement)).all()}
-    return {status.value: found.get(status.value, 0) for status in JobStatus}
+    counts: dict[str, int] = {row[0]: row[1] for row in (await session.execute(statement)).all()}
+    return {status.value: counts.get(status.value, 0) for status in JobStatus}
 
 
 async def average_retries(session: AsyncSession) -> float:
-    """Chunk retries per job, over the jobs there are."""
+    """Return the mean number of retries per job."""
     value = (await session.execute(select(func.avg(Job.retry_count)).where(Job.deleted_at.is_(None)))).scalar_one()
     return float(value or 0.0)
 
 
 async def recent_mean(session: AsyncSession, metric: str, model: str | None = None, last: int = 50) -> float | None:
-    """Mean of a metric's last values, of jobs run with `model` if given; None before the first measurement."""
+    """Return the mean of a metric's last values, of jobs run with `model` if given; None before the first value."""
     recent = select(Metric.metric_value).where(Metric.metric_name == metric)
     if model is not None:
         recent = recent.join(Job, Job.job_id == Metric.job_id).where(Job.model == model)
@@ -200,7 +204,7 @@ async def recent_mean(session: AsyncSession, metric: str, model: str | None = No
 
 
 async def seconds_per_megabyte(session: AsyncSession, extension: str, last: int = 20) -> float | None:
-    """Measured audio seconds per MiB of recent files of this ending; None before the first."""
+    """Return the measured audio seconds per MiB of recent files with this extension; None before the first."""
     ratio = Job.audio_duration_seconds / Job.file_size_mb
     recent = (
         select(ratio.label("ratio"))
@@ -217,18 +221,18 @@ async def seconds_per_megabyte(session: AsyncSession, extension: str, last: int 
     return None if mean is None else float(mean)
 
 
-async def waiting_audio(session: AsyncSession, created_before: datetime) -> float:
-    """Audio seconds that older unfinished jobs still have to transcribe, as far as their lengths are known."""
+async def backlog_seconds(session: AsyncSession, created_before: datetime) -> float:
+    """Return the audio seconds left to transcribe in older unfinished jobs, as far as their durations are known."""
     share = 1.0 - Job.chunks_completed * 1.0 / func.nullif(Job.chunks_total, 0)
     left = func.sum(Job.audio_duration_seconds * func.coalesce(share, 1.0))
     statement = select(left).where(Job.status.in_(OPEN), Job.created_at < created_before, Job.deleted_at.is_(None))
     return float((await session.execute(statement)).scalar_one() or 0.0)
 
 
-async def by_request(
+async def get_by_request_id(
     session: AsyncSession, owner: str, request_id: str, ttl: float, *, with_text: bool = False
 ) -> Job | None:
-    """The owner's job of this request_id, until `ttl` seconds after its end (0: for ever)."""
+    """Return the owner's job of this request_id, until `ttl` seconds after its end (0: without limit)."""
     statement = select(Job).where(Job.owner == owner, Job.request_id == request_id, Job.deleted_at.is_(None))
     if ttl:
         statement = statement.where(or_(Job.completed_at.is_(None), Job.completed_at > after(-ttl)))
@@ -237,53 +241,38 @@ async def by_request(
     return (await session.execute(statement)).scalar_one_or_none()
 
 
-async def free_request(session: AsyncSession, owner: str, request_id: str, ttl: float) -> None:
-    """Let the request_id be used again where its job ended over `ttl` seconds ago; the job itself stays."""
-    if ttl:
-        await session.execute(
-            update(Job)
-            .where(Job.owner == owner, Job.request_id == request_id, Job.completed_at <= after(-ttl))
-            .values(request_id=None, updated_at=after())
-            .execution_options(synchronize_session=False)
-        )
+async def release_request_id(session: AsyncSession, owner: str, request_id: str, ttl: float) -> None:
+    """Allow the request_id again if its job ended over `ttl` seconds ago (0: never); the job itself stays."""
+    if not ttl:
+        return
+    ended = (Job.owner == owner, Job.request_id == request_id, Job.completed_at <= after(-ttl))
+    await apply(session, update(Job).where(*ended).values(request_id=None, updated_at=after()))
 
 
 async def is_unfetched(session: AsyncSession, job_id: str) -> bool:
-    """Whether an open job, held by nobody, waits for its recording to be fetched."""
-    mine = (Job.job_id == job_id, Job.status.in_(OPEN), Job.deleted_at.is_(None), Job.holder.is_(None))
-    return (await session.execute(select(Job.job_id).where(*mine, unfetched()))).first() is not None
+    """Return True if the job is open, held by no claim, and its recording is still to be fetched."""
+    free = (Job.job_id == job_id, Job.status.in_(OPEN), Job.deleted_at.is_(None), Job.holder.is_(None))
+    return (await session.execute(select(Job.job_id).where(*free, unfetched()))).first() is not None
 
 
-async def note_source(session: AsyncSession, job_id: str, key: str, size: int, seconds: float) -> WakeUp | None:
-    """Record that a fetched recording is in storage, and release its Prepare; None: it was recorded before.
+async def store_source(session: AsyncSession, job_id: str, key: str, size: int, seconds: float) -> WakeUp | None:
+    """Record that a fetched recording is in storage, and release its Prepare; return None if it was recorded before.
 
-    seconds: time that fetching took.
+    size in bytes; seconds: time that fetching took.
     """
     statement = (
-        update(Job)
-        .where(Job.job_id == job_id, Job.minio_audio_path.is_(None), Job.status.in_(OPEN), Job.deleted_at.is_(None))
-        .values(
-            minio_audio_path=key,
-            file_size_mb=size / 1024 / 1024,
-            download_seconds=seconds,
-            holder=None,
-            failures=0,
-            lost=0,
-            publishes=0,
-            due_at=after(RELEASE_DELAY),
-            progressed_at=after(),
-            updated_at=after(),
-        )
+        transitions.fetched(Job)
+        .where(Job.job_id == job_id, Job.minio_audio_path.is_(None))
+        .values(minio_audio_path=key, file_size_mb=size / 1024 / 1024, download_seconds=seconds)
         .returning(Job.failures)
-        .execution_options(synchronize_session=False)
     )
-    row = (await session.execute(statement)).first()
+    row = (await apply(session, statement)).first()
     return None if row is None else WakeUp(job_id, None, row.failures)
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """What a list asks for; before: time and id of the last job of the page before."""
+    """One page of a list. before: time and id of the last job of the page before it."""
 
     limit: int
     status: str | None = None
@@ -291,38 +280,36 @@ class Page:
     before: tuple[datetime, str] | None = None
 
 
-async def listed(session: AsyncSession, owner: str, page: Page) -> list[Job]:
-    """The owner's jobs, newest first; one more than asked for where there is a next page."""
+async def list_page(session: AsyncSession, owner: str, page: Page) -> list[Job]:
+    """Return the owner's jobs, the newest first; one more than the limit if there is a next page."""
     statement = select(Job).where(Job.owner == owner, Job.deleted_at.is_(None))
     if page.status is not None:
         statement = statement.where(Job.status == page.status)
     if page.language is not None:
         statement = statement.where(Job.language == page.language)
     if page.before is not None:
-        statement = statement.where(tuple_(Job.created_at, Job.job_id) < _place(*page.before))
+        created_at, job_id = page.before
+        place = tuple_(literal(created_at, UtcDateTime()), literal(job_id, JobId))
+        statement = statement.where(tuple_(Job.created_at, Job.job_id) < place)
     newest = statement.order_by(Job.created_at.desc(), Job.job_id.desc()).limit(page.limit + 1)
     return list((await session.execute(newest)).scalars())
 
 
-def _place(at: datetime, job_id: str) -> Any:
-    return tuple_(literal(at, UtcDateTime()), literal(job_id, JobId))
-
-
-async def refers_to(session: AsyncSession, key: str) -> bool:
-    """Whether a job that is not deleted was made of this object."""
+async def references_object(session: AsyncSession, key: str) -> bool:
+    """Return True if a job that is not deleted was created from this object."""
     statement = select(Job.job_id).where(Job.minio_audio_path == key, Job.deleted_at.is_(None)).limit(1)
     return (await session.execute(statement)).first() is not None
 
 
-async def states(session: AsyncSession, job_ids: Collection[str]) -> dict[str, tuple[int, bool]]:
-    """Event number and whether it has ended (or is gone), of each job that is there."""
+async def list_states(session: AsyncSession, job_ids: Collection[str]) -> dict[str, tuple[int, bool]]:
+    """Return the event number of each job, and True if it has ended or is deleted. Unknown jobs are left out."""
     statement = select(Job.job_id, Job.event_seq, Job.status, Job.deleted_at).where(Job.job_id.in_(job_ids))
     rows = (await session.execute(statement)).all()
     return {row.job_id: (row.event_seq, row.status in TERMINAL or row.deleted_at is not None) for row in rows}
 
 
-async def chunk_marks(session: AsyncSession, job_id: str) -> list[tuple[int, int, float, bool]]:
-    """Of every chunk: index, event number, overlap with the one before (seconds), finished."""
+async def list_chunk_progress(session: AsyncSession, job_id: str) -> list[tuple[int, int, float, bool]]:
+    """Return each chunk's index, event number, overlap with the one before it (seconds), and True if completed."""
     columns = (Chunk.chunk_index, Chunk.event_seq, Chunk.overlap, Chunk.status)
     rows = await session.execute(select(*columns).where(Chunk.job_id == job_id).order_by(Chunk.chunk_index))
     return [(row[0], row[1], row[2], row[3] == JobStatus.COMPLETED) for row in rows.all()]

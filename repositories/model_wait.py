@@ -1,4 +1,4 @@
-"""Jobs whose model file no live consumer has: since when, and until one has it."""
+"""Jobs whose model file no live consumer has: how long it has been missing, and when it is available again."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from core.domain.job import OPEN
 from core.domain.models import choose
 from repositories import workers
 from repositories.models import Job, Worker
+from repositories.state_machine import apply
 
 
-def wanted(job: Job, available: Sequence[str], default: str | None = None) -> str | None:
-    """The model that a job without a plan gets of those available: what its submit was answered with, else anew.
+def choose_for(job: Job, available: Sequence[str], default: str | None = None) -> str | None:
+    """Return the model of a job without a plan: the one its submit was answered with, or else another choice.
 
-    Rows of an older version have no `asked_model`: their `model` is what was asked for.
+    Rows of older versions have no `asked_model`: their `model` is the one that was asked for.
     """
     if job.model in available:
         return job.model
@@ -25,46 +26,42 @@ def wanted(job: Job, available: Sequence[str], default: str | None = None) -> st
     return choose(asked, job.language, available, default)
 
 
-def had_by(job: Job, alive: Iterable[Worker], default: str | None = None) -> bool:
-    """Whether one of these workers has the job's model file: the pinned one, or before the plan any that would do.
+def is_available(job: Job, live: Iterable[Worker], default: str | None = None) -> bool:
+    """Return True if one of the workers has the job's model file: the plan's, or before the plan a suitable one.
 
-    A file whose checksum is not announced yet counts as the right one: nothing ends because of a slow disk.
+    A file whose checksum is not announced yet counts as the right one: hashing on a slow disk fails no job.
     """
     if job.chunks_total is None:
-        return any(wanted(job, worker.models, default) is not None for worker in alive)
+        return any(choose_for(job, worker.models, default) is not None for worker in live)
     pinned = job.options.file_sha256
-    for worker in alive:
-        known = (worker.checksums or {}).get(job.model or "")
-        if job.model in worker.models and (not pinned or known is None or pinned in known):
+    for worker in live:
+        checksums = (worker.checksums or {}).get(job.model or "")
+        if job.model in worker.models and (not pinned or checksums is None or pinned in checksums):
             return True
     return False
 
 
-async def missing_for(session: AsyncSession, job: Job, default: str | None = None) -> float | None:
-    """Seconds for which live consumers have been there and none had the job's model file; None: one has it.
+async def seconds_missing(session: AsyncSession, job: Job, default: str | None = None) -> float | None:
+    """Return the seconds for which no live consumer has had the job's model file; None if one has it.
 
-    Time without any consumer does not count: the one with the file may be the last of them to start.
+    Time without any live consumer does not count: the one with the file may be the last to start.
     """
-    alive = await workers.alive(session)
-    mine = update(Job).where(Job.job_id == job.job_id).execution_options(synchronize_session=False)
-    if had_by(job, alive, default):
-        await session.execute(mine.where(Job.model_missing_since.is_not(None)).values(model_missing_since=None))
+    live = await workers.list_live(session)
+    mark = update(Job).where(Job.job_id == job.job_id)
+    if is_available(job, live, default):
+        await apply(session, mark.where(Job.model_missing_since.is_not(None)).values(model_missing_since=None))
         return None
-    await session.execute(mine.where(Job.model_missing_since.is_(None)).values(model_missing_since=after()))
-    noted = select(Job.model_missing_since, after()).where(Job.job_id == job.job_id)
-    since, now = (await session.execute(noted)).one()
-    started = min((worker.started_at for worker in alive), default=now)
+    await apply(session, mark.where(Job.model_missing_since.is_(None)).values(model_missing_since=after()))
+    marked = select(Job.model_missing_since, after()).where(Job.job_id == job.job_id)
+    since, now = (await session.execute(marked)).one()
+    started = min((worker.started_at for worker in live), default=now)
     return float((now - max(since or now, started)).total_seconds())
 
 
-async def found(session: AsyncSession, worker: Worker, default: str | None = None) -> None:
-    """A consumer has started, or has other files than before: jobs that it can serve are missing nothing."""
+async def mark_available(session: AsyncSession, worker: Worker, default: str | None = None) -> None:
+    """Clear the mark of the jobs that this worker can serve: it has started, or its files have changed."""
     statement = select(Job).where(Job.model_missing_since.is_not(None), Job.status.in_(OPEN))
-    served = [job.job_id for job in (await session.execute(statement)).scalars() if had_by(job, [worker], default)]
-    if served:
-        await session.execute(
-            update(Job)
-            .where(Job.job_id.in_(served))
-            .values(model_missing_since=None)
-            .execution_options(synchronize_session=False)
-        )
+    missing = (await session.execute(statement)).scalars()
+    job_ids = [job.job_id for job in missing if is_available(job, [worker], default)]
+    if job_ids:
+        await apply(session, update(Job).where(Job.job_id.in_(job_ids)).values(model_missing_since=None))

@@ -1,4 +1,4 @@
-"""The tables (design section 10). Migrations own the schema; a test compares them with this page."""
+"""The tables. Migrations own the schema; a test compares it with these models."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ _CONVENTION = {
 }
 
 
-def _some_index(table: str, column: str) -> Index:
-    some = text(f"{column} IS NOT NULL")
-    return Index(f"ix_{table}_{column}", column, postgresql_where=some, sqlite_where=some)
+def _partial_index(table: str, column: str) -> Index:
+    not_null = text(f"{column} IS NOT NULL")
+    return Index(f"ix_{table}_{column}", column, postgresql_where=not_null, sqlite_where=not_null)
 
 
 class JobOptionsJson(TypeDecorator[JobOptions]):
@@ -62,7 +62,7 @@ class Base(DeclarativeBase):
 
 
 class Claimable:
-    """What jobs, chunks and webhook deliveries share: who holds the row, and when anybody may publish it again."""
+    """Columns that jobs, chunks and webhook deliveries share: the row's holder, and the time at which it is due."""
 
     failures: Mapped[int] = mapped_column(Integer, default=0, server_default="0")
     lost: Mapped[int] = mapped_column(Integer, default=0, server_default="0")
@@ -138,9 +138,9 @@ class Job(Claimable, Base):
         Index("ix_jobs_owner_created_at", "owner", "created_at", "job_id"),
         Index("ix_jobs_status", "status"),
         Index("ix_jobs_expires_at", "expires_at"),
-        _some_index("jobs", "boosted_at"),
-        _some_index("jobs", "model_missing_since"),
-        _some_index("jobs", "due_at"),
+        _partial_index("jobs", "boosted_at"),
+        _partial_index("jobs", "model_missing_since"),
+        _partial_index("jobs", "due_at"),
     )
 
 
@@ -162,7 +162,7 @@ class Chunk(Claimable, Base):
     claimed_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     processed_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
 
-    __table_args__ = (_some_index("chunks", "due_at"),)
+    __table_args__ = (_partial_index("chunks", "due_at"),)
 
 
 class Metric(Base):
@@ -181,7 +181,7 @@ class Metric(Base):
 
 
 class Worker(Base):
-    """`sick`: why it takes no work at present."""
+    """A live process. `sick`: the reason for which it takes no work at present."""
 
     __tablename__ = "workers"
 
@@ -199,7 +199,7 @@ class Worker(Base):
 
 
 class ParkedItem(Base):
-    """An item of the scheduler's housekeeping that keeps failing; `until` ends its next pause."""
+    """An item of the scheduler's housekeeping that keeps failing. `until`: end of its pause."""
 
     __tablename__ = "parked_items"
 
@@ -224,7 +224,7 @@ class Idempotency(Base):
 
 
 class UploadIntent(Base):
-    """`owner` and `submit_options`: set where the client uploads to storage and starts the job afterwards."""
+    """A note that an object is about to be written. `owner` and `submit_options`: of an upload link."""
 
     __tablename__ = "upload_intents"
 
@@ -241,7 +241,7 @@ class UploadIntent(Base):
 
 
 class RateLimit(Base):
-    """One window of one counter; `expires_at` ends it."""
+    """One window of one counter. `expires_at`: its end."""
 
     __tablename__ = "rate_limits"
 
@@ -284,5 +284,5 @@ class WebhookDelivery(Claimable, Base):
 
     __table_args__ = (
         Index("ix_webhook_deliveries_job_id", "job_id"),
-        _some_index("webhook_deliveries", "due_at"),
+        _partial_index("webhook_deliveries", "due_at"),
     )

@@ -7,46 +7,49 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from core.database import after
 from repositories.models import ParkedItem
+from repositories.state_machine import apply
 
 FIRST_PAUSE, LONGEST_PAUSE = 60.0, 21_600.0
-"""Seconds an item is left alone after its first failure, doubled at each further one, up to 6 h."""
-FORGET = 7 * 86_400.0
-"""Seconds after which an item that nobody has tried again is forgotten."""
+"""Seconds for which an item is parked after its first failure, doubled at each further one, up to 6 h."""
+RETENTION = 7 * 86_400.0
+"""Seconds after the end of its pause at which an item that was not tried again is deleted."""
 
 
 async def park(session: AsyncSession, step: str, item: str, reason: str) -> float:
-    """Count a failure of the item. Returns the seconds until it may be tried again."""
-    mine = (ParkedItem.step == step, ParkedItem.item == item)
-    before = (await session.execute(select(ParkedItem.failures).where(*mine))).scalar_one_or_none()
-    pause = pause_after(before or 0)
-    values = {"failures": (before or 0) + 1, "reason": reason[:1000], "until": after(pause)}
-    if before is None:
+    """Count a failure of the item; return the seconds until it may be tried again."""
+    same_item = (ParkedItem.step == step, ParkedItem.item == item)
+    failures = (await session.execute(select(ParkedItem.failures).where(*same_item))).scalar_one_or_none()
+    pause = backoff(failures or 0)
+    values = {"failures": (failures or 0) + 1, "reason": reason[:1000], "until": after(pause)}
+    if failures is None:
         await session.execute(insert(ParkedItem).values(step=step, item=item, **values))
     else:
-        await session.execute(update(ParkedItem).where(*mine).values(**values))
+        await apply(session, update(ParkedItem).where(*same_item).values(**values))
     return pause
 
 
-def pause_after(failures: int) -> float:
+def backoff(failures: int) -> float:
+    """Return the seconds of the pause after this many earlier failures."""
     return float(min(FIRST_PAUSE * 2 ** min(failures, 20), LONGEST_PAUSE))
 
 
 async def unpark(session: AsyncSession, step: str, item: str) -> None:
-    await session.execute(delete(ParkedItem).where(ParkedItem.step == step, ParkedItem.item == item))
+    """Forget the failures of an item that has succeeded."""
+    await apply(session, delete(ParkedItem).where(ParkedItem.step == step, ParkedItem.item == item))
 
 
-async def parked(session: AsyncSession, step: str, limit: int = 5000) -> list[str]:
-    """The step's items that are left alone now."""
+async def list_parked(session: AsyncSession, step: str, limit: int = 5000) -> list[str]:
+    """Return the step's items that are parked now."""
     statement = select(ParkedItem.item).where(ParkedItem.step == step, ParkedItem.until > after()).limit(limit)
     return list((await session.execute(statement)).scalars())
 
 
-async def counts(session: AsyncSession) -> dict[str, int]:
-    """How many items are parked, by step."""
+async def count_by_step(session: AsyncSession) -> dict[str, int]:
+    """Return the number of stored items of each step, also those whose pause is over."""
     statement = select(ParkedItem.step, func.count()).group_by(ParkedItem.step)
-    rows = (await session.execute(statement)).all()
-    return {row[0]: row[1] for row in rows}
+    return {row[0]: row[1] for row in (await session.execute(statement)).all()}
 
 
-async def forget(session: AsyncSession) -> None:
-    await session.execute(delete(ParkedItem).where(ParkedItem.until < after(-FORGET)))
+async def delete_stale(session: AsyncSession) -> None:
+    """Delete the items that were not tried again for a long time."""
+    await apply(session, delete(ParkedItem).where(ParkedItem.until < after(-RETENTION)))

@@ -1,25 +1,30 @@
-"""The plan of a job: its chunk rows, inserted once."""
+"""The plan of a job: its chunks, inserted once and released a few at a time."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import delete, func, insert, null, select, update
+from sqlalchemy import delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from core.database import after
-from core.domain.job import OPEN, JobStatus
 from core.domain.job_options import JobOptions
 from core.domain.spans import PlannedChunk
-from repositories import intents
-from repositories.claims import FIRST_RELEASE, RELEASE_DELAY, WORKING_GRACE, WakeUp, release_chunks
+from repositories import intents, transitions
+from repositories.claims import WakeUp
 from repositories.models import Chunk, Job, Metric
+from repositories.state_machine import apply
+
+FIRST_RELEASE = 64
+"""Chunks that Prepare releases; each commit releases one more."""
+WORKING_GRACE = 60.0
+"""Seconds after which working audio that is no longer needed is collected, unless its consumer deleted it before."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What Prepare found out. number: the claim that made it; duration in seconds; key and bytes of the working audio.
+    """Result of Prepare. number: the claim that made it; duration in seconds; key and bytes of the working audio.
 
     checksums: CRC-32 of each chunk's own samples, in order; empty: unknown.
     """
@@ -38,55 +43,37 @@ class Plan:
 
 
 async def store_plan(session: AsyncSession, job_id: str, plan: Plan) -> list[WakeUp] | None:
-    """Insert the chunk rows, once per job; None: another Prepare was first, or the job has ended meanwhile.
+    """Insert the chunk rows, once per job; return None if the job has another plan or has ended.
 
-    Returns what may be published: the first chunks, or the job itself (its Finalise) where there are none.
+    Returns the wake-ups to publish: the first chunks, or the job itself (its Finalise) if the plan has no chunks.
     """
-    none = not plan.chunks
-    row = (
-        await session.execute(
-            update(Job)
-            .where(Job.job_id == job_id, Job.chunks_total.is_(None), Job.status.in_(OPEN), Job.deleted_at.is_(None))
-            .values(
-                status=JobStatus.PROCESSING,
-                chunks_total=len(plan.chunks),
-                plan=plan.number,
-                working_audio_path=plan.key,
-                working_audio_bytes=plan.working_bytes,
-                audio_duration_seconds=plan.duration,
-                model=plan.model,
-                model_missing_since=None,
-                options=plan.options,
-                download_seconds=plan.download_seconds,
-                decode_seconds=plan.decode_seconds,
-                holder=None,
-                failures=0,
-                lost=0,
-                publishes=0,
-                boosted_at=None,
-                error_code=None,
-                error_message=None,
-                error_details=null(),
-                due_at=after(RELEASE_DELAY) if none else None,
-                event_seq=Job.event_seq + 1,
-                progressed_at=after(),
-                updated_at=after(),
-            )
-            .returning(Job.job_id)
-            .execution_options(synchronize_session=False)
+    statement = (
+        transitions.planned(Job, finalise=not plan.chunks)
+        .where(Job.job_id == job_id, Job.chunks_total.is_(None))
+        .values(
+            chunks_total=len(plan.chunks),
+            plan=plan.number,
+            working_audio_path=plan.key,
+            working_audio_bytes=plan.working_bytes,
+            audio_duration_seconds=plan.duration,
+            model=plan.model,
+            options=plan.options,
+            download_seconds=plan.download_seconds,
+            decode_seconds=plan.decode_seconds,
         )
-    ).first()
-    if row is None:
+        .returning(Job.job_id)
+    )
+    if (await apply(session, statement)).first() is None:
         return None
-    noted = await intents.keep(session, plan.key)
+    noted = await intents.fulfil(session, plan.key)
     if plan.chunks and not noted:
-        # its working audio was collected meanwhile: whoever slept so long begins again
+        # the intent expired and the working audio was collected meanwhile: another Prepare begins again
         await session.rollback()
         return None
-    if none:
+    if not plan.chunks:
         return [WakeUp(job_id, None, 0)]
     rows = [_chunk_row(job_id, plan, index, chunk) for index, chunk in enumerate(plan.chunks)]
-    await session.execute(insert(Chunk).values(updated_at=after()), rows)
+    await session.execute(insert(Chunk).values(**transitions.created.values(Chunk)), rows)
     return await release_chunks(session, job_id, plan.first_release)
 
 
@@ -100,21 +87,34 @@ def _chunk_row(job_id: str, plan: Plan, index: int, chunk: PlannedChunk) -> dict
         "overlap": chunk.overlap,
         "start_time": chunk.start_time,
         "end_time": chunk.end_time,
-        "status": JobStatus.PENDING,
     }
 
 
-async def drop(session: AsyncSession, job_id: str) -> None:
-    """Forget the plan with its chunks, finished ones included: the next Prepare makes another.
+async def release_chunks(session: AsyncSession, job_id: str, count: int) -> list[WakeUp]:
+    """Make the next `count` chunks due that were not released yet; the caller publishes them after the commit."""
+    unreleased = (Chunk.job_id == job_id, transitions.released.applies(Chunk), Chunk.due_at.is_(None))
+    indexes = select(Chunk.chunk_index).where(*unreleased).order_by(Chunk.chunk_index).limit(count).scalar_subquery()
+    statement = (
+        transitions.released(Chunk)
+        .where(Chunk.job_id == job_id, Chunk.chunk_index.in_(indexes))
+        .returning(Chunk.chunk_index, Chunk.failures)
+    )
+    rows = (await apply(session, statement)).all()
+    return [WakeUp(job_id, row.chunk_index, row.failures) for row in sorted(rows)]
 
-    Its working audio is noted for collection. A run that still holds one of the chunks commits nothing any more.
+
+async def drop(session: AsyncSession, job_id: str) -> None:
+    """Remove the plan with its chunks, completed ones included: the next Prepare makes another.
+
+    An intent notes its working audio for collection. A run that still holds one of the chunks cannot commit it.
     """
     path = (await session.execute(select(Job.working_audio_path).where(Job.job_id == job_id))).scalar_one()
     if path is not None:
-        await intents.note(session, path, job_id, WORKING_GRACE)
-    await session.execute(delete(Chunk).where(Chunk.job_id == job_id))
-    await session.execute(delete(Metric).where(Metric.job_id == job_id))
-    await session.execute(
+        await intents.create(session, path, job_id, WORKING_GRACE)
+    await apply(session, transitions.removed.deletion(Chunk).where(Chunk.job_id == job_id))
+    await apply(session, delete(Metric).where(Metric.job_id == job_id))
+    await apply(
+        session,
         update(Job)
         .where(Job.job_id == job_id)
         .values(
@@ -126,6 +126,5 @@ async def drop(session: AsyncSession, job_id: str) -> None:
             working_audio_bytes=None,
             detected_language=None,
             updated_at=after(),
-        )
-        .execution_options(synchronize_session=False)
+        ),
     )

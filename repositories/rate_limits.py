@@ -1,20 +1,22 @@
-"""Counters of the rate limits on the shared database, so that several API processes count together."""
+"""Counters of the rate limits in the shared database, so that several API processes count together."""
 
 from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import case, delete, select
+from sqlalchemy import case, select
+from sqlalchemy import delete as delete_rows
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from core.database import after
 from repositories.models import RateLimit
+from repositories.state_machine import apply
 
 
-async def count(session: AsyncSession, key: str, window: float, amount: int, *, sqlite: bool) -> int:
-    """Add `amount` to the counter, which begins anew once its window (seconds) has passed; returns the sum."""
+async def increment(session: AsyncSession, key: str, window: float, amount: int, *, sqlite: bool) -> int:
+    """Add `amount` to the counter and return the sum; a counter whose window (seconds) has passed starts anew."""
     insert = sqlite_insert if sqlite else postgresql_insert
     over = RateLimit.expires_at <= after()
     statement = insert(RateLimit).values(key=key, hits=amount, expires_at=after(window))
@@ -28,16 +30,18 @@ async def count(session: AsyncSession, key: str, window: float, amount: int, *, 
     return int((await session.execute(counted)).scalar_one())
 
 
-async def read(session: AsyncSession, key: str) -> tuple[int, datetime] | None:
-    """Count and end of the present window, None where there is none."""
+async def get(session: AsyncSession, key: str) -> tuple[int, datetime] | None:
+    """Return the count and the end of the present window, or None if there is none."""
     statement = select(RateLimit).where(RateLimit.key == key, RateLimit.expires_at > after())
-    found = (await session.execute(statement)).scalar_one_or_none()
-    return None if found is None else (found.hits, found.expires_at)
+    window = (await session.execute(statement)).scalar_one_or_none()
+    return None if window is None else (window.hits, window.expires_at)
 
 
-async def clear(session: AsyncSession, key: str) -> None:
-    await session.execute(delete(RateLimit).where(RateLimit.key == key))
+async def delete(session: AsyncSession, key: str) -> None:
+    """Delete the counter."""
+    await apply(session, delete_rows(RateLimit).where(RateLimit.key == key))
 
 
-async def forget_expired(session: AsyncSession) -> None:
-    await session.execute(delete(RateLimit).where(RateLimit.expires_at <= after()))
+async def delete_expired(session: AsyncSession) -> None:
+    """Delete the counters whose window has passed."""
+    await apply(session, delete_rows(RateLimit).where(RateLimit.expires_at <= after()))

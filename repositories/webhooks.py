@@ -1,4 +1,4 @@
-"""Webhook deliveries: written in the transaction that ends a job, leased by the scheduler that sends them."""
+"""Webhook deliveries: inserted in the transaction that ends a job, leased by the scheduler that sends them."""
 
 from __future__ import annotations
 
@@ -8,24 +8,25 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from sqlalchemy import ColumnElement, func, insert, select, update
+from sqlalchemy import Update, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from core.database import after
 from core.domain.job import OPEN, JobStatus
 from core.domain.json_values import showable
 from repositories.models import Job, WebhookDelivery
+from repositories.state_machine import apply
 
 COMPLETED, FAILED = "transcription.completed", "transcription.failed"
 RETRIES = (5.0, 300.0, 1800.0, 7200.0, 18_000.0, 36_000.0)
-"""Seconds before each retry (Standard Webhooks' own suggestion, cut to six)."""
+"""Seconds before each retry: the schedule that Standard Webhooks suggests, without its last steps."""
 PER_OWNER, PER_HOST, PER_OWNER_AND_HOST = 4, 4, 2
-"""Deliveries under way at once, of all schedulers together: of one owner, to one host, and of one owner to one host."""
-CANDIDATES = 500
-ASK_AGAIN = 60.0
-"""Seconds between two deliveries of one job that are asked for by hand."""
+"""Deliveries under way at once, over all schedulers: of one owner, to one host, and of one owner to one host."""
+MAX_CANDIDATES = 500
+RESEND_INTERVAL = 60.0
+"""Seconds between two deliveries of one job that its owner requests."""
 LEASE = 45.0
-"""Seconds a sender has for one delivery: its deadline of 15, and time to write down how it ended."""
+"""Seconds of a sender's lease: its deadline of 15 s, and time to record the outcome."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +44,7 @@ class WebhookAttempt:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A delivery that is due; order: its place by due time among those that are looked at."""
+    """A delivery that is due. order: its place by due time among the candidates."""
 
     webhook_id: str
     owner: str
@@ -52,7 +53,7 @@ class Candidate:
 
 
 async def enqueue(session: AsyncSession, job_id: str, kind: str) -> None:
-    """Note the delivery of a job that has just ended, where its sender gave a callback."""
+    """Insert the delivery of a job that has just ended, if it has a callback URL."""
     statement = select(Job).where(Job.job_id == job_id, Job.callback_url.is_not(None), Job.deleted_at.is_(None))
     job = (await session.execute(statement.execution_options(populate_existing=True))).scalar_one_or_none()
     if job is None or job.callback_url is None:
@@ -93,115 +94,110 @@ def _payload(job: Job, kind: str) -> dict[str, Any]:
     }
 
 
-async def under_way(session: AsyncSession) -> list[tuple[str, str]]:
-    """Owner and host of each delivery that some scheduler has a lease on."""
-    row = WebhookDelivery
-    statement = select(row.owner, row.host).where(
-        row.holder.is_not(None), row.due_at > after(), row.status == JobStatus.PENDING
+async def list_leased(session: AsyncSession) -> list[tuple[str, str]]:
+    """Return owner and host of each delivery that a scheduler has leased."""
+    leased = (
+        WebhookDelivery.holder.is_not(None),
+        WebhookDelivery.due_at > after(),
+        WebhookDelivery.status == JobStatus.PENDING,
     )
-    return [(one.owner, one.host) for one in (await session.execute(statement)).all()]
+    statement = select(WebhookDelivery.owner, WebhookDelivery.host).where(*leased)
+    return [(row.owner, row.host) for row in (await session.execute(statement)).all()]
 
 
-async def candidates(session: AsyncSession, full_owners: Set[str], full_hosts: Set[str]) -> list[Candidate]:
-    """Due deliveries, oldest first, a few of each owner and of each of his hosts; none of those that are full.
+async def list_due(session: AsyncSession, full_owners: Set[str], full_hosts: Set[str]) -> list[Candidate]:
+    """Return due deliveries, the oldest first: a few of each owner and of each of its hosts, none of the full ones.
 
     However long one owner's backlog, and over however many hosts, the first of every other owner are among them.
     """
-    row = WebhookDelivery
-    due = (row.due_at <= after(), row.status == JobStatus.PENDING)
-    free = (row.owner.not_in(full_owners), row.host.not_in(full_hosts))
-    turn = func.row_number().over(partition_by=(row.owner, row.host), order_by=(row.due_at, row.webhook_id))
-    pairs = select(row.webhook_id, row.owner, row.host, row.due_at, turn.label("turn")).where(*due, *free).subquery()
+    table = WebhookDelivery
+    due = (table.due_at <= after(), table.status == JobStatus.PENDING)
+    free = (table.owner.not_in(full_owners), table.host.not_in(full_hosts))
+    turn = func.row_number().over(partition_by=(table.owner, table.host), order_by=(table.due_at, table.webhook_id))
+    columns = (table.webhook_id, table.owner, table.host, table.due_at)
+    pairs = select(*columns, turn.label("turn")).where(*due, *free).subquery()
     place = func.row_number().over(partition_by=pairs.c.owner, order_by=(pairs.c.turn, pairs.c.due_at))
     owned = select(pairs, place.label("place")).where(pairs.c.turn <= PER_OWNER_AND_HOST).subquery()
     statement = (
         select(owned.c.webhook_id, owned.c.owner, owned.c.host, owned.c.due_at)
         .where(owned.c.place <= 2 * PER_OWNER)
         .order_by(owned.c.place, owned.c.due_at)
-        .limit(CANDIDATES)
+        .limit(MAX_CANDIDATES)
     )
-    rows = sorted((await session.execute(statement)).all(), key=lambda one: (one.due_at, one.webhook_id))
-    return [Candidate(one.webhook_id, one.owner, one.host, number) for number, one in enumerate(rows)]
+    rows = sorted((await session.execute(statement)).all(), key=lambda row: (row.due_at, row.webhook_id))
+    return [Candidate(row.webhook_id, row.owner, row.host, order) for order, row in enumerate(rows)]
 
 
 async def lease(session: AsyncSession, chosen: Sequence[str], holder: str) -> list[WebhookAttempt]:
-    """Lease those of the chosen deliveries that are still due; any number of schedulers may do so."""
-    row = WebhookDelivery
+    """Lease those of the chosen deliveries that are still due; each goes to one of the schedulers that do so."""
+    table = WebhookDelivery
     statement = (
-        update(row)
-        .where(row.webhook_id.in_(chosen), row.due_at <= after(), row.status == JobStatus.PENDING)
+        update(table)
+        .where(table.webhook_id.in_(chosen), table.due_at <= after(), table.status == JobStatus.PENDING)
         .values(
             due_at=after(LEASE),
             holder=holder,
-            claim=row.claim + 1,
-            publishes=row.publishes + 1,
+            claim=table.claim + 1,
+            publishes=table.publishes + 1,
             updated_at=after(),
         )
-        .returning(row.webhook_id, row.job_id, row.owner, row.url, row.payload, row.failures, row.claim)
-        .execution_options(synchronize_session=False)
+        .returning(table.webhook_id, table.job_id, table.owner, table.url, table.payload, table.failures, table.claim)
     )
-    return [WebhookAttempt(*one) for one in (await session.execute(statement)).all()]
+    return [WebhookAttempt(*row) for row in (await apply(session, statement)).all()]
 
 
-async def delivered(session: AsyncSession, delivery: WebhookAttempt) -> None:
-    """Success needs no lease: the receiver has it, whatever happened here meanwhile."""
-    await _end(session, delivery, status=JobStatus.COMPLETED, delivered_at=after(), error_message=None)
-
-
-async def given_up(session: AsyncSession, delivery: WebhookAttempt, reason: str) -> None:
-    await _end(
-        session, delivery, WebhookDelivery.claim == delivery.claim, status=JobStatus.FAILED, error_message=reason[:1000]
+async def mark_delivered(session: AsyncSession, attempt: WebhookAttempt) -> None:
+    """Record a success. It needs no lease: the receiver has the message, even if the lease has ended."""
+    statement = _settled(attempt).values(
+        status=JobStatus.COMPLETED, due_at=None, delivered_at=after(), error_message=None
     )
+    await apply(session, statement)
 
 
-async def again(session: AsyncSession, delivery: WebhookAttempt, delay: float, reason: str) -> None:
-    """Count a failed attempt and try again after `delay` seconds; nothing where another scheduler has the lease now."""
-    values = {"failures": WebhookDelivery.failures + 1, "due_at": after(delay), "error_message": reason[:1000]}
-    await _write(session, delivery, values, WebhookDelivery.claim == delivery.claim)
+async def mark_failed(session: AsyncSession, attempt: WebhookAttempt, reason: str) -> None:
+    """Record the last failure, unless another scheduler has the lease."""
+    statement = _settled(attempt).values(status=JobStatus.FAILED, due_at=None, error_message=reason[:1000])
+    await apply(session, statement.where(WebhookDelivery.claim == attempt.claim))
 
 
-async def _end(session: AsyncSession, delivery: WebhookAttempt, *fence: ColumnElement[bool], **values: Any) -> None:
-    await _write(session, delivery, {"due_at": None, **values}, *fence)
-
-
-async def _write(
-    session: AsyncSession, delivery: WebhookAttempt, values: dict[str, Any], *fence: ColumnElement[bool]
-) -> None:
-    await session.execute(
-        update(WebhookDelivery)
-        .where(WebhookDelivery.webhook_id == delivery.webhook_id, *fence)
-        .values(holder=None, updated_at=after(), **values)
-        .execution_options(synchronize_session=False)
+async def retry_later(session: AsyncSession, attempt: WebhookAttempt, delay: float, reason: str) -> None:
+    """Count a failed attempt, to be repeated after `delay` seconds, unless another scheduler has the lease."""
+    statement = _settled(attempt).values(
+        failures=WebhookDelivery.failures + 1, due_at=after(delay), error_message=reason[:1000]
     )
+    await apply(session, statement.where(WebhookDelivery.claim == attempt.claim))
 
 
-async def send_again(session: AsyncSession, job_id: str) -> float | None:
-    """Make the job's last delivery due once more, under its own id.
+def _settled(attempt: WebhookAttempt) -> Update:
+    same_delivery = WebhookDelivery.webhook_id == attempt.webhook_id
+    return update(WebhookDelivery).where(same_delivery).values(holder=None, updated_at=after())
 
-    Returns 0, or the seconds until this may be asked again: it is under way, or was asked for within ASK_AGAIN seconds.
-    None: there is none.
+
+async def resend(session: AsyncSession, job_id: str) -> float | None:
+    """Make the job's last delivery due once more, under its own id; return None if there is none.
+
+    Returns 0, or the seconds until it may be resent: it is under way, or was resent within RESEND_INTERVAL seconds.
     """
-    row = WebhookDelivery
+    table = WebhookDelivery
     last = (
-        select(row.webhook_id, row.holder, row.due_at, row.asked_at, after().label("now"))
-        .join(Job, Job.job_id == row.job_id)
-        .where(row.job_id == job_id, Job.status.not_in(OPEN))
-        .order_by(row.created_at.desc())
+        select(table.webhook_id, table.holder, table.due_at, table.asked_at, after().label("now"))
+        .join(Job, Job.job_id == table.job_id)
+        .where(table.job_id == job_id, Job.status.not_in(OPEN))
+        .order_by(table.created_at.desc())
         .limit(1)
-        .with_for_update(of=row)
+        .with_for_update(of=table)
     )
-    found = (await session.execute(last)).first()
-    if found is None:
+    delivery = (await session.execute(last)).first()
+    if delivery is None:
         return None
-    wait = 0.0 if found.asked_at is None else ASK_AGAIN - (found.now - found.asked_at).total_seconds()
-    if found.holder is not None and found.due_at is not None:
-        wait = max(wait, (found.due_at - found.now).total_seconds())
+    wait = 0.0
+    if delivery.asked_at is not None:
+        wait = RESEND_INTERVAL - (delivery.now - delivery.asked_at).total_seconds()
+    if delivery.holder is not None and delivery.due_at is not None:
+        wait = max(wait, (delivery.due_at - delivery.now).total_seconds())
     if wait > 0:
         return wait
-    await session.execute(
-        update(row)
-        .where(row.webhook_id == found.webhook_id)
-        .values(status=JobStatus.PENDING, failures=0, holder=None, due_at=after(), asked_at=after(), updated_at=after())
-        .execution_options(synchronize_session=False)
-    )
+    again = {"status": JobStatus.PENDING, "failures": 0, "holder": None, "due_at": after(), "asked_at": after()}
+    statement = update(table).where(table.webhook_id == delivery.webhook_id).values(**again, updated_at=after())
+    await apply(session, statement)
     return 0.0

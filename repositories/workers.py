@@ -1,4 +1,4 @@
-"""Who is alive, what models they have: that is how the API knows which models exist and how many work."""
+"""Workers: the live processes, the model files they have and the work they take."""
 
 from __future__ import annotations
 
@@ -10,21 +10,23 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from core.database import after
 from repositories.models import Worker
+from repositories.state_machine import apply
 
-HEARTBEAT = 10.0
-"""Seconds between two signs of life."""
-ALIVE = 35.0
-"""Seconds after its last sign of life that a worker counts as gone: three missed and a little."""
-FORGET = 86_400.0
+HEARTBEAT_INTERVAL = 10.0
+"""Seconds between two heartbeats."""
+LIVE_SECONDS = 35.0
+"""Seconds after its last heartbeat for which a worker counts as live: three missed heartbeats and a little."""
+RETENTION = 86_400.0
+"""Seconds after its last heartbeat at which a worker's row is deleted."""
 CONSUMER = "consumer"
 
 
 @dataclass(frozen=True, slots=True)
-class Presence:
-    """One process, as it announces itself; slots: how many chunks it transcribes at once.
+class WorkerInfo:
+    """One process, as it announces itself. slots: chunks it transcribes at once.
 
-    checksums: SHA-256 of the model files by name, as far as they are known; None: unknown. sick: why it takes no work
-    at present; None: it does.
+    checksums: SHA-256 of the model files by name, as far as they are known; None: unknown. sick: the reason for which
+    it takes no work at present; None: it takes work.
     """
 
     worker_id: str
@@ -38,55 +40,53 @@ class Presence:
     sick: str | None = None
 
 
-async def announce(session: AsyncSession, who: Presence) -> Worker:
-    """A sign of life: insert or renew. Returns the row."""
+async def heartbeat(session: AsyncSession, info: WorkerInfo) -> Worker:
+    """Insert or renew the worker's row, and return it."""
     values = {
-        "slots": who.slots,
-        "models": list(who.models),
-        "checksums": who.checksums,
-        "sick": who.sick,
+        "slots": info.slots,
+        "models": list(info.models),
+        "checksums": info.checksums,
+        "sick": info.sick,
         "heartbeat_at": after(),
     }
-    renewed = await session.execute(
-        update(Worker)
-        .where(Worker.worker_id == who.worker_id)
-        .values(**values)
-        .returning(Worker.worker_id)
-        .execution_options(synchronize_session=False)
-    )
+    same_worker = Worker.worker_id == info.worker_id
+    renewed = await apply(session, update(Worker).where(same_worker).values(**values).returning(Worker.worker_id))
     if renewed.first() is None:
         await session.execute(
             insert(Worker).values(
-                worker_id=who.worker_id,
-                kind=who.kind,
-                host=who.host,
-                pid=who.pid,
-                version=who.version,
+                worker_id=info.worker_id,
+                kind=info.kind,
+                host=info.host,
+                pid=info.pid,
+                version=info.version,
                 started_at=after(),
                 **values,
             )
         )
-    return (await session.execute(select(Worker).where(Worker.worker_id == who.worker_id))).scalar_one()
+    return (await session.execute(select(Worker).where(same_worker))).scalar_one()
 
 
-async def leave(session: AsyncSession, worker_id: str) -> None:
-    await session.execute(delete(Worker).where(Worker.worker_id == worker_id))
+async def remove(session: AsyncSession, worker_id: str) -> None:
+    """Remove a worker that stops."""
+    await apply(session, delete(Worker).where(Worker.worker_id == worker_id))
 
 
-async def forget_gone(session: AsyncSession, older_than: float = FORGET) -> None:
-    await session.execute(delete(Worker).where(Worker.heartbeat_at < after(-older_than)))
+async def delete_stale(session: AsyncSession, older_than: float = RETENTION) -> None:
+    """Delete workers whose last heartbeat is over `older_than` seconds ago."""
+    await apply(session, delete(Worker).where(Worker.heartbeat_at < after(-older_than)))
 
 
-async def alive(session: AsyncSession, kind: str = CONSUMER) -> list[Worker]:
-    statement = select(Worker).where(Worker.kind == kind, Worker.heartbeat_at >= after(-ALIVE))
+async def list_live(session: AsyncSession, kind: str = CONSUMER) -> list[Worker]:
+    """Return the live workers of a kind, by id."""
+    statement = select(Worker).where(Worker.kind == kind, Worker.heartbeat_at >= after(-LIVE_SECONDS))
     return list((await session.execute(statement.order_by(Worker.worker_id))).scalars())
 
 
-def well(of: Iterable[Worker]) -> list[Worker]:
-    """Those that take work."""
-    return [worker for worker in of if worker.sick is None]
+def healthy(workers: Iterable[Worker]) -> list[Worker]:
+    """Return the workers that take work."""
+    return [worker for worker in workers if worker.sick is None]
 
 
-def models(of: Iterable[Worker]) -> list[str]:
-    """Every model that one of these has, sorted."""
-    return sorted({model for worker in of for model in worker.models})
+def available_models(workers: Iterable[Worker]) -> list[str]:
+    """Return every model that one of the workers has, sorted."""
+    return sorted({model for worker in workers for model in worker.models})

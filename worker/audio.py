@@ -42,7 +42,7 @@ async def decode(
         raise
     if samples > max_duration * SAMPLE_RATE:
         raise AudioTooLongError(
-            "The recording is longer than {limit} seconds. Cut it into shorter ones.", limit=round(max_duration)
+            "The recording is longer than {limit} seconds. Split it into shorter recordings.", limit=round(max_duration)
         )
     problem = ffmpeg.decode_error(status, text, samples)
     if problem is not None:

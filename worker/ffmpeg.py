@@ -109,11 +109,11 @@ def decode_error(status: int, log: str, samples: int) -> SttError | None:
     if any(phrase in lower for phrase in _TRUNCATED):
         return CorruptedFileError()
     if "matches no streams" in lower:
-        return InvalidAudioFormatError("The file holds no sound. Choose a recording or a video with a sound track.")
+        return InvalidAudioFormatError("The file has no audio track. Upload a recording, or a video with sound.")
     if status != 0 and samples == 0:
         return InvalidAudioFormatError()
     if samples == 0:
-        return InvalidAudioFormatError("The file holds no sound at all. Record it again.")
+        return InvalidAudioFormatError("The file's audio track is empty. Record it again.")
     if status != 0 or _shorter_than_stated(log, samples):
         return CorruptedFileError()
     return None

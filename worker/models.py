@@ -35,7 +35,7 @@ class ModelCatalogue:
         """Raises ModelMissingError."""
         path = next(self._paths(name), None)
         if path is None:
-            raise ModelMissingError("The model {name} is not on this machine.", name=name)
+            raise ModelMissingError("The model {name} is not installed on this machine.", name=name)
         return path
 
     def find(self, name: str, sha256: str | None) -> Path | None:

@@ -1,4 +1,4 @@
-"""The words of the domain: states, priorities, languages' names."""
+"""States, priorities and fairness bands of jobs."""
 
 from __future__ import annotations
 
@@ -32,25 +32,24 @@ class Priority(StrEnum):
 
 
 TOP_LEVEL = 9
-"""Broker priority of Finalise and of whatever starves."""
-
-
-def job_level(priority: Priority, unfinished_jobs: int) -> int:
-    """Broker priority (0..8) of a job's own messages: 3 x user priority + band, design section 4."""
-    return 3 * priority.level + job_band(unfinished_jobs)
+"""Broker priority of Finalise and of starving jobs. A job's other messages have 3 x priority level + band, 0..8."""
 
 
 def job_band(unfinished_jobs: int) -> int:
-    """2 while the owner has under 10 unfinished jobs, 1 under 100, else 0."""
+    """Return the job's band: 2 while its owner has under 10 unfinished jobs, 1 under 100, else 0."""
     if unfinished_jobs < 10:
         return 2
     return 1 if unfinished_jobs < 100 else 0
 
 
 def chunk_level(priority: Priority, chunk_index: int, band_of_job: int) -> int:
-    """Broker priority (0..8) of a chunk: band 2 for a job's first 4, 1 up to 16, then 0, never above its job's."""
+    """Return the broker priority (0..8) of a chunk's message.
+
+    Its band is 2 for a job's first 4 chunks, 1 up to 16, then 0, and never above the job's.
+    """
     band = 2 if chunk_index < 4 else 1 if chunk_index < 16 else 0
     return 3 * priority.level + min(band, band_of_job)
 
 
 AUTO = "auto"
+"""Language of a job whose language is to be detected."""

@@ -1,4 +1,4 @@
-"""Options of one job: what its submit asked of the engine, and what Prepare pinned for its result."""
+"""Options of a job: those of its submit, and those that Prepare pins for its result."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ class MergeMethod(StrEnum):
 class JobOptions:
     """Options of one job, stored as JSON in `jobs.options`.
 
-    From the submit: prompt is vocabulary to expect, words asks for word times, temperature is 0..1.
+    From the submit: prompt, vocabulary to expect; words, to have word times; temperature, 0..1.
     From Prepare, so that every Finalise writes the same bytes: the SHA-256 of the model file, the chunking strategy and
-    the merge method. unknown: keys written by another version, kept as they are.
+    the merge method. unknown: keys written by another version, which are kept.
     """
 
     prompt: str = ""
@@ -46,7 +46,7 @@ class JobOptions:
         return cls(**known, unknown={name: value for name, value in data.items() if name not in _TYPES})
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data without the fields that are empty."""
+        """Return plain data without empty options."""
         return {**self.unknown, **{name: value for name in _TYPES if (value := getattr(self, name))}}
 
 

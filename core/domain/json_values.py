@@ -1,4 +1,4 @@
-"""JSON that comes from clients: bounded where it comes in, harmless where it goes out."""
+"""Checks of JSON from clients, on its way in and on its way out."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 SHOWN_DEPTH = 64
-"""Levels that are shown of what was stored before there was a bound; every encoder on the way takes them."""
+"""Levels of stored JSON that may be sent: older versions stored any depth, and every encoder takes this one."""
 _INTEGERS = range(-(2**63), 2**63)
 
 
@@ -19,30 +19,29 @@ class TooManyKeys(ValueError):
 
 
 def check_json(value: Any, max_depth: int, max_keys: int | None = None) -> None:
-    """Raises TooDeep; ValueError for a zero character.
+    """Check the value without recursion, so that no depth exhausts the stack.
 
-    With `max_keys` also TooManyKeys, and OverflowError for an integer beyond 64 bits.
-
-    Walks without recursion, so that no depth can exhaust the stack.
+    Raises TooDeep; ValueError for a zero character. With `max_keys` also TooManyKeys, and OverflowError for an integer
+    beyond 64 bits.
     """
     keys = 0
-    todo = [(value, 1)]
-    while todo:
-        one, depth = todo.pop()
-        if isinstance(one, dict | list):
+    pending = [(value, 1)]
+    while pending:
+        node, depth = pending.pop()
+        if isinstance(node, dict | list):
             if depth > max_depth:
                 raise TooDeep
-            inner = list(one.values()) if isinstance(one, dict) else one
-            todo += ((item, depth + 1) for item in inner)
-        if isinstance(one, dict):
-            keys += len(one)
+            children = list(node.values()) if isinstance(node, dict) else node
+            pending += ((child, depth + 1) for child in children)
+        if isinstance(node, dict):
+            keys += len(node)
             if max_keys is not None and keys > max_keys:
                 raise TooManyKeys
-            for key in one:
+            for key in node:
                 _check_text(key)
-        elif isinstance(one, str):
-            _check_text(one)
-        elif max_keys is not None and isinstance(one, int) and one not in _INTEGERS:
+        elif isinstance(node, str):
+            _check_text(node)
+        elif max_keys is not None and isinstance(node, int) and node not in _INTEGERS:
             raise OverflowError
 
 
@@ -52,7 +51,7 @@ def _check_text(text: str) -> None:
 
 
 def showable(value: Any) -> Any:
-    """The stored value, or None where it cannot be sent: a row of an older release must not break a whole page."""
+    """Return the stored value, or None if it cannot be sent: one old row must not break a whole page."""
     try:
         check_json(value, SHOWN_DEPTH)
         json.dumps(value, allow_nan=False, ensure_ascii=False).encode()

@@ -1,4 +1,4 @@
-"""Where objects live. One place, so that every room agrees."""
+"""Keys of objects in storage."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 
 
 def safe_name(filename: str) -> str:
-    """A file name fit for an object key: the last path part, ASCII letters, digits, `._-`, at most 100 characters.
+    """Return a file name fit for an object key: ASCII letters, digits and `._-`, at most 100 characters.
 
-    The ending is kept, and a name with nothing left becomes `audio`.
+    Folders are removed, the extension is kept, and a name with nothing left becomes `audio`.
     """
     last = re.split(r"[/\\]", filename)[-1]
     plain = unicodedata.normalize("NFKD", last.replace("đ", "d").replace("Đ", "D"))
@@ -26,15 +26,17 @@ def upload_key(job_id: str, filename: str) -> str:
 
 
 def incoming_key(job_id: str, filename: str) -> str:
-    """Where an upload link writes. What a job reads is a copy of its own, which no link can change."""
+    """Return the key that an upload link writes to. A job reads a copy, which no link can change."""
     return f"incoming/{job_id}/{safe_name(filename)}"
 
 
 def pinned_key(job_id: str, attempt: str, filename: str) -> str:
+    """Return the key of the copy that one start of an upload link makes."""
     return f"uploads/{job_id}/{attempt}/{safe_name(filename)}"
 
 
 def working_key(job_id: str, claim: int) -> str:
+    """Return the key of the working audio that one claim of Prepare writes."""
     return f"work/{job_id}/{claim}.pcm"
 
 
@@ -43,4 +45,5 @@ def result_key(job_id: str, extension: str = "json") -> str:
 
 
 def job_prefixes(job_id: str) -> tuple[str, ...]:
+    """Return the prefixes of every object of the job."""
     return (f"incoming/{job_id}/", f"uploads/{job_id}/", f"work/{job_id}/", f"results/{job_id}/")

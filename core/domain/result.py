@@ -1,4 +1,4 @@
-"""The result file: what a finished job says, with the keys that clients read."""
+"""The result file of a completed job."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from core.domain.transcript import Word
 
 @dataclass(frozen=True, slots=True)
 class ResultModel:
+    """The model that transcribed, and the options of the job."""
+
     name: str
     file_sha256: str
     engine_version: str
@@ -19,7 +21,7 @@ class ResultModel:
 
 @dataclass(frozen=True, slots=True)
 class ResultSegment:
-    """id: place in the recording, from 0; chunk: which chunk heard it; times in seconds, confidence 0..1."""
+    """A segment. id: its number, from 0; chunk: index of its chunk; times in seconds; confidence 0..1."""
 
     id: int
     chunk: int
@@ -32,7 +34,7 @@ class ResultSegment:
 
 @dataclass(frozen=True, slots=True)
 class ResultChunk:
-    """start, end: seconds of the recording; seconds: what transcribing it took."""
+    """A chunk. start, end: seconds of the recording; seconds: time that its transcription took."""
 
     index: int
     start: float
@@ -43,7 +45,7 @@ class ResultChunk:
 
 @dataclass(frozen=True, slots=True)
 class Timings:
-    """Seconds; chunks: the sum over all of them; real_time_factor: seconds of work per second of sound."""
+    """Durations in seconds; chunks: the sum over all chunks; real_time_factor: seconds of work per second of audio."""
 
     download: float
     decode: float
@@ -54,7 +56,7 @@ class Timings:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """timestamp: ISO 8601 UTC; texts in NFC; nothing is ever null: no speech is text "" and confidence 0."""
+    """The transcription. timestamp: ISO 8601, UTC; texts in NFC. No value is null: without speech, text is empty."""
 
     job_id: str
     timestamp: str
@@ -72,7 +74,7 @@ class Result:
     timings: Timings
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data; a segment has `words` only where there are some."""
+        """Return plain data; segments without words have no key `words`."""
         data = asdict(self)
         for segment in data["segments"]:
             if not segment["words"]:
@@ -80,7 +82,7 @@ class Result:
         return data
 
     def to_bytes(self) -> bytes:
-        """The result file: UTF-8, keys in the order of the contract, so that equal results are equal bytes."""
+        """Return the result file: UTF-8, keys in the order of the fields, so that equal results are equal bytes."""
         return (json.dumps(self.to_json(), ensure_ascii=False, indent=1) + "\n").encode()
 
     @classmethod

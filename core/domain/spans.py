@@ -1,4 +1,4 @@
-"""A chunk is a few byte ranges of one working audio object: its spans.
+"""Spans: the ranges of working audio that a chunk consists of.
 
 Working audio is 16 kHz mono signed 16-bit little endian, so one second is 32,000 bytes and a sample two.
 """
@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 SAMPLE_RATE = 16_000
 BYTES_PER_SAMPLE = 2
-BYTES_PER_SECOND = SAMPLE_RATE * BYTES_PER_SAMPLE
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -35,7 +34,7 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class PlannedChunk:
-    """What one chunk transcribes: its spans in order, and the seconds at its start that the chunk before has too."""
+    """A chunk of a plan: its spans in order, and the seconds at its start that it shares with the chunk before."""
 
     spans: tuple[Span, ...]
     overlap: float = 0.0
@@ -54,13 +53,13 @@ class PlannedChunk:
 
 
 def to_recording_time(spans: Sequence[Span], seconds: float) -> float:
-    """Map a time inside the chunk (its spans laid end to end) to the recording's own time.
+    """Return the recording's time for a time of the chunk, whose spans are laid end to end.
 
-    A time past the chunk's end is the end of its last span. On the seam between two spans the later one's start wins.
+    A time past the chunk's end is the end of its last span. At the seam of two spans it is the start of the later one.
     """
-    left = round(max(seconds, 0.0) * SAMPLE_RATE)
+    samples_left = round(max(seconds, 0.0) * SAMPLE_RATE)
     for span in spans:
-        if left < span.samples:
-            return (span.first + left) / SAMPLE_RATE
-        left -= span.samples
+        if samples_left < span.samples:
+            return (span.first + samples_left) / SAMPLE_RATE
+        samples_left -= span.samples
     return spans[-1].end_time

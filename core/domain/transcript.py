@@ -1,4 +1,4 @@
-"""What the engine hears: words, segments, and one chunk's share of a recording. Pure data, JSON in and out."""
+"""Transcripts: words, segments, and the transcript of one chunk."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """One spoken word; start and end in seconds, probability 0..1."""
+    """A spoken word. start and end in seconds; probability 0..1."""
 
     word: str
     start: float
@@ -18,7 +18,7 @@ class Word:
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A stretch of speech as the engine cut it; times in seconds, confidence 0..1 (mean token probability)."""
+    """A stretch of speech as the engine returns it. Times in seconds; confidence 0..1: the mean token probability."""
 
     start: float
     end: float
@@ -37,10 +37,10 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class ChunkTranscript:
-    """One finished chunk: its segments in **recording** time, and what it cost.
+    """The transcript of one finished chunk, with its segments in the recording's time.
 
-    `start` and `end` are the chunk's first and last second of the recording; `overlap` is how many seconds at its
-    start it shares with the chunk before it (0 where the cut lies in silence).
+    start, end: seconds of the recording; overlap: seconds at its start that it shares with the chunk before, 0 if the
+    cut lies in silence; seconds: time that its transcription took.
     """
 
     index: int

@@ -140,7 +140,7 @@ class RabbitMQBroker:
         await self._guarded(channel.declare_exchange(EXCHANGE, durable=True, passive=True))
         connection = self._publishing.connection
         if connection is not None and _blocked(connection):
-            raise BrokerUnavailable("RabbitMQ blocks publishing (memory or disk alarm).")
+            raise BrokerUnavailable("RabbitMQ is blocking publishers (memory or disk alarm).")
 
     async def publish(self, message: Message, *, delay: float = 0.0, headers: Mapping[str, Any] | None = None) -> None:
         own = {"job_id": message.job_id, "attempts": message.failures}

@@ -61,7 +61,7 @@ class _Events:
         self.parts += 1
         if self.parts > MAX_PARTS:
             raise MalformedUploadError(
-                "The form has more than {limit} parts. Send `file` and its fields only.", limit=MAX_PARTS
+                "The form has more than {limit} parts. Send only `file` and its fields.", limit=MAX_PARTS
             )
 
     def _header_field(self, data: bytes, start: int, end: int) -> None:
@@ -77,7 +77,7 @@ class _Events:
     def _headers_finished(self) -> None:
         kind, options = parse_options_header(self._part.headers.get("content-disposition"))
         if kind != b"form-data" or b"name" not in options:
-            raise MalformedUploadError("A part of the form has no `Content-Disposition: form-data; name=…`.")
+            raise MalformedUploadError("A form part has no `Content-Disposition: form-data; name=…` header.")
         self._part.name = options[b"name"].decode("utf-8", errors="replace")
         if b"filename" in options:
             self._part.filename = options[b"filename"].decode("utf-8", errors="replace")
@@ -117,7 +117,7 @@ async def read_form(content_type: str, chunks: AsyncIterator[bytes], sink: FileS
                 _collect(fields, kind, part.name, piece)
         events.pending.clear()
     if not events.ended:
-        raise MalformedUploadError("The upload ended before its last boundary. Send it again.")
+        raise MalformedUploadError("The upload ended before the final boundary. Send it again.")
     if not files:
         raise FileMissingError
     return {name: value.decode("utf-8", errors="replace") for name, value in fields.items()}
@@ -140,7 +140,7 @@ async def _file_event(kind: str, part: _Part, piece: bytes | bytearray, sink: Fi
     if files:
         raise InvalidFieldError("file", "The form has more than one `file` part. Send one recording per request.")
     if part.filename is None:
-        raise FileMissingError("`file` is a plain field. Send it as a file, with a file name.")
+        raise FileMissingError("`file` is a text field. Send it as a file part with a file name.")
     await sink.begin(part.filename)
     return 1
 

@@ -1,4 +1,4 @@
-"""`make demo`: start the embedded service, transcribe the repository's own samples, show the words, stop."""
+"""`make demo`: start the embedded service, transcribe the sample recordings, print the text, stop."""
 
 from __future__ import annotations
 
@@ -20,13 +20,15 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 ROOT = Path(__file__).resolve().parents[2]
 SAMPLES = ROOT / "assets" / "samples"
 DATA = ROOT / ".run" / "demo"
-READY_WITHIN = 60.0
-DONE_WITHIN = 180.0
+READY_SECONDS = 60.0
+"""Seconds that the service may take to start."""
+DONE_SECONDS = 180.0
+"""Seconds that all samples may take."""
 console = Console(highlight=False)
 
 
 def main() -> int:
-    """Returns the process's exit status: 0 when every sample was transcribed."""
+    """Return the exit status: 0 if every sample was transcribed."""
     DATA.mkdir(parents=True, exist_ok=True)
     with service() as url, httpx.Client(base_url=url, timeout=30) as client:
         console.print(f"async-stt is running at {url}; uploading the samples …")
@@ -38,7 +40,7 @@ def main() -> int:
 
 
 def samples() -> list[Path]:
-    """The recordings, named `{name}.{language}.{ending}`."""
+    """Return the recordings, named `{name}.{language}.{extension}`."""
     return sorted(path for path in SAMPLES.iterdir() if path.suffix in (".mp3", ".ogg", ".wav", ".m4a", ".opus"))
 
 
@@ -48,7 +50,7 @@ def language_of(path: Path) -> str:
 
 @contextmanager
 def service() -> Iterator[str]:
-    """The embedded service as a child process on a free port; its log goes to a file."""
+    """Run the embedded service as a child process on a free port; its log goes to a file."""
     port = free_port()
     environment = os.environ | {
         "API_PORT": str(port),
@@ -68,7 +70,7 @@ def service() -> Iterator[str]:
 
 
 def free_port() -> int:
-    """A free loopback port below the range that outgoing connections use."""
+    """Return a free loopback port below the range that outgoing connections use."""
     for port in range(8100, 8300):
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", port)) != 0:
@@ -77,7 +79,7 @@ def free_port() -> int:
 
 
 def ready(child: subprocess.Popen[bytes], url: str, log: Path) -> str:
-    end = time.monotonic() + READY_WITHIN
+    end = time.monotonic() + READY_SECONDS
     while time.monotonic() < end and child.poll() is None:
         try:
             if httpx.get(f"{url}/health", timeout=2).json()["workers_active"]:
@@ -89,16 +91,17 @@ def ready(child: subprocess.Popen[bytes], url: str, log: Path) -> str:
 
 def upload(client: httpx.Client, path: Path) -> str:
     with path.open("rb") as file:
-        answer = client.post("/api/v1/upload", files={"file": (path.name, file)}, data={"language": language_of(path)})
-    answer.raise_for_status()
-    return str(answer.json()["job_id"])
+        fields = {"language": language_of(path)}
+        response = client.post("/api/v1/upload", files={"file": (path.name, file)}, data=fields)
+    response.raise_for_status()
+    return str(response.json()["job_id"])
 
 
 def watch(client: httpx.Client, jobs: dict[Path, str]) -> dict[str, str]:
-    """Poll until every job has ended, with a progress bar each; returns status by job id."""
+    """Poll until every job has ended, with a progress bar each; return the status by job id."""
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
     statuses: dict[str, str] = {}
-    end = time.monotonic() + DONE_WITHIN
+    end = time.monotonic() + DONE_SECONDS
     with Progress(*columns, console=console) as progress:
         bars = {job_id: progress.add_task(path.name, total=100) for path, job_id in jobs.items()}
         while len(statuses) < len(jobs) and time.monotonic() < end:
@@ -119,8 +122,8 @@ def show(client: httpx.Client, path: Path, job_id: str, status: str) -> None:
         return
     result = client.get(f"/api/v1/result/{job_id}").json()
     console.print(f"  {result['text']}", soft_wrap=True)
-    spent = f"{result['duration_seconds']:.1f} s of sound in {result['processing_time']:.1f} s"
-    console.print(f"  {spent}, model {result['model']}, confidence {result['confidence']:.2f}")
+    times = f"{result['duration_seconds']:.1f} s of audio in {result['processing_time']:.1f} s"
+    console.print(f"  {times}, model {result['model']}, confidence {result['confidence']:.2f}")
     console.print(f"  result file: {DATA / 'objects' / result['minio_result_path']}", soft_wrap=True)
 
 

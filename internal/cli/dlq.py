@@ -1,86 +1,75 @@
-"""`stt dlq list | show JOB | replay JOB | purge JOB`; JOB may be `all`."""
+"""`stt dlq`: list, show, replay and purge dead letters."""
 
 from __future__ import annotations
 
-import argparse
-import asyncio
-from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Annotated
 
-from rich.console import Console
-from rich.table import Table
+import typer
 
-from core.config import BrokerKind
-from core.errors import InfrastructureError
-from internal import bootstrap
-from internal.bootstrap import Application
-from internal.process import settings_or_exit
-from internal.services.dead_letters import ALL
+from internal.cli import runner
 
-console = Console(highlight=False)
+if TYPE_CHECKING:
+    from internal.bootstrap import Application
+
+app = typer.Typer(help="List, show, replay and purge dead letters. Needs BROKER=rabbitmq.", no_args_is_help=True)
 COLUMNS = ("job", "chunk", "attempts", "code", "message", "first_failure", "last_failure")
+JobOrAll = Annotated[str, typer.Argument(metavar="JOB", help="A job_id, or `all`.")]
 
 
-async def show_all(parts: Application, _job: str) -> None:
-    letters = await parts.services.dead_letters.list_all()
-    table = Table(*COLUMNS)
-    for letter in letters:
-        facts = {**letter.headers, "job": letter.job_id or "(not decodable)"}
-        table.add_row(*(str(facts.get(name, letter.headers.get("reason", ""))) for name in COLUMNS))
-    console.print(table if letters else "No dead letters.")
+@app.command("list")
+def list_dead_letters() -> None:
+    """List all dead letters, oldest first."""
+
+    async def work(application: Application) -> None:
+        from rich.console import Console
+        from rich.table import Table
+
+        dead_letters = await application.services.dead_letters.list_all()
+        table = Table(*COLUMNS)
+        for dead_letter in dead_letters:
+            cells = {**dead_letter.headers, "job": dead_letter.job_id or "(not decodable)"}
+            table.add_row(*(str(cells.get(name, dead_letter.headers.get("reason", ""))) for name in COLUMNS))
+        Console(highlight=False).print(table if dead_letters else "No dead letters.")
+
+    runner.run("dlq", work, needs_broker=True)
 
 
-async def show(parts: Application, job: str) -> None:
-    found = [letter for letter in await parts.services.dead_letters.list_all() if job in (letter.job_id, ALL)]
-    for letter in found:
-        for name, value in letter.headers.items():
-            console.print(f"{name}: {value}", soft_wrap=True)
-        console.print()
-    if not found:
-        raise SystemExit(f"No dead letter of job {job}.")
+@app.command()
+def show(job: JobOrAll) -> None:
+    """Print all headers of a job's dead letter."""
+
+    async def work(application: Application) -> None:
+        from internal.services.dead_letters import ALL
+
+        dead_letters = await application.services.dead_letters.list_all()
+        chosen = [dead_letter for dead_letter in dead_letters if job in (dead_letter.job_id, ALL)]
+        if not chosen:
+            raise SystemExit(f"No dead letter of job {job}.")
+        for dead_letter in chosen:
+            for name, value in dead_letter.headers.items():
+                typer.echo(f"{name}: {value}")
+            typer.echo()
+
+    runner.run("dlq", work, needs_broker=True)
 
 
-async def replay(parts: Application, job: str) -> None:
-    reopened, stale = await parts.services.dead_letters.replay(job)
-    console.print(f"{reopened} reopened for what is missing, {stale} stale letters removed.")
+@app.command()
+def replay(job: JobOrAll) -> None:
+    """Reopen a job for what is missing, and remove its dead letter."""
+
+    async def work(application: Application) -> None:
+        reopened, stale = await application.services.dead_letters.replay(job)
+        typer.echo(f"{reopened} reopened for what is missing, {stale} stale dead letters removed.")
+
+    runner.run("dlq", work, needs_broker=True)
 
 
-async def purge(parts: Application, job: str) -> None:
-    console.print(f"{await parts.services.dead_letters.purge(job)} dead letters removed; their jobs stay FAILED.")
+@app.command()
+def purge(job: JobOrAll) -> None:
+    """Remove a job's dead letter; the job stays FAILED."""
 
+    async def work(application: Application) -> None:
+        count = await application.services.dead_letters.purge(job)
+        typer.echo(f"{count} dead letters removed; their jobs stay FAILED.")
 
-COMMANDS: dict[str, Callable[[Application, str], Awaitable[None]]] = {
-    "list": show_all,
-    "show": show,
-    "replay": replay,
-    "purge": purge,
-}
-
-
-def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    text = "look at dead letters, replay them, throw them away"
-    parser = commands.add_parser("dlq", help=text, description=text)
-    parser.add_argument("what", choices=COMMANDS)
-    parser.add_argument("job", nargs="?", default=None, help="a job_id, or `all`; `list` needs none")
-    parser.set_defaults(run=run)
-
-
-def run(words: argparse.Namespace) -> None:
-    if words.what != "list" and words.job is None:
-        raise SystemExit(f"stt dlq {words.what} needs a job_id, or `all`.")
-    settings = settings_or_exit("dlq")
-    if settings.broker is BrokerKind.MEMORY:
-        raise SystemExit(
-            "With BROKER=memory the queue lives inside the service: POST /api/v1/jobs/{job_id}/retry there."
-        )
-    try:
-        asyncio.run(_with_parts(bootstrap.build(settings), COMMANDS[words.what], words.job or ALL))
-    except InfrastructureError as error:
-        raise SystemExit(f"{error.code}: {error}") from None
-
-
-async def _with_parts(parts: Application, command: Callable[[Application, str], Awaitable[None]], job: str) -> None:
-    try:
-        await parts.broker.start()
-        await command(parts, job)
-    finally:
-        await parts.stop()
+    runner.run("dlq", work, needs_broker=True)

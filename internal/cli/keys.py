@@ -1,90 +1,111 @@
-"""`stt keys create [--owner NAME] [--name TEXT] [--days N] | list | revoke ID | webhook-secret [OWNER]`."""
+"""`stt keys`: create, list and revoke API keys."""
 
 from __future__ import annotations
 
-import argparse
-import asyncio
 import re
-from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Annotated
 
-from rich.console import Console
-from rich.table import Column, Table
+import typer
 
-from core.errors import InfrastructureError
-from internal import bootstrap
-from internal.bootstrap import Application
-from internal.process import settings_or_exit
-from internal.services.authentication import LOCAL_OWNER
+from internal.cli import runner
 
-console = Console(highlight=False)
+if TYPE_CHECKING:
+    from internal.bootstrap import Application
+
+app = typer.Typer(help="Create, list and revoke API keys.", no_args_is_help=True)
 COLUMNS = ("id", "owner", "name", "created", "expires", "revoked", "last used")
 DAY = 86_400.0
 OWNER = re.compile(r"[A-Za-z0-9._-]{1,64}")
-"""What fits into an object key: `inbox/{owner}/…`."""
+"""Characters that an object key can hold: `inbox/{owner}/…`."""
 
 
-async def create(parts: Application, words: argparse.Namespace) -> None:
-    if words.owner and not OWNER.fullmatch(words.owner):
-        raise SystemExit("An owner is 1 to 64 of A-Z, a-z, 0-9, dot, hyphen and underscore.")
-    lifetime = words.days * DAY if words.days else None
-    key, owner = await parts.services.api_keys.create(words.owner, words.name, lifetime)
-    console.print(f"key: {key}", soft_wrap=True)
-    console.print(f"owner: {owner}")
-    console.print(f"webhook secret: {parts.services.api_keys.webhook_secret(owner)}", soft_wrap=True)
-    console.print("The key is shown this once.")
+def _checked_owner(owner: str | None) -> str | None:
+    if owner is not None and not OWNER.fullmatch(owner):
+        raise typer.BadParameter("An owner is 1 to 64 of A-Z, a-z, 0-9, dot, hyphen and underscore.")
+    return owner
 
 
-async def show_all(parts: Application, _: argparse.Namespace) -> None:
-    found = await parts.services.api_keys.list_all()
-    table = Table(*(Column(name, no_wrap=name == "id") for name in COLUMNS))
-    for key in found:
-        times = (key.created_at, key.expires_at, key.revoked_at, key.last_used_at)
-        table.add_row(key.key_id, key.owner, key.name or "", *(f"{at:%Y-%m-%d %H:%M}" if at else "" for at in times))
-    console.print(table if found else "No keys: requests are served without one on loopback only.")
+def _checked_days(days: float | None) -> float | None:
+    if days is not None and not 0 < days <= 36_500:
+        raise typer.BadParameter("The number of days is more than 0 and at most 36500.")
+    return days
 
 
-async def revoke(parts: Application, words: argparse.Namespace) -> None:
-    if not await parts.services.api_keys.revoke(words.id):
-        raise SystemExit(f"There is no valid key {words.id}; `stt keys list` shows them.")
-    console.print(f"{words.id} is revoked.")
+@app.command()
+def create(
+    owner: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", callback=_checked_owner, help="Keys of one owner see the same jobs. Default: the key's id."
+        ),
+    ] = None,
+    name: Annotated[str | None, typer.Option(metavar="TEXT", help="A name to show in the list.")] = None,
+    days: Annotated[
+        float | None,
+        typer.Option(metavar="N", callback=_checked_days, help="Days until the key expires. Default: never."),
+    ] = None,
+) -> None:
+    """Create a key and print it; it is not shown again."""
+
+    async def work(application: Application) -> None:
+        lifetime = None if days is None else days * DAY
+        key, key_owner = await application.services.api_keys.create(owner, name, lifetime)
+        typer.echo(f"key: {key}")
+        typer.echo(f"owner: {key_owner}")
+        typer.echo(f"webhook secret: {application.services.api_keys.webhook_secret(key_owner)}")
+        typer.echo("The key is shown this once.")
+
+    runner.run("keys", work)
 
 
-async def webhook_secret(parts: Application, words: argparse.Namespace) -> None:
-    console.print(parts.services.api_keys.webhook_secret(words.owner), soft_wrap=True)
+@app.command("list")
+def list_keys() -> None:
+    """List all keys, without their secrets."""
+
+    async def work(application: Application) -> None:
+        from rich.console import Console
+        from rich.table import Column, Table
+
+        rows = await application.services.api_keys.list_all()
+        table = Table(*(Column(name, no_wrap=name == "id") for name in COLUMNS))
+        for row in rows:
+            times = (row.created_at, row.expires_at, row.revoked_at, row.last_used_at)
+            cells = (f"{at:%Y-%m-%d %H:%M}" if at else "" for at in times)
+            table.add_row(row.key_id, row.owner, row.name or "", *cells)
+        empty = "No keys: only requests from this machine are served, without a key."
+        Console(highlight=False).print(table if rows else empty)
+
+    runner.run("keys", work)
 
 
-COMMANDS: dict[str, Callable[[Application, argparse.Namespace], Awaitable[None]]] = {
-    "create": create,
-    "list": show_all,
-    "revoke": revoke,
-    "webhook-secret": webhook_secret,
-}
+@app.command()
+def revoke(
+    key_id: Annotated[str, typer.Argument(metavar="ID", help="The part between `stt_` and the next `_`.")],
+) -> None:
+    """Revoke a key; it is refused from now on."""
+
+    async def work(application: Application) -> None:
+        if not await application.services.api_keys.revoke(key_id):
+            raise SystemExit(f"There is no valid key {key_id}; `stt keys list` shows all keys.")
+        typer.echo(f"{key_id} is revoked.")
+
+    runner.run("keys", work)
 
 
-def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    text = "make, list and revoke API keys"
-    what = commands.add_parser("keys", help=text, description=text).add_subparsers(dest="what", required=True)
-    new = what.add_parser("create", help="make a key and show it once")
-    new.add_argument("--owner", help="keys of one owner see the same jobs; by default a key is its own owner")
-    new.add_argument("--name", help="for the list")
-    new.add_argument("--days", type=float, help="until it expires; by default never")
-    what.add_parser("list", help="every key, without its secret")
-    what.add_parser("revoke", help="end a key at once").add_argument("id", help="the part between stt_ and the next _")
-    secret = what.add_parser("webhook-secret", help="what an owner verifies his webhooks with")
-    secret.add_argument("owner", nargs="?", default=LOCAL_OWNER, help="by default the one of calls without a key")
-    for parser in what.choices.values():
-        parser.set_defaults(run=run)
+@app.command("webhook-secret")
+def webhook_secret(
+    owner: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="OWNER", callback=_checked_owner, help="Default: the owner of jobs submitted without a key."
+        ),
+    ] = None,
+) -> None:
+    """Print the secret with which an owner verifies webhooks."""
 
+    async def work(application: Application) -> None:
+        from internal.services.authentication import LOCAL_OWNER
 
-def run(words: argparse.Namespace) -> None:
-    try:
-        asyncio.run(_with_parts(bootstrap.build(settings_or_exit("keys")), words))
-    except InfrastructureError as error:
-        raise SystemExit(f"{error.code}: {error} (`stt migrate` makes the tables)") from None
+        typer.echo(application.services.api_keys.webhook_secret(owner or LOCAL_OWNER))
 
-
-async def _with_parts(parts: Application, words: argparse.Namespace) -> None:
-    try:
-        await COMMANDS[words.what](parts, words)
-    finally:
-        await parts.stop()
+    runner.run("keys", work)

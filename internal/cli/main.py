@@ -1,51 +1,66 @@
-"""The `stt` command."""
+"""The `stt` command. Commands import what they need when they run, so that `--help` stays fast."""
 
 from __future__ import annotations
 
-import argparse
 import asyncio
-from collections.abc import Callable
+from typing import Annotated
 
-from core.database import Database
-from core.version import VERSION
+import typer
+
 from internal.cli import dlq, keys, processes
-from internal.process import settings_or_exit
-from migrations.run import upgrade
+
+app = typer.Typer(
+    help="Self-hosted, asynchronous speech to text.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+app.command("serve")(processes.embedded)
+app.command()(processes.api)
+app.command()(processes.consumer)
+app.command()(processes.scheduler)
+app.add_typer(keys.app, name="keys")
+app.add_typer(dlq.app, name="dlq")
 
 
+def _print_version(value: bool) -> None:
+    if value:
+        from core.version import VERSION
+
+        typer.echo(f"async-stt {VERSION}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Self-hosted, asynchronous speech to text."""
+
+
+@app.command()
 def migrate() -> None:
-    """Bring the database named by DATABASE_URL to the newest schema."""
+    """Create or upgrade the schema of DATABASE_URL."""
+    from core.database import Database
+    from internal.process import settings_or_exit
+    from migrations.run import upgrade
+
     settings = settings_or_exit("migrate")
 
-    async def work() -> None:
+    async def run() -> None:
         database = Database(settings.database_url)
         await upgrade(database)
         await database.stop()
 
-    asyncio.run(work())
-    print("The database has the newest schema.")
-
-
-COMMANDS: dict[str, tuple[Callable[[], None], str]] = {
-    "serve": (processes.embedded, "everything in one process tree, on SQLite and a local directory by default"),
-    "api": (processes.api, "the HTTP service"),
-    "consumer": (processes.consumer, "takes jobs from the queues and transcribes them"),
-    "scheduler": (processes.scheduler, "publishes what is due, collects what expired"),
-    "migrate": (migrate, "bring the database to the newest schema"),
-}
+    asyncio.run(run())
+    typer.echo("The database has the newest schema.")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="stt", description="Self-hosted, asynchronous speech to text.")
-    parser.add_argument("--version", action="version", version=f"async-stt {VERSION}")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for name, (function, text) in COMMANDS.items():
-        # called with the words of the command line, of which these have none
-        commands.add_parser(name, help=text, description=text).set_defaults(run=lambda _, function=function: function())
-    dlq.add_to(commands)
-    keys.add_to(commands)
-    words = parser.parse_args()
-    words.run(words)
+    app(prog_name="stt")
 
 
 if __name__ == "__main__":

@@ -1,32 +1,40 @@
-"""One function per process; `cmd/*/main.py` and the `stt` command call the same ones.
+"""One function per process, shared by `cmd/*/main.py` and the `stt` command.
 
-Each imports what it needs only when it runs, so that no process loads another's libraries.
+Each imports its service only when it runs.
 """
 
 from __future__ import annotations
 
 
 def api() -> None:
+    """Run the HTTP service."""
     from internal.api_process import serve
 
     serve()
 
 
 def consumer() -> None:
-    from internal import process
-    from internal.consumer.runtime import Consumer
+    """Run a consumer, which transcribes jobs."""
+    from internal import bootstrap, process
 
-    process.run("consumer", Consumer)
+    process.run("consumer", bootstrap.consumer)
 
 
 def scheduler() -> None:
-    from internal import process
-    from internal.scheduler.runtime import Scheduler
+    """Run a scheduler.
 
-    process.run("scheduler", Scheduler)
+    It publishes what is due, delivers webhooks, and removes what has expired.
+    """
+    from internal import bootstrap, process
+
+    process.run("scheduler", bootstrap.scheduler)
 
 
 def embedded() -> None:
+    """Run everything in one process tree.
+
+    With the default settings on SQLite, a local folder and an in-memory queue.
+    """
     from internal import process
     from internal.embedded import Embedded
 

@@ -1,4 +1,4 @@
-"""The claims that this consumer holds: renewed while their work runs, bounded in the time they may work."""
+"""Renewal of this consumer's claims while their work runs, and the time limit of that work."""
 
 from __future__ import annotations
 
@@ -11,31 +11,32 @@ import structlog
 
 from core.database import Database
 from core.errors import ChunkTimeoutError, InfrastructureError, JobTimeoutError
+from core.tasks import cancel_and_wait
 from internal.step_timer import StepTimer, step_timer
 from repositories import leases
 from repositories.claims import Claim
 
 log = structlog.get_logger(__name__)
-RETRY_PAUSE = 1.0
-"""Seconds between two tries while the database does not answer, or a third of the lease where that is less."""
+RETRY_DELAY = 1.0
+"""Seconds between two attempts while the database does not answer, or a third of the lease if that is less."""
 
 
 @dataclass(slots=True)
-class _Held:
-    """deadline: active seconds of the step; timer: of its work, while that runs."""
+class _HeldClaim:
+    """A claim to renew. deadline: working seconds of its step; timer: set while the work runs."""
 
     deadline: float
     timer: StepTimer | None = None
 
 
 class Leases:
-    """`start`, then `stop`; both are harmless when repeated."""
+    """Background renewal of the held claims. `start` and `stop` are idempotent."""
 
     def __init__(self, database: Database, seconds: float, job_timeout: float) -> None:
-        """seconds: of a lease; job_timeout: active seconds of a step after which its job fails for good."""
+        """seconds: length of a lease; job_timeout: working seconds of a step after which its job fails for good."""
         self.seconds = seconds
         self._database, self._job_timeout = database, job_timeout
-        self._held: dict[Claim, _Held] = {}
+        self._held: dict[Claim, _HeldClaim] = {}
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -44,25 +45,23 @@ class Leases:
 
     async def stop(self) -> None:
         task, self._task = self._task, None
-        if task is not None:
-            task.cancel()
-            await asyncio.wait([task])
+        await cancel_and_wait(task)
 
     @contextlib.contextmanager
-    def held(self, claim: Claim, deadline: float) -> Iterator[None]:
-        """Renew the claim until the end of the block. deadline: seconds its work may take, waiting not counted."""
-        self._held[claim] = _Held(deadline)
+    def hold(self, claim: Claim, deadline: float) -> Iterator[None]:
+        """Renew the claim during the block. deadline: working seconds, see `run`."""
+        self._held[claim] = _HeldClaim(deadline)
         try:
             yield
         finally:
             del self._held[claim]
 
-    async def timed(self, claim: Claim, work: Callable[[], Awaitable[None]]) -> None:
-        """Do the work of a claim within its time; returns early where its job has ended meanwhile.
+    async def run(self, claim: Claim, work: Callable[[], Awaitable[None]]) -> None:
+        """Do the work of a claim within its time limit; return early if its job has ended meanwhile.
 
         Raises ChunkTimeoutError past the step's deadline and JobTimeoutError past JOB_TIMEOUT_SECONDS.
         """
-        held = self._held.get(claim, _Held(self._job_timeout))
+        held = self._held.get(claim, _HeldClaim(self._job_timeout))
         try:
             async with step_timer(min(held.deadline, self._job_timeout)) as timer:
                 held.timer = timer
@@ -71,7 +70,7 @@ class Leases:
             if not timer.expired:
                 raise
             if timer.withdrawn:
-                log.info("the job has ended, its work is stopped", action="withdrawn")
+                log.info("work stopped, its job has ended", action="withdrawn")
             elif held.deadline < self._job_timeout:
                 raise ChunkTimeoutError from error
             else:
@@ -80,7 +79,7 @@ class Leases:
             held.timer = None
 
     async def renew(self) -> None:
-        """Renew every claim once, in one transaction. Raises DatabaseUnavailable."""
+        """Renew every held claim once, in one transaction. Raises DatabaseUnavailable."""
         if not self._held:
             return
         async with self._database.write() as session:
@@ -91,18 +90,18 @@ class Leases:
                 held.timer.withdraw()
 
     async def _keep_renewing(self) -> None:
-        every, failing = self.seconds / 3, False
+        interval, failing = self.seconds / 3, False
         while True:
             try:
-                # a call that hangs in a dead connection is given up for one on a new connection
-                async with asyncio.timeout(max(every, RETRY_PAUSE)):
+                # a call that hangs on a dead connection is repeated on a new one
+                async with asyncio.timeout(max(interval, RETRY_DELAY)):
                     await self.renew()
                 failing = False
             except (InfrastructureError, TimeoutError) as error:
                 if not failing:
-                    log.warning("claims cannot be renewed now", action="renewal_failed", reason=repr(error))
+                    log.warning("leases cannot be renewed", action="renewal_failed", reason=repr(error))
                 failing = True
             except Exception:
-                log.exception("renewal failed", action="renewal_failed")
+                log.exception("lease renewal failed", action="renewal_failed")
                 failing = True
-            await asyncio.sleep(min(every, RETRY_PAUSE) if failing else every)
+            await asyncio.sleep(min(interval, RETRY_DELAY) if failing else interval)

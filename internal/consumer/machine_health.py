@@ -1,4 +1,4 @@
-"""Health of this consumer's machine: faults in a row are counted, a sick consumer stops consuming and probes itself."""
+"""Health of the machine that this consumer runs on: faults are counted, and a sick machine is probed until it works."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ import os
 import random
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 import structlog
 from prometheus_client import Gauge
 
-from core.errors import MachineError
-from core.faults import machine_error
+from core.errors import InfrastructureError, InternalError, Kind, MachineError, SttError
+from core.faults import machine_error, machine_fault
 from internal.consumer.workspace import Workspace
 from repositories.claims import Claim
 from worker import ffmpeg
@@ -20,92 +21,111 @@ from worker.pool import Pool
 
 log = structlog.get_logger(__name__)
 SICK = Gauge("stt_consumer_sick", "1 while this consumer has stopped consuming because of faults of its machine")
-LIMIT = 3
+MAX_FAULTS = 3
 """Faults without a success between them after which the machine counts as sick."""
-FIRST_PROBE, LONGEST_PROBE = 2.0, 60.0
-"""Seconds between two probes of a sick machine."""
-FIRST_DELAY, LONGEST_DELAY = 5.0, 600.0
-"""Seconds for which a row that met a machine fault is left alone."""
-REMEMBERED = 10_000
-DESCRIPTORS = 32
-FFMPEG_SECONDS = 20.0
-Step = Callable[[], Awaitable[None]]
+FIRST_PROBE_DELAY, MAX_PROBE_DELAY = 2.0, 60.0
+"""Seconds before a probe of a sick machine: doubled after each that fails."""
+FIRST_HAND_BACK_DELAY, MAX_HAND_BACK_DELAY = 5.0, 600.0
+"""Seconds before a handed-back row may be claimed again: doubled each time."""
+MAX_TRACKED_ROWS = 10_000
+PROBE_DESCRIPTORS = 32
+"""File descriptors that a probe opens at once."""
+FFMPEG_TIMEOUT = 20.0
+"""Seconds that ffmpeg may take to start."""
+_MAX_DOUBLINGS = 20
 
 
-class Delays:
-    """How long a row is left alone after it was handed back: longer each time, so that it does not spin here."""
+class HandBackDelays:
+    """Delays before a handed-back row is offered again: longer each time, so that the row does not spin."""
 
     def __init__(self) -> None:
-        self._times: OrderedDict[tuple[str, int | None], int] = OrderedDict()
+        self._hand_backs: OrderedDict[tuple[str, int | None], int] = OrderedDict()
 
     def next(self, claim: Claim) -> float:
-        """Seconds."""
+        """Count a hand-back of the claim's row; return the delay in seconds, with jitter."""
         row = (claim.job_id, claim.chunk_index)
-        times = self._times.pop(row, 0)
-        self._times[row] = times + 1
-        if len(self._times) > REMEMBERED:
-            self._times.popitem(last=False)
-        return min(FIRST_DELAY * 2.0 ** min(times, 20), LONGEST_DELAY) * random.uniform(1.0, 1.3)
+        count = self._hand_backs.pop(row, 0)
+        self._hand_backs[row] = count + 1
+        if len(self._hand_backs) > MAX_TRACKED_ROWS:
+            self._hand_backs.popitem(last=False)
+        delay = min(FIRST_HAND_BACK_DELAY * 2.0 ** min(count, _MAX_DOUBLINGS), MAX_HAND_BACK_DELAY)
+        return delay * random.uniform(1.0, 1.3)
 
-    def forget(self, claim: Claim) -> None:
-        self._times.pop((claim.job_id, claim.chunk_index), None)
+    def reset(self, claim: Claim) -> None:
+        self._hand_backs.pop((claim.job_id, claim.chunk_index), None)
 
 
 class MachineHealth:
-    """Counts faults and successes. `reason` is set while the machine is sick."""
+    """Fault counter of this machine. `reason` is set while the machine is sick."""
 
-    def __init__(self, limit: int = LIMIT) -> None:
+    def __init__(self, temp_dir: Path) -> None:
+        """temp_dir: a folder of our own; an error about a path in it is a fault of the machine."""
         self.reason: str | None = None
-        self._limit = limit
-        self._in_a_row = 0
-        self._spells = 0
+        self._temp_dir = temp_dir
+        self._faults = 0
+        self._probes = 0
         self._sick = asyncio.Event()
 
-    def success(self) -> None:
-        """Something that could have failed by the machine's fault did not."""
-        self._in_a_row = self._spells = 0
+    def classify(self, error: Exception) -> SttError:
+        """Return the error that decides what becomes of a run. Count faults of the machine and unforeseen errors."""
+        if isinstance(error, SttError) and error.kind not in (Kind.INFRASTRUCTURE, Kind.MACHINE):
+            return error
+        fault = self.fault_behind(error)
+        if fault is None and isinstance(error, InfrastructureError):
+            return error
+        self.record_fault(fault or error)
+        if fault is None:
+            log.error("unforeseen error", action="internal_error", exc_info=error)
+        return fault or InternalError()
 
-    def fault(self, error: Exception) -> None:
-        self._in_a_row += 1
-        log.warning("fault of this machine", action="machine_fault", in_a_row=self._in_a_row, reason=str(error))
-        if self._in_a_row >= self._limit:
-            self.declare_sick(error)
+    def fault_behind(self, error: Exception) -> MachineError | None:
+        """Return the machine fault that caused the error, such as too few file descriptors for a connection."""
+        return machine_fault(error, (self._temp_dir,))
 
-    def declare_sick(self, error: Exception) -> None:
+    def record_success(self) -> None:
+        self._faults = self._probes = 0
+
+    def record_fault(self, error: Exception) -> None:
+        self._faults += 1
+        log.warning("machine fault", action="machine_fault", in_a_row=self._faults, reason=str(error))
+        if self._faults >= MAX_FAULTS:
+            self.mark_sick(error)
+
+    def mark_sick(self, error: Exception) -> None:
         if self.reason is not None:
             return
         code = error.code if isinstance(error, MachineError) else "INTERNAL"
-        # read by anybody who may see /health: without names of files and hosts
+        # shown by /health, so without names of files and hosts
         self.reason = f"{code}: {error}" if isinstance(error, MachineError) else code
         self._sick.set()
         SICK.set(1)
-        log.critical("machine is sick, no more work is taken", action="consumer_sick", code=code, reason=str(error))
+        log.critical("machine is sick, consuming stops", action="consumer_sick", code=code, reason=str(error))
 
-    async def wait_sick(self) -> None:
+    def mark_recovered(self) -> None:
+        self.reason, self._faults = None, 0
+        self._sick.clear()
+        SICK.set(0)
+        log.warning("machine has recovered, consuming resumes", action="consumer_well")
+
+    async def wait_until_sick(self) -> None:
         await self._sick.wait()
 
-    async def recover(self, probe: Step) -> None:
-        """Repeat `probe` until it passes: at growing intervals, also over spells without a success between them."""
+    async def wait_for_recovery(self, probe: Callable[[], Awaitable[None]]) -> None:
+        """Repeat `probe` until it passes. The delays grow until a run succeeds, also across recoveries."""
         while True:
-            pause = min(FIRST_PROBE * 2.0 ** min(self._spells, 20), LONGEST_PROBE)
-            self._spells += 1
-            await asyncio.sleep(pause * random.uniform(0.8, 1.2))
+            delay = min(FIRST_PROBE_DELAY * 2.0 ** min(self._probes, _MAX_DOUBLINGS), MAX_PROBE_DELAY)
+            self._probes += 1
+            await asyncio.sleep(delay * random.uniform(0.8, 1.2))
             try:
                 await probe()
             except (MachineError, OSError, RuntimeError, MemoryError) as error:
-                log.warning("machine is still sick", action="probe_failed", reason=str(error), next_probe=pause * 2)
+                log.warning("machine is still sick", action="probe_failed", reason=str(error), next_probe=delay * 2)
                 continue
             return
 
-    def well(self) -> None:
-        self.reason, self._in_a_row = None, 0
-        self._sick.clear()
-        SICK.set(0)
-        log.warning("machine is well again, consuming", action="consumer_well")
-
 
 async def probe_machine(workspace: Workspace, pool: Pool) -> None:
-    """Repair what can be repaired, then try everything a run needs. Raises MachineError, OSError, RuntimeError."""
+    """Repair what can be repaired, then try everything that a run needs. Raises MachineError, OSError, RuntimeError."""
     await asyncio.to_thread(workspace.ensure)
     await asyncio.to_thread(workspace.probe)
     await asyncio.to_thread(_open_descriptors)
@@ -114,23 +134,22 @@ async def probe_machine(workspace: Workspace, pool: Pool) -> None:
 
 
 def _open_descriptors() -> None:
-    opened: list[int] = []
+    descriptors: list[int] = []
     try:
-        for _ in range(DESCRIPTORS):
-            opened.append(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))  # noqa: PERF401
+        for _ in range(PROBE_DESCRIPTORS):
+            descriptors.append(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))  # noqa: PERF401
     finally:
-        for descriptor in opened:
+        for descriptor in descriptors:
             os.close(descriptor)
 
 
 async def _start_ffmpeg() -> None:
-    nothing = asyncio.subprocess.DEVNULL
-    program = ffmpeg.program()
+    devnull = asyncio.subprocess.DEVNULL
     process = await asyncio.create_subprocess_exec(
-        program, "-version", stdin=nothing, stdout=nothing, stderr=nothing, env={}
+        ffmpeg.program(), "-version", stdin=devnull, stdout=devnull, stderr=devnull, env={}
     )
     try:
-        async with asyncio.timeout(FFMPEG_SECONDS):
+        async with asyncio.timeout(FFMPEG_TIMEOUT):
             status = await process.wait()
     except TimeoutError:
         process.kill()

@@ -1,4 +1,4 @@
-"""Rows that have lost several consumers run alone: what kills its consumer takes nobody else's work with it."""
+"""Isolation of rows that have lost several consumers: they run while nothing else does."""
 
 from __future__ import annotations
 
@@ -8,27 +8,27 @@ from collections.abc import AsyncIterator
 
 
 class Quarantine:
-    """Many may run `beside` each other; one runs `alone`, and nothing new starts while it waits or runs."""
+    """A shared/exclusive lock. A waiting exclusive holder keeps new shared holders out."""
 
     def __init__(self) -> None:
-        self._beside = 0
-        self._alone = asyncio.Lock()
-        self._changed = asyncio.Condition()
+        self._shared_holders = 0
+        self._gate = asyncio.Lock()
+        self._released = asyncio.Condition()
 
     @contextlib.asynccontextmanager
-    async def beside(self) -> AsyncIterator[None]:
-        async with self._alone:
-            self._beside += 1
+    async def shared(self) -> AsyncIterator[None]:
+        async with self._gate:
+            self._shared_holders += 1
         try:
             yield
         finally:
-            async with self._changed:
-                self._beside -= 1
-                self._changed.notify_all()
+            async with self._released:
+                self._shared_holders -= 1
+                self._released.notify_all()
 
     @contextlib.asynccontextmanager
-    async def alone(self) -> AsyncIterator[None]:
-        async with self._alone:
-            async with self._changed:
-                await self._changed.wait_for(lambda: self._beside == 0)
+    async def exclusive(self) -> AsyncIterator[None]:
+        async with self._gate:
+            async with self._released:
+                await self._released.wait_for(lambda: self._shared_holders == 0)
             yield

@@ -1,9 +1,10 @@
-"""The consumer process: its parts started in order, its subscriptions, its signs of life, its orderly end."""
+"""The consumer process: subscriptions, heartbeat, recovery from machine faults, orderly shutdown."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import os
 import secrets
 import socket
@@ -11,21 +12,31 @@ from pathlib import Path
 
 import structlog
 
+from core.config import Settings
+from core.database import Database
 from core.errors import InfrastructureError, MachineError, SettingsError, StorageUnavailable
-from core.messaging.port import Delivery, Handler, MessageType, QueueName, Retry, Subscription, Verdict
+from core.messaging.port import Broker, Delivery, Handler, MessageType, QueueName, Retry, Subscription, Verdict
+from core.outbound import Outbound
+from core.storage.port import Storage
 from core.tasks import cancel_and_wait
-from internal.bootstrap import VERSION, Application
-from internal.consumer.context import Context, bound
 from internal.consumer.handlers.fetch import FetchHandler
 from internal.consumer.handlers.finalise import FinaliseHandler
-from internal.consumer.handlers.prepare import PrepareHandler
+from internal.consumer.handlers.prepare import PrepareHandler, PrepareSettings
 from internal.consumer.handlers.replay import ReplayHandler
 from internal.consumer.handlers.transcribe import TranscribeHandler
 from internal.consumer.leases import Leases
-from internal.consumer.machine_health import probe_machine
+from internal.consumer.machine_health import MachineHealth, probe_machine
+from internal.consumer.model_selector import ModelSelector
+from internal.consumer.recordings import RecordingLimits, Recordings
+from internal.consumer.retrying_database import RetryingDatabase
+from internal.consumer.step_runner import RetryPolicy, StepRunner
+from internal.consumer.working_audio import WorkingAudioReader
 from internal.consumer.workspace import Workspace
 from internal.outage_retry import OutageRetry
 from internal.periodic_tasks import PeriodicTasks
+from internal.services.dead_letters import DeadLetters
+from internal.services.publishing import Publisher
+from internal.services.retention import Retention
 from repositories import model_wait, workers
 from worker import ffmpeg
 from worker.chunking import strategy
@@ -36,41 +47,85 @@ from worker.pool import Pool
 log = structlog.get_logger(__name__)
 FINALISE_PREFETCH = 4
 GRACE = 25.0
-"""Seconds that running work gets at shutdown before it is handed back, all queues together."""
-LEAVE_SECONDS = 3.0
-SPELL_PAUSE = 1.0
+"""Seconds that running work may take at shutdown before it is handed back, all queues together."""
+DEREGISTER_TIMEOUT = 3.0
+"""Seconds that removing the consumer's heartbeat may take at shutdown."""
+RECOVERY_PAUSE = 1.0
+"""Seconds between a recovery of the machine and the wait for its next faults."""
 
 
 class Consumer:
-    """`start`, then `stop`; both are harmless when repeated."""
+    """Consumer of the four work queues. `start` and `stop` are idempotent."""
 
-    def __init__(self, parts: Application, worker_id: str | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        database: Database,
+        broker: Broker,
+        storage: Storage,
+        media: Outbound,
+        publisher: Publisher,
+        dead_letters: DeadLetters,
+        retention: Retention,
+        *,
+        version: str,
+        worker_id: str | None = None,
+    ) -> None:
         """Raises SettingsError for a chunking strategy or an engine that does not exist."""
-        settings = parts.settings
         strategy(settings.chunk_strategy)
         adapter(settings.engine)
-        self.parts = parts
         self.worker_id = worker_id or f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
-        self.context = Context(
-            parts=parts,
-            worker_id=self.worker_id,
-            workspace=Workspace(Path(settings.temp_dir), self.worker_id),
-            pool=Pool(settings.worker_concurrency, settings.engine, settings.engine_threads),
-            catalogue=ModelCatalogue(settings.model_dirs),
-            outage_retry=OutageRetry(
-                pings={StorageUnavailable: parts.storage.ping}, hopeless=lambda error: self.context.machine_fault(error)
-            ),
-            leases=Leases(self.parts.database, settings.lease_seconds, settings.job_timeout_seconds),
+        self._version = version
+        self._settings, self._database, self._broker, self._storage = settings, database, broker, storage
+        temp_dir = Path(settings.temp_dir)
+        self.workspace = Workspace(temp_dir, self.worker_id)
+        self.pool = Pool(settings.worker_concurrency, settings.engine, settings.engine_threads)
+        self.catalogue = ModelCatalogue(settings.model_dirs)
+        self.health = MachineHealth(temp_dir)
+        self.leases = Leases(database, settings.lease_seconds, settings.job_timeout_seconds)
+        self.outage_retry = OutageRetry(
+            pings={StorageUnavailable: storage.ping}, unrecoverable=self.health.fault_behind
+        )
+        retrying = RetryingDatabase(database, self.outage_retry)
+        self.steps = StepRunner(
+            self.worker_id, retrying, self.leases, self.health, dead_letters, RetryPolicy.from_settings(settings)
+        )
+        recordings = Recordings(database, storage, media, self.outage_retry, RecordingLimits.from_settings(settings))
+        models = ModelSelector(self.catalogue, retrying, settings.default_model, settings.model_wait_seconds)
+        self.fetch = FetchHandler(self.steps, retrying, recordings, self.workspace, publisher, settings.fetch_per_owner)
+        self.prepare = PrepareHandler(
+            self.steps,
+            retrying,
+            recordings,
+            models,
+            self.workspace,
+            storage,
+            self.outage_retry,
+            publisher,
+            PrepareSettings.from_settings(settings),
+        )
+        self.transcribe = TranscribeHandler(
+            self.steps,
+            retrying,
+            self.pool,
+            models,
+            WorkingAudioReader(storage, self.outage_retry),
+            publisher,
+            settings.languages,
+            settings.chunk_timeout_seconds,
+        )
+        self.finalise = FinaliseHandler(
+            self.steps, retrying, storage, self.outage_retry, publisher, retention, settings.result_ttl_seconds
         )
         self._handlers: dict[MessageType, Handler] = {
-            MessageType.FETCH: FetchHandler(self.context),
-            MessageType.PREPARE: PrepareHandler(self.context),
-            MessageType.TRANSCRIBE: TranscribeHandler(self.context),
-            MessageType.FINALISE: FinaliseHandler(self.context),
-            MessageType.REPLAY: ReplayHandler(self.context),
+            MessageType.FETCH: self.fetch,
+            MessageType.PREPARE: self.prepare,
+            MessageType.TRANSCRIBE: self.transcribe,
+            MessageType.FINALISE: self.finalise,
+            MessageType.REPLAY: ReplayHandler(retrying, publisher),
         }
         self._periodic_tasks = PeriodicTasks()
-        self._care = PeriodicTasks()
+        self._recovery = PeriodicTasks()
         self._subscriptions: list[Subscription] = []
         self._watchers: list[asyncio.Task[None]] = []
         self._failure: Exception | None = None
@@ -78,55 +133,54 @@ class Consumer:
         self._announced: tuple[object, object] | None = None
 
     async def start(self) -> None:
-        """Returns once deliveries are being taken. Waits for parts that are not up yet.
+        """Start consuming; return once the subscriptions stand. Wait for dependencies that are not up yet.
 
-        A machine that is sick already is a started one too: it takes deliveries once it is well.
+        On a machine that is sick already, return without subscriptions: they follow once the machine has recovered.
         """
         await self._prepare_machine()
-        outage_retry = OutageRetry(longest=float("inf"))
-        await outage_retry.run(self.parts.storage.start)
-        await outage_retry.run(self.parts.broker.start)
-        await outage_retry.run(self._announce)
-        self._periodic_tasks.start(workers.HEARTBEAT, self._announce, "heartbeat")
-        self.context.leases.start()
-        self._periodic_tasks.start(workers.HEARTBEAT, self._checksums, "checksums of models")
-        if self.context.health.reason is None:
+        outage_retry = OutageRetry(math.inf)
+        await outage_retry.run(self._storage.start)
+        await outage_retry.run(self._broker.start)
+        await outage_retry.run(self.announce)
+        self._periodic_tasks.start(workers.HEARTBEAT_INTERVAL, self.announce, "heartbeat")
+        self.leases.start()
+        self._periodic_tasks.start(workers.HEARTBEAT_INTERVAL, self.compute_checksums, "model checksums")
+        if self.health.reason is None:
             await outage_retry.run(self._subscribe)
-        self._care.start(SPELL_PAUSE, self._nurse_machine, "machine health")
+        self._recovery.start(RECOVERY_PAUSE, self._recover_when_sick, "machine health")
         log.info(
             "consumer is ready",
             action="consumer_started",
             worker_id=self.worker_id,
-            slots=self.context.pool.slots,
-            models=self.context.catalogue.names(),
-            sick=self.context.health.reason,
+            slots=self.pool.slots,
+            models=self.catalogue.names(),
+            sick=self.health.reason,
         )
 
     async def _prepare_machine(self) -> None:
         async def open_workspace() -> None:
-            self.context.workspace.open()
+            self.workspace.open()
 
-        for step in (open_workspace, self.context.pool.start, _check_decoder):
+        for step in (open_workspace, self.pool.start, _check_decoder):
             try:
                 await step()
             except (OSError, MachineError) as error:
-                self.context.health.declare_sick(self.context.machine_fault(error) or error)
+                self.health.mark_sick(self.health.fault_behind(error) or error)
 
     async def _subscribe(self) -> None:
-        settings = self.parts.settings
-        wanted = (
-            (QueueName.JOBS, settings.prepare_concurrency),
-            (QueueName.FETCH, settings.fetch_concurrency),
+        prefetches = (
+            (QueueName.JOBS, self._settings.prepare_concurrency),
+            (QueueName.FETCH, self._settings.fetch_concurrency),
             (QueueName.FINALISE, FINALISE_PREFETCH),
-            (QueueName.CHUNKS, self.context.pool.slots),
+            (QueueName.CHUNKS, self.pool.slots),
         )
-        for queue, prefetch in wanted[len(self._subscriptions) :]:
-            subscription = await self.parts.broker.consume(queue, self.handle, prefetch)
+        for queue, prefetch in prefetches[len(self._subscriptions) :]:
+            subscription = await self._broker.consume(queue, self.handle, prefetch)
             self._subscriptions.append(subscription)
             self._watchers.append(asyncio.create_task(self._watch(subscription), name=f"watch {queue}"))
 
     async def _unsubscribe(self, grace: float) -> None:
-        """Takes no more messages; what runs may finish within `grace` seconds, the rest is handed back."""
+        """Take no more messages, let running work finish within `grace` seconds, hand back the rest."""
         subscriptions, self._subscriptions = self._subscriptions, []
         watchers, self._watchers = self._watchers, []
         await cancel_and_wait(*watchers)
@@ -137,89 +191,90 @@ class Consumer:
         self._fail(await subscription.failed())
 
     def _fail(self, error: Exception) -> None:
-        """This process cannot go on: without its subscription it would be alive and deaf."""
+        """Report that this process has to end: without its subscription it would send heartbeats and do no work."""
         if self._failure is None:
-            log.critical("consumer cannot go on and ends", action="consumer_failed", reason=str(error), exc_info=error)
+            log.critical("consumer has failed and exits", action="consumer_failed", reason=str(error), exc_info=error)
             self._failure = error
             self._failed.set()
 
     async def failed(self) -> Exception:
-        """Return when the consumer cannot go on by itself, with the reason; its process has to be started again."""
+        """Wait until the consumer has failed for good; return the reason. Its process has to be restarted."""
         await self._failed.wait()
         assert self._failure is not None
         return self._failure
 
-    async def _nurse_machine(self) -> None:
-        """One spell of sickness: stop consuming, say so, repair and probe until it is well, go on."""
-        health = self.context.health
-        await health.wait_sick()
+    async def _recover_when_sick(self) -> None:
+        """Wait until the machine is sick, then stop consuming, repair and probe it until it works, and resume."""
+        await self.health.wait_until_sick()
         await self._unsubscribe(GRACE)
-        await self._say_so()
-        await health.recover(lambda: probe_machine(self.context.workspace, self.context.pool))
-        health.well()
+        await self._announce_health()
+        await self.health.wait_for_recovery(lambda: probe_machine(self.workspace, self.pool))
+        self.health.mark_recovered()
         try:
-            await OutageRetry(longest=float("inf")).run(self._subscribe)
+            await OutageRetry(math.inf).run(self._subscribe)
         except SettingsError as error:
             self._fail(error)
-        await self._say_so()
+        await self._announce_health()
 
-    async def _say_so(self) -> None:
-        """The next heartbeat says it again."""
+    async def _announce_health(self) -> None:
+        # the next heartbeat repeats what fails here
         with contextlib.suppress(InfrastructureError, TimeoutError):
-            async with asyncio.timeout(workers.HEARTBEAT):
-                await self._announce()
+            async with asyncio.timeout(workers.HEARTBEAT_INTERVAL):
+                await self.announce()
 
     async def stop(self, grace: float = GRACE) -> None:
-        """Take no more messages, let what runs finish within `grace` seconds, hand back the rest."""
-        await self._care.stop()
+        """Take no more messages, let running work finish within `grace` seconds, hand back the rest."""
+        await self._recovery.stop()
         await self._unsubscribe(grace)
-        # only now: what was drained has renewed its claims to the end
-        await self.context.leases.stop()
+        # after the drain, which needs its claims renewed to the end
+        await self.leases.stop()
         await self._periodic_tasks.stop()
-        await self.context.pool.stop()
-        self.context.workspace.close()
-        await self._leave()
+        await self.pool.stop()
+        self.workspace.close()
+        await self._deregister()
 
     async def handle(self, delivery: Delivery) -> Verdict:
-        """Dispatch by type, not by queue. What fails outside of a claim hands the message back."""
-        await self.context.outage_retry.ready()
-        async with bound(delivery):
+        """Run the handler of the message's type, whatever its queue. An error outside of a claim hands it back."""
+        await self.outage_retry.ready()
+        message = delivery.message
+        chunk = {} if message.chunk_index is None else {"chunk_index": message.chunk_index}
+        with structlog.contextvars.bound_contextvars(job_id=message.job_id, **chunk):
             try:
-                return await self._handlers[delivery.message.type](delivery)
+                return await self._handlers[message.type](delivery)
             except Exception as error:  # noqa: BLE001
-                code = self.context.classify(error).code
+                code = self.health.classify(error).code
                 log.warning("message handed back", action="handed_back", code=code, reason=str(error))
-                return Retry(self.context.retry_delay(99))
+                return Retry(self.steps.retries.max_delay)
 
-    async def _announce(self) -> None:
-        catalogue = self.context.catalogue
-        who = workers.Presence(
+    async def announce(self) -> None:
+        """Write the consumer's heartbeat: its models, their known checksums, and its health."""
+        presence = workers.WorkerInfo(
             worker_id=self.worker_id,
             kind=workers.CONSUMER,
             host=socket.gethostname(),
             pid=os.getpid(),
-            version=VERSION,
-            slots=self.context.pool.slots,
-            models=tuple(await asyncio.to_thread(catalogue.names)),
-            checksums=await asyncio.to_thread(catalogue.checksums, compute=False),
-            sick=self.context.health.reason,
+            version=self._version,
+            slots=self.pool.slots,
+            models=tuple(await asyncio.to_thread(self.catalogue.names)),
+            checksums=await asyncio.to_thread(self.catalogue.checksums, compute=False),
+            sick=self.health.reason,
         )
-        async with self.parts.database.write() as session:
-            announced = await workers.announce(session, who)
-            if (who.models, who.checksums) != self._announced:
-                await model_wait.found(session, announced, self.parts.settings.default_model)
-        self._announced = (who.models, who.checksums)
+        async with self._database.write() as session:
+            worker = await workers.heartbeat(session, presence)
+            if (presence.models, presence.checksums) != self._announced:
+                await model_wait.mark_available(session, worker, self._settings.default_model)
+        self._announced = (presence.models, presence.checksums)
 
-    async def _checksums(self) -> None:
-        """Read the model files whose checksums are not known yet: gigabytes, so never before a sign of life."""
-        await asyncio.to_thread(self.context.catalogue.checksums)
+    async def compute_checksums(self) -> None:
+        """Read model files whose checksums are unknown: gigabytes, so never as a part of the heartbeat."""
+        await asyncio.to_thread(self.catalogue.checksums)
 
-    async def _leave(self) -> None:
+    async def _deregister(self) -> None:
         try:
-            async with asyncio.timeout(LEAVE_SECONDS), self.parts.database.write() as session:
-                await workers.leave(session, self.worker_id)
+            async with asyncio.timeout(DEREGISTER_TIMEOUT), self._database.write() as session:
+                await workers.remove(session, self.worker_id)
         except (InfrastructureError, TimeoutError):
-            log.warning("could not sign off, the heartbeat will lapse", action="leave_failed")
+            log.warning("could not deregister, the heartbeat will expire", action="leave_failed")
 
 
 async def _check_decoder() -> None:

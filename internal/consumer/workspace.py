@@ -1,7 +1,7 @@
-"""Temporary files of one consumer, in a private folder below TEMP_DIR that only consumers of this user work in.
+"""Temporary files of one consumer, in a private folder below TEMP_DIR that the consumers of one user share.
 
-Each consumer owns one folder there, with a marker file that it keeps locked. A folder is removed only where it carries
-the marker and nobody holds the lock: TEMP_DIR may be shared with anything else.
+Each consumer owns a folder in it, with a marker file that it keeps locked. A folder is removed only if it has a marker
+whose lock is free: TEMP_DIR may hold anything else.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ from core.faults import machine_error
 
 log = structlog.get_logger(__name__)
 MARKER = ".async-stt-worker"
-MARK = b"async-stt: temporary files of a worker, removed when it has ended\n"
-UNWRITTEN = 3600.0
-"""Seconds after which an empty marker is taken for a finished one."""
+MARKER_TEXT = b"async-stt: temporary files of a worker, removed when it has ended\n"
+EMPTY_MARKER_AGE = 3600.0
+"""Seconds after which an empty marker counts as a complete one."""
 PROBE_BYTES = 256 * 1024
 
 
 def private_folder(temp_dir: Path) -> Path:
-    """Where the consumers of this user work."""
+    """Return the folder that the consumers of this user share."""
     return temp_dir / f"async-stt-{os.geteuid()}"
 
 
 class Workspace:
-    """`open` before use; `close` is harmless twice and before open."""
+    """A consumer's folder. Call `open` before use; `close` is idempotent, also before `open`."""
 
     def __init__(self, temp_dir: Path, worker_id: str) -> None:
         self.root = private_folder(temp_dir)
@@ -43,32 +43,32 @@ class Workspace:
         self._lock: int | None = None
 
     def open(self) -> None:
-        """Make our folder, lock it, and remove what consumers that are gone left behind.
+        """Create and lock the consumer's folder, and remove the folders that other consumers left behind.
 
-        Raises SettingsError where the private folder is a link or another user's; OSError where it cannot be made.
+        Raises SettingsError if the private folder is a link or another user's; OSError if it cannot be created.
         """
         self.ensure()
         for other in self.root.iterdir():
             if other != self.path:
-                _remove_if_gone(self.root, other.name)
+                _remove_if_abandoned(self.root, other.name)
 
     def ensure(self) -> None:
-        """Make the folder and its marker anew where something else removed them. Raises as `open` does."""
-        if self._lock is not None and _is_file(self._lock, self.path / MARKER):
+        """Create the folder and its marker again if they were removed. Raises the errors of `open`."""
+        if self._lock is not None and _is_same_file(self._lock, self.path / MARKER):
             return
         self.root.parent.mkdir(parents=True, exist_ok=True)
         with contextlib.suppress(FileExistsError):
             self.root.mkdir(mode=0o700)
         _check_private(self.root)
         self.path.mkdir(mode=0o700, exist_ok=True)
-        lock = _mark(self.path)
+        lock = _create_marker(self.path)
         if self._lock is not None:
-            log.warning("the temporary folder was gone, it is made anew", action="workspace_restored")
+            log.warning("temporary folder was removed, created again", action="workspace_restored")
             os.close(self._lock)
         self._lock = lock
 
     def probe(self) -> None:
-        """Check that files can be written here, and kept. Raises OSError, MachineError."""
+        """Check that files can be written and stay. Raises OSError, MachineError."""
         with self.folder("probe") as folder, (folder / "file").open("wb") as file:
             file.write(bytes(PROBE_BYTES))
             file.flush()
@@ -83,7 +83,7 @@ class Workspace:
 
     @contextlib.contextmanager
     def folder(self, name: str) -> Iterator[Path]:
-        """A folder for one run, removed at its end whatever happens. Raises OSError, MachineError: none can be made."""
+        """Create a folder for the block, and remove it afterwards. Raises OSError, MachineError if that fails."""
         try:
             self.ensure()
         except SettingsError as error:
@@ -101,7 +101,7 @@ class Workspace:
 
 
 def _check_private(folder: Path) -> None:
-    """In a TEMP_DIR that everybody may write to, another user could have made the folder first."""
+    """Raise SettingsError unless the folder is this user's: others may have created it first in a shared TEMP_DIR."""
     state = folder.lstat()
     if not stat.S_ISDIR(state.st_mode) or state.st_uid != os.geteuid():
         raise SettingsError(f"TEMP_DIR: {folder} is not a folder of this user; remove it, or name another TEMP_DIR")
@@ -109,39 +109,38 @@ def _check_private(folder: Path) -> None:
         folder.chmod(0o700)
 
 
-def _mark(folder: Path) -> int:
-    """The locked marker's descriptor. It is written last: before the lock is held the folder is nobody's to remove."""
+def _create_marker(folder: Path) -> int:
+    """Create and lock the marker; return its descriptor. Its text comes last, so that no unlocked folder is removed."""
     (folder / MARKER).unlink(missing_ok=True)
     flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
     descriptor = os.open(folder / MARKER, flags, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        os.write(descriptor, MARK)
+        os.write(descriptor, MARKER_TEXT)
     except BaseException:
         os.close(descriptor)
         raise
     return descriptor
 
 
-def _is_file(descriptor: int, path: Path) -> bool:
+def _is_same_file(descriptor: int, path: Path) -> bool:
     try:
-        found, mine = path.lstat(), os.fstat(descriptor)
+        return os.path.samestat(path.lstat(), os.fstat(descriptor))
     except OSError:
         return False
-    return (found.st_dev, found.st_ino) == (mine.st_dev, mine.st_ino)
 
 
-def _is_ours(marker: int) -> bool:
-    """An empty marker is one whose disk was full when it was written, unless it has only just been made."""
+def _is_marker(marker: int) -> bool:
+    """Return whether the file is a consumer's marker: an old empty one was created while the disk was full."""
     state = os.fstat(marker)
     if not stat.S_ISREG(state.st_mode):
         return False
-    text = os.read(marker, len(MARK) + 1)
-    return text == MARK or (not text and time.time() - state.st_mtime > UNWRITTEN)
+    text = os.read(marker, len(MARKER_TEXT) + 1)
+    return text == MARKER_TEXT or (not text and time.time() - state.st_mtime > EMPTY_MARKER_AGE)
 
 
-def _remove_if_gone(root: Path, name: str) -> None:
-    """Remove a folder that a consumer left behind; links are not followed, anything else stays."""
+def _remove_if_abandoned(root: Path, name: str) -> None:
+    """Remove a folder that a consumer left behind, without following links; leave anything else."""
     with contextlib.suppress(OSError), contextlib.ExitStack() as opened:
         parent = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
         opened.callback(os.close, parent)
@@ -150,8 +149,8 @@ def _remove_if_gone(root: Path, name: str) -> None:
         opened.callback(os.close, folder)
         marker = os.open(MARKER, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
         opened.callback(os.close, marker)
-        if not _is_ours(marker):
+        if not _is_marker(marker):
             return
         fcntl.flock(marker, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        log.info("removing a gone consumer's files", action="workspace_cleaned", folder=name)
+        log.info("removing files of an earlier consumer", action="workspace_cleaned", folder=name)
         shutil.rmtree(name, ignore_errors=True, dir_fd=parent)

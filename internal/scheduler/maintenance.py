@@ -1,4 +1,4 @@
-"""The scheduler's rounds: publish what is due, end leases of the dead, boost, keep house. Any number may run."""
+"""The periodic steps of the scheduler. Every step may run in several schedulers at once."""
 
 from __future__ import annotations
 
@@ -8,128 +8,138 @@ from dataclasses import dataclass, field
 import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from core.database import Database
 from core.domain.job import TOP_LEVEL
 from core.errors import InfrastructureError
-from core.messaging.port import WORK_QUEUES, QueueName
-from internal.bootstrap import Application
-from internal.scheduler.guard import LeaseGuard, uptime
+from core.messaging.port import WORK_QUEUES, Broker, QueueName
+from internal.scheduler.lease_guard import LeaseGuard, boot_clock
+from internal.services.dead_letters import DeadLetters
+from internal.services.publishing import Publisher
+from internal.services.retention import Retention
 from repositories import admission, claims, idempotency, leases, parking, rate_limits, schedule, starvation, workers
 from repositories.claims import WakeUp
 
 log = structlog.get_logger(__name__)
-ROUND = 5.0
-LEASE_ROUND = 2.0
-BOOST_ROUND = 10.0
-QUEUE_ROUND = 10.0
-HOUSEKEEPING_ROUND = 60.0
-BATCHES = 5
-"""Batches that one round publishes at most: what a long outage made due goes out at a steady rate."""
+PUBLISH_INTERVAL = 5.0
+LEASE_INTERVAL = 2.0
+BOOST_INTERVAL = 10.0
+QUEUE_INTERVAL = 10.0
+HOUSEKEEPING_INTERVAL = 60.0
+MAX_BATCHES = 5
+"""Batches published in one round: what a long outage made due goes out at a steady rate."""
 
 
 @dataclass(slots=True)
 class Maintenance:
-    parts: Application
+    """Recovery of lost work, and housekeeping.
+
+    lease_seconds: length of a lease; starvation_seconds: time without progress after which a job is boosted.
+    """
+
+    database: Database
+    broker: Broker
+    publisher: Publisher
+    dead_letters: DeadLetters
+    retention: Retention
+    lease_seconds: float
+    starvation_seconds: float
     guard: LeaseGuard = field(init=False)
-    _seen_empty: dict[str, bool] = field(default_factory=dict)
+    _seen_empty: dict[str, bool] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
-        lease = self.parts.settings.lease_seconds
-        # holders renew every third of a lease: a gap no longer than that costs nobody his lease
-        self.guard = LeaseGuard(lease, max(lease / 3, 3 * LEASE_ROUND))
+        # a lease is renewed every third of it, so a gap no longer than that costs no holder its lease
+        self.guard = LeaseGuard(self.lease_seconds, max(self.lease_seconds / 3, 3 * LEASE_INTERVAL))
 
     async def publish_due(self) -> None:
         """Publish rows whose `due_at` has passed: lost wake-ups, lost runs, retries, dead letters.
 
-        Raises BrokerUnavailable before any row is touched where the broker does not take messages.
+        Raises BrokerUnavailable before any row is touched if the broker takes no messages.
         """
-        for _ in range(BATCHES):
-            await self.parts.broker.ping()
-            async with self.parts.database.write() as session:
-                jobs = await schedule.take_due_jobs(session)
-                chunks = await schedule.take_due_chunks(session)
+        for _ in range(MAX_BATCHES):
+            await self.broker.ping()
+            async with self.database.write() as session:
+                jobs = await schedule.reserve_due_jobs(session)
+                chunks = await schedule.reserve_due_chunks(session)
             if jobs or chunks:
-                log.info("publishing what is due", action="due_published", jobs=len(jobs), chunks=len(chunks))
-            rows = [*(job.released for job in jobs if job.token is None), *chunks]
-            out = await self.parts.publisher.publish_rows(rows)
+                log.info("publishing due rows", action="due_published", jobs=len(jobs), chunks=len(chunks))
+            rows = [*(job.wake_up for job in jobs if job.token is None), *chunks]
+            all_published = await self.publisher.publish_rows(rows)
             for job in jobs:
                 if job.token is not None:
-                    await self.parts.services.dead_letters.publish(job.released.job_id)
-            if not out or max(len(jobs), len(chunks)) < schedule.BATCH:
+                    await self.dead_letters.publish(job.wake_up.job_id)
+            if not all_published or max(len(jobs), len(chunks)) < schedule.BATCH:
                 return
 
     async def release_lapsed(self) -> None:
-        """Take rows from holders that died; `publish_due` publishes them."""
-        async with self.parts.database.write() as session:
-            now = await leases.now(session)
-            if not self.guard.steady(uptime(), now.timestamp()):
+        """Release rows whose lease has lapsed; `publish_due` publishes them."""
+        async with self.database.write() as session:
+            now = await leases.current_time(session)
+            if not self.guard.allows_release(boot_clock(), now.timestamp()):
                 return
-            # as of the moment the guard has seen: the machine may sleep between these two lines as well
+            # as of the time that the guard has checked: the machine may be suspended between these lines too
             count = await leases.release_lapsed(session, now)
         if count:
-            log.warning("holders are gone, their rows are due", action="leases_lapsed", rows=count)
+            log.warning("lapsed leases released", action="leases_lapsed", rows=count)
 
-    async def notice_purged_queues(self) -> None:
-        """A queue seen empty twice in a row has lost what was published and never claimed."""
-        empty = {stats.name: stats.ready == 0 for stats in await self.parts.broker.stats()}
-        lost = [name for name in WORK_QUEUES if empty.get(name) and self._seen_empty.get(name)]
+    async def republish_purged_queues(self) -> None:
+        """Publish again what was published and never claimed if its queue was empty in two rounds in a row."""
+        empty = {stats.name: stats.ready == 0 for stats in await self.broker.stats()}
+        purged = [name for name in WORK_QUEUES if empty.get(name) and self._seen_empty.get(name)]
         self._seen_empty = empty
-        if not lost:
+        if not purged:
             return
-        async with self.parts.database.write() as session:
+        async with self.database.write() as session:
             count = await schedule.republish_unclaimed(
                 session,
-                jobs=QueueName.JOBS in lost,
-                fetches=QueueName.FETCH in lost,
-                finalises=QueueName.FINALISE in lost,
-                chunks=QueueName.CHUNKS in lost,
+                jobs=QueueName.JOBS in purged,
+                fetches=QueueName.FETCH in purged,
+                finalises=QueueName.FINALISE in purged,
+                chunks=QueueName.CHUNKS in purged,
             )
         if count:
-            log.warning("queue was emptied, publishing again", action="purge_noticed", rows=count)
+            log.warning("queue was purged, publishing again", action="purge_noticed", rows=count)
 
     async def boost_starving(self) -> None:
-        """Publish one waiting item of jobs without progress for STARVATION_SECONDS at the top level, within a budget.
+        """Publish one waiting row of each starving job at the top level, within the budget of boosts.
 
-        Raises BrokerUnavailable before any of the budget is spent where the broker does not take messages.
+        Raises BrokerUnavailable before any of the budget is spent if the broker takes no messages.
         """
-        await self.parts.broker.ping()
-        async with self.parts.database.write() as session:
-            rows = await starvation.take_starving(session, self.parts.settings.starvation_seconds)
+        await self.broker.ping()
+        async with self.database.write() as session:
+            rows = await starvation.boost_starving(session, self.starvation_seconds)
         if rows:
-            log.info("boosting jobs that wait too long", action="boosted", jobs=len(rows))
-            await self.parts.publisher.publish_rows(rows, TOP_LEVEL)
+            log.info("boosting starving jobs", action="boosted", jobs=len(rows))
+            await self.publisher.publish_rows(rows, TOP_LEVEL)
 
-    async def wake_put_off(self) -> None:
-        """Try the next row of each owner that has rows put off: jobs that fail or are cancelled make room, too."""
-        async with self.parts.database.write() as session:
+    async def wake_postponed(self) -> None:
+        """Publish the next row of each owner with postponed rows: a job that fails or is cancelled makes room too."""
+        async with self.database.write() as session:
             rows: list[WakeUp] = []
-            for owner in await admission.owners_put_off(session):
-                rows += await admission.wake(session, owner, claims.unfetched(), 1)
-                rows += await admission.wake(session, owner, claims.unprepared(), 1)
-        await self.parts.publisher.publish_rows(rows)
-
-    async def collect_intents(self) -> None:
-        await self.parts.services.retention.collect_abandoned_objects()
+            for owner in await admission.list_waiting_owners(session):
+                rows += await admission.admit_next(session, owner, claims.unfetched(), 1)
+                rows += await admission.admit_next(session, owner, claims.unprepared(), 1)
+        await self.publisher.publish_rows(rows)
 
     async def housekeep(self) -> None:
-        """Every step of housekeeping; one that fails is logged and does not stop the others."""
+        """Run every step of housekeeping. One that fails is logged and does not stop the others."""
         steps: dict[str, Callable[[], Awaitable[None]]] = {
-            "collect intents": self.collect_intents,
-            "expire jobs": self.parts.services.retention.expire_jobs,
-            "forget deleted jobs": self.parts.services.retention.purge_deleted_jobs,
+            "collect intents": self.retention.collect_abandoned_objects,
+            "expire jobs": self.retention.expire_jobs,
+            "forget deleted jobs": self.retention.purge_deleted_jobs,
             "clear due dates": lambda: self._write(schedule.clear_ended),
-            "forget workers": lambda: self._write(workers.forget_gone),
-            "forget idempotency keys": lambda: self._write(idempotency.forget_expired),
-            "forget rate limits": lambda: self._write(rate_limits.forget_expired),
-            "forget parked items": lambda: self._write(parking.forget),
+            "forget workers": lambda: self._write(workers.delete_stale),
+            "forget idempotency keys": lambda: self._write(idempotency.delete_expired),
+            "forget rate limits": lambda: self._write(rate_limits.delete_expired),
+            "forget parked items": lambda: self._write(parking.delete_stale),
         }
         for name, step in steps.items():
             try:
                 await step()
             except InfrastructureError as error:
-                log.warning("a part is down, step left out", action="step_skipped", step=name, code=error.code)
+                log.warning("step skipped, a dependency is down", action="step_skipped", step=name, code=error.code)
             except Exception:
-                log.exception("step of housekeeping failed", action="step_failed", step=name)
+                log.exception("housekeeping step failed", action="step_failed", step=name)
 
     async def _write(self, work: Callable[[AsyncSession], Awaitable[object]]) -> None:
-        async with self.parts.database.write() as session:
+        async with self.database.write() as session:
             await work(session)

@@ -1,51 +1,51 @@
-"""The scheduler process."""
+"""The scheduler process: the periodic steps of maintenance, and webhook delivery."""
 
 from __future__ import annotations
 
 import asyncio
+import math
 
 import structlog
 
-from internal.bootstrap import Application
+from core.messaging.port import Broker
 from internal.outage_retry import OutageRetry
 from internal.periodic_tasks import PeriodicTasks
 from internal.scheduler.maintenance import (
-    BOOST_ROUND,
-    HOUSEKEEPING_ROUND,
-    LEASE_ROUND,
-    QUEUE_ROUND,
-    ROUND,
+    BOOST_INTERVAL,
+    HOUSEKEEPING_INTERVAL,
+    LEASE_INTERVAL,
+    PUBLISH_INTERVAL,
+    QUEUE_INTERVAL,
     Maintenance,
 )
-from internal.scheduler.webhooks import Sender
+from internal.scheduler.webhooks import WebhookDeliverer
 
 log = structlog.get_logger(__name__)
 
 
 class Scheduler:
-    """`start`, then `stop`; both are harmless when repeated. Every round is safe to run in several processes."""
+    """The scheduler; any number may run at once. `start` and `stop` are idempotent."""
 
-    def __init__(self, parts: Application) -> None:
-        self.parts = parts
-        self.maintenance = Maintenance(parts)
-        self._webhooks = Sender(parts)
+    def __init__(self, broker: Broker, maintenance: Maintenance, webhooks: WebhookDeliverer) -> None:
+        self.maintenance = maintenance
+        self._broker, self._webhooks = broker, webhooks
         self._periodic_tasks = PeriodicTasks()
 
     async def start(self) -> None:
-        # storage is not waited for: it only matters to housekeeping, whose rounds try again by themselves
-        await OutageRetry(longest=float("inf")).run(self.parts.broker.start)
-        maintenance = self.maintenance
-        self._periodic_tasks.start(ROUND, maintenance.publish_due, "publish due rows")
-        self._periodic_tasks.start(LEASE_ROUND, maintenance.release_lapsed, "release lapsed leases")
-        self._periodic_tasks.start(BOOST_ROUND, maintenance.boost_starving, "boost starving jobs")
-        self._periodic_tasks.start(ROUND, maintenance.wake_put_off, "wake what was put off")
-        self._periodic_tasks.start(QUEUE_ROUND, maintenance.notice_purged_queues, "notice purged queues")
-        self._periodic_tasks.start(0, self._webhooks.turn, "deliver webhooks")
-        self._periodic_tasks.start(HOUSEKEEPING_ROUND, maintenance.housekeep, "housekeeping")
+        # without waiting for storage: only housekeeping needs it, and tries again in its next round
+        await OutageRetry(math.inf).run(self._broker.start)
+        maintenance, start = self.maintenance, self._periodic_tasks.start
+        start(PUBLISH_INTERVAL, maintenance.publish_due, "publish due rows")
+        start(LEASE_INTERVAL, maintenance.release_lapsed, "release lapsed leases")
+        start(BOOST_INTERVAL, maintenance.boost_starving, "boost starving jobs")
+        start(PUBLISH_INTERVAL, maintenance.wake_postponed, "wake postponed rows")
+        start(QUEUE_INTERVAL, maintenance.republish_purged_queues, "republish purged queues")
+        start(0, self._webhooks.run_round, "deliver webhooks")
+        start(HOUSEKEEPING_INTERVAL, maintenance.housekeep, "housekeeping")
         log.info("scheduler is ready", action="scheduler_started")
 
     async def failed(self) -> Exception:
-        """Never returns: each round starts anew, whatever ended the one before."""
+        """Never return: each step runs again in its next round, whatever error ended this one."""
         await asyncio.Event().wait()
         raise AssertionError
 

@@ -1,4 +1,4 @@
-"""Webhooks, delivered from the database: Standard Webhooks, signed, at least once (HTTP contract, section 5)."""
+"""Webhook delivery: Standard Webhooks, signed, at least once, with the queue in the database."""
 
 from __future__ import annotations
 
@@ -15,152 +15,161 @@ from datetime import UTC, datetime
 import structlog
 from standardwebhooks.webhooks import Webhook
 
+from core.database import Database
 from core.errors import InfrastructureError
-from core.outbound import Limits, Refused, Unreachable
-from internal.bootstrap import Application
+from core.outbound import Limits, Outbound, Refused, Unreachable
+from core.secret import Secret
 from internal.services.webhook_payload import webhook_body
 from repositories import webhooks
 from repositories.webhooks import Candidate, WebhookAttempt
 
 log = structlog.get_logger(__name__)
-ROUND = 1.0
-PLACES = 32
+POLL_INTERVAL = 1.0
+"""Seconds between two looks for due deliveries while none ends."""
+MAX_CONCURRENT = 32
 """Deliveries that one scheduler has under way at once."""
 LIMITS = Limits(total=15.0, read=15.0)
 GONE = 410
 
 
-class Sender:
-    """Keeps up to `PLACES` deliveries under way; a place that gets free is filled at once."""
+class WebhookDeliverer:
+    """Keeps up to `MAX_CONCURRENT` deliveries under way; a free place is refilled at once."""
 
-    def __init__(self, parts: Application, holder: str | None = None) -> None:
-        self._parts = parts
+    def __init__(self, database: Database, outbound: Outbound, secret: Secret, holder: str | None = None) -> None:
+        self._database, self._outbound, self._secret = database, outbound, secret
         self._holder = holder or f"scheduler-{uuid.uuid4().hex[:12]}"
         self._running: set[asyncio.Task[None]] = set()
-        self._ended = asyncio.Event()
-        self._served: dict[str, float] = {}
+        self._finished = asyncio.Event()
+        self._last_served: dict[str, float] = {}
 
-    async def turn(self) -> None:
-        """Wait until a delivery has ended, or a moment, then fill the free places."""
+    async def run_round(self) -> None:
+        """Wait until a delivery has ended, at most `POLL_INTERVAL`, then fill the free places."""
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(ROUND):
-                await self._ended.wait()
-        self._ended.clear()
+            async with asyncio.timeout(POLL_INTERVAL):
+                await self._finished.wait()
+        self._finished.clear()
         await self.fill()
 
     async def fill(self) -> None:
-        """Lease what is due, as far as places are free and the limits of owners and hosts allow, and send it."""
-        free = PLACES - len(self._running)
+        """Lease due deliveries, as many as there are free places and the limits allow, and send them."""
+        free = MAX_CONCURRENT - len(self._running)
         if free <= 0:
             return
-        async with self._parts.database.write() as session:
-            busy = await webhooks.under_way(session)
-            owners, hosts = Counter(owner for owner, _ in busy), Counter(host for _, host in busy)
+        async with self._database.write() as session:
+            under_way = await webhooks.list_leased(session)
+            owners, hosts = Counter(owner for owner, _ in under_way), Counter(host for _, host in under_way)
             full_owners = {owner for owner, count in owners.items() if count >= webhooks.PER_OWNER}
             full_hosts = {host for host, count in hosts.items() if count >= webhooks.PER_HOST}
-            due = await webhooks.candidates(session, full_owners, full_hosts)
-            chosen = shared(due, busy, free, self._served)
-            taken = await webhooks.lease(session, chosen, self._holder) if chosen else []
-        waiting = {one.owner for one in due}
-        self._served = {owner: at for owner, at in self._served.items() if owner in waiting}
-        for delivery in taken:
-            self._served[delivery.owner] = time.monotonic()
-            task = asyncio.create_task(self._send(delivery), name=f"webhook {delivery.webhook_id}")
+            due = await webhooks.list_due(session, full_owners, full_hosts)
+            selected = select_fairly(due, under_way, free, self._last_served)
+            attempts = await webhooks.lease(session, selected, self._holder) if selected else []
+        waiting_owners = {candidate.owner for candidate in due}
+        self._last_served = {owner: at for owner, at in self._last_served.items() if owner in waiting_owners}
+        for attempt in attempts:
+            self._last_served[attempt.owner] = time.monotonic()
+            task = asyncio.create_task(self._run(attempt), name=f"webhook {attempt.webhook_id}")
             self._running.add(task)
-            task.add_done_callback(self._done)
+            task.add_done_callback(self._on_done)
 
-    async def _send(self, delivery: WebhookAttempt) -> None:
-        """Where the outcome cannot be written down, the lease runs out and the delivery is made again."""
-        try:
-            await deliver(self._parts, delivery)
-        except InfrastructureError as error:
-            log.warning("outcome not noted", action="webhook_unnoted", job_id=delivery.job_id, code=error.code)
-        except Exception:
-            log.exception("delivery failed", action="webhook_failed", job_id=delivery.job_id)
-
-    def _done(self, task: asyncio.Task[None]) -> None:
+    def _on_done(self, task: asyncio.Task[None]) -> None:
         self._running.discard(task)
-        self._ended.set()
+        self._finished.set()
+
+    async def _run(self, attempt: WebhookAttempt) -> None:
+        # an outcome that is not recorded repeats the delivery once its lease has lapsed
+        try:
+            await self.deliver(attempt)
+        except InfrastructureError as error:
+            log.warning(
+                "webhook outcome not recorded", action="webhook_unnoted", job_id=attempt.job_id, code=error.code
+            )
+        except Exception:
+            log.exception("webhook delivery failed", action="webhook_failed", job_id=attempt.job_id)
+
+    async def deliver(self, attempt: WebhookAttempt) -> None:
+        """Make one attempt and record its outcome. Raises DatabaseUnavailable."""
+        body = webhook_body(attempt.payload)
+        try:
+            status = await self._outbound.post(attempt.url, body, self.headers(attempt, body), LIMITS)
+            reason = f"the receiver answered {status}"
+        except Refused as error:
+            await self._give_up(attempt, str(error))
+            return
+        except Unreachable as error:
+            status, reason = 0, str(error)
+        if 200 <= status < 300:
+            async with self._database.write() as session:
+                await webhooks.mark_delivered(session, attempt)
+            log.info("webhook delivered", action="webhook_delivered", job_id=attempt.job_id, status=status)
+        elif status == GONE or attempt.failures >= len(webhooks.RETRIES):
+            await self._give_up(attempt, reason)
+        else:
+            await self._schedule_retry(attempt, reason)
+
+    def headers(self, attempt: WebhookAttempt, body: bytes) -> dict[str, str]:
+        """Return the headers. `webhook-id` is the same across retries; time and signature are the attempt's own."""
+        now = datetime.now(UTC)
+        signer = Webhook(self._secret.webhook_secret(attempt.owner))
+        return {
+            "Content-Type": "application/json",
+            "webhook-id": attempt.webhook_id,
+            "webhook-timestamp": str(int(now.timestamp())),
+            "webhook-signature": signer.sign(attempt.webhook_id, now, body.decode()),
+        }
+
+    async def _schedule_retry(self, attempt: WebhookAttempt, reason: str) -> None:
+        delay = webhooks.RETRIES[attempt.failures] * random.uniform(1.0, 1.2)
+        async with self._database.write() as session:
+            await webhooks.retry_later(session, attempt, delay, reason)
+        log.warning(
+            "webhook failed, will retry",
+            action="webhook_retry",
+            job_id=attempt.job_id,
+            reason=reason,
+            delay=round(delay),
+        )
+
+    async def _give_up(self, attempt: WebhookAttempt, reason: str) -> None:
+        async with self._database.write() as session:
+            await webhooks.mark_failed(session, attempt, reason)
+        log.error("webhook failed for good", action="webhook_given_up", job_id=attempt.job_id, reason=reason)
 
     async def stop(self) -> None:
-        """End what is under way: its lease runs out, and another scheduler makes the delivery."""
+        """Cancel deliveries under way. Another scheduler repeats them once their leases have lapsed."""
         for task in self._running:
             task.cancel()
         await asyncio.gather(*self._running, return_exceptions=True)
 
 
-def shared(
-    due: Sequence[Candidate], busy: Sequence[tuple[str, str]], free: int, served: Mapping[str, float]
+def select_fairly(
+    due: Sequence[Candidate], under_way: Sequence[tuple[str, str]], free: int, last_served: Mapping[str, float]
 ) -> list[str]:
-    """The deliveries that get the free places: one after the other to the owner with the fewest under way.
+    """Return the ids of the deliveries that get the free places, never beyond the limits of owners and hosts.
 
-    Of owners with as many, the one whose last turn is longest ago; of one owner, by due time; never past the limits.
+    Each place goes to the owner with the fewest deliveries under way, of those to the one served longest ago. Within an
+    owner, deliveries go by due time.
+
+    under_way: owner and host of each delivery; last_served: monotonic seconds by owner.
     """
-    owners, hosts, pairs = Counter(one[0] for one in busy), Counter(one[1] for one in busy), Counter(busy)
-    last = {owner: (at, 0) for owner, at in served.items()}
-    left, chosen = list(due), list[str]()
-    while len(chosen) < free:
-        left = [
-            one
-            for one in left
-            if owners[one.owner] < webhooks.PER_OWNER
-            and hosts[one.host] < webhooks.PER_HOST
-            and pairs[one.owner, one.host] < webhooks.PER_OWNER_AND_HOST
+    owners, hosts = Counter(owner for owner, _ in under_way), Counter(host for _, host in under_way)
+    pairs = Counter(under_way)
+    turns = {owner: (at, 0) for owner, at in last_served.items()}
+    waiting, selected = list(due), list[str]()
+    while len(selected) < free:
+        waiting = [
+            candidate
+            for candidate in waiting
+            if owners[candidate.owner] < webhooks.PER_OWNER
+            and hosts[candidate.host] < webhooks.PER_HOST
+            and pairs[candidate.owner, candidate.host] < webhooks.PER_OWNER_AND_HOST
         ]
-        if not left:
+        if not waiting:
             break
-        one = min(left, key=lambda one: (owners[one.owner], last.get(one.owner, (0.0, 0)), one.order))
-        left.remove(one)
-        chosen.append(one.webhook_id)
-        owners[one.owner] += 1
-        hosts[one.host] += 1
-        pairs[one.owner, one.host] += 1
-        last[one.owner] = (math.inf, len(chosen))
-    return chosen
-
-
-async def deliver(parts: Application, delivery: WebhookAttempt) -> None:
-    """One attempt, and what becomes of it."""
-    body = webhook_body(delivery.payload)
-    reason = ""
-    try:
-        status = await parts.webhooks.post(delivery.url, body, headers(parts, delivery, body), LIMITS)
-        reason = f"the receiver answered {status}"
-    except Refused as error:
-        await _give_up(parts, delivery, str(error))
-        return
-    except Unreachable as error:
-        status, reason = 0, str(error)
-    if 200 <= status < 300:
-        async with parts.database.write() as session:
-            await webhooks.delivered(session, delivery)
-        log.info("webhook delivered", action="webhook_delivered", job_id=delivery.job_id, status=status)
-    elif status == GONE or delivery.failures >= len(webhooks.RETRIES):
-        await _give_up(parts, delivery, reason)
-    else:
-        await _try_again(parts, delivery, reason)
-
-
-def headers(parts: Application, delivery: WebhookAttempt, body: bytes) -> dict[str, str]:
-    """webhook-id is the same across retries; the time, and so the signature, is each attempt's own."""
-    now = datetime.now(UTC)
-    signer = Webhook(parts.secret.webhook_secret(delivery.owner))
-    return {
-        "Content-Type": "application/json",
-        "webhook-id": delivery.webhook_id,
-        "webhook-timestamp": str(int(now.timestamp())),
-        "webhook-signature": signer.sign(delivery.webhook_id, now, body.decode()),
-    }
-
-
-async def _try_again(parts: Application, delivery: WebhookAttempt, reason: str) -> None:
-    delay = webhooks.RETRIES[delivery.failures] * random.uniform(1.0, 1.2)
-    async with parts.database.write() as session:
-        await webhooks.again(session, delivery, delay, reason)
-    log.warning("webhook not taken", action="webhook_retry", job_id=delivery.job_id, reason=reason, delay=round(delay))
-
-
-async def _give_up(parts: Application, delivery: WebhookAttempt, reason: str) -> None:
-    async with parts.database.write() as session:
-        await webhooks.given_up(session, delivery, reason)
-    log.error("webhook given up", action="webhook_given_up", job_id=delivery.job_id, reason=reason)
+        candidate = min(waiting, key=lambda one: (owners[one.owner], turns.get(one.owner, (0.0, 0)), one.order))
+        waiting.remove(candidate)
+        selected.append(candidate.webhook_id)
+        owners[candidate.owner] += 1
+        hosts[candidate.host] += 1
+        pairs[candidate.owner, candidate.host] += 1
+        turns[candidate.owner] = (math.inf, len(selected))
+    return selected

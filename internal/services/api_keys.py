@@ -31,7 +31,7 @@ class ApiKeys:
 
     async def list_all(self) -> list[ApiKey]:
         async with self.database.read() as session:
-            return await api_keys.everything(session)
+            return await api_keys.list_all(session)
 
     async def revoke(self, key_id: str) -> bool:
         """Return False if there is no such valid key."""

@@ -85,14 +85,14 @@ class Authenticator:
             raise UnauthorizedError
         key_id, secret = match[1], match[2]
         async with self._database.read() as session:
-            row = await api_keys.valid(session, key_id)
+            row = await api_keys.get_valid(session, key_id)
         # an unknown id takes as long as a wrong secret
         matches = self._secret.verify(PURPOSE, secret, row.secret_hash if row else NO_HASH)
         if row is None or not matches:
             raise UnauthorizedError
         if row.last_used_at is None or time.time() - row.last_used_at.timestamp() > api_keys.USED_EVERY:
             async with self._database.write() as session:
-                await api_keys.note_use(session, key_id)
+                await api_keys.record_use(session, key_id)
         return row.owner
 
     async def _keys_exist(self) -> bool:

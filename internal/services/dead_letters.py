@@ -75,7 +75,7 @@ class DeadLetters:
         try:
             async with self.database.read() as session:
                 job = await jobs.get(session, job_id)
-                failure = await jobs.failure(session, job_id)
+                failure = await jobs.get_failure(session, job_id)
             if job is None or job.replay_token is None:
                 return
             await self.broker.publish(dead_letter_message(job), headers=dead_letter_headers(job, failure))

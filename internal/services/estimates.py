@@ -64,7 +64,7 @@ class Estimator:
         queued_before = 0.0
         if not job.chunks_completed:
             async with self._database.read() as session:
-                queued_before = await jobs.waiting_audio(session, job.created_at)
+                queued_before = await jobs.backlog_seconds(session, job.created_at)
         slots: int = await self._cached("slots", _live_slots)
         return round((length * (1 - finished) + queued_before) * factor / max(slots, 1), 1)
 
@@ -90,4 +90,4 @@ class Estimator:
 
 
 async def _live_slots(session: AsyncSession) -> int:
-    return sum(worker.slots for worker in workers.well(await workers.alive(session)))
+    return sum(worker.slots for worker in workers.healthy(await workers.list_live(session)))

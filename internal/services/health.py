@@ -70,16 +70,16 @@ class HealthCheck:
             return HealthReport(checks)
         try:
             async with self.database.read() as session:
-                alive = await workers.alive(session)
-                counts = await jobs.counts(session)
+                alive = await workers.list_live(session)
+                counts = await jobs.count_by_status(session)
         except DatabaseUnavailable as error:
             return HealthReport({**checks, "database": self._database_fault(error)})
         return HealthReport(
             checks=checks,
-            workers_active=len(workers.well(alive)),
+            workers_active=len(workers.healthy(alive)),
             jobs_pending=counts["PENDING"],
             jobs_processing=counts["PROCESSING"],
-            models=workers.models(alive),
+            models=workers.available_models(alive),
             workers_sick={worker.worker_id: worker.sick for worker in alive if worker.sick is not None},
         )
 

@@ -27,7 +27,7 @@ def idempotent_request(key: str | None, fields: Mapping[str, Any], file_digest: 
         return None
     if not 1 <= len(key) <= MAX_KEY or not key.isprintable():
         raise InvalidFieldError(
-            "Idempotency-Key", "`Idempotency-Key` has 1 to {limit} printable characters.", limit=MAX_KEY
+            "Idempotency-Key", "`Idempotency-Key` must have 1 to {limit} printable characters.", limit=MAX_KEY
         )
     return IdempotentRequest(key, request_hash(fields, file_digest))
 
@@ -67,7 +67,7 @@ class IdempotentRequests:
     async def forget(self, owner: str, request: IdempotentRequest) -> None:
         """Free the key."""
         async with self.database.write() as session:
-            await idempotency.forget(session, owner, request.key)
+            await idempotency.delete(session, owner, request.key)
 
     async def run_once(
         self, owner: str, request: IdempotentRequest | None, create: Callable[[], Awaitable[Job]]

@@ -47,7 +47,7 @@ class IncomingUpload:
         self.filename = accepted_name(filename)
         self.key = keys.upload_key(self.job_id, self.filename)
         async with self._database.write() as session:
-            await intents.note(session, self.key, self.job_id)
+            await intents.create(session, self.key, self.job_id)
         self._upload = await self._storage.open_upload(self.key)
 
     async def write(self, data: bytes) -> None:
@@ -86,7 +86,7 @@ class IncomingUpload:
                 await self._storage.delete_prefix(self.key)
             if self.key:
                 async with self._database.write() as session:
-                    await intents.drop(session, self.key)
+                    await intents.delete(session, self.key)
         except InfrastructureError as error:
             log.warning("upload left to the scheduler to collect", action="discard_delayed", code=error.code)
 
@@ -102,7 +102,7 @@ def accepted_name(filename: str) -> str:
     name = display_name(filename)
     if PurePosixPath(name.lower()).suffix not in ACCEPTED_EXTENSIONS:
         raise UnsupportedFormatError(
-            "The format of {value} is not supported. Try {allowed}.",
+            "The format of {value} is not supported. Use {allowed}.",
             value=repr(name),
             allowed=", ".join(ACCEPTED_EXTENSIONS),
         )

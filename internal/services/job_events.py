@@ -71,7 +71,7 @@ class JobEvents:
                     continue
                 async with self.database.read() as session:
                     job = await jobs.get(session, job_id)
-                    marks = await jobs.chunk_marks(session, job_id) if job else []
+                    marks = await jobs.list_chunk_progress(session, job_id) if job else []
                 if job is None:
                     yield JobEvent("cancelled")
                     return
@@ -91,7 +91,7 @@ class JobEvents:
             return []
         if missing := set(numbers) - set(state.transcripts):
             async with self.database.read() as session:
-                for chunk in await jobs.transcripts(session, job.job_id, missing):
+                for chunk in await jobs.list_transcripts(session, job.job_id, missing):
                     state.transcripts[chunk.index] = chunk
         chunks = [state.transcripts[index] for index in sorted(state.transcripts)]
         merged = await asyncio.to_thread(segments_of, chunks, job.options.merge_method)

@@ -69,7 +69,7 @@ class JobWatcher:
 
     async def _poll(self) -> None:
         async with self._database.read() as session:
-            states = await jobs.states(session, tuple(self._watched))
+            states = await jobs.list_states(session, tuple(self._watched))
         for job_id, watch in tuple(self._watched.items()):
             # a deleted job has ended
             seq, ended = states.get(job_id, (watch.seq + 1 if not watch.ended else watch.seq, True))

@@ -55,7 +55,7 @@ class Jobs:
         """Return at most `limit` jobs, newest first. Raises InvalidFieldError for a malformed cursor."""
         page = jobs.Page(limit, status, language, decode_cursor(cursor) if cursor else None)
         async with self.database.read() as session:
-            rows = await jobs.listed(session, owner, page)
+            rows = await jobs.list_page(session, owner, page)
         shown = rows[:limit]
         return JobPage(shown, encode_cursor(shown[-1]) if len(rows) > limit else None)
 
@@ -97,11 +97,14 @@ class Jobs:
         """Send the job's webhook once more. Raises JobNotFoundError, ConflictError, RateLimitedError."""
         job = await self.find(job_id, owner)
         async with self.database.write() as session:
-            wait = await webhooks.send_again(session, job.job_id)
+            wait = await webhooks.resend(session, job.job_id)
         if wait is None:
             raise ConflictError("The job has no callback_url, or has not ended yet: there is nothing to deliver.")
         if wait:
-            raise RateLimitedError("The webhook is being delivered, or was asked for a moment ago.", retry_after=wait)
+            raise RateLimitedError(
+                "The webhook is being delivered, or its redelivery was requested less than a minute ago.",
+                retry_after=wait,
+            )
         return job
 
     async def delete(self, job_id: str, owner: str) -> None:
@@ -145,4 +148,6 @@ def decode_cursor(text: str) -> tuple[datetime, str]:
             raise ValueError(text)
         return before.astimezone(UTC), job_id
     except (ValueError, UnicodeError, OverflowError):
-        raise InvalidFieldError("cursor", "`cursor` is invalid. Use the `next_cursor` of the previous page.") from None
+        raise InvalidFieldError(
+            "cursor", "`cursor` is not valid. Use the `next_cursor` of the previous page."
+        ) from None

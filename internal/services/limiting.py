@@ -35,17 +35,17 @@ class DatabaseStorage(Storage):
 
     async def incr(self, key: str, expiry: int, amount: int = 1) -> int:
         async with self._database.write() as session:
-            return await rate_limits.count(session, key, expiry, amount, sqlite=self._database.sqlite)
+            return await rate_limits.increment(session, key, expiry, amount, sqlite=self._database.sqlite)
 
     async def get(self, key: str) -> int:
         async with self._database.read() as session:
-            window = await rate_limits.read(session, key)
+            window = await rate_limits.get(session, key)
         return window[0] if window else 0
 
     async def get_expiry(self, key: str) -> float:
         """Return the end of the window, seconds since 1970."""
         async with self._database.read() as session:
-            window = await rate_limits.read(session, key)
+            window = await rate_limits.get(session, key)
         return window[1].timestamp() if window else time.time()
 
     async def check(self) -> bool:
@@ -56,7 +56,7 @@ class DatabaseStorage(Storage):
 
     async def clear(self, key: str) -> None:
         async with self._database.write() as session:
-            await rate_limits.clear(session, key)
+            await rate_limits.delete(session, key)
 
 
 class Limiter:
@@ -78,7 +78,7 @@ class Limiter:
             stats = await self._window.get_window_stats(item, owner)
             wait = max(1.0, math.ceil(stats.reset_time - time.time()))
             raise RateLimitedError(
-                "More than {limit} requests a minute. Wait {seconds} s.",
+                "Rate limit of {limit} requests per minute exceeded. Retry in {seconds} s.",
                 retry_after=wait,
                 limit=allowed,
                 seconds=round(wait),
@@ -103,44 +103,41 @@ class Limiter:
         """Check for one more upload link. It counts as a job and as the largest upload. Raises QuotaExceededError."""
         settings = self._settings
         await jobs.lock_owner(session, owner, sqlite=self._database.sqlite)
-        count = await intents.open_links(session, owner)
+        count = await intents.count_open_links(session, owner)
         if count >= settings.max_open_links > 0:
             raise QuotaExceededError(
-                "Quota of open upload links reached ({count} of {limit}). Start them or let them expire.",
+                "Limit reached: {count} open upload links. Start some of them or wait until they expire.",
                 retry_after=RETRY_AFTER,
                 count=count,
-                limit=settings.max_open_links,
             )
         await self._check(session, owner, settings.max_upload_bytes)
 
     async def _check(self, session: AsyncSession, owner: str, size: int, added_seconds: float = 0.0) -> None:
         settings = self._settings
         if settings.max_queued_jobs:
-            queued = await jobs.unfinished(session, owner) + await intents.open_links(session, owner)
+            queued = await jobs.count_open(session, owner) + await intents.count_open_links(session, owner)
             if queued >= settings.max_queued_jobs:
                 raise QuotaExceededError(
-                    "Quota of unfinished jobs reached ({count} of {limit}). Wait for jobs to finish.",
+                    "Limit reached: {count} unfinished jobs. Wait for jobs to finish.",
                     retry_after=RETRY_AFTER,
                     count=queued,
-                    limit=settings.max_queued_jobs,
                 )
         if settings.max_queued_seconds:
             seconds = await jobs.queued_seconds(session, owner)
             if seconds + added_seconds > settings.max_queued_seconds or seconds >= settings.max_queued_seconds:
                 raise QuotaExceededError(
-                    "Quota of queued audio reached ({seconds} of {limit} seconds). Wait for jobs to finish.",
+                    "Limit reached: {seconds} s of audio are queued. Wait for jobs to finish.",
                     retry_after=RETRY_AFTER,
                     seconds=round(seconds),
-                    limit=settings.max_queued_seconds,
                 )
         if settings.max_bytes_per_day:
             sent = await jobs.bytes_since(session, owner, DAY)
-            reserved = await intents.open_links(session, owner) * settings.max_upload_bytes
+            reserved = await intents.count_open_links(session, owner) * settings.max_upload_bytes
             if sent + reserved + size > settings.max_bytes_per_day:
-                wait = max(1.0, await jobs.oldest_leaves(session, owner, DAY))
+                wait = max(1.0, await jobs.quota_resets_in(session, owner, DAY))
                 raise QuotaExceededError(
-                    "Upload quota of 24 hours reached ({sent} of {limit} bytes, open upload links included). "
-                    "Try again in {seconds} seconds.",
+                    "Limit reached: {sent} of {limit} bytes in 24 hours, open upload links included. "
+                    "Retry in {seconds} s.",
                     retry_after=wait,
                     sent=sent + reserved,
                     limit=settings.max_bytes_per_day,

@@ -23,6 +23,6 @@ class Models:
 
     async def live(self) -> LiveModels:
         async with self.database.read() as session:
-            alive = await workers.alive(session)
+            alive = await workers.list_live(session)
         since = min((int(worker.started_at.timestamp()) for worker in alive), default=0)
-        return LiveModels(workers.models(alive), len(alive), since)
+        return LiveModels(workers.available_models(alive), len(alive), since)

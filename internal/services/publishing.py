@@ -85,7 +85,7 @@ class Publisher:
         Raises DatabaseUnavailable.
         """
         async with self.database.read() as session:
-            jobs_by_id = await jobs.by_ids(session, {row.job_id for row in wake_ups})
+            jobs_by_id = await jobs.get_many(session, {row.job_id for row in wake_ups})
         messages: list[Message] = []
         for row in (row for row in wake_ups if row.job_id in jobs_by_id):
             try:
@@ -136,7 +136,7 @@ class Publisher:
         try:
             async with asyncio.timeout(PUBLISH_TIMEOUT), self.database.write() as session:
                 await schedule.mark_published(session, sent)
-                await schedule.postpone(session, refused, schedule.REFUSED)
+                await schedule.postpone(session, refused, schedule.REFUSED_DELAY)
         except (DatabaseUnavailable, TimeoutError) as error:
             reason = repr(error.__cause__ or error)
             log.warning("publish not recorded, it will be repeated", action="confirm_failed", reason=reason)

@@ -43,9 +43,9 @@ class RequestOrigin:
         if forwarded is not None:
             return "the request was forwarded by a proxy"
         if self.version == "1.0":
-            return "the request is HTTP/1.0, as reverse proxies send it"
+            return "the request uses HTTP/1.0, as reverse proxies do"
         if not is_trusted_host(self.host, trusted):
-            return "the request's `Host` is not a name of this machine"
+            return "`Host` is not a name of this machine"
         return None
 
     def require_local(self, trusted: Collection[str]) -> None:
@@ -53,8 +53,8 @@ class RequestOrigin:
         reason = self.reason_not_local(trusted)
         if reason is not None:
             raise LocalOnlyError(
-                "Without keys this service serves this machine only: {reason}. "
-                "Make a key with `stt keys create`, or set API_KEY, and send it as `X-API-Key`.",
+                "Without API keys this service accepts requests from this machine only: {reason}. "
+                "Create a key with `stt keys create`, or set API_KEY, and send it as `X-API-Key`.",
                 reason=reason,
             )
 

@@ -70,7 +70,7 @@ class Results:
         """
         if partial and job.status != JobStatus.COMPLETED:
             async with self.database.read() as session:
-                chunks = await jobs.transcripts(session, job.job_id)
+                chunks = await jobs.list_transcripts(session, job.job_id)
             segments = await asyncio.to_thread(segments_of, chunks, job.options.merge_method)
             return Transcript(job, segments, " ".join(segment.text for segment in segments))
         result = await self.read(job)
@@ -108,7 +108,7 @@ class Results:
                 data = await self.storage.get_bytes(key)
                 return data, await asyncio.to_thread(_parse, data)
             except ObjectNotFound as error:
-                raise ObjectNotFound("The result file is gone from storage.") from error
+                raise ObjectNotFound("The result file is no longer in storage.") from error
             except (ValueError, LookupError, TypeError) as error:
                 log.error("the stored result is damaged", action="result_damaged", key=key, reason=repr(error))  # noqa: TRY400
         raise ObjectDamagedError("The result file was damaged in storage. Submit the recording again.")

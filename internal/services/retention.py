@@ -48,10 +48,10 @@ class Retention:
         async def purge(job_id: str) -> None:
             await remove_objects(self.storage, job_id)
             async with self.database.write() as session:
-                await deletion.remove_rows(session, job_id)
+                await deletion.purge(session, job_id)
 
         async with self.database.read() as session:
-            hidden = await deletion.second_pass_due(session, without=await parking.parked(session, PURGE))
+            hidden = await deletion.list_purgeable(session, without=await parking.list_parked(session, PURGE))
         await self._for_each(PURGE, hidden, purge)
 
     async def collect_abandoned_objects(self) -> None:
@@ -62,16 +62,16 @@ class Retention:
                 log.info("abandoned object removed", action="intent_collected", key=key)
 
         async with self.database.read() as session:
-            expired = await intents.expired(session, without=await parking.parked(session, COLLECT))
+            expired = await intents.list_expired(session, without=await parking.list_parked(session, COLLECT))
         await self._for_each(COLLECT, [intent.key for intent in expired], collect)
 
     async def collect_expired(self, key: str) -> bool:
         """Remove the object of an expired intent unless a job refers to it. Return whether it was removed."""
         async with self.database.write() as session:
-            if not await intents.take_expired(session, key):
+            if not await intents.lock_expired(session, key):
                 return False
-            if await jobs.refers_to(session, key):
-                await intents.drop(session, key)
+            if await jobs.references_object(session, key):
+                await intents.delete(session, key)
                 return False
         await self.remove_object(key)
         return True
@@ -80,7 +80,7 @@ class Retention:
         """Remove an object, then its intent."""
         await self.storage.delete_prefix(key)
         async with self.database.write() as session:
-            await intents.drop(session, key)
+            await intents.delete(session, key)
 
     async def _for_each(self, step: str, items: Sequence[str], work: Callable[[str], Awaitable[None]]) -> None:
         """Call `work` with every item. Raises InfrastructureError if the database or storage is down altogether."""

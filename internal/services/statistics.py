@@ -56,18 +56,18 @@ class Statistics:
         async with self.database.read() as session:
             return Report(
                 queues=queues,
-                jobs_by_status=await jobs.counts(session),
+                jobs_by_status=await jobs.count_by_status(session),
                 avg_retry_count=await jobs.average_retries(session),
                 chunk_processing_time=await jobs.recent_mean(session, "chunk_seconds"),
                 total_processing_time=await jobs.recent_mean(session, "total_seconds"),
-                workers=await workers.alive(session),
+                workers=await workers.list_live(session),
             )
 
     async def update_gauges(self) -> None:
         """Set the gauge of parked items. It keeps its last value during an outage of the database."""
         try:
             async with self.database.read() as session, asyncio.timeout(PARKED_TIMEOUT):
-                counts = await parking.counts(session)
+                counts = await parking.count_by_step(session)
         except DatabaseUnavailable as error:
             log.warning("parked items not counted", action="parked_unknown", reason=str(error.__cause__)[:300])
             return

@@ -89,14 +89,14 @@ class Submissions:
         has expired.
         """
         async with self.database.write() as session:
-            if link is not None and not await intents.start_link(session, link):
+            if link is not None and not await intents.consume_link(session, link):
                 raise LinkUsedError
-            if noted and not await intents.keep(session, new.audio_key or ""):
+            if noted and not await intents.fulfil(session, new.audio_key or ""):
                 raise UploadTimeoutError("The upload took too long. Send it again.")
             await self.limiter.admit(session, new.owner, new.file_size)
             job = await jobs.create(session, new)
             if request is not None:
-                await idempotency.remember(session, new.owner, request, job.job_id, {"job_id": job.job_id})
+                await idempotency.store(session, new.owner, request, job.job_id, {"job_id": job.job_id})
         return job
 
     async def announce(self, job: Job) -> None:

@@ -101,7 +101,7 @@ class SubmitOptionsValidator:
         model = choose(asked_model, language, live.names, self.default_model)
         if model is None:
             raise UnknownModelError(
-                "No worker has the model {value}. There are: {allowed}.",
+                "No worker has the model {value}. Available models: {allowed}.",
                 value=repr(str(name)[:50]),
                 allowed=", ".join(live.names) or "none",
             )
@@ -113,7 +113,9 @@ class SubmitOptionsValidator:
 def _job_options(fields: Mapping[str, Any]) -> JobOptions:
     prompt = str(fields.get("prompt") or "")
     if len(prompt) > MAX_PROMPT or "\0" in prompt or not _is_encodable(prompt):
-        raise InvalidFieldError("prompt", "`prompt` has at most {limit} characters and no zero byte.", limit=MAX_PROMPT)
+        raise InvalidFieldError(
+            "prompt", "`prompt` must have at most {limit} characters and no NUL character.", limit=MAX_PROMPT
+        )
     words, temperature = _boolean("words", fields.get("words")), _temperature(fields.get("temperature"))
     return JobOptions(prompt=prompt, words=words, temperature=temperature)
 
@@ -130,7 +132,7 @@ def _is_encodable(value: str) -> bool:
 def _boolean(name: str, value: Any) -> bool:
     text = str(value if value is not None else "").lower()
     if text not in (*_TRUE, *_FALSE):
-        raise InvalidFieldError(name, "`{name}` is true or false.", name=name)
+        raise InvalidFieldError(name, "`{name}` must be true or false.", name=name)
     return text in _TRUE
 
 
@@ -140,7 +142,7 @@ def _temperature(value: Any) -> float:
     except (TypeError, ValueError):
         number = -1.0
     if not 0 <= number <= 1:
-        raise InvalidFieldError("temperature", "`temperature` is a number from 0 to 1.")
+        raise InvalidFieldError("temperature", "`temperature` must be a number from 0 to 1.")
     return number
 
 
@@ -172,11 +174,11 @@ def _metadata(value: Any) -> dict[str, Any] | None:
     except TooManyKeys:
         raise InvalidFieldError("metadata", "`metadata` has more than {limit} keys.", limit=MAX_KEYS) from None
     except OverflowError:
-        raise InvalidFieldError("metadata", "`metadata` has a number that does not fit into 64 bits.") from None
+        raise InvalidFieldError("metadata", "`metadata` contains a number that does not fit in 64 bits.") from None
     except (ValueError, TypeError):
         raise InvalidFieldError("metadata", "`metadata` is not valid JSON.") from None
     if not isinstance(data, dict) or len(text) > MAX_METADATA:
         raise InvalidFieldError(
-            "metadata", "`metadata` is a JSON object of at most {limit} characters.", limit=MAX_METADATA
+            "metadata", "`metadata` must be a JSON object of at most {limit} characters.", limit=MAX_METADATA
         )
     return data

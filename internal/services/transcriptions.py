@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from core.database import Database
 from core.domain.job import JobStatus
+from core.error_base import error_class
 from core.errors import ConflictError, JobCancelledError, SttError
-from core.failure_text import error_class
 from internal.outage_retry import OutageRetry
 from internal.services.idempotency import IdempotentRequests, request_hash
 from internal.services.incoming_upload import IncomingUpload

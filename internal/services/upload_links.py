@@ -85,9 +85,9 @@ class UploadLinks:
                     await self.limiter.link(session, owner)
                     key = keys.incoming_key(job_id, name)
                     lifetime = self.ttl_seconds + START_MARGIN
-                    await intents.note(session, key, job_id, lifetime, owner=owner, submit_options=stored)
+                    await intents.create(session, key, job_id, lifetime, owner=owner, submit_options=stored)
                     if request is not None:
-                        await idempotency.remember(session, owner, request, job_id, {"job_id": job_id})
+                        await idempotency.store(session, owner, request, job_id, {"job_id": job_id})
             except AlreadyExists:
                 # a concurrent request with the same key has won
                 job_id = (await self.idempotent_requests.find_job_id(owner, request) if request else None) or job_id
@@ -106,10 +106,10 @@ class UploadLinks:
         """Return the intent that a signed link of the API may write. Raises UnauthorizedError, JobNotFoundError."""
         if time.time() > expires or not self.secret.verify(PURPOSE, f"{job_id} {expires}", signature):
             raise UnauthorizedError(
-                "The upload link is invalid or has expired. Ask for a new one with POST /api/v1/uploads."
+                "The upload link is invalid or has expired. Request a new one with POST /api/v1/uploads."
             )
         async with self.database.read() as session:
-            intent = await intents.of_link(session, job_id)
+            intent = await intents.get_link(session, job_id)
         if intent is None:
             raise job_not_found(job_id)
         return intent
@@ -126,8 +126,8 @@ class UploadLinks:
                 await upload.write(data)
             await upload.commit()
             async with self.database.read() as session:
-                if await intents.of_link(session, intent.job_id) is None:
-                    raise ConflictError("The job was started meanwhile; these bytes are not part of it.")
+                if await intents.get_link(session, intent.job_id) is None:
+                    raise ConflictError("The job has already been started; this upload is not part of it.")
         except BaseException:
             await asyncio.shield(upload.abort())
             raise
@@ -142,7 +142,7 @@ class UploadLinks:
         intent = None
         if is_job_id(job_id):
             async with self.database.read() as session:
-                intent = await intents.of_link(session, job_id)
+                intent = await intents.get_link(session, job_id)
         if intent is None or intent.owner != owner:
             return await self.jobs.find(job_id, owner)
         stored = dict(intent.submit_options or {})
@@ -180,11 +180,13 @@ class UploadLinks:
 
     async def _copy(self, uploaded: ObjectInfo, key: str, job_id: str) -> None:
         async with self.database.write() as session:
-            await intents.note(session, key, job_id)
+            await intents.create(session, key, job_id)
         try:
             await self.storage.copy(uploaded, key)
         except ObjectNotFound:
-            raise ConflictError("The recording was replaced while the job was being started. Start it again.") from None
+            raise ConflictError(
+                "The recording was replaced while the job was being started. Start the job again."
+            ) from None
 
     async def _discard_copy(self, key: str) -> None:
         """Remove the copy of a start that created no job. During an outage its intent stays for the collector."""

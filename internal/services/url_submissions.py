@@ -64,7 +64,7 @@ class UrlSubmissions:
 
     async def _create(self, new: NewJob, request: IdempotentRequest | None) -> Job:
         async with self.database.write() as session:
-            await jobs.free_request(session, new.owner, new.request_id or "", self.job_ttl_seconds)
+            await jobs.release_request_id(session, new.owner, new.request_id or "", self.job_ttl_seconds)
         job = await self.submissions.commit(new, request, noted=False)
         await self.submissions.announce(job)
         return job
@@ -72,7 +72,7 @@ class UrlSubmissions:
     async def find(self, owner: str, request_id: str, *, with_text: bool = False) -> Job | None:
         """Return the job; None if it is unknown or ended more than `job_ttl_seconds` ago."""
         async with self.database.read() as session:
-            return await jobs.by_request(session, owner, request_id, self.job_ttl_seconds, with_text=with_text)
+            return await jobs.get_by_request_id(session, owner, request_id, self.job_ttl_seconds, with_text=with_text)
 
     async def get(self, owner: str, request_id: str) -> Job:
         """Return the job with its text. Raises JobNotFoundError, also `job_ttl_seconds` after its end."""
@@ -99,7 +99,7 @@ class UrlSubmissions:
             key = ""
         if not url.startswith(prefix) or not key.startswith(f"{INBOX}/{owner}/"):
             raise InvalidFieldError(
-                "media_url", "`media_url`: only {allowed} can be named.", allowed=f"{prefix}{INBOX}/{owner}/…"
+                "media_url", "`media_url`: only {allowed} is allowed.", allowed=f"{prefix}{INBOX}/{owner}/…"
             )
         return key
 

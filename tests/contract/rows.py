@@ -12,8 +12,9 @@ from core.domain import keys
 from core.domain.job import Priority
 from core.domain.job_options import JobOptions
 from core.domain.spans import SAMPLE_RATE, PlannedChunk, Span
-from repositories import claims, jobs, leases, plans
-from repositories.claims import ChunkOutcome, ClaimedChunk, ClaimRequest, Committed, WakeUp
+from repositories import claims, commits, jobs, leases, plans
+from repositories.claims import ClaimedChunk, ClaimRequest, WakeUp
+from repositories.commits import ChunkOutcome, Committed
 from repositories.models import Chunk, Job
 from repositories.plans import Plan
 
@@ -38,7 +39,7 @@ async def new_job(database: Database, owner: str = "local", **changes: Any) -> s
         return (await jobs.create(session, jobs.NewJob(**values))).job_id
 
 
-def plan(chunks: int, number: int = 1, first_release: int = claims.FIRST_RELEASE, job_id: str = "x") -> Plan:
+def plan(chunks: int, number: int = 1, first_release: int = plans.FIRST_RELEASE, job_id: str = "x") -> Plan:
     second = SAMPLE_RATE
     planned = tuple(PlannedChunk((Span(i * second, (i + 1) * second),)) for i in range(chunks))
     return Plan(
@@ -75,7 +76,7 @@ OUTCOME = ChunkOutcome([{"start": 0.0, "end": 1.0, "text": "hello", "confidence"
 
 async def commit(database: Database, claimed: ClaimedChunk, pin: bool = False) -> Committed | None:
     async with database.write() as session:
-        return await claims.commit_chunk(session, claimed, OUTCOME, pin_language=pin)
+        return await commits.commit_chunk(session, claimed, OUTCOME, pin_language=pin)
 
 
 async def run_chunk(database: Database, job_id: str, index: int) -> Committed:
@@ -110,14 +111,14 @@ async def lapse(database: Database, job_id: str) -> int:
     """Let the leases of the job lapse and the scheduler notice; returns how many it ended."""
     await expire(database, job_id)
     async with database.write() as session:
-        return await leases.release_lapsed(session, await leases.now(session))
+        return await leases.release_lapsed(session, await leases.current_time(session))
 
 
 async def finalise(database: Database, job_id: str) -> bool:
-    done = claims.Finished("results/x/transcription.json", "hello", 0.9, 1.0, 0, {})
+    done = commits.JobOutcome("results/x/transcription.json", "hello", 0.9, 1.0, 0, {})
     async with database.write() as session:
-        return await claims.complete_job(session, job_id, done)
+        return await commits.complete_job(session, job_id, done)
 
 
-def indexes(released: list[WakeUp] | tuple[WakeUp, ...]) -> list[int | None]:
-    return [row.chunk_index for row in released]
+def indexes(wake_ups: list[WakeUp] | tuple[WakeUp, ...]) -> list[int | None]:
+    return [row.chunk_index for row in wake_ups]

@@ -50,7 +50,7 @@ async def prepare(database: Database, job_id: str, most: float = 100) -> tuple[C
 
 async def wake(database: Database, owner: str = "anna", count: int = 4) -> list[WakeUp]:
     async with database.write() as session:
-        return await admission.wake(session, owner, claims.unfetched() | claims.unprepared(), count)
+        return await admission.admit_next(session, owner, claims.unfetched() | claims.unprepared(), count)
 
 
 async def read(database: Database, job_id: str) -> Job:
@@ -76,7 +76,7 @@ async def test_a_row_put_off_waits_until_it_is_woken(database: Database) -> None
     async with database.read() as session:
         late = select(Job.job_id).where(Job.job_id == second, Job.due_at > after(60))
         assert (await session.execute(late)).first(), "not published again by a clock of seconds"
-        assert await admission.owners_put_off(session) == ["anna"]
+        assert await admission.list_waiting_owners(session) == ["anna"]
     assert (job.holder, job.status, job.failures) == (None, JobStatus.PENDING, 0)
     assert await wake(database, "ben") == []
     assert await wake(database, count=1) == [WakeUp(second, None, 0)], "the oldest first"
@@ -89,8 +89,8 @@ async def test_a_fetched_recording_releases_its_prepare_once(database: Database)
     assert await prepare(database, job_id) is None, "there is nothing to decode yet"
     assert await fetch(database, job_id)
     async with database.write() as session:
-        assert await jobs.note_source(session, job_id, "uploads/x", 5, 1.0) == WakeUp(job_id, None, 0)
-        assert await jobs.note_source(session, job_id, "uploads/y", 5, 1.0) is None
+        assert await jobs.store_source(session, job_id, "uploads/x", 5, 1.0) == WakeUp(job_id, None, 0)
+        assert await jobs.store_source(session, job_id, "uploads/y", 5, 1.0) is None
     assert await fetch(database, job_id) is None
     assert await prepare(database, job_id)
 

@@ -13,7 +13,7 @@ from tests.contract.rows import LEASE, WORKER, claim, new_job, planned_job
 
 async def boost(database: Database, budget: int = starvation.BUDGET) -> list[WakeUp]:
     async with database.write() as session:
-        return await starvation.take_starving(session, 300, budget)
+        return await starvation.boost_starving(session, 300, budget)
 
 
 async def quiet(database: Database, seconds: float, job_id: str | None = None) -> None:

@@ -11,7 +11,7 @@ from sqlalchemy import update
 from core.database import Database, after
 from core.domain.job import JobStatus
 from core.errors import ChunkTimeoutError
-from repositories import claims, failures, plans
+from repositories import claims, commits, failures, plans
 from repositories.claims import ClaimRequest
 from repositories.models import Job, UploadIntent
 from tests.contract import invariants
@@ -141,7 +141,7 @@ async def test_a_late_commit_after_cancel_is_kept_and_releases_nothing(database:
         assert await failures.cancel_job(session, job_id, "local")
     done = await commit(database, claimed)
     assert done is not None
-    assert done.released == ()
+    assert done.wake_ups == ()
     assert (await chunk(database, job_id, 0)).status == JobStatus.COMPLETED
     assert await claim(database, job_id, 1) is None
 
@@ -150,8 +150,8 @@ async def test_prepare_releases_64_and_each_commit_one_more(database: Database) 
     job_id = await planned_job(database, 70)
     assert (await chunk(database, job_id, 63)).due_at is not None
     assert (await chunk(database, job_id, 64)).due_at is None
-    assert indexes((await run_chunk(database, job_id, 0)).released) == [64]
-    assert indexes((await run_chunk(database, job_id, 1)).released) == [65]
+    assert indexes((await run_chunk(database, job_id, 0)).wake_ups) == [64]
+    assert indexes((await run_chunk(database, job_id, 1)).wake_ups) == [65]
     await invariants.check(database)
 
 
@@ -162,16 +162,16 @@ async def test_auto_releases_one_until_the_language_is_pinned(database: Database
     assert claimed is not None
     done = await commit(database, claimed, pin=True)
     assert done is not None
-    assert indexes(done.released) == list(range(1, 65))
+    assert indexes(done.wake_ups) == list(range(1, 65))
     assert (await job(database, job_id)).detected_language == "en"
 
 
 async def test_no_chunks_means_finalise(database: Database) -> None:
     job_id = await new_job(database)
     async with database.write() as session:
-        released = await plans.store_plan(session, job_id, plan(0))
-    assert released is not None
-    assert indexes(released) == [None]
+        wake_ups = await plans.store_plan(session, job_id, plan(0))
+    assert wake_ups is not None
+    assert indexes(wake_ups) == [None]
     await invariants.check(database)
     async with database.write() as session:
         request = ClaimRequest(WORKER, LEASE)
@@ -199,7 +199,7 @@ async def test_400_messages_ten_duplicates_a_chunk_four_consumers(database: Data
     job_id = await planned_job(database, 40)
     messages = [index for index in range(40) for _ in range(10)]
     random.Random(4).shuffle(messages)
-    commits: list[claims.Committed] = []
+    effects: list[commits.Committed] = []
 
     async def consumer(name: str) -> None:
         while messages:
@@ -212,12 +212,12 @@ async def test_400_messages_ten_duplicates_a_chunk_four_consumers(database: Data
                 await asyncio.sleep(0)
                 done = await commit(database, claimed)
                 if done is not None:
-                    commits.append(done)
+                    effects.append(done)
 
     await asyncio.gather(*(consumer(f"w{number}") for number in range(4)))
-    assert len(commits) == 40
-    assert sum(done.finalise for done in commits) == 1
-    assert sorted(done.event_seq for done in commits) == list(range(2, 42))
+    assert len(effects) == 40
+    assert sum(done.finalise for done in effects) == 1
+    assert sorted(done.event_seq for done in effects) == list(range(2, 42))
     assert (await job(database, job_id)).chunks_completed == 40
     await invariants.check(database)
 
@@ -236,9 +236,9 @@ async def test_metrics_are_written_with_the_commit(database: Database) -> None:
     job_id = await planned_job(database, 1)
     claimed = await claim(database, job_id)
     assert claimed is not None
-    outcome = claims.ChunkOutcome([], 1.0, "en", {"chunk_seconds": 2.5})
+    outcome = commits.ChunkOutcome([], 1.0, "en", {"chunk_seconds": 2.5})
     async with database.write() as session:
-        assert await claims.commit_chunk(session, claimed, outcome, pin_language=False)
+        assert await commits.commit_chunk(session, claimed, outcome, pin_language=False)
     from repositories import jobs
 
     async with database.read() as session:

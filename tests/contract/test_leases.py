@@ -11,7 +11,7 @@ from sqlalchemy import update
 from core.database import Database, after
 from core.domain.job import JobStatus
 from core.errors import ChunkTimeoutError, CorruptedFileError
-from repositories import claims, deletion, failures, leases, plans, schedule
+from repositories import claims, commits, deletion, failures, leases, plans, schedule
 from repositories.claims import Claim, ClaimRequest
 from repositories.models import Chunk, Job
 from tests.contract import invariants
@@ -54,7 +54,7 @@ async def test_a_renewed_lease_does_not_lapse(database: Database) -> None:
         await expire(database, job_id)
     assert await renew(database, *held) == []
     async with database.write() as session:
-        assert await leases.release_lapsed(session, await leases.now(session)) == 0
+        assert await leases.release_lapsed(session, await leases.current_time(session)) == 0
     rows = (await job(database, unplanned), await chunk(database, planned, 0), await chunk(database, planned, 1))
     assert [(row.holder, row.lost) for row in rows] == [(one.holder, 0) for one in held]
     await invariants.check(database)
@@ -100,8 +100,8 @@ async def test_a_renewal_that_comes_late_takes_nothing_back(database: Database, 
     ends: dict[str, Any] = {
         "hand back": lambda session: failures.hand_back(session, one.claim),
         "retry": lambda session: failures.retry_later(session, one.claim, ChunkTimeoutError(), 2.0),
-        "commit": lambda session: claims.commit_chunk(
-            session, one, claims.ChunkOutcome([], 1.0, "en", {}), pin_language=False
+        "commit": lambda session: commits.commit_chunk(
+            session, one, commits.ChunkOutcome([], 1.0, "en", {}), pin_language=False
         ),
         "fail": lambda session: failures.fail_job(session, job_id, CorruptedFileError(), "t", claim=one.claim),
         "cancel": lambda session: failures.cancel_job(session, job_id, "local"),
@@ -145,8 +145,8 @@ async def test_an_hour_of_outages_loses_nobody(database: Database) -> None:
         await expire(database, job_id)
         await renew(database, one.claim)
         async with database.write() as session:
-            assert await leases.release_lapsed(session, await leases.now(session)) == 0
-            assert await schedule.take_due_chunks(session) == []
+            assert await leases.release_lapsed(session, await leases.current_time(session)) == 0
+            assert await schedule.reserve_due_chunks(session) == []
     assert await commit(database, one) is not None
     row = await chunk(database, job_id, 0)
     assert (row.lost, row.failures, row.attempts) == (0, 0, 1)
@@ -160,7 +160,7 @@ async def test_lapsed_leases_go_to_one_scheduler(database: Database) -> None:
 
     async def release() -> int:
         async with database.write() as session:
-            return await leases.release_lapsed(session, await leases.now(session))
+            return await leases.release_lapsed(session, await leases.current_time(session))
 
     assert sum(await asyncio.gather(*(release() for _ in range(4)))) == 10
     assert {(await chunk(database, job_id, index)).lost for index in range(10)} == {1}
@@ -200,7 +200,7 @@ async def test_rows_that_older_versions_left_due_are_cleared(database: Database)
         assert await schedule.clear_ended(session) == 0
     await invariants.check(database)
     async with database.write() as session:
-        assert len(await schedule.take_due_chunks(session)) == 2
+        assert len(await schedule.reserve_due_chunks(session)) == 2
 
 
 async def test_success_clears_the_error_of_an_earlier_attempt(database: Database) -> None:

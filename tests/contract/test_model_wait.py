@@ -13,7 +13,7 @@ from core.errors import ModelMissingError, ObjectDamagedError, SttError
 from repositories import failures, model_wait, workers
 from repositories.claims import WakeUp
 from repositories.models import Job, Worker
-from repositories.workers import Presence
+from repositories.workers import WorkerInfo
 from tests.contract import invariants
 from tests.contract.rows import chunk, job, new_job, planned_job, run_chunk
 
@@ -24,7 +24,7 @@ async def announced(
     database: Database, name: str = "w", models: tuple[str, ...] = (), checksums: Any = None, age: float = 7200
 ) -> Worker:
     async with database.write() as session:
-        found = await workers.announce(session, Presence(name, workers.CONSUMER, "h", 1, "v", 1, models, checksums))
+        found = await workers.heartbeat(session, WorkerInfo(name, workers.CONSUMER, "h", 1, "v", 1, models, checksums))
         await session.execute(update(Worker).where(Worker.worker_id == name).values(started_at=after(-age)))
     return found
 
@@ -41,7 +41,7 @@ async def pinned(database: Database, sha256: str | None = OURS, **changes: Any) 
 async def missing(database: Database, job_id: str, default: str | None = None) -> float | None:
     found = await job(database, job_id)
     async with database.write() as session:
-        return await model_wait.missing_for(session, found, default)
+        return await model_wait.seconds_missing(session, found, default)
 
 
 async def since(database: Database, job_id: str, seconds: float) -> None:
@@ -93,7 +93,7 @@ async def test_a_planned_job_needs_its_very_file(
     assert (await missing(database, job_id) is None) == has
     await since(database, job_id, 500)
     async with database.write() as session:
-        await model_wait.found(session, worker)
+        await model_wait.mark_available(session, worker)
     assert ((await job(database, job_id)).model_missing_since is None) == has
 
 
@@ -140,10 +140,10 @@ async def failed(database: Database, job_id: str, error: SttError) -> None:
 
 async def retried(database: Database, job_id: str) -> list[WakeUp]:
     async with database.write() as session:
-        released = await failures.retry_job(session, job_id, "local")
-    assert released is not None
+        wake_ups = await failures.retry_job(session, job_id, "local")
+    assert wake_ups is not None
     await invariants.check(database)
-    return released
+    return wake_ups
 
 
 @pytest.mark.parametrize("error", [ModelMissingError(), ObjectDamagedError()], ids=lambda error: error.code)

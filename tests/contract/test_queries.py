@@ -37,7 +37,7 @@ async def test_counts_name_every_status(database: Database) -> None:
     await new_job(database)
     await planned_job(database, 1)
     async with database.read() as session:
-        counts = await jobs.counts(session)
+        counts = await jobs.count_by_status(session)
     assert counts == {"PENDING": 1, "PROCESSING": 1, "COMPLETED": 0, "FAILED": 0, "CANCELLED": 0}
 
 
@@ -46,8 +46,8 @@ async def test_transcripts_come_in_order(database: Database) -> None:
     for index in (2, 0, 1):
         await run_chunk(database, job_id, index)
     async with database.read() as session:
-        found = await jobs.transcripts(session, job_id)
-        assert await jobs.last_commit(session, job_id) is not None
+        found = await jobs.list_transcripts(session, job_id)
+        assert await jobs.last_committed_at(session, job_id) is not None
     assert [chunk.index for chunk in found] == [0, 1, 2]
     assert found[0].segments[0].text == "hello"
 
@@ -57,7 +57,7 @@ async def test_waiting_audio_counts_what_is_left_of_older_jobs(database: Databas
     await run_chunk(database, job_id, 0)
     younger = await job(database, await new_job(database))
     async with database.read() as session:
-        assert await jobs.waiting_audio(session, younger.created_at) == pytest.approx(9.0)
+        assert await jobs.backlog_seconds(session, younger.created_at) == pytest.approx(9.0)
 
 
 async def test_length_is_guessed_from_measured_files_only(database: Database) -> None:
@@ -75,31 +75,31 @@ async def test_the_owners_band_falls_with_unfinished_jobs(database: Database) ->
 
 
 async def test_workers_live_while_they_announce_themselves(database: Database) -> None:
-    who = workers.Presence("w1", workers.CONSUMER, "host", 1, "0", 2, ("demo", "base"))
+    who = workers.WorkerInfo("w1", workers.CONSUMER, "host", 1, "0", 2, ("demo", "base"))
     async with database.write() as session:
-        await workers.announce(session, who)
-        await workers.announce(session, who)
+        await workers.heartbeat(session, who)
+        await workers.heartbeat(session, who)
     async with database.read() as session:
-        assert workers.models(await workers.alive(session)) == ["base", "demo"]
+        assert workers.available_models(await workers.list_live(session)) == ["base", "demo"]
     async with database.write() as session:
         from repositories.models import Worker
 
         await session.execute(update(Worker).values(heartbeat_at=after(-60)))
     async with database.read() as session:
-        assert await workers.alive(session) == []
+        assert await workers.list_live(session) == []
 
 
 async def test_an_intent_is_kept_until_it_expires_and_not_after(database: Database) -> None:
     late, early = "uploads/1/a.wav", "uploads/2/a.wav"
     async with database.write() as session:
-        await intents.note(session, late, "00000000-0000-4000-8000-000000000001", lifetime=-1)
-        await intents.note(session, early, "00000000-0000-4000-8000-000000000002")
+        await intents.create(session, late, "00000000-0000-4000-8000-000000000001", lifetime=-1)
+        await intents.create(session, early, "00000000-0000-4000-8000-000000000002")
     async with database.write() as session:
-        assert await intents.keep(session, early)
-        assert not await intents.keep(session, early)
-        assert not await intents.keep(session, late)
+        assert await intents.fulfil(session, early)
+        assert not await intents.fulfil(session, early)
+        assert not await intents.fulfil(session, late)
     async with database.read() as session:
-        assert [intent.key for intent in await intents.expired(session)] == [late]
+        assert [intent.key for intent in await intents.list_expired(session)] == [late]
 
 
 async def test_the_clock_counts_from_now(database: Database) -> None:

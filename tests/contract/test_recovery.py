@@ -52,11 +52,11 @@ async def test_a_dead_letter_is_due_until_it_is_out(database: Database) -> None:
     await fail(database, job_id)
     await expire(database, job_id)
     async with database.write() as session:
-        assert [due.token for due in await schedule.take_due_jobs(session)] == ["token"]
+        assert [due.token for due in await schedule.reserve_due_jobs(session)] == ["token"]
         await schedule.mark_dead_letter_published(session, job_id, "token")
     await expire(database, job_id)
     async with database.write() as session:
-        assert await schedule.take_due_jobs(session) == []
+        assert await schedule.reserve_due_jobs(session) == []
 
 
 async def test_a_dead_letter_replays_once_for_what_is_missing(database: Database) -> None:
@@ -65,9 +65,9 @@ async def test_a_dead_letter_replays_once_for_what_is_missing(database: Database
     await fail(database, job_id)
     async with database.write() as session:
         assert await failures.replay(session, job_id, "wrong") is None
-        released = await failures.replay(session, job_id, "token")
-    assert released is not None
-    assert indexes(released) == [0, 1]
+        wake_ups = await failures.replay(session, job_id, "token")
+    assert wake_ups is not None
+    assert indexes(wake_ups) == [0, 1]
     async with database.write() as session:
         assert await failures.replay(session, job_id, "token") is None
     await invariants.check(database)
@@ -113,7 +113,7 @@ async def test_due_rows_go_to_one_scheduler(database: Database) -> None:
 
     async def take() -> list[WakeUp]:
         async with database.write() as session:
-            return await schedule.take_due_chunks(session)
+            return await schedule.reserve_due_chunks(session)
 
     taken = [row for rows in await asyncio.gather(*(take() for _ in range(4))) for row in rows]
     assert len(taken) == len(set(taken)) == 20
@@ -126,11 +126,11 @@ async def test_a_lapsed_lease_counts_its_run_lost_and_is_due_at_once(database: D
     claimed = await claim(database, job_id)
     await expire(database, job_id)
     async with database.write() as session:
-        assert await schedule.take_due_chunks(session) == [], "a held row has a lease, it is not due"
+        assert await schedule.reserve_due_chunks(session) == [], "a held row has a lease, it is not due"
     assert await lapse(database, job_id) == 1
     assert await lapse(database, job_id) == 0
     async with database.write() as session:
-        assert len(await schedule.take_due_chunks(session)) == 1
+        assert len(await schedule.reserve_due_chunks(session)) == 1
     row = await chunk(database, job_id, 0)
     assert (row.status, row.holder, row.lost, row.publishes) == (JobStatus.PENDING, None, 1, 0)
     assert claimed is not None
@@ -156,8 +156,8 @@ async def test_only_confirmed_publishes_count(database: Database) -> None:
         for job_id in waiting:
             await expire(database, job_id)
         async with database.write() as session:
-            rows = [due.released for due in await schedule.take_due_jobs(session)]
-            rows += await schedule.take_due_chunks(session)
+            rows = [due.wake_up for due in await schedule.reserve_due_jobs(session)]
+            rows += await schedule.reserve_due_chunks(session)
             assert len(rows) == 2
             await schedule.postpone(session, rows, 5.0)
         assert [await waits(database, row) for row in rows] == [(0, 5), (0, 5)]
@@ -201,14 +201,14 @@ async def test_a_purged_queue_makes_unclaimed_rows_due(database: Database) -> No
         await session.execute(update(Chunk).values(updated_at=after(-40)))
         assert await schedule.republish_unclaimed(session, jobs=False) == 1
     async with database.write() as session:
-        assert indexes(await schedule.take_due_chunks(session)) == [1]
+        assert indexes(await schedule.reserve_due_chunks(session)) == [1]
 
 
 async def test_an_embedded_start_releases_everything(database: Database) -> None:
     job_id = await planned_job(database, 2)
     await claim(database, job_id, 0)
     async with database.write() as session:
-        await schedule.release_everything(session)
+        await schedule.release_all(session)
     async with database.write() as session:
-        assert sorted(indexes(await schedule.take_due_chunks(session)), key=str) == [0, 1]
+        assert sorted(indexes(await schedule.reserve_due_chunks(session)), key=str) == [0, 1]
     await invariants.check(database)

@@ -9,7 +9,7 @@ from sqlalchemy import select, update
 from core.database import Database, after
 from core.domain.job import JobStatus
 from core.errors import InternalError
-from internal.scheduler.webhooks import PLACES, shared
+from internal.scheduler.webhooks import MAX_CONCURRENT, select_fairly
 from repositories import failures, webhooks
 from repositories.models import WebhookDelivery
 from repositories.webhooks import WebhookAttempt
@@ -24,12 +24,12 @@ async def ended(database: Database, url: str, owner: str = "local") -> str:
     return job_id
 
 
-async def take(database: Database, free: int = PLACES) -> list[WebhookAttempt]:
+async def take(database: Database, free: int = MAX_CONCURRENT) -> list[WebhookAttempt]:
     """What one scheduler leases at a time."""
     async with database.write() as session:
-        busy = await webhooks.under_way(session)
-        due = await webhooks.candidates(session, set(), set())
-        return await webhooks.lease(session, shared(due, busy, free, {}), "scheduler-1")
+        busy = await webhooks.list_leased(session)
+        due = await webhooks.list_due(session, set(), set())
+        return await webhooks.lease(session, select_fairly(due, busy, free, {}), "scheduler-1")
 
 
 async def due_in(database: Database, job_id: str, seconds: float) -> None:
@@ -115,23 +115,23 @@ async def test_again_delivered_given_up_and_once_more(database: Database) -> Non
     await due_in(database, job_id, -1)
     [delivery] = await take(database)
     async with database.write() as session:
-        await webhooks.again(session, stale, 300, "too late")
+        await webhooks.retry_later(session, stale, 300, "too late")
     assert (await rows(database, job_id))[0].failures == 0
     async with database.write() as session:
-        await webhooks.again(session, delivery, 300, "the receiver answered 500")
+        await webhooks.retry_later(session, delivery, 300, "the receiver answered 500")
     [row] = await rows(database, job_id)
     assert (row.failures, row.status, row.error_message) == (1, JobStatus.PENDING, "the receiver answered 500")
     assert await take(database) == []
     async with database.write() as session:
-        await webhooks.given_up(session, delivery, "gone")
+        await webhooks.mark_failed(session, delivery, "gone")
     [row] = await rows(database, job_id)
     assert (row.status, row.due_at) == (JobStatus.FAILED, None)
     async with database.write() as session:
-        assert await webhooks.send_again(session, job_id) == 0
+        assert await webhooks.resend(session, job_id) == 0
     [once_more] = await take(database)
     assert (once_more.webhook_id, once_more.failures) == (delivery.webhook_id, 0)
     async with database.write() as session:
-        await webhooks.delivered(session, once_more)
+        await webhooks.mark_delivered(session, once_more)
     async with database.read() as session:
         [(status, at)] = (await session.execute(select(WebhookDelivery.status, WebhookDelivery.delivered_at))).all()
     assert (status, at is not None) == (JobStatus.COMPLETED, True)
@@ -140,25 +140,25 @@ async def test_again_delivered_given_up_and_once_more(database: Database) -> Non
 async def test_a_job_that_runs_has_nothing_to_send_again(database: Database) -> None:
     job_id = await new_job(database, callback_url="https://a.example/hook")
     async with database.write() as session:
-        assert await webhooks.send_again(session, job_id) is None
+        assert await webhooks.resend(session, job_id) is None
 
 
 async def test_asked_for_by_hand_once_a_minute(database: Database) -> None:
     job_id = await ended(database, "https://a.example/hook")
     [delivery] = await take(database)
     async with database.write() as session:
-        wait = await webhooks.send_again(session, job_id)
+        wait = await webhooks.resend(session, job_id)
     assert wait is not None
     assert 0 < wait <= webhooks.LEASE, "it is under way"
     async with database.write() as session:
-        await webhooks.delivered(session, delivery)
+        await webhooks.mark_delivered(session, delivery)
     async with database.write() as session:
-        assert await webhooks.send_again(session, job_id) == 0
+        assert await webhooks.resend(session, job_id) == 0
     async with database.write() as session:
-        wait = await webhooks.send_again(session, job_id)
+        wait = await webhooks.resend(session, job_id)
     assert wait is not None
-    assert 0 < wait <= webhooks.ASK_AGAIN
+    assert 0 < wait <= webhooks.RESEND_INTERVAL
     async with database.write() as session:
-        await session.execute(update(WebhookDelivery).values(asked_at=after(-webhooks.ASK_AGAIN)))
+        await session.execute(update(WebhookDelivery).values(asked_at=after(-webhooks.RESEND_INTERVAL)))
     async with database.write() as session:
-        assert await webhooks.send_again(session, job_id) == 0
+        assert await webhooks.resend(session, job_id) == 0

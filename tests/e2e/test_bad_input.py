@@ -147,7 +147,7 @@ def test_a_video_without_sound(service: Service, tmp_path: Path) -> None:
     subprocess.run([*call, "-c:v", "mpeg4", str(path)], check=True)
     state = service.wait(service.upload(path))
     assert (state["status"], state["error_code"]) == ("FAILED", "INVALID_AUDIO")
-    assert "no sound" in state["error_message"]
+    assert "no audio" in state["error_message"]
 
 
 @pytest.mark.parametrize("keep", [0.5, 0.95])

@@ -25,7 +25,6 @@ from core.domain.job import TERMINAL, JobStatus
 from internal import bootstrap
 from internal.bootstrap import Application
 from internal.consumer.workspace import MARKER, Workspace
-from internal.scheduler.maintenance import Maintenance
 from internal.services import publishing
 from repositories import jobs
 from repositories.claims import WakeUp
@@ -191,7 +190,7 @@ class Harness:
         async with self.parts() as parts:
             await parts.broker.start()
             async with parts.database.read() as session:
-                found = await jobs.by_ids(session, {row.job_id for row in rows})
+                found = await jobs.get_many(session, {row.job_id for row in rows})
             for row in rows:
                 await parts.broker.publish(publishing.message_for(found[row.job_id], row))
 
@@ -230,7 +229,7 @@ class Harness:
     async def _collect(self) -> None:
         async with self.parts() as parts:
             await parts.storage.start()
-            await Maintenance(parts).collect_intents()
+            await parts.services.retention.collect_abandoned_objects()
 
     def check(self) -> None:
         """What must hold after every fault: see `tests/faults/README.md`."""

@@ -21,10 +21,10 @@ from core.messaging import rabbitmq
 from core.messaging.port import Ack, Delivery, MessageType, decode
 from core.storage.minio import MinioStorage
 from internal.cli import processes
-from internal.consumer.context import Context
 from internal.consumer.handlers.finalise import FinaliseHandler
 from internal.consumer.handlers.prepare import PrepareHandler
 from internal.consumer.handlers.transcribe import TranscribeHandler
+from internal.consumer.step_runner import StepRunner
 from internal.services.publishing import Publisher
 from internal.services.submissions import Submissions
 from worker import audio, preparer
@@ -71,7 +71,7 @@ def publishes(kind: MessageType) -> Callable[..., bool]:
     return lambda _, messages: bool(messages) and messages[0].type is kind
 
 
-def takes_a_chunk(_: Context, delivery: Delivery, *__: Any) -> bool:
+def takes_a_chunk(_: StepRunner, delivery: Delivery, *__: Any) -> bool:
     return delivery.message.type is MessageType.TRANSCRIBE
 
 
@@ -143,43 +143,43 @@ def before_acknowledgement() -> None:
 
 def dies_of_poison() -> None:
     """A chunk of a recording named poison kills the whole consumer, each time."""
-    original = TranscribeHandler._hear
+    original = TranscribeHandler._run_pinned
 
     async def dying(self: TranscribeHandler, slot: Any, claimed: Any, pcm: bytes) -> Any:
         if claimed.job.original_filename.startswith("poison"):
             os.kill(os.getpid(), signal.SIGKILL)
         return await original(self, slot, claimed, pcm)
 
-    replace(TranscribeHandler, "_hear", dying)
+    replace(TranscribeHandler, "_run_pinned", dying)
 
 
 def fails_second_chunk() -> None:
-    original = TranscribeHandler._hear
+    original = TranscribeHandler._run_pinned
 
     async def failing(self: TranscribeHandler, slot: Any, claimed: Any, pcm: bytes) -> Any:
         if claimed.claim.chunk_index == 1:
             raise WhisperCrashError
         return await original(self, slot, claimed, pcm)
 
-    replace(TranscribeHandler, "_hear", failing)
+    replace(TranscribeHandler, "_run_pinned", failing)
 
 
 STEPS: dict[str, Callable[[], None]] = {
-    "before claiming": lambda: stop_before(Context, "take"),
-    "before claiming a chunk": lambda: stop_before(Context, "take", takes_a_chunk),
+    "before claiming": lambda: stop_before(StepRunner, "run"),
+    "before claiming a chunk": lambda: stop_before(StepRunner, "run", takes_a_chunk),
     "before download": lambda: stop_before(MinioStorage, "download"),
     "during download": during_download,
     "during decode": during_decode,
     "decodes to silence": decodes_to_silence,
-    "before the plan": lambda: stop_before(PrepareHandler, "_store"),
+    "before the plan": lambda: stop_before(PrepareHandler, "_store_plan"),
     "after planning": lambda: stop_before(Publisher, "publish", publishes(MessageType.TRANSCRIBE)),
     "mid-chunk": mid_chunk,
     "before the chunk's commit": lambda: stop_before(TranscribeHandler, "_commit"),
     "after the chunk's commit": after_commit,
     "before the acknowledgement": before_acknowledgement,
     "before Finalise is published": lambda: stop_before(Publisher, "publish", publishes(MessageType.FINALISE)),
-    "mid-finalise": lambda: stop_before(FinaliseHandler, "_write"),
-    "after the result's upload": lambda: stop_after(FinaliseHandler, "_write"),
+    "mid-finalise": lambda: stop_before(FinaliseHandler, "_write_result"),
+    "after the result's upload": lambda: stop_after(FinaliseHandler, "_write_result"),
     "dies of poison": dies_of_poison,
     "fails its second chunk": fails_second_chunk,
     "stored, no row": lambda: stop_before(Submissions, "create_from_upload"),

@@ -29,14 +29,13 @@ from core import errors
 from core.database import after
 from core.domain import keys
 from core.domain.job import OPEN, TERMINAL, JobStatus
-from core.messaging.port import WORK_QUEUES, Ack, Delivery, Message, MessageType, QueueName, Retry, Verdict, decode
+from core.messaging.port import WORK_QUEUES, Delivery, Message, MessageType, QueueName, Retry, decode
 from internal import bootstrap
 from internal.consumer.runtime import Consumer
-from internal.scheduler.maintenance import Maintenance
 from internal.services import publishing
 from internal.services.jobs import Jobs
 from migrations.run import upgrade
-from repositories import claims, jobs, leases, schedule
+from repositories import claims, commits, jobs, leases, schedule
 from repositories.models import Chunk, Job, Metric, UploadIntent
 from tests.contract import invariants, rows
 from tests.integration.test_consumer import configured
@@ -163,10 +162,10 @@ class Interleavings(RuleBasedStateMachine):
         event.listen(engine, "connect", lambda connection, _: connection.execute("PRAGMA synchronous=OFF").close())
         await upgrade(self.parts.database)
         async with self.parts.database.write() as session:
-            await schedule.release_everything(session)
+            await schedule.release_all(session)
         await self.parts.storage.start()
         await self.parts.broker.start()
-        self.consumers = [Consumer(self.parts, name) for name in ("one", "two")]
+        self.consumers = [bootstrap.consumer(self.parts, name) for name in ("one", "two")]
         self.inbox, self.runs = list[Message](), list[Run]()
 
     def run(self, act: Coroutine[Any, Any, T]) -> T:
@@ -209,7 +208,7 @@ class Interleavings(RuleBasedStateMachine):
     def renew(self, pick: int, all_of_them: bool) -> None:
         """Holders renew their leases, also those that were taken from them, or whose job has ended."""
         held = self.runs if all_of_them else [picked(self.runs, pick)]
-        ended = self.run(self.in_transaction(lambda session, _: leases.renew(session, [r.claim for r in held], LEASE)))
+        ended = self.run(self.in_transaction(lambda session: leases.renew(session, [r.claim for r in held], LEASE)))
         over = {job_id for job_id, job in self.watch.jobs.items() if job.deleted_at or job.status in LOSERS}
         assert {claim.job_id for claim in ended} <= over | ({r.job.job_id for r in held} - self.watch.jobs.keys())
 
@@ -228,7 +227,7 @@ class Interleavings(RuleBasedStateMachine):
 
         for job_id in self.job_ids:
             self.run(self.pass_time(job_id, "due_at", leased=True))
-        self.run(self.in_transaction(lambda session, _: leases.renew(session, [r.claim for r in self.runs], LEASE)))
+        self.run(self.in_transaction(lambda session: leases.renew(session, [r.claim for r in self.runs], LEASE)))
         before = self.run(losses())
         living = {run.claim.holder for run in self.runs}
         self.run(self.release(only=living))
@@ -237,17 +236,17 @@ class Interleavings(RuleBasedStateMachine):
     async def release(self, only: set[str] | None = None) -> None:
         """`only`: claims of nobody else are there to lapse."""
 
-        async def work(session: Any, _: int) -> None:
+        async def work(session: Any) -> None:
             if only is not None:
                 for row in (Job, Chunk):
                     others = (row.holder.is_not(None), row.holder.not_in(only))
                     await session.execute(update(row).where(*others).values(due_at=after(LEASE)))
-            await leases.release_lapsed(session, await leases.now(session))
+            await leases.release_lapsed(session, await leases.current_time(session))
 
         await self.in_transaction(work)
 
     def in_transaction(self, work: Any) -> Coroutine[Any, Any, Any]:
-        return self.consumers[0].context.transaction(work)
+        return self.consumers[0].steps.database.write(work)
 
     def go_on(self, pick: int, ends: Any, chunks: int, told: bool, again: bool) -> None:
         """A run makes its next step, or ends badly; `again`: the answer is lost, so it does the same now and later."""
@@ -270,15 +269,13 @@ class Interleavings(RuleBasedStateMachine):
             claim_job = claims.claim_prepare if message.type is MessageType.PREPARE else claims.claim_finalise
             return await claim_job(session, job_id, failures, claim_request)
 
-        async def keep(taken: Any) -> Verdict:
+        async def keep(taken: Any) -> None:
             chunk = taken if isinstance(taken, claims.ClaimedChunk) else None
             one, job = (chunk.claim, chunk.job) if chunk else taken
             found.append(Run(who, message, one, job, chunk))
-            return Ack()
 
-        await who.context.take(Delivery(message), 60.0, claim, keep)
-        if found and found[0].claim.lost > claims.MAX_LOST:
-            await self.settle(found.pop(), errors.InternalError)  # it says itself: one lost too often never begins
+        # a row that was lost too often never begins: its job fails
+        await who.steps.run(Delivery(message), 60.0, claim, keep)
         return found
 
     async def advanced(self, run: Run, chunks: int, told: bool = True) -> bool:
@@ -295,7 +292,7 @@ class Interleavings(RuleBasedStateMachine):
         key, data = keys.working_key(run.job.job_id, run.claim.number), b"audio"
         if run.message.type is MessageType.FINALISE:
             async with self.parts.database.read() as session:
-                heard = await jobs.transcripts(session, run.job.job_id)
+                heard = await jobs.list_transcripts(session, run.job.job_id)
             texts = [segment.text for chunk in heard for segment in chunk.segments]
             key, data = keys.result_key(run.job.job_id), json.dumps(texts).encode()
         await self.parts.storage.put_bytes(key, data)
@@ -308,19 +305,19 @@ class Interleavings(RuleBasedStateMachine):
         if run.chunk:
             segment = {"start": 0.0, "end": 1.0, "text": str(run.claim), "confidence": 0.9}
             metrics = {"chunk_seconds": float(run.claim.chunk_index or 0)}
-            await handler._commit(run.chunk, claims.ChunkOutcome([segment], 0.5, "en", metrics))
+            await handler._commit(run.chunk, commits.ChunkOutcome([segment], 0.5, "en", metrics))
         elif run.message.type is MessageType.PREPARE:
             plan = rows.plan(chunks, number, first_release=1 if run.job.language == "auto" else 2)
             key = keys.working_key(job_id, number)
-            await handler._store(run.job, replace(plan, key=key))
+            await handler._store_plan(run.job, replace(plan, key=key))
             # a run whose plan was refused has deleted its audio: repeated, it writes it again before it commits
-            run.written = await run.who.context.parts.storage.stat(key) is not None
+            run.written = await self.parts.storage.stat(key) is not None
         else:
-            done = claims.Finished(keys.result_key(job_id), "", 0.9, 1.0, 3600, {"total_seconds": 1.0})
-            await run.who.context.transaction(lambda session, _: claims.complete_job(session, job_id, done))
+            done = commits.JobOutcome(keys.result_key(job_id), "", 0.9, 1.0, 3600, {"total_seconds": 1.0})
+            await run.who.steps.database.write(lambda session: commits.complete_job(session, job_id, done))
 
     async def settle(self, run: Run, error: type[errors.SttError]) -> None:
-        verdict = await run.who.context.settled(run.claim, run.message, AsyncMock(side_effect=error))
+        verdict = await run.who.steps.run_claimed(run.claim, run.message, AsyncMock(side_effect=error))
         if isinstance(verdict, Retry):
             await self.parts.broker.publish(verdict.message or run.message)
 
@@ -346,8 +343,8 @@ class Interleavings(RuleBasedStateMachine):
         self.run(self.pass_time(picked(self.job_ids, pick), time))
         if noticed:
             self.run(self.release())
-            self.run(Maintenance(self.parts).publish_due())
-            self.run(Maintenance(self.parts).housekeep())
+            self.run(bootstrap.maintenance(self.parts).publish_due())
+            self.run(bootstrap.maintenance(self.parts).housekeep())
 
     async def pass_time(self, job_id: str, time: str, leased: bool = False) -> None:
         """`leased`: for rows that somebody holds."""

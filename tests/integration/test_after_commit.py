@@ -19,7 +19,6 @@ from core.messaging.port import Message
 from internal import bootstrap
 from internal.api.app import create_app
 from internal.bootstrap import Application
-from internal.scheduler.maintenance import Maintenance
 from internal.services import estimates, publishing
 from internal.services.estimates import Estimator
 from migrations.run import upgrade
@@ -147,7 +146,7 @@ async def test_cancelled_at_any_wait_an_accepted_job_keeps_its_recording(parts: 
     assert accepted == made + 1
     async with parts.database.write() as session:
         await session.execute(update(UploadIntent).values(expires_at=after(-1)))
-    await Maintenance(parts).collect_intents()
+    await parts.services.retention.collect_abandoned_objects()
     assert await consistent(parts) == accepted
 
 
@@ -237,7 +236,7 @@ async def test_a_commit_of_unknown_outcome_leaves_the_object_to_the_collector(
         await session.execute(update(UploadIntent).values(expires_at=after(-1)))
     assert len(noted) == 1
     assert await parts.storage.stat(noted[0])
-    await Maintenance(parts).collect_intents()
+    await parts.services.retention.collect_abandoned_objects()
     assert await parts.storage.stat(noted[0]) is None
 
 
@@ -249,7 +248,7 @@ async def test_the_collector_spares_what_a_job_was_made_of(parts: Application) -
     async with parts.database.write() as session:
         job = (await session.execute(select(Job))).scalar_one()
         session.add(UploadIntent(key=job.minio_audio_path, job_id=job.job_id, expires_at=after(-1)))
-    await Maintenance(parts).collect_intents()
+    await parts.services.retention.collect_abandoned_objects()
     assert await consistent(parts) == 1
 
 
@@ -257,7 +256,7 @@ async def test_an_upload_whose_note_has_expired_becomes_no_job(
     parts: Application, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("repositories.intents.LIFETIME", -1.0)
-    monkeypatch.setattr("repositories.intents.note.__defaults__", (-1.0,))
+    monkeypatch.setattr("repositories.intents.create.__defaults__", (-1.0,))
     transport = httpx.ASGITransport(create_app(parts.settings, parts.services), raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
         answer = await client.post("/api/v1/upload", content=BODY, headers=MULTIPART)

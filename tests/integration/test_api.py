@@ -218,9 +218,9 @@ async def test_an_unforeseen_error_tells_nothing(
 
 
 async def test_a_model_must_live_somewhere(client: httpx.AsyncClient, parts: Application) -> None:
-    who = workers.Presence("w", workers.CONSUMER, "h", 1, "0", 1, ("base-q5_0", "demo-q5_0"))
+    who = workers.WorkerInfo("w", workers.CONSUMER, "h", 1, "0", 1, ("base-q5_0", "demo-q5_0"))
     async with parts.database.write() as session:
-        await workers.announce(session, who)
+        await workers.heartbeat(session, who)
     answer = await post(client, FILE + part("model", b"medium") + END)
     assert answer.status_code == 422
     assert "base-q5_0, demo-q5_0" in answer.json()["detail"]

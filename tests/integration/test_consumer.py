@@ -23,7 +23,6 @@ from internal.bootstrap import Application
 from internal.consumer.runtime import Consumer
 from internal.outage_retry import OutageRetry
 from internal.periodic_tasks import PeriodicTasks
-from internal.scheduler.maintenance import Maintenance
 from internal.services import publishing
 from internal.services.submit_options import SubmitOptions
 from migrations.run import upgrade
@@ -65,7 +64,7 @@ async def made(settings: Settings) -> AsyncIterator[Application]:
 
 @contextlib.asynccontextmanager
 async def consuming(parts: Application) -> AsyncIterator[Consumer]:
-    consumer = Consumer(parts)
+    consumer = bootstrap.consumer(parts)
     await consumer.start()
     try:
         yield consumer
@@ -157,7 +156,7 @@ async def test_out_of_memory_is_heard_in_halves(parts: Application, tmp_path: Pa
     async with consuming(parts) as consumer:
         job_id = await submitted(parts, wish(KILL), tmp_path)
         job = await ended(parts, job_id)
-        assert consumer.context.pool.slots == 2
+        assert consumer.pool.slots == 2
     assert (job.status, job.error_code) == (JobStatus.FAILED, "OUT_OF_MEMORY")
 
 
@@ -175,7 +174,7 @@ async def test_a_lost_wake_up_is_published_by_the_scheduler(parts: Application, 
     async with parts.database.write() as session:
         await session.execute(update(Job).values(due_at=after(-1)))
     async with consuming(parts):
-        await Maintenance(parts).publish_due()
+        await bootstrap.maintenance(parts).publish_due()
         assert (await ended(parts, job_id)).status == JobStatus.COMPLETED
 
 
@@ -226,7 +225,7 @@ async def test_messages_for_jobs_that_are_not_there_are_dropped(parts: Applicati
         async with asyncio.timeout(10):
             while any(row.ready + row.unacked for row in (await parts.broker.stats())[:2]):
                 await asyncio.sleep(0.02)
-        assert consumer.context.workspace.path.exists()
+        assert consumer.workspace.path.exists()
 
 
 async def test_a_vanished_upload_fails_with_a_word(parts: Application, tmp_path: Path) -> None:
@@ -259,8 +258,8 @@ async def test_expired_intents_are_collected_with_their_objects(parts: Applicati
     key = "uploads/00000000-0000-4000-8000-000000000001/a.wav"
     await parts.storage.put_bytes(key, b"x")
     async with parts.database.write() as session:
-        await intents.note(session, key, "00000000-0000-4000-8000-000000000001", lifetime=-1)
-    await Maintenance(parts).housekeep()
+        await intents.create(session, key, "00000000-0000-4000-8000-000000000001", lifetime=-1)
+    await bootstrap.maintenance(parts).housekeep()
     assert await parts.storage.stat(key) is None
     async with parts.database.read() as session:
         assert (await session.execute(select(UploadIntent))).first() is None
@@ -270,7 +269,7 @@ async def test_wrong_names_stop_the_start(tmp_path: Path) -> None:
     for name, value in (("chunk_strategy", "magic"), ("engine", "magic")):
         parts = bootstrap.build(configured(tmp_path, **{name: value}))
         with pytest.raises(SettingsError, match=name.upper()):
-            Consumer(parts)
+            bootstrap.consumer(parts)
         await parts.stop()
 
 
@@ -298,7 +297,7 @@ async def test_patience_ends() -> None:
     async def down() -> None:
         raise DatabaseUnavailable
 
-    outage_retry = OutageRetry(longest=0.1)
+    outage_retry = OutageRetry(max_wait=0.1)
     with pytest.raises(DatabaseUnavailable):
         await outage_retry.run(down)
     await outage_retry.ready()
@@ -336,7 +335,7 @@ async def test_new_work_goes_on_while_the_ping_answers() -> None:
     async def fails() -> None:
         raise StorageUnavailable
 
-    outage_retry = OutageRetry(longest=60, pings={StorageUnavailable: ping})
+    outage_retry = OutageRetry(max_wait=60, pings={StorageUnavailable: ping})
     task = asyncio.create_task(outage_retry.run(fails))
     for _ in range(20):
         await asyncio.sleep(0.01)
@@ -344,7 +343,7 @@ async def test_new_work_goes_on_while_the_ping_answers() -> None:
             await outage_retry.ready()
     down.set()
     async with asyncio.timeout(20):
-        while outage_retry._open.is_set():
+        while outage_retry._available.is_set():
             await asyncio.sleep(0.02)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -353,7 +352,7 @@ async def test_new_work_goes_on_while_the_ping_answers() -> None:
 
 
 async def test_an_operation_that_fails_alone_is_given_up_soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("internal.outage_retry.ANSWERING", 0.1)
+    monkeypatch.setattr("internal.outage_retry.MAX_WAIT_REACHABLE", 0.1)
 
     async def ping() -> None:
         return
@@ -363,4 +362,4 @@ async def test_an_operation_that_fails_alone_is_given_up_soon(monkeypatch: pytes
 
     async with asyncio.timeout(30):
         with pytest.raises(StorageUnavailable):
-            await OutageRetry(longest=3600, pings={StorageUnavailable: ping}).run(fails)
+            await OutageRetry(max_wait=3600, pings={StorageUnavailable: ping}).run(fails)

@@ -22,7 +22,7 @@ from tests.integration.test_consumer import configured, consuming, ended, job_of
 
 @pytest.fixture(autouse=True)
 def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(working_audio, "RECHECK", 0.0)
+    monkeypatch.setattr(working_audio, "REREAD_DELAY", 0.0)
 
 
 @pytest.fixture

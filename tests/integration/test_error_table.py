@@ -15,8 +15,8 @@ from core import errors
 from core.domain.job import JobStatus
 from core.errors import DatabaseUnavailable, DiskFullError, Kind, MachineError, SttError
 from core.messaging.port import Ack, Message, MessageType, Retry
+from internal import bootstrap
 from internal.bootstrap import Application
-from internal.consumer.context import Context
 from internal.consumer.runtime import Consumer
 from tests.contract import invariants, rows
 from tests.integration.test_consumer import configured, made
@@ -47,16 +47,16 @@ async def parts(tmp_path: Path) -> AsyncIterator[Application]:
         yield found
 
 
-async def settle(context: Context, job_id: str, error: Exception, failures: int = 0) -> object:
+async def settle(parts: Application, consumer: Consumer, job_id: str, error: Exception, failures: int = 0) -> object:
     """A claimed chunk whose run ends with the error."""
-    claimed = await rows.claim(context.parts.database, job_id, 0, failures)
+    claimed = await rows.claim(parts.database, job_id, 0, failures)
     assert claimed is not None
 
     async def fail() -> None:
         raise error
 
-    verdict = await context.settled(claimed.claim, Message(MessageType.TRANSCRIBE, job_id, 0), fail)
-    await invariants.check(context.parts.database)
+    verdict = await consumer.steps.run_claimed(claimed.claim, Message(MessageType.TRANSCRIBE, job_id, 0), fail)
+    await invariants.check(parts.database)
     return verdict
 
 
@@ -76,7 +76,7 @@ def test_every_row_has_a_code_and_two_texts(error: type[SttError]) -> None:
 @pytest.mark.parametrize("error", of(Kind.PERMANENT), ids=lambda error: error.code)
 async def test_permanent_ends_at_once(parts: Application, error: type[SttError]) -> None:
     job_id = await rows.planned_job(parts.database, 2)
-    assert await settle(Consumer(parts).context, job_id, error()) == Ack()
+    assert await settle(parts, bootstrap.consumer(parts), job_id, error()) == Ack()
     job = await rows.job(parts.database, job_id)
     assert (job.status, job.error_code, job.error_message) == (JobStatus.FAILED, error.code, error.en)
     assert (job.retry_count, bool(job.replay_token)) == (0, True)
@@ -84,11 +84,11 @@ async def test_permanent_ends_at_once(parts: Application, error: type[SttError])
 
 @pytest.mark.parametrize("error", of(Kind.WORK), ids=lambda error: error.code)
 async def test_work_is_tried_again(parts: Application, error: type[SttError]) -> None:
-    context = Consumer(parts).context
+    consumer = bootstrap.consumer(parts)
     job_id = await rows.planned_job(parts.database, 1)
     allowed = 3 if error.max_retries is None else error.max_retries
     for failures in range(allowed):
-        verdict = await settle(context, job_id, error(), failures)
+        verdict = await settle(parts, consumer, job_id, error(), failures)
         assert isinstance(verdict, Retry)
         assert verdict.delay == DELAYS[failures]
         assert verdict.message is not None
@@ -96,7 +96,7 @@ async def test_work_is_tried_again(parts: Application, error: type[SttError]) ->
         chunk = await rows.chunk(parts.database, job_id, 0)
         assert (chunk.failures, chunk.attempts, chunk.error_code) == (failures + 1, failures + 1, error.code)
         assert chunk.error_message == error.en
-    assert await settle(context, job_id, error(), allowed) == Ack()
+    assert await settle(parts, consumer, job_id, error(), allowed) == Ack()
     job = await rows.job(parts.database, job_id)
     assert (job.status, job.error_code, job.retry_count) == (JobStatus.FAILED, error.code, allowed)
 
@@ -104,11 +104,11 @@ async def test_work_is_tried_again(parts: Application, error: type[SttError]) ->
 @pytest.mark.parametrize("error", [error for kind in WAITING for error in of(kind)], ids=lambda error: error.code)
 async def test_outages_and_machine_faults_are_counted_nowhere(parts: Application, error: type[SttError]) -> None:
     """However often: the row is handed back, and left alone a little longer each time."""
-    context = Consumer(parts).context
+    consumer = bootstrap.consumer(parts)
     job_id = await rows.planned_job(parts.database, 1)
     waits: list[float] = []
     for _ in range(7):
-        assert await settle(context, job_id, error()) == Ack()
+        assert await settle(parts, consumer, job_id, error()) == Ack()
         chunk = await rows.chunk(parts.database, job_id, 0)
         assert (chunk.failures, chunk.lost, chunk.holder, chunk.status) == (0, 0, None, JobStatus.PENDING)
         assert chunk.due_at is not None
@@ -132,9 +132,9 @@ MACHINE = [
 
 @pytest.mark.parametrize("error", MACHINE, ids=repr)
 async def test_what_the_system_refuses_is_the_machines_fault(parts: Application, error: Exception) -> None:
-    context = Consumer(parts).context
+    consumer = bootstrap.consumer(parts)
     job_id = await rows.planned_job(parts.database, 1)
-    assert await settle(context, job_id, error) == Ack()
+    assert await settle(parts, consumer, job_id, error) == Ack()
     chunk = await rows.chunk(parts.database, job_id, 0)
     assert (chunk.failures, chunk.status, chunk.error_code) == (0, JobStatus.PENDING, None)
 
@@ -143,20 +143,20 @@ async def test_what_the_system_refuses_is_the_machines_fault(parts: Application,
 async def test_an_unknown_exception_is_retried_then_fails_and_tells_nothing(
     parts: Application, error: Exception
 ) -> None:
-    context = Consumer(parts).context
+    consumer = bootstrap.consumer(parts)
     job_id = await rows.planned_job(parts.database, 1)
     for failures in range(3):
-        assert isinstance(await settle(context, job_id, error, failures), Retry)
-    assert await settle(context, job_id, error, 3) == Ack()
+        assert isinstance(await settle(parts, consumer, job_id, error, failures), Retry)
+    assert await settle(parts, consumer, job_id, error, 3) == Ack()
     job = await rows.job(parts.database, job_id)
     assert (job.status, job.error_code) == (JobStatus.FAILED, "INTERNAL")
     assert "bug" not in str(job.error_message)
-    assert context.health.reason == "INTERNAL", "so many in a row may be the machine's"
+    assert consumer.health.reason == "INTERNAL", "so many in a row may be the machine's"
 
 
 async def test_an_outage_for_lack_of_sockets_is_the_machines_fault(parts: Application) -> None:
     """Waiting for a database that is up would hold the work back for ten minutes, and help nothing."""
-    context = Consumer(parts).context
+    consumer = bootstrap.consumer(parts)
 
     async def connect() -> None:
         try:
@@ -166,14 +166,14 @@ async def test_an_outage_for_lack_of_sockets_is_the_machines_fault(parts: Applic
 
     async with asyncio.timeout(5):
         with pytest.raises(MachineError):
-            await context.outage_retry.run(connect)
-    await context.outage_retry.ready()
+            await consumer.outage_retry.run(connect)
+    await consumer.outage_retry.ready()
 
 
 async def test_three_faults_in_a_row_make_a_machine_sick_and_a_success_between_them_does_not(
     parts: Application,
 ) -> None:
-    context = Consumer(parts).context
+    consumer = bootstrap.consumer(parts)
     job_id, other = await rows.planned_job(parts.database, 1), await rows.planned_job(parts.database, 1)
     claimed = await rows.claim(parts.database, other)
     assert claimed is not None
@@ -183,9 +183,9 @@ async def test_three_faults_in_a_row_make_a_machine_sick_and_a_success_between_t
 
     for _ in range(2):
         for _ in range(2):
-            await settle(context, job_id, DiskFullError())
-        await context.settled(claimed.claim, Message(MessageType.TRANSCRIBE, other, 0), fine)
-    assert context.health.reason is None
+            await settle(parts, consumer, job_id, DiskFullError())
+        await consumer.steps.run_claimed(claimed.claim, Message(MessageType.TRANSCRIBE, other, 0), fine)
+    assert consumer.health.reason is None
     for _ in range(3):
-        await settle(context, job_id, DiskFullError())
-    assert str(context.health.reason).startswith("DISK_FULL")
+        await settle(parts, consumer, job_id, DiskFullError())
+    assert str(consumer.health.reason).startswith("DISK_FULL")

@@ -11,11 +11,11 @@ import pytest
 from sqlalchemy import update
 
 from core.errors import AudioTooLongError, NetworkError, SttError
-from core.failure_text import error_classes
 from core.texts import TEXTS
 from internal.services import dead_letters
 from repositories import failures
 from repositories.models import Job
+from tests.error_classes import error_classes
 from tests.integration.test_access import FIRST, WAV, serving
 from tests.unit.test_texts import vietnamese
 
@@ -144,7 +144,7 @@ FAILURES = [kind for kind in error_classes() if kind.kind.value in ("permanent",
         *(kind() for kind in FAILURES),
         NetworkError("Failed to download audio file: {reason}", reason="the host's name is not known"),
         NetworkError("Failed to download audio file: {status} {phrase}", status=503, phrase="Service Unavailable"),
-        AudioTooLongError("The recording is longer than {limit} seconds. Cut it into shorter ones.", limit=60),
+        AudioTooLongError("The recording is longer than {limit} seconds. Split it into shorter recordings.", limit=60),
     ],
     ids=lambda error: f"{error.code}-{len(error.values)}",
 )

@@ -17,10 +17,8 @@ from core.errors import BrokerUnavailable, StorageUnavailable
 from core.messaging.memory import MemoryBroker
 from core.messaging.port import Ack, Delivery, Message, QueueName, decode
 from core.storage.local import LocalStorage
+from internal import bootstrap
 from internal.bootstrap import Application
-from internal.consumer.runtime import Consumer
-from internal.scheduler.maintenance import Maintenance
-from internal.scheduler.runtime import Scheduler
 from internal.services import dead_letters, publishing
 from repositories import intents, parking
 from repositories.claims import WakeUp
@@ -50,7 +48,7 @@ async def test_waiting_longer_than_job_timeout_fails_nothing(tmp_path: Path) -> 
         async with parts.database.write() as session:
             long_ago = {"progressed_at": after(-100_000), "created_at": after(-100_000)}
             await session.execute(update(Job).values(long_ago))
-        await Maintenance(parts).housekeep()
+        await bootstrap.maintenance(parts).housekeep()
         assert (await job_of(parts, job_id)).status == JobStatus.PROCESSING
 
 
@@ -75,7 +73,7 @@ async def test_storage_away_beyond_lease_and_job_timeout_counts_nothing(
     monkeypatch.setattr(LocalStorage, "get_bytes", away)
     # preparing counts too, and takes seconds on a busy machine
     async with made(configured(tmp_path, lease_seconds=1, job_timeout_seconds=8)) as parts, consuming(parts):
-        scheduler = Scheduler(parts)
+        scheduler = bootstrap.scheduler(parts)
         await scheduler.start()
         job_id = await submitted(parts, wish(FINE), tmp_path)
         await until(lambda: held(parts))
@@ -98,12 +96,12 @@ async def test_a_copy_of_a_running_message_is_acknowledged_and_the_row_stays_saf
     async with made(configured(tmp_path, lease_seconds=3)) as parts, consuming(parts) as one:
         job_id = await submitted(parts, wish(HANG), tmp_path)
         await until(lambda: held(parts))
-        other = Consumer(parts, "other")
+        other = bootstrap.consumer(parts, "other")
         message = publishing.transcribe_message(await job_of(parts, job_id), WakeUp(job_id, 0, 0))
         before = await chunk_of(parts, job_id)
-        await other.context.pool.start()
+        await other.pool.start()
         assert await other.handle(Delivery(message, redelivered=True)) == Ack()
-        await other.context.pool.stop()
+        await other.pool.stop()
         now = await chunk_of(parts, job_id)
         assert (now.claim, now.lost, now.holder) == (before.claim, 0, before.holder)
         assert now.due_at is not None
@@ -137,17 +135,17 @@ async def test_one_bad_object_is_parked_and_the_others_are_collected(
     async with made(configured(tmp_path)) as parts:
         async with parts.database.write() as session:
             for number in range(101):
-                await intents.note(session, f"uploads/{job_id}/bad-{number}", job_id, lifetime=-100)
-            await intents.note(session, f"uploads/{job_id}/good", job_id, lifetime=-1)
+                await intents.create(session, f"uploads/{job_id}/bad-{number}", job_id, lifetime=-100)
+            await intents.create(session, f"uploads/{job_id}/good", job_id, lifetime=-1)
         expired = await rows.new_job(parts.database)
         async with parts.database.write() as session:
             gone = {"status": JobStatus.COMPLETED, "due_at": None, "expires_at": after(-1)}
             await session.execute(update(Job).where(Job.job_id == expired).values(gone))
         for _ in range(2):
-            await Maintenance(parts).housekeep()
+            await bootstrap.maintenance(parts).housekeep()
         async with parts.database.read() as session:
-            left = await intents.expired(session, 200)
-            assert await parking.counts(session) == {"collect": 101}
+            left = await intents.list_expired(session, 200)
+            assert await parking.count_by_step(session) == {"collect": 101}
             deleted = (await session.execute(select(Job.deleted_at).where(Job.job_id == expired))).scalar_one()
         assert len(left) == 101
         assert deleted is not None, "the steps after it ran"
@@ -155,10 +153,10 @@ async def test_one_bad_object_is_parked_and_the_others_are_collected(
         async with parts.database.write() as session:
             await session.execute(update(ParkedItem).values(until=after(-1)))
         for _ in range(2):
-            await Maintenance(parts).housekeep()
+            await bootstrap.maintenance(parts).housekeep()
         async with parts.database.read() as session:
-            assert await intents.expired(session) == []
-            assert await parking.counts(session) == {}
+            assert await intents.list_expired(session) == []
+            assert await parking.count_by_step(session) == {}
 
 
 async def test_one_bad_row_does_not_stop_what_is_due(tmp_path: Path) -> None:
@@ -168,10 +166,10 @@ async def test_one_bad_row_does_not_stop_what_is_due(tmp_path: Path) -> None:
         async with parts.database.write() as session:
             await session.execute(update(Job).where(Job.job_id == bad).values(priority="none of ours"))
             await session.execute(update(Job).values(due_at=after(-1)))
-        await Maintenance(parts).publish_due()
+        await bootstrap.maintenance(parts).publish_due()
         assert [decode(body).job_id for body, _ in parts.broker.waiting(QueueName.JOBS)] == [good]
         async with parts.database.read() as session:
-            assert await parking.counts(session) == {"publish": 1}
+            assert await parking.count_by_step(session) == {"publish": 1}
         row = await job_of(parts, bad)
         assert row.publishes == 0
         assert row.due_at is not None
@@ -195,7 +193,7 @@ async def test_one_dead_letter_that_cannot_be_made_does_not_stop_the_others(
             return headers(job, failure)
 
         monkeypatch.setattr(dead_letters, "dead_letter_headers", of_the_good_one)
-        await Maintenance(parts).publish_due()
+        await bootstrap.maintenance(parts).publish_due()
         assert [decode(body).job_id for body, _ in parts.broker.waiting(QueueName.DEAD)] == [good]
         assert (await job_of(parts, bad)).due_at is not None
 
@@ -217,7 +215,7 @@ async def test_a_refused_publish_is_repeated_in_seconds_and_the_round_ends(
         with monkeypatch.context() as patch:
             patch.setattr(MemoryBroker, "publish", refuse)
             for _ in range(20):
-                await Maintenance(parts).publish_due()
+                await bootstrap.maintenance(parts).publish_due()
         assert tries == 1, "five seconds have not passed"
         found = [await job_of(parts, job_id) for job_id in job_ids]
         assert {row.publishes for row in found} == {0}
@@ -225,8 +223,8 @@ async def test_a_refused_publish_is_repeated_in_seconds_and_the_round_ends(
         async with parts.database.write() as session:
             await session.execute(update(Job).values(due_at=after(-1)))
         with pytest.raises(BrokerUnavailable):
-            await Maintenance(parts).publish_due()
+            await bootstrap.maintenance(parts).publish_due()
         await parts.broker.start()
-        await Maintenance(parts).publish_due()
+        await bootstrap.maintenance(parts).publish_due()
         assert sum(queue.ready for queue in await parts.broker.stats()) == len(job_ids)
         assert {(await job_of(parts, job_id)).publishes for job_id in job_ids} == {1}

@@ -12,9 +12,9 @@ from sqlalchemy import func, select, update
 
 from core.database import after
 from core.domain.job import JobStatus
+from internal import bootstrap
 from internal.api.app import create_app
 from internal.bootstrap import Application
-from internal.scheduler.maintenance import Maintenance
 from repositories.models import Chunk, Job, Metric
 from tests.contract import invariants
 from tests.integration.bad_engines import CRASH, FINE, HANG
@@ -104,11 +104,11 @@ async def test_the_second_pass_removes_rows_and_what_came_late(
     job_id = await submitted(parts, wish(FINE), tmp_path)
     await client.delete(f"/api/v1/jobs/{job_id}")
     await parts.storage.put_bytes(f"work/{job_id}/1.pcm", b"written late by a paused process")
-    await Maintenance(parts).housekeep()
+    await bootstrap.maintenance(parts).housekeep()
     assert objects(parts), "a day has not passed"
     async with parts.database.write() as session:
         await session.execute(update(Job).values(deleted_at=after(-90_000)))
-    await Maintenance(parts).housekeep()
+    await bootstrap.maintenance(parts).housekeep()
     assert objects(parts) == []
     async with parts.database.read() as session:
         assert (await session.execute(select(Job))).first() is None
@@ -119,11 +119,11 @@ async def test_results_expire_when_told_to(tmp_path: Path) -> None:
         job_id = await submitted(parts, wish(FINE), tmp_path)
         job = await ended(parts, job_id)
         assert job.expires_at is not None
-        await Maintenance(parts).housekeep()
+        await bootstrap.maintenance(parts).housekeep()
         assert objects(parts)
         async with parts.database.write() as session:
             await session.execute(update(Job).values(expires_at=after(-1)))
-        await Maintenance(parts).housekeep()
+        await bootstrap.maintenance(parts).housekeep()
         assert objects(parts) == []
         async with parts.database.read() as session:
             assert (await session.execute(select(Job.deleted_at))).scalar_one() is not None

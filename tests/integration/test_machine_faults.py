@@ -20,11 +20,10 @@ import pytest
 from core.domain.job import JobStatus
 from core.errors import EngineUnavailableError, InvalidAudioFormatError
 from core.messaging.memory import MemoryBroker, _Subscription
+from internal import bootstrap
 from internal.bootstrap import Application
 from internal.consumer import machine_health
 from internal.consumer.handlers.prepare import PrepareHandler
-from internal.consumer.runtime import Consumer
-from internal.scheduler.maintenance import Maintenance
 from internal.services.health import HealthReport
 from tests.integration.bad_engines import FINE
 from tests.integration.test_consumer import configured, consuming, ended, job_of, made, submitted, wish
@@ -35,7 +34,12 @@ SECONDS = 60.0
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in (("FIRST_PROBE", 0.05), ("LONGEST_PROBE", 0.2), ("FIRST_DELAY", 0.1), ("LONGEST_DELAY", 0.5)):
+    for name, value in (
+        ("FIRST_PROBE_DELAY", 0.05),
+        ("MAX_PROBE_DELAY", 0.2),
+        ("FIRST_HAND_BACK_DELAY", 0.1),
+        ("MAX_HAND_BACK_DELAY", 0.5),
+    ):
         monkeypatch.setattr(machine_health, name, value)
 
 
@@ -51,7 +55,7 @@ async def scheduling(parts: Application) -> AsyncIterator[None]:
 
     async def maintenance() -> None:
         while True:
-            await Maintenance(parts).publish_due()
+            await bootstrap.maintenance(parts).publish_due()
             await asyncio.sleep(0.05)
 
     task = asyncio.create_task(maintenance())
@@ -71,24 +75,24 @@ async def until(condition: Callable[[], bool]) -> None:
 async def test_idle_engine_processes_that_are_killed_cost_nothing(parts: Application, tmp_path: Path) -> None:
     """What the kernel does first when memory runs out."""
     async with consuming(parts) as consumer:
-        before = await consumer.context.pool.process_ids()
+        before = await consumer.pool.process_ids()
         for _ in range(2):
-            for child in await consumer.context.pool.process_ids():
+            for child in await consumer.pool.process_ids():
                 os.kill(child, signal.SIGKILL)
             for _ in range(2):
                 job = await ended(parts, await submitted(parts, wish(FINE), tmp_path))
                 assert (job.status, job.retry_count) == (JobStatus.COMPLETED, 0)
-        assert consumer.context.health.reason is None
-        assert not set(before) & set(await consumer.context.pool.process_ids())
+        assert consumer.health.reason is None
+        assert not set(before) & set(await consumer.pool.process_ids())
 
 
 async def test_a_temporary_folder_that_is_removed_is_made_again(parts: Application, tmp_path: Path) -> None:
     async with consuming(parts) as consumer:
-        for folder in (consumer.context.workspace.path, consumer.context.workspace.root, tmp_path / "tmp"):
+        for folder in (consumer.workspace.path, consumer.workspace.root, tmp_path / "tmp"):
             shutil.rmtree(folder)
             job = await ended(parts, await submitted(parts, wish(FINE), tmp_path))
             assert (job.status, job.retry_count) == (JobStatus.COMPLETED, 0)
-            assert consumer.context.workspace.path.is_dir()
+            assert consumer.workspace.path.is_dir()
 
 
 def break_temp_dir(folder: Path) -> None:
@@ -103,7 +107,7 @@ async def test_a_sick_consumer_stops_says_so_and_goes_on_when_it_is_well(parts: 
         assert (await parts.services.health_check.run()).healthy
         break_temp_dir(temp)
         accepted = [await submitted(parts, wish(FINE), tmp_path) for _ in range(4)]
-        await until(lambda: consumer.context.health.reason is not None)
+        await until(lambda: consumer.health.reason is not None)
         state = await sick_state(parts)
         assert (state.healthy, state.workers_active) == (False, 0)
         assert state.workers_sick[consumer.worker_id].startswith("MACHINE_FAULT")
@@ -115,7 +119,7 @@ async def test_a_sick_consumer_stops_says_so_and_goes_on_when_it_is_well(parts: 
         temp.unlink()
         for job_id in accepted:
             assert (await ended(parts, job_id)).status == JobStatus.COMPLETED
-        assert consumer.context.health.reason is None
+        assert consumer.health.reason is None
     assert (await parts.services.health_check.run()).healthy
 
 
@@ -131,7 +135,7 @@ async def test_a_well_consumer_beside_a_sick_one_finishes_every_job(parts: Appli
     async with consuming(other) as sick, scheduling(parts):
         break_temp_dir(tmp_path / "broken")
         first = [await submitted(parts, wish(FINE), tmp_path) for _ in range(4)]
-        await until(lambda: sick.context.health.reason is not None)
+        await until(lambda: sick.health.reason is not None)
         async with consuming(parts):
             for job_id in [*first, *[await submitted(parts, wish(FINE), tmp_path) for _ in range(4)]]:
                 job = await ended(parts, job_id)
@@ -143,7 +147,7 @@ async def test_a_well_consumer_beside_a_sick_one_finishes_every_job(parts: Appli
 async def test_a_machine_that_is_sick_at_the_start_is_waited_for(parts: Application, tmp_path: Path) -> None:
     (tmp_path / "tmp").write_text("in the way")
     async with consuming(parts) as consumer, scheduling(parts):
-        assert consumer.context.health.reason is not None
+        assert consumer.health.reason is not None
         job_id = await submitted(parts, wish(FINE), tmp_path)
         (tmp_path / "tmp").unlink()
         assert (await ended(parts, job_id)).status == JobStatus.COMPLETED
@@ -160,11 +164,11 @@ async def test_no_process_can_be_started_for_a_while(
 
     async with consuming(parts) as consumer, scheduling(parts):
         monkeypatch.setattr(Slot, "_open", refuse)
-        for child in await consumer.context.pool.process_ids():
+        for child in await consumer.pool.process_ids():
             os.kill(child, signal.SIGKILL)
         accepted = [await submitted(parts, wish(FINE), tmp_path) for _ in range(3)]
-        await until(lambda: consumer.context.health.reason is not None)
-        assert str(consumer.context.health.reason).startswith(EngineUnavailableError.code)
+        await until(lambda: consumer.health.reason is not None)
+        assert str(consumer.health.reason).startswith(EngineUnavailableError.code)
         for job_id in accepted:
             assert (await job_of(parts, job_id)).status in (JobStatus.PENDING, JobStatus.PROCESSING)
         monkeypatch.setattr(Slot, "_open", opened)
@@ -232,7 +236,7 @@ class Draining:
 
 
 async def test_all_queues_share_one_grace(parts: Application) -> None:
-    consumer = Consumer(parts)
+    consumer = bootstrap.consumer(parts)
     both = asyncio.Barrier(2)
     consumer._subscriptions = [Draining(both), Draining(both)]
     async with asyncio.timeout(SECONDS):
@@ -254,6 +258,6 @@ async def test_a_consumer_that_gets_no_more_deliveries_fails(
 
 async def test_a_stopped_consumer_leaves_no_process(parts: Application) -> None:
     async with consuming(parts) as consumer:
-        children = await consumer.context.pool.process_ids()
+        children = await consumer.pool.process_ids()
         os.kill(children[0], signal.SIGKILL)
     assert not any(psutil.pid_exists(child) and psutil.Process(child).status() != "zombie" for child in children)

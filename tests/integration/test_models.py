@@ -19,13 +19,9 @@ from core.domain.job import JobStatus, Priority
 from core.domain.transcript import Segment
 from core.messaging.memory import MemoryBroker
 from core.messaging.port import Ack, Delivery, QueueName
+from internal import bootstrap
 from internal.bootstrap import Application
-from internal.consumer import model_choice
-from internal.consumer.context import Context
-from internal.consumer.handlers.prepare import PrepareHandler
-from internal.consumer.handlers.transcribe import TranscribeHandler
-from internal.consumer.runtime import Consumer
-from internal.scheduler.maintenance import Maintenance
+from internal.consumer import model_selector
 from internal.services import publishing
 from internal.services.submit_options import SubmitOptions
 from repositories.claims import WakeUp
@@ -65,10 +61,10 @@ class Bench:
 
     def __init__(self, parts: Application, folder: Path) -> None:
         self.parts, self.folder = parts, folder
-        self.consumer = Consumer(parts, "bench")
+        self.consumer = bootstrap.consumer(parts, "bench")
         self.pool = Slots()
-        self.context: Context = replace(self.consumer.context, pool=self.pool)  # type: ignore[arg-type]
-        self.context.workspace.open()
+        self.transcribe_handler = replace(self.consumer.transcribe, pool=self.pool)  # type: ignore[arg-type]
+        self.consumer.workspace.open()
 
     def put(self, name: str, content: bytes = b"weights") -> Path:
         path = self.parts.settings.models_dir / f"ggml-{name}.bin"
@@ -88,20 +84,20 @@ class Bench:
     async def prepare(self, job_id: str) -> Job:
         job = await rows.job(self.parts.database, job_id)
         message = publishing.prepare_message(job, WakeUp(job_id, None, job.failures))
-        assert await PrepareHandler(self.context)(Delivery(message, redelivered=False)) == Ack()
+        assert await self.consumer.prepare(Delivery(message, redelivered=False)) == Ack()
         await invariants.check(self.parts.database)
         return await rows.job(self.parts.database, job_id)
 
     async def transcribe(self, job_id: str) -> Chunk:
         job = await rows.job(self.parts.database, job_id)
         message = publishing.transcribe_message(job, WakeUp(job_id, 0, 0))
-        assert await TranscribeHandler(self.context)(Delivery(message, redelivered=False)) == Ack()
+        assert await self.transcribe_handler(Delivery(message, redelivered=False)) == Ack()
         await invariants.check(self.parts.database)
         return await rows.chunk(self.parts.database, job_id, 0)
 
     async def announce(self) -> None:
-        await self.consumer._checksums()
-        await self.consumer._announce()
+        await self.consumer.compute_checksums()
+        await self.consumer.announce()
 
     async def older(self, seconds: float) -> None:
         """Every consumer has run, and every wait lasted, for so long."""
@@ -120,7 +116,7 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
     async with made(configured(tmp_path, model_wait_seconds=100)) as parts:
         made_here = Bench(parts, tmp_path)
         yield made_here
-        made_here.context.workspace.close()
+        made_here.consumer.workspace.close()
 
 
 @pytest.mark.parametrize(
@@ -182,7 +178,7 @@ async def test_the_planned_file_in_another_folder_is_found(bench: Bench, tmp_pat
     moved.mkdir()
     (moved / "ggml-tiny.bin").write_bytes(GGML + b"planned")
     bench.put("tiny", b"another")
-    bench.context.catalogue.folders += (moved,)
+    bench.consumer.catalogue.folders += (moved,)
     assert (await bench.transcribe(job_id)).status == JobStatus.COMPLETED
 
 
@@ -209,8 +205,8 @@ async def test_one_message_a_row_however_long_it_waits(bench: Bench, step: str) 
         assert bench.waiting() == before, "nothing is published by the consumer that has no file"
         await rows.expire(bench.parts.database, job_id)
         for _ in range(3):
-            await Maintenance(bench.parts).publish_due()
-            await Maintenance(bench.parts).boost_starving()
+            await bootstrap.maintenance(bench.parts).publish_due()
+            await bootstrap.maintenance(bench.parts).boost_starving()
         assert bench.waiting() == before + 1
     job = await rows.job(bench.parts.database, job_id)
     assert job.status in (JobStatus.PENDING, JobStatus.PROCESSING)
@@ -258,7 +254,7 @@ async def test_a_consumer_that_starts_with_the_file_ends_the_wait(bench: Bench) 
 
 
 def test_the_delay_grows_to_half_a_minute() -> None:
-    delays = [model_choice.delay(claims, model_choice.LONGEST_DELAY) for claims in range(1, 1000)]
+    delays = [model_selector.hand_back_delay(claims, model_selector.MAX_DELAY) for claims in range(1, 1000)]
     assert delays[0] < 5
     assert all(24 <= value <= 36 for value in delays[10:])
     assert len(set(delays[10:])) > 900, "spread"

@@ -14,7 +14,6 @@ from sqlalchemy import select, update
 from core.database import after
 from internal.api.app import create_app
 from internal.bootstrap import Application
-from internal.scheduler.maintenance import Maintenance
 from internal.services.upload_links import UploadLinks
 from repositories.models import Job, UploadIntent
 from tests.integration.test_access import serving
@@ -62,7 +61,7 @@ async def test_a_link_that_is_still_valid_changes_nothing(
     assert await recording(parts) == FIRST
     async with parts.database.write() as session:
         await session.execute(update(UploadIntent).values(expires_at=after(-1)))
-    await Maintenance(parts).collect_intents()
+    await parts.services.retention.collect_abandoned_objects()
     assert await recording(parts) == FIRST
     assert await parts.storage.stat(f"incoming/{link['job_id']}/a.wav") is None, "leftovers are collected"
 
@@ -95,7 +94,7 @@ async def test_started_many_times_at_once_it_is_one_job(client: httpx.AsyncClien
     async with parts.database.write() as session:
         assert len((await session.execute(select(Job))).all()) == 1
         await session.execute(update(UploadIntent).values(expires_at=after(-1)))
-    await Maintenance(parts).collect_intents()
+    await parts.services.retention.collect_abandoned_objects()
     assert await recording(parts) == FIRST
 
 
@@ -104,7 +103,7 @@ async def test_an_expired_link_starts_nothing_and_leaves_nothing(client: httpx.A
     async with parts.database.write() as session:
         await session.execute(update(UploadIntent).values(expires_at=after(-1)))
     assert (await client.post(f"/api/v1/jobs/{link['job_id']}/start")).status_code == 404
-    await Maintenance(parts).collect_intents()
+    await parts.services.retention.collect_abandoned_objects()
     assert await parts.storage.stat(f"incoming/{link['job_id']}/a.wav") is None
 
 

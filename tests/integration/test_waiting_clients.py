@@ -68,7 +68,7 @@ async def test_an_openai_client_that_hangs_up_is_waited_for_no_longer(tmp_path: 
         async with parts.database.read() as session:
             from repositories import jobs
 
-            assert await jobs.unfinished(session, "local") == 1, "the job goes on"
+            assert await jobs.count_open(session, "local") == 1, "the job goes on"
 
 
 async def test_an_event_stream_ends_with_its_client(tmp_path: Path) -> None:

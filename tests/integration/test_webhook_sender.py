@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from core.errors import DatabaseUnavailable, InternalError, RateLimitedError
+from internal import bootstrap
 from internal.bootstrap import Application
 from internal.scheduler import webhooks as sending
-from internal.scheduler.webhooks import Sender, shared
+from internal.scheduler.webhooks import select_fairly
 from repositories import failures, webhooks
 from repositories.webhooks import Candidate
 from tests.contract.rows import new_job
@@ -62,9 +63,9 @@ async def ended(parts: Application, url: str, owner: str) -> str:
     return job_id
 
 
-async def turning(sender: Sender) -> None:
+async def turning(sender: sending.WebhookDeliverer) -> None:
     while True:
-        await sender.turn()
+        await sender.run_round()
 
 
 @pytest.mark.parametrize("hosts", [1, 60], ids=["one slow host", "sixty slow hosts"])
@@ -74,7 +75,7 @@ async def test_slow_receivers_of_one_owner_hold_up_nobody_else(
     """Regression: a batch waited for its slowest, so that one owner's trickling receivers delayed all by minutes."""
     for number in range(60):
         await ended(parts, f"https://slow{number % hosts}.example/hook", "greedy")
-    sender = Sender(parts)
+    sender = bootstrap.webhook_deliverer(parts)
     running = asyncio.create_task(turning(sender))
     try:
         for number in range(12):
@@ -101,7 +102,7 @@ async def test_a_free_place_is_filled_while_others_are_still_under_way(
     urls = [f"https://quick{number}.example/hook" for number in range(20)]
     for url in urls:
         await ended(parts, url, "a")
-    sender = Sender(parts)
+    sender = bootstrap.webhook_deliverer(parts)
     running = asyncio.create_task(turning(sender))
     try:
         for url in urls:
@@ -118,7 +119,7 @@ async def test_several_senders_deliver_each_once(parts: Application, receivers: 
     urls = [f"https://quick{number}.example/hook" for number in range(30)]
     for number, url in enumerate(urls):
         await ended(parts, url, f"owner-{number % 7}")
-    senders = [Sender(parts) for _ in range(3)]
+    senders = [bootstrap.webhook_deliverer(parts) for _ in range(3)]
     running = [asyncio.create_task(turning(sender)) for sender in senders]
     try:
         for url in urls:
@@ -138,9 +139,9 @@ async def test_an_outcome_that_cannot_be_noted_ends_nothing(
     async def down(*_: Any) -> None:
         raise DatabaseUnavailable
 
-    monkeypatch.setattr(webhooks, "delivered", down)
+    monkeypatch.setattr(webhooks, "mark_delivered", down)
     await ended(parts, "https://quick.example/hook", "a")
-    sender = Sender(parts)
+    sender = bootstrap.webhook_deliverer(parts)
     await sender.fill()
     await receivers.until("https://quick.example/hook")
     await asyncio.gather(*sender._running)
@@ -155,7 +156,7 @@ async def test_asking_again_and_again_is_refused_with_a_time(parts: Application)
     with pytest.raises(RateLimitedError) as refused:
         await parts.services.jobs.redeliver_webhook(job_id, "local")
     assert refused.value.retry_after is not None
-    assert 0 < refused.value.retry_after <= webhooks.ASK_AGAIN
+    assert 0 < refused.value.retry_after <= webhooks.RESEND_INTERVAL
 
 
 def test_turns_go_round() -> None:
@@ -164,8 +165,8 @@ def test_turns_go_round() -> None:
         Candidate(f"{owner}{number}", owner, f"{owner}.x", order)
         for order, (owner, number) in enumerate((owner, number) for owner in "abc" for number in range(4))
     ]
-    assert shared(due, [], 1, {"a": 9.0, "b": 5.0, "c": 7.0}) == ["b0"]
-    assert shared(due, [], 1, {"a": 9.0, "b": 5.0}) == ["c0"]
-    assert shared(due, [("c", "c.x")], 4, {"a": 9.0, "b": 5.0}) == ["b0", "a0", "c0", "b1"]
-    assert shared(due, [], 0, {}) == []
-    assert len(shared(due, [], sending.PLACES, {})) == 3 * webhooks.PER_OWNER_AND_HOST
+    assert select_fairly(due, [], 1, {"a": 9.0, "b": 5.0, "c": 7.0}) == ["b0"]
+    assert select_fairly(due, [], 1, {"a": 9.0, "b": 5.0}) == ["c0"]
+    assert select_fairly(due, [("c", "c.x")], 4, {"a": 9.0, "b": 5.0}) == ["b0", "a0", "c0", "b1"]
+    assert select_fairly(due, [], 0, {}) == []
+    assert len(select_fairly(due, [], sending.MAX_CONCURRENT, {})) == 3 * webhooks.PER_OWNER_AND_HOST

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.domain.job import JobStatus, Priority, chunk_level, job_band, job_level
+from core.domain.job import TOP_LEVEL, JobStatus, Priority, chunk_level, job_band
 from core.domain.keys import job_prefixes, result_key, safe_name, upload_key, working_key
 from core.domain.models import default_model, file_name, model_of_file, resolve
 from core.domain.transcript import Segment, Word
@@ -27,7 +27,10 @@ def test_bands_of_chunks(index: int, band: int) -> None:
 
 
 def test_high_is_above_every_normal_and_below_the_top() -> None:
-    assert job_level(Priority.LOW, 0) < job_level(Priority.NORMAL, 500) < job_level(Priority.HIGH, 500) <= 8
+    """Whatever the bands of their owners."""
+    lowest_high = chunk_level(Priority.HIGH, 900, job_band(500))
+    assert chunk_level(Priority.LOW, 0, 2) < chunk_level(Priority.NORMAL, 900, 0)
+    assert chunk_level(Priority.NORMAL, 0, 2) < lowest_high <= chunk_level(Priority.HIGH, 0, 2) < TOP_LEVEL
 
 
 def test_terminal_states() -> None:

@@ -372,7 +372,7 @@ async def test_certificates_are_checked_against_the_name(
         if trusted and name == "media.example":
             assert await fetched(made, f"https://{name}/") == (200, b"hello")
         else:
-            with pytest.raises(Unreachable, match="secure"):
+            with pytest.raises(Unreachable, match="trusted TLS"):
                 await fetched(made, f"https://{name}/")
 
 
@@ -440,7 +440,7 @@ async def test_a_redirect_loop_ends_after_five() -> None:
     heads: list[bytes] = []
     loop = saying(b"HTTP/1.1 302 Found\r\nLocation: /\r\nContent-Length: 0\r\n\r\n", heads)
     async with serving(loop) as server, outbound(server) as made:
-        with pytest.raises(Refused, match="too many times"):
+        with pytest.raises(Refused, match="too many redirects"):
             await fetched(made, f"http://{server}/")
     assert len(heads) == 6
 
@@ -481,7 +481,7 @@ async def test_a_reason_in_no_known_letters_is_an_answer() -> None:
 async def test_encoded_answers_are_refused(encoding: str) -> None:
     answer = f"HTTP/1.1 200 OK\r\nContent-Encoding: {encoding}\r\nContent-Length: 5\r\n\r\nhello"
     async with serving(saying(answer.encode())) as server, outbound(server) as made:
-        with pytest.raises(Refused, match="compresses"):
+        with pytest.raises(Refused, match="compressed"):
             await fetched(made, f"http://{server}/")
 
 

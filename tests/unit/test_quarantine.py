@@ -1,4 +1,4 @@
-"""Who is alone is alone; many run beside each other."""
+"""A shared/exclusive lock: an exclusive holder runs alone."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ async def test_alone_waits_for_the_others_and_holds_new_ones_back() -> None:
     quarantine, order = Quarantine(), []
     release = asyncio.Event()
 
-    async def beside(name: str) -> None:
-        async with quarantine.beside():
+    async def shared(name: str) -> None:
+        async with quarantine.shared():
             order.append(f"{name} begins")
             await release.wait()
         order.append(f"{name} ends")
 
-    async def alone() -> None:
-        async with quarantine.alone():
+    async def exclusive() -> None:
+        async with quarantine.exclusive():
             order.append("alone")
 
-    tasks = [asyncio.create_task(beside("one")), asyncio.create_task(beside("two"))]
+    tasks = [asyncio.create_task(shared("one")), asyncio.create_task(shared("two"))]
     await asyncio.sleep(0)
     await asyncio.sleep(0)
-    tasks.append(asyncio.create_task(alone()))
+    tasks.append(asyncio.create_task(exclusive()))
     await asyncio.sleep(0)
-    tasks.append(asyncio.create_task(beside("three")))
+    tasks.append(asyncio.create_task(shared("three")))
     await asyncio.sleep(0)
     assert order == ["one begins", "two begins"]
     release.set()
@@ -38,10 +38,10 @@ async def test_alone_waits_for_the_others_and_holds_new_ones_back() -> None:
 
 async def test_a_cancelled_wait_changes_nothing() -> None:
     quarantine = Quarantine()
-    async with quarantine.beside():
-        waiting = asyncio.create_task(quarantine.alone().__aenter__())
+    async with quarantine.shared():
+        waiting = asyncio.create_task(quarantine.exclusive().__aenter__())
         await asyncio.sleep(0)
         waiting.cancel()
         await asyncio.gather(waiting, return_exceptions=True)
-    async with asyncio.timeout(5), quarantine.alone():
+    async with asyncio.timeout(5), quarantine.exclusive():
         pass

@@ -105,7 +105,7 @@ def test_a_file_that_is_no_mapping_is_named(
 
 def test_a_file_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STT_CONFIG", "missing.yaml")
-    with pytest.raises(SettingsError, match=r"STT_CONFIG: there is no file missing\.yaml"):
+    with pytest.raises(SettingsError, match=r"STT_CONFIG: the file missing\.yaml does not exist"):
         load_settings()
 
 

@@ -9,7 +9,7 @@ import pytest
 from core.errors import ChunkTimeoutError, JobTimeoutError, Kind, StorageUnavailable
 from internal.consumer.leases import Leases
 from internal.outage_retry import OutageRetry
-from internal.scheduler.guard import LeaseGuard
+from internal.scheduler.lease_guard import LeaseGuard
 from internal.step_timer import paused, step_timer
 from repositories.claims import Claim
 
@@ -69,13 +69,13 @@ async def hang() -> None:
 
 async def test_past_its_deadline_a_step_is_tried_again_past_job_timeout_its_job_fails() -> None:
     short = leases(job_timeout=60)
-    with short.held(CLAIM, 0.01), pytest.raises(ChunkTimeoutError) as step:
-        await short.timed(CLAIM, hang)
+    with short.hold(CLAIM, 0.01), pytest.raises(ChunkTimeoutError) as step:
+        await short.run(CLAIM, hang)
     assert step.value.kind is Kind.WORK
     for deadline in (60.0, 0.01):
         strict = leases(job_timeout=0.01)
-        with strict.held(CLAIM, deadline), pytest.raises(JobTimeoutError) as job:
-            await strict.timed(CLAIM, hang)
+        with strict.hold(CLAIM, deadline), pytest.raises(JobTimeoutError) as job:
+            await strict.run(CLAIM, hang)
         assert (job.value.kind, job.value.code) == (Kind.PERMANENT, "TIMEOUT")
 
 
@@ -84,12 +84,12 @@ async def test_a_timeout_of_the_work_itself_passes_through() -> None:
         raise TimeoutError("its own")
 
     with pytest.raises(TimeoutError, match="its own"):
-        await leases(60).timed(CLAIM, own)
+        await leases(60).run(CLAIM, own)
 
 
 # -- when lapsed leases belong to the dead -----------------------------------------------------------------------------
 def rounds(guard: LeaseGuard, *clocks: tuple[float, float]) -> list[bool]:
-    return [guard.steady(here, database) for here, database in clocks]
+    return [guard.allows_release(here, database) for here, database in clocks]
 
 
 def test_a_scheduler_that_has_just_started_waits_a_lease() -> None:

@@ -12,10 +12,11 @@ from starlette.requests import Request
 
 import internal.services.transcriptions  # noqa: F401  brings its own error in
 from core.errors import InvalidFieldError, SourceNotFoundError, SttError
-from core.failure_text import error_classes, failure_text
+from core.failure_text import failure_text
 from core.texts import TEXTS, VALIDATION, format_template, translate, validation_text
 from internal.api.dependencies import get_language
 from tests.e2e.service import ROOT
+from tests.error_classes import error_classes
 
 SOURCES = ("core", "internal", "repositories", "worker")
 CLASSES = {kind.__name__ for kind in error_classes()} | {"Refused", "Unreachable"}
@@ -94,9 +95,9 @@ def test_titles(status: int) -> None:
 
 
 def test_a_reason_inside_a_message_is_translated_with_it() -> None:
-    error = SourceNotFoundError("Failed to download audio file: {reason}", reason="the server is too slow")
-    assert error.message() == "Failed to download audio file: the server is too slow"
-    assert error.message("vi") == "Không tải được tệp âm thanh: máy chủ quá chậm"
+    error = SourceNotFoundError("Failed to download audio file: {reason}", reason="the server did not respond in time")
+    assert error.message() == "Failed to download audio file: the server did not respond in time"
+    assert error.message("vi") == "Không tải được tệp âm thanh: máy chủ không trả lời kịp thời"
     again = failure_text(error.code, error.details, str(error), "vi")
     assert again == error.message("vi")
 

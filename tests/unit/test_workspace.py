@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from core.errors import InvalidAudioFormatError, MachineError, SettingsError
-from internal.consumer.workspace import MARK, MARKER, Workspace, private_folder
+from internal.consumer.workspace import MARKER, MARKER_TEXT, Workspace, private_folder
 
 
 def gone_worker(root: Path, name: str = "gone") -> Path:
@@ -57,7 +57,7 @@ def test_a_folder_in_use_by_others_is_left_as_it_is(tmp_path: Path) -> None:
     (shared / "project").mkdir()
     (shared / "project" / ".lock").write_bytes(b"")
     (shared / "copied").mkdir()
-    (shared / "copied" / MARKER).write_bytes(MARK)
+    (shared / "copied" / MARKER).write_bytes(MARKER_TEXT)
     (shared / "notes.txt").write_text("mine")
     before = tree(shared)
     workspace = Workspace(shared, "worker")
@@ -91,10 +91,10 @@ def test_hostile_layouts_in_the_private_folder(tmp_path: Path, kind: str) -> Non
             there.mkdir()
             (there / MARKER).symlink_to(precious / MARKER)
         case "file":
-            there.write_bytes(MARK)
+            there.write_bytes(MARKER_TEXT)
         case "held":
             there.mkdir()
-            (there / MARKER).write_bytes(MARK)
+            (there / MARKER).write_bytes(MARKER_TEXT)
             held = (there / MARKER).open("rb")
             fcntl.flock(held, fcntl.LOCK_EX)
         case "empty":

@@ -141,7 +141,7 @@ class WhisperCpp:
             return options.language, 0
         sound = padded(samples[:WINDOW])
         if pw.whisper_pcm_to_mel(self._context, sound, len(sound), self._threads) != 0:
-            raise WhisperCrashError("The engine could not read the sound.")
+            raise WhisperCrashError("The engine could not process the audio.")
         probabilities = np.zeros(pw.whisper_lang_max_id() + 1, dtype=np.float32)
         pw.whisper_lang_auto_detect(self._context, 0, self._threads, probabilities)
         return max(options.languages, key=lambda name: float(probabilities[pw.whisper_lang_id(name)])), 1
@@ -159,7 +159,7 @@ class WhisperCpp:
         pw.assign_encoder_begin_callback(parameters, on_encode)
         status = pw.whisper_full(self._context, parameters, samples, len(samples))
         if status != 0:
-            raise WhisperCrashError("The engine gave up on this recording (status {status}).", status=status)
+            raise WhisperCrashError("The engine failed on this recording (status {status}).", status=status)
         return encodes
 
     def _parameters(self, language: str, options: Options) -> Any:

@@ -82,7 +82,7 @@ async def put(
         try:
             await links.store(intent, slot.pieces(request.stream()))
         except ClientDisconnect:
-            raise MalformedUploadError("The upload was not finished. Send it again.") from None
+            raise MalformedUploadError("The upload was not completed. Send it again.") from None
     return Response(status_code=200)
 
 

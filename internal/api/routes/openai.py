@@ -154,10 +154,10 @@ def timestamp_granularities(fields: Mapping[str, str]) -> set[str]:
     """Return `segment` and `word` as asked for, by default `segment`. Raises InvalidFieldError."""
     granularities = set(filter(None, fields.get(GRANULARITIES, "").split(",")))
     if granularities - {"segment", "word"}:
-        raise InvalidFieldError("timestamp_granularities", "`timestamp_granularities` are segment and word.")
+        raise InvalidFieldError("timestamp_granularities", "`timestamp_granularities` must be segment or word.")
     if granularities and (fields.get("response_format") or "json") != "verbose_json":
         raise InvalidFieldError(
-            "timestamp_granularities", "`timestamp_granularities` need response_format=verbose_json."
+            "timestamp_granularities", "`timestamp_granularities` requires response_format=verbose_json."
         )
     return granularities if GRANULARITIES in fields else {"segment"}
 

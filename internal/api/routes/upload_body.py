@@ -46,7 +46,7 @@ class UploadBody:
         except ClientDisconnect:
             await asyncio.shield(upload.discard())
             log.info("client disconnected during the upload", action="upload_aborted", bytes=upload.size)
-            raise MalformedUploadError("The upload was not finished. Send it again.") from None
+            raise MalformedUploadError("The upload was not completed. Send it again.") from None
         except UploadTimeoutError:
             await asyncio.shield(upload.discard())
             raise  # without draining: the client has used up its time

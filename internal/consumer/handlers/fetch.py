@@ -1,60 +1,61 @@
-"""Fetch: get a recording from its sender's address into storage once, then release Prepare."""
+"""Fetch: copy a recording from its URL into storage once, then release Prepare."""
 
 from __future__ import annotations
 
 import time
 from dataclasses import dataclass
 
-import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from core.messaging.port import Delivery, Verdict
-from internal.consumer.context import Context
-from internal.consumer.source import fetch
+from internal.consumer.recordings import Recordings
+from internal.consumer.retrying_database import RetryingDatabase
+from internal.consumer.step_runner import StepRunner
+from internal.consumer.workspace import Workspace
+from internal.services.publishing import Publisher
 from repositories import admission, claims, jobs
 from repositories.claims import Claim, ClaimRequest
 from repositories.models import Job
 
-log = structlog.get_logger(__name__)
 DEADLINE = 1700.0
-"""Seconds: fetching takes at most 1000, an outage of storage meanwhile 600."""
+"""Working seconds: a fetch takes at most 1000, waiting for storage meanwhile 600."""
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class FetchHandler:
-    """Waits for the network, so many run at once; FETCH_PER_OWNER bounds one owner's across all consumers."""
+    """Handler of Fetch messages, which wait for the network, so many run at once.
 
-    context: Context
+    max_per_owner: fetches of one owner at once, across all consumers.
+    """
+
+    steps: StepRunner
+    database: RetryingDatabase
+    recordings: Recordings
+    workspace: Workspace
+    publisher: Publisher
+    max_per_owner: int
 
     async def __call__(self, delivery: Delivery) -> Verdict:
         message = delivery.message
-        owners: list[str] = []
 
-        async def run(taken: tuple[Claim, Job]) -> Verdict:
-            claim, job = taken
-            owners.append(job.owner)
-            return await self.context.settled(claim, message, lambda: self._run(job))
+        async def claim(session: AsyncSession, request: ClaimRequest) -> tuple[Claim, Job] | None:
+            return await admission.claim_fetch(session, message.job_id, message.failures, request, self.max_per_owner)
 
-        most = self.context.parts.settings.fetch_per_owner
-
-        async def step(session: AsyncSession, request: ClaimRequest) -> tuple[Claim, Job] | None:
-            return await admission.claim_fetch(session, message.job_id, message.failures, request, most)
-
-        verdict = await self.context.take(delivery, DEADLINE, step, run)
-        if owners:
-            woken = await self.context.transaction(
-                lambda session, _: admission.wake(session, owners[0], claims.unfetched(), 1)
+        verdict, claimed = await self.steps.run(delivery, DEADLINE, claim, self._fetch)
+        if claimed is not None:
+            owner = claimed[1].owner
+            wake_ups = await self.database.write(
+                lambda session: admission.admit_next(session, owner, claims.unfetched(), 1)
             )
-            await self.context.parts.publisher.publish_rows(woken)
+            await self.publisher.publish_rows(wake_ups)
         return verdict
 
-    async def _run(self, job: Job) -> None:
+    async def _fetch(self, claimed: tuple[Claim, Job]) -> None:
+        _, job = claimed
         started = time.monotonic()
-        with self.context.workspace.folder(f"{job.job_id}-{job.claim}") as folder:
-            key, size = await fetch(self.context, job, folder / "source")
+        with self.workspace.folder(f"{job.job_id}-{job.claim}") as folder:
+            key, size = await self.recordings.fetch(job, folder / "source")
         seconds = time.monotonic() - started
-        released = await self.context.transaction(
-            lambda session, _: jobs.note_source(session, job.job_id, key, size, seconds)
-        )
-        if released is not None:
-            await self.context.parts.publisher.publish_rows([released])
+        wake_up = await self.database.write(lambda session: jobs.store_source(session, job.job_id, key, size, seconds))
+        if wake_up is not None:
+            await self.publisher.publish_rows([wake_up])

@@ -1,4 +1,4 @@
-"""Finalise: merge the chunks, write the result files, mark the job COMPLETED once, delete the working audio."""
+"""Finalise: merge the chunks, write the result files, complete the job once, remove its working audio."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from datetime import datetime
 from functools import partial
 
 import structlog
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from core.domain import keys
 from core.domain.job import AUTO
@@ -15,9 +16,15 @@ from core.domain.result import Result
 from core.domain.transcript import ChunkTranscript
 from core.errors import ObjectNotFound, StorageUnavailable
 from core.messaging.port import Delivery, Verdict
-from internal.consumer.context import Context
-from repositories import admission, claims, jobs
-from repositories.claims import Claim, Finished
+from core.storage.port import Storage
+from internal.consumer.retrying_database import RetryingDatabase
+from internal.consumer.step_runner import StepRunner
+from internal.outage_retry import OutageRetry
+from internal.services.publishing import Publisher
+from internal.services.retention import Retention
+from repositories import admission, claims, commits, jobs
+from repositories.claims import Claim, ClaimRequest
+from repositories.commits import JobOutcome
 from repositories.models import Job
 from worker.engine import engine_version
 from worker.exporters import formats
@@ -25,80 +32,88 @@ from worker.result import JobMetadata, build_result
 
 log = structlog.get_logger(__name__)
 DEADLINE = 600.0
+"""Working seconds."""
+STORED_FORMATS = ("json", "txt")
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class FinaliseHandler:
-    context: Context
+    """Handler of Finalise messages. result_ttl: seconds until a completed job expires."""
+
+    steps: StepRunner
+    database: RetryingDatabase
+    storage: Storage
+    outage_retry: OutageRetry
+    publisher: Publisher
+    retention: Retention
+    result_ttl: int
 
     async def __call__(self, delivery: Delivery) -> Verdict:
         message = delivery.message
 
-        async def run(taken: tuple[Claim, Job]) -> Verdict:
-            claim, job = taken
-            return await self.context.settled(claim, message, lambda: self._run(claim, job))
+        async def claim(session: AsyncSession, request: ClaimRequest) -> tuple[Claim, Job] | None:
+            return await claims.claim_finalise(session, message.job_id, message.failures, request)
 
-        return await self.context.take(
-            delivery,
-            DEADLINE,
-            lambda session, request: claims.claim_finalise(session, message.job_id, message.failures, request),
-            run,
-        )
+        verdict, _ = await self.steps.run(delivery, DEADLINE, claim, self._finalise)
+        return verdict
 
-    async def _run(self, claim: Claim, job: Job) -> None:
-        chunks, ended = await self.context.outage_retry.run(partial(self._read, job))
-        result = await asyncio.to_thread(build_result, facts(job, ended), chunks, job.options.merge_method)
-        await self._write(job.job_id, result)
-        done = Finished(
+    async def _finalise(self, claimed: tuple[Claim, Job]) -> None:
+        _, job = claimed
+        chunks, last_commit = await self.database.read(lambda session: _read_chunks(session, job))
+        metadata = job_metadata(job, last_commit)
+        result = await asyncio.to_thread(build_result, metadata, chunks, job.options.merge_method)
+        await self._write_result(job.job_id, result)
+        finished = JobOutcome(
             result_path=keys.result_key(job.job_id),
             text=result.text,
             confidence=result.confidence,
             processing_seconds=result.timings.total,
-            result_ttl=self.context.parts.settings.result_ttl_seconds,
+            result_ttl=self.result_ttl,
             metrics=_metrics(result),
         )
-        completed = await self.context.transaction(lambda session, _: claims.complete_job(session, job.job_id, done))
+        completed = await self.database.write(lambda session: commits.complete_job(session, job.job_id, finished))
         log.info("job finished", action="job_completed" if completed else "job_duplicate", **_metrics(result))
-        if completed:
-            woken = await self.context.transaction(
-                lambda session, _: admission.wake(session, job.owner, claims.unprepared())
-            )
-            await self.context.parts.publisher.publish_rows(woken)
-        if completed and job.working_audio_path:
-            await self.context.parts.services.retention.remove_object(job.working_audio_path)
+        if not completed:
+            return
+        wake_ups = await self.database.write(
+            lambda session: admission.admit_next(session, job.owner, claims.unprepared())
+        )
+        await self.publisher.publish_rows(wake_ups)
+        if job.working_audio_path:
+            await self.retention.remove_object(job.working_audio_path)
 
-    async def _read(self, job: Job) -> tuple[list[ChunkTranscript], datetime]:
-        async with self.context.parts.database.read() as session:
-            chunks = await jobs.transcripts(session, job.job_id)
-            ended = await jobs.last_commit(session, job.job_id)
-        return chunks, ended or job.progressed_at or job.created_at
-
-    async def _write(self, job_id: str, result: Result) -> None:
-        for name in ("json", "txt"):
-            kind = formats()[name]
-            data = await asyncio.to_thread(kind.export, result)
+    async def _write_result(self, job_id: str, result: Result) -> None:
+        for name in STORED_FORMATS:
+            exporter = formats()[name]
+            data = await asyncio.to_thread(exporter.export, result)
             key = keys.result_key(job_id, name)
-            await self.context.outage_retry.run(partial(self._store, key, data, kind.media_type))
+            await self.outage_retry.run(partial(self._store, key, data, exporter.media_type))
 
     async def _store(self, key: str, data: bytes, media_type: str) -> None:
-        """Write and read back: a job is not COMPLETED before its result can be read. Raises StorageUnavailable."""
-        storage = self.context.parts.storage
-        await storage.put_bytes(key, data, media_type)
+        """Write an object and read it back, so that no job completes without its result. Raises StorageUnavailable."""
+        await self.storage.put_bytes(key, data, media_type)
         try:
-            if await storage.get_bytes(key) == data:
+            if await self.storage.get_bytes(key) == data:
                 return
         except ObjectNotFound:
             pass
-        log.error("the stored result is not what was written", action="result_differs", key=key)
+        log.error("stored result differs from what was written", action="result_differs", key=key)
         raise StorageUnavailable
 
 
-def facts(job: Job, ended: datetime) -> JobMetadata:
-    """What of the result only the job's row knows. All of it is committed, so every Finalise writes the same bytes."""
+async def _read_chunks(session: AsyncSession, job: Job) -> tuple[list[ChunkTranscript], datetime]:
+    """Return the transcripts and the time of the last commit."""
+    chunks = await jobs.list_transcripts(session, job.job_id)
+    last_commit = await jobs.last_committed_at(session, job.job_id)
+    return chunks, last_commit or job.progressed_at or job.created_at
+
+
+def job_metadata(job: Job, last_commit: datetime) -> JobMetadata:
+    """Return the job's share of the result. All of it is committed, so every Finalise writes the same bytes."""
     options = job.options.to_json()
     return JobMetadata(
         job_id=job.job_id,
-        timestamp=ended,
+        timestamp=last_commit,
         language=job.language,
         detected_language=(job.detected_language or "") if job.language == AUTO else job.language,
         model=job.model or "",
@@ -108,7 +123,7 @@ def facts(job: Job, ended: datetime) -> JobMetadata:
         duration_seconds=job.audio_duration_seconds or 0.0,
         download_seconds=job.download_seconds or 0.0,
         decode_seconds=job.decode_seconds or 0.0,
-        total_seconds=max((ended - (job.started_at or ended)).total_seconds(), 0.0),
+        total_seconds=max((last_commit - (job.started_at or last_commit)).total_seconds(), 0.0),
     )
 
 

@@ -1,4 +1,4 @@
-"""Prepare: download, decode to 16 kHz mono, find the silences, plan the chunks, store working audio and plan."""
+"""Prepare: download the recording, decode it to 16 kHz mono, plan the chunks, store working audio and plan."""
 
 from __future__ import annotations
 
@@ -9,19 +9,25 @@ from functools import partial
 from pathlib import Path
 
 import structlog
+from sqlalchemy.ext.asyncio import AsyncSession
 
+from core.config import Settings
 from core.domain import keys
 from core.domain.job import AUTO
-from core.domain.job_options import JobOptions
+from core.domain.job_options import MergeMethod
 from core.domain.spans import BYTES_PER_SAMPLE
 from core.messaging.port import Delivery, MessageType, Retry, Verdict
-from internal.consumer import model_choice
-from internal.consumer.context import Context
-from internal.consumer.model_choice import ModelFile
-from internal.consumer.source import obtain
+from core.storage.port import Storage
+from internal.consumer.model_selector import ModelSelector
+from internal.consumer.recordings import Recordings
+from internal.consumer.retrying_database import RetryingDatabase
+from internal.consumer.step_runner import StepRunner
+from internal.consumer.workspace import Workspace
+from internal.outage_retry import OutageRetry
 from internal.services import publishing
-from repositories import admission, claims, jobs, plans
-from repositories.claims import Claim
+from internal.services.publishing import Publisher
+from repositories import admission, jobs, plans
+from repositories.claims import Claim, ClaimRequest
 from repositories.models import Job
 from repositories.plans import Plan
 from worker.checksums import chunk_checksums
@@ -30,83 +36,119 @@ from worker.preparer import Prepared, prepare
 
 log = structlog.get_logger(__name__)
 DEADLINE = 1500.0
-"""Seconds one Prepare may take: 25 min."""
+"""Working seconds: 25 min."""
+
+
+@dataclass(frozen=True, slots=True)
+class PrepareSettings:
+    """Settings of Prepare.
+
+    concurrency: recordings decoded at once by one consumer; max_prepared: seconds of audio that one owner may have
+    decoded and not yet transcribed; silence_threshold: dBFS; min_silence and max_duration: seconds.
+    """
+
+    concurrency: int
+    max_prepared: float
+    chunk_limits: ChunkLimits
+    chunk_strategy: str
+    merge_method: MergeMethod
+    silence_threshold: float
+    min_silence: float
+    max_duration: float
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> PrepareSettings:
+        return cls(
+            concurrency=settings.prepare_concurrency,
+            max_prepared=settings.max_prepared_seconds,
+            chunk_limits=ChunkLimits.from_settings(settings),
+            chunk_strategy=settings.chunk_strategy,
+            merge_method=settings.merge_method,
+            silence_threshold=settings.silence_threshold,
+            min_silence=settings.min_silence_duration_seconds,
+            max_duration=settings.max_audio_duration_seconds,
+        )
 
 
 @dataclass(slots=True)
 class PrepareHandler:
-    """At most PREPARE_CONCURRENCY decode at once, beside the transcribing pool."""
+    """Handler of Prepare messages, which decode beside the transcribing pool."""
 
-    context: Context
+    steps: StepRunner
+    database: RetryingDatabase
+    recordings: Recordings
+    models: ModelSelector
+    workspace: Workspace
+    storage: Storage
+    outage_retry: OutageRetry
+    publisher: Publisher
+    settings: PrepareSettings
     _slots: asyncio.Semaphore = field(init=False)
 
     def __post_init__(self) -> None:
-        self._slots = asyncio.Semaphore(self.context.parts.settings.prepare_concurrency)
+        self._slots = asyncio.Semaphore(self.settings.concurrency)
 
     async def __call__(self, delivery: Delivery) -> Verdict:
         message = delivery.message
+
+        async def claim(session: AsyncSession, request: ClaimRequest) -> tuple[Claim, Job] | None:
+            limit = self.settings.max_prepared
+            return await admission.claim_prepare(session, message.job_id, message.failures, request, limit)
+
         async with self._slots:
-            ran = False
-
-            async def run(taken: tuple[Claim, Job]) -> Verdict:
-                nonlocal ran
-                ran = True
-                claim, job = taken
-                return await self.context.settled(claim, message, lambda: self._run(claim, job))
-
-            most = self.context.parts.settings.max_prepared_seconds
-            verdict = await self.context.take(
-                delivery,
-                DEADLINE,
-                lambda session, request: admission.claim_prepare(
-                    session, message.job_id, message.failures, request, most
-                ),
-                run,
-            )
-            if not ran and await self._is_unfetched(message.job_id):
-                # a message of an earlier version, which fetched here
-                return Retry(self.context.retry_delay(0), replace(message, type=MessageType.FETCH))
+            verdict, claimed = await self.steps.run(delivery, DEADLINE, claim, self._prepare)
+            if claimed is None and await self.database.read(lambda session: jobs.is_unfetched(session, message.job_id)):
+                # a message of an earlier version, which fetched in this step
+                return Retry(self.steps.retries.delay(0), replace(message, type=MessageType.FETCH))
             return verdict
 
-    async def _is_unfetched(self, job_id: str) -> bool:
-        async def ask() -> bool:
-            async with self.context.parts.database.read() as session:
-                return await jobs.is_unfetched(session, job_id)
-
-        return await self.context.outage_retry.run(ask)
-
-    async def _run(self, claim: Claim, job: Job) -> None:
-        model = await model_choice.for_plan(self.context, job)
+    async def _prepare(self, claimed: tuple[Claim, Job]) -> None:
+        claim, job = claimed
+        model = await self.models.select(job)
         if model is None:
-            await model_choice.hand_back(self.context, claim, job)
+            await self.models.hand_back(claim, job)
             return
-        with self.context.workspace.folder(f"{claim.job_id}-{claim.number}") as folder:
+        key = keys.working_key(job.job_id, claim.number)
+        with self.workspace.folder(f"{claim.job_id}-{claim.number}") as folder:
             started = time.monotonic()
-            source = folder / "source"
-            await obtain(self.context, job, source)
-            downloaded = time.monotonic() - started
-            pcm = folder / "working.pcm"
+            source, pcm = folder / "source", folder / "working.pcm"
+            await self.recordings.download(job, source)
+            download_seconds = time.monotonic() - started + (job.download_seconds or 0.0)
             prepared = await self._decode(source, pcm)
             source.unlink()
             checksums = await asyncio.to_thread(chunk_checksums, pcm, prepared.samples, prepared.chunks)
-            key = keys.working_key(job.job_id, claim.number)
-            storage = self.context.parts.storage
             if prepared.chunks:
-                await self.context.outage_retry.run(partial(storage.put_file, key, pcm))
-        downloaded += job.download_seconds or 0.0
-        plan = self._plan(claim, job, prepared, key, model, downloaded)
-        await self._store(job, replace(plan, checksums=checksums))
+                await self.outage_retry.run(partial(self.storage.put_file, key, pcm))
+        plan = Plan(
+            number=claim.number,
+            key=key,
+            duration=prepared.duration,
+            chunks=tuple(prepared.chunks),
+            model=model.name,
+            # what the result says of the engine is pinned, so that every Finalise writes the same bytes
+            options=replace(
+                job.options,
+                file_sha256=model.sha256,
+                chunk_strategy=self.settings.chunk_strategy,
+                merge_method=self.settings.merge_method,
+            ),
+            download_seconds=download_seconds,
+            decode_seconds=prepared.decode_seconds,
+            first_release=1 if job.language == AUTO else plans.FIRST_RELEASE,
+            working_bytes=prepared.samples * BYTES_PER_SAMPLE,
+            checksums=checksums,
+        )
+        await self._store_plan(job, plan)
 
     async def _decode(self, source: Path, pcm: Path) -> Prepared:
-        settings = self.context.parts.settings
         prepared = await prepare(
             source,
             pcm,
-            ChunkLimits.from_settings(settings),
-            strategy=settings.chunk_strategy,
-            threshold_dbfs=settings.silence_threshold,
-            min_silence=settings.min_silence_duration_seconds,
-            max_duration=settings.max_audio_duration_seconds,
+            self.settings.chunk_limits,
+            strategy=self.settings.chunk_strategy,
+            threshold_dbfs=self.settings.silence_threshold,
+            min_silence=self.settings.min_silence,
+            max_duration=self.settings.max_duration,
         )
         log.info(
             "recording prepared",
@@ -117,47 +159,22 @@ class PrepareHandler:
         )
         return prepared
 
-    def _plan(self, claim: Claim, job: Job, prepared: Prepared, key: str, model: ModelFile, downloaded: float) -> Plan:
-        return Plan(
-            number=claim.number,
-            key=key,
-            duration=prepared.duration,
-            chunks=tuple(prepared.chunks),
-            model=model.name,
-            options=self._options(job, model),
-            download_seconds=downloaded,
-            decode_seconds=prepared.decode_seconds,
-            first_release=1 if job.language == AUTO else claims.FIRST_RELEASE,
-            working_bytes=prepared.samples * BYTES_PER_SAMPLE,
-        )
-
-    def _options(self, job: Job, model: ModelFile) -> JobOptions:
-        """Pin what the result file says of the engine, so that a second Finalise writes the same bytes."""
-        settings = self.context.parts.settings
-        return replace(
-            job.options,
-            file_sha256=model.sha256,
-            chunk_strategy=settings.chunk_strategy,
-            merge_method=settings.merge_method,
-        )
-
-    async def _store(self, job: Job, plan: Plan) -> None:
-        released = await self.context.transaction(lambda session, _: plans.store_plan(session, job.job_id, plan))
-        if released is None:
-            await self._lost(job, plan)
+    async def _store_plan(self, job: Job, plan: Plan) -> None:
+        wake_ups = await self.database.write(lambda session: plans.store_plan(session, job.job_id, plan))
+        if wake_ups is None:
+            await self._discard_plan(job, plan)
             return
         job.chunks_total, job.model = len(plan.chunks), plan.model
-        await self.context.parts.publisher.publish([publishing.message_for(job, row) for row in released])
+        await self.publisher.publish([publishing.message_for(job, row) for row in wake_ups])
 
-    async def _lost(self, job: Job, plan: Plan) -> None:
-        """Another plan was first, or this very one was, in a COMMIT whose answer never came: then its audio stays.
+    async def _discard_plan(self, job: Job, plan: Plan) -> None:
+        """Remove the working audio of a plan that was not stored, unless an earlier attempt had stored it.
 
-        The intent stays too: where storage is away right now, the scheduler removes the object later.
+        If storage is down, the intent of the working audio stays and the scheduler removes the object later.
         """
-        async with self.context.parts.database.read() as session:
-            found = await jobs.get(session, job.job_id)
-        if found is not None and found.working_audio_path == plan.key:
+        current = await self.database.read(lambda session: jobs.get(session, job.job_id))
+        if current is not None and current.working_audio_path == plan.key:
             log.info("the plan was stored before", action="plan_stored_before", plan=plan.number)
             return
         log.info("another plan was first", action="plan_lost", plan=plan.number)
-        await self.context.parts.storage.delete(plan.key)
+        await self.storage.delete(plan.key)

@@ -1,4 +1,4 @@
-"""Replay: a dead letter that somebody moved back reopens its job for what is missing, once."""
+"""Replay: a dead letter that was moved back to a work queue reopens its job once, for the steps that are missing."""
 
 from __future__ import annotations
 
@@ -7,22 +7,26 @@ from dataclasses import dataclass
 import structlog
 
 from core.messaging.port import Ack, Delivery, Verdict
-from internal.consumer.context import Context
+from internal.consumer.retrying_database import RetryingDatabase
+from internal.services.publishing import Publisher
 from repositories import failures
 
 log = structlog.get_logger(__name__)
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class ReplayHandler:
-    context: Context
+    """Handler of dead letters."""
+
+    database: RetryingDatabase
+    publisher: Publisher
 
     async def __call__(self, delivery: Delivery) -> Verdict:
         job_id, token = delivery.message.job_id, delivery.message.token or ""
-        released = await self.context.transaction(lambda session, _: failures.replay(session, job_id, token))
-        if released is None:
+        wake_ups = await self.database.write(lambda session: failures.replay(session, job_id, token))
+        if wake_ups is None:
             log.info("stale dead letter dropped", action="replay_stale")
             return Ack()
-        log.info("job reopened from its dead letter", action="replayed", rows=len(released))
-        await self.context.parts.publisher.publish_rows(released)
+        log.info("job reopened from its dead letter", action="replayed", rows=len(wake_ups))
+        await self.publisher.publish_rows(wake_ups)
         return Ack()
