@@ -1,7 +1,7 @@
-"""One database, two dialects: PostgreSQL (asyncpg) and SQLite (aiosqlite). Sessions, the clock, and the error edge.
+"""Database access for PostgreSQL (asyncpg) and SQLite (aiosqlite): sessions, the clock, and error translation.
 
-Transactions are short: none is open while audio is processed. In SQLite every write begins IMMEDIATE behind one
-writer lock, so a write never fails half-way for want of the lock.
+Transactions are short; none is open while audio is processed. In SQLite a writer lock serialises writes, and each
+begins IMMEDIATE, so that none fails half-way because the database is locked.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _IMMEDIATE = "stt_immediate"
 SQLITE_POOL = 15
-"""Connections to one file at once; each is a thread."""
+"""Connections to one file. Each is a thread."""
 
 
 class UtcDateTime(TypeDecorator[datetime]):
-    """Timezone-aware UTC. SQLite stores integer microseconds since 1970, so that comparing and adding are exact."""
+    """Timezone-aware UTC time. SQLite stores integer microseconds since 1970, so that arithmetic is exact."""
 
     impl = DateTime(timezone=True)
     cache_ok = True
@@ -60,9 +60,9 @@ class UtcDateTime(TypeDecorator[datetime]):
 
 
 class after(FunctionElement[datetime]):
-    """SQL for "`seconds` from now": the database's clock in PostgreSQL, this process's in SQLite.
+    """SQL expression for the time `seconds` from now, by the database's clock; in SQLite by this process's.
 
-    `seconds` is a number or a column expression.
+    seconds: a number or a column expression.
     """
 
     type = UtcDateTime()
@@ -77,7 +77,7 @@ class after(FunctionElement[datetime]):
 
 @compiles(after, "postgresql")
 def _after_postgresql(element: after, compiler: Any, **kw: Any) -> str:
-    # statement_timestamp(): now() would be as old as the transaction, clock_timestamp() could use no index
+    # now() would be the start of the transaction, and clock_timestamp() could not use an index
     seconds = compiler.process(next(iter(element.clauses)), **kw)
     return f"(statement_timestamp() + make_interval(secs => CAST({seconds} AS double precision)))"
 
@@ -89,19 +89,19 @@ def _after_sqlite(element: after, compiler: Any, **kw: Any) -> str:
 
 
 class Database:
-    """An engine and its sessions. `read()` and `write()` are transactions; vendor errors leave as DatabaseUnavailable.
+    """An engine and its sessions. `read()` and `write()` are transactions.
 
-    IntegrityError passes through: it is an answer, not an outage.
+    Errors of the driver become DatabaseUnavailable; IntegrityError passes through.
     """
 
     def __init__(self, url: str, *, pool_size: int = 10) -> None:
         self.url = url
         self.sqlite = url.startswith("sqlite")
         self.engine = _sqlite_engine(url) if self.sqlite else _postgresql_engine(url, pool_size)
-        steps = _UninterruptedSession if self.sqlite else AsyncSession
-        self._sessions = async_sessionmaker(self.engine, class_=steps, expire_on_commit=False)
+        session_class = _UninterruptedSession if self.sqlite else AsyncSession
+        self._sessions = async_sessionmaker(self.engine, class_=session_class, expire_on_commit=False)
         self._writer = asyncio.Lock()
-        self._most = SQLITE_POOL if self.sqlite else 2 * pool_size
+        self._max_connections = SQLITE_POOL if self.sqlite else 2 * pool_size
 
     @contextlib.asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncSession]:
@@ -110,7 +110,7 @@ class Database:
 
     @contextlib.asynccontextmanager
     async def write(self) -> AsyncIterator[AsyncSession]:
-        """Commits at the end; an exception rolls back."""
+        """Open a transaction that commits at the end. An exception rolls it back."""
         lock = self._writer if self.sqlite else contextlib.nullcontext()
         async with lock, _translate_errors(), self._sessions() as session:
             await session.connection(execution_options={_IMMEDIATE: True})
@@ -118,25 +118,25 @@ class Database:
             await session.commit()
 
     async def ping(self) -> None:
-        """Raises DatabaseUnavailable unless the database answers within 2 s."""
+        """Check that the database answers within 2 s. Raises DatabaseUnavailable."""
         async with self.read() as session, asyncio.timeout(2):
             await session.execute(text("SELECT 1"))
 
     @property
     def exhausted(self) -> bool:
-        """Return True while every connection of the pool is in use."""
+        """True if all connections of the pool are in use."""
         pool = self.engine.pool
-        return isinstance(pool, QueuePool) and pool.checkedout() >= self._most
+        return isinstance(pool, QueuePool) and pool.checkedout() >= self._max_connections
 
     async def stop(self) -> None:
         await self.engine.dispose()
 
 
 class _UninterruptedSession(AsyncSession):
-    """A session whose steps end before a cancellation of their caller takes effect.
+    """A session whose operations finish before a cancellation of their caller takes effect.
 
-    SQLite's driver works in a thread that goes on when its caller is cancelled: a transaction torn off while it begins,
-    executes or rolls back would keep the write lock for as long as the process lives.
+    SQLite's driver runs in a thread that continues if its caller is cancelled. A transaction cancelled while it begins,
+    executes or rolls back would keep the write lock until the process exits.
     """
 
     async def execute(self, *args: Any, **kwargs: Any) -> Any:
@@ -164,7 +164,7 @@ async def _uninterrupted(step: Coroutine[Any, Any, T]) -> T:
         except asyncio.CancelledError:
             cancelled = True
     if cancelled:
-        task.exception()  # seen: the cancellation is what the caller gets
+        task.exception()  # mark as retrieved; the caller gets the cancellation
         raise asyncio.CancelledError
     return task.result()
 
@@ -176,17 +176,17 @@ async def _translate_errors() -> AsyncIterator[None]:
     except IntegrityError:
         raise
     except DataError as error:
-        # a value that the database does not take is nobody's outage: waiting would never help
+        # the database rejects a value: not an outage, so waiting would not help
         raise InternalError from error
     except (DBAPIError, PoolTimeout, PostgresError, InterfaceError, OSError, TimeoutError) as error:
-        # SQLAlchemy passes on as they are what the driver raises while it connects
+        # errors of the driver while it connects are not wrapped by SQLAlchemy
         raise DatabaseUnavailable from error
 
 
 def _loads(text: str | bytes) -> Any:
-    """A JSON column's value; None where it is nested too deeply or has too long a number for this parser.
+    """Decode a JSON column; return None if it is nested too deeply or has a number too long for this parser.
 
-    Such a value was stored by a more generous one; the rest of its row stays readable.
+    Another parser may have stored such a value, and the rest of its row must stay readable.
     """
     try:
         return json.loads(text)
@@ -219,7 +219,7 @@ def _sqlite_engine(url: str) -> AsyncEngine:
 
     @event.listens_for(engine.sync_engine, "connect")
     def _on_connect(connection: Any, _record: Any) -> None:
-        connection.isolation_level = None  # the driver's own BEGIN would come too late to be IMMEDIATE
+        connection.isolation_level = None  # the driver's own BEGIN would not be IMMEDIATE
         cursor = connection.cursor()
         for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=10000"):
             cursor.execute(f"PRAGMA {pragma}")

@@ -1,4 +1,4 @@
-"""Names what is wrong with the database, and what to do about it."""
+"""Descriptions of database errors, each with a remedy."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from collections.abc import Iterator
 import asyncpg
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-UNREACHABLE = "unreachable: start it, and check host and port in DATABASE_URL"
-SLOW = "no answer in time: look at its load, its locks and the network"
-EXHAUSTED = "connection pool exhausted: every connection is in use; look for slow statements and locks"
+UNREACHABLE = "unreachable: start the server, and check host and port in DATABASE_URL"
+SLOW = "timed out: check the server's load, its locks and the network"
+EXHAUSTED = "connection pool exhausted: all connections are in use; check for slow statements and locks"
 PASSWORD = "wrong user or password: check DATABASE_URL"
 NO_DATABASE = "no such database: create it, or check the name in DATABASE_URL"
 TOO_MANY = "the server has too many connections: raise its max_connections, or run fewer processes"
-STARTING = "the server is starting or stopping: wait, or look at its log"
-FULL = "its disk is full: make room"
-READ_ONLY = "read-only: check the file's permissions, or whether this server is a standby"
-LOCKED = "locked by another process: see what else has the file open"
-DAMAGED = "the file is damaged or no database: restore a backup"
-NO_FILE = "the file cannot be opened: check DATA_DIR or DATABASE_URL, and permissions"
+STARTING = "the server is starting or stopping: wait, or check its log"
+FULL = "its disk is full: free some space"
+READ_ONLY = "read-only: check the file's permissions, or if the server is a standby"
+LOCKED = "locked by another process: check which process has the file open"
+DAMAGED = "the file is damaged or not a database: restore a backup"
+NO_FILE = "the file cannot be opened: check DATA_DIR, DATABASE_URL and the file's permissions"
 NO_SCHEMA = "no schema, run `make migrate`"
-OTHER_SCHEMA = "its tables are not those of this version, run `make migrate`"
-DENIED = "permission denied: grant the user its tables"
-UNKNOWN = "error: see the log"
+OTHER_SCHEMA = "its schema is of another version, run `make migrate`"
+DENIED = "permission denied: grant the user access to the tables"
+UNKNOWN = "unknown error: check the log"
 
 _POSTGRESQL: tuple[tuple[type[BaseException] | tuple[type[BaseException], ...], str], ...] = (
-    (asyncpg.InvalidAuthorizationSpecificationError, PASSWORD),  # a wrong password is one of these
+    (asyncpg.InvalidAuthorizationSpecificationError, PASSWORD),
     (asyncpg.InvalidCatalogNameError, NO_DATABASE),
     (asyncpg.TooManyConnectionsError, TOO_MANY),
     ((asyncpg.CannotConnectNowError, asyncpg.AdminShutdownError, asyncpg.CrashShutdownError), STARTING),
@@ -52,15 +52,15 @@ _SQLITE = (
 
 
 def describe(error: BaseException) -> str:
-    """The trouble behind an error, found in its causes."""
+    """Return the description of the first known error among the causes, innermost first."""
     for cause in _causes(error):
-        found = _one(cause)
-        if found is not None:
-            return found
+        description = _describe_one(cause)
+        if description is not None:
+            return description
     return UNKNOWN
 
 
-def _one(error: BaseException) -> str | None:
+def _describe_one(error: BaseException) -> str | None:
     if isinstance(error, PoolTimeout):
         return EXHAUSTED
     for kind, text in _POSTGRESQL:
@@ -70,18 +70,16 @@ def _one(error: BaseException) -> str | None:
         return SLOW
     if isinstance(error, ConnectionError | socket.gaierror | OSError):
         return UNREACHABLE
-    return next((text for words, text in _SQLITE if words in str(error)), None) if "sqlite" in _module(error) else None
-
-
-def _module(error: BaseException) -> str:
-    return type(error).__module__
+    if "sqlite" in type(error).__module__:
+        return next((text for words, text in _SQLITE if words in str(error)), None)
+    return None
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """The innermost first: it is the driver's own."""
-    found: list[BaseException] = []
+    """The innermost cause, which is the driver's own, first."""
+    causes: list[BaseException] = []
     cause: BaseException | None = error
-    while cause is not None and cause not in found:
-        found.append(cause)
+    while cause is not None and cause not in causes:
+        causes.append(cause)
         cause = getattr(cause, "orig", None) or cause.__cause__ or cause.__context__
-    return reversed(found)
+    return reversed(causes)

@@ -1,8 +1,8 @@
-"""structlog for everything: our lines and the libraries' in one format, with `job_id` and the like bound.
+"""Logging through structlog, in one format for our own lines and those of libraries.
 
-LOG_FILE rotates at 100 MB or a day, is compressed, and kept 7 days. Each process writes its own file
-(`stt.log` → `stt.consumer-1234.log`), so that no rotation loses another process's lines. uvicorn is started with
-`log_config=None`: its loggers then have no handlers of their own, and its lines come here.
+LOG_FILE is rotated at 100 MB and every day, compressed, and kept for 7 days. Each process writes its own file
+(`stt.log` → `stt.consumer-1234.log`), so that a rotation never loses lines of another process. uvicorn is started with
+`log_config=None`, so that its loggers propagate to the root logger.
 """
 
 from __future__ import annotations
@@ -25,23 +25,18 @@ from structlog.typing import EventDict, Processor
 
 from core.config import LogFormat, Settings
 
-CHATTY = (
-    *("uvicorn.access", "aiormq", "aio_pika", "alembic", "urllib3"),
-    *("httpx", "httpcore", "asyncio", "python_multipart", "aiosqlite"),
-)
-"""Libraries that log every step, aiosqlite the parameters of statements too, and the access line, which is ours."""
 MAX_BYTES = 100 * 1024 * 1024
-KEEP_SECONDS = 7 * 86_400
-LONGEST_TEXT = 2000
-"""Characters of one value in a line; the message and every field alike."""
-LONGEST_TRACEBACK = 20_000
-MOST_ITEMS, DEEPEST = 50, 6
-"""Items of one list or mapping in a line, and how far they nest."""
+RETENTION_SECONDS = 7 * 86_400
+MAX_TEXT = 2000
+"""Characters per value of a line, including the message."""
+MAX_TRACEBACK = 20_000
+MAX_ITEMS, MAX_DEPTH = 50, 6
+"""Items of a list or mapping in a line, and their nesting depth."""
 
-# Lines hold text that clients send, so every expression here takes time linear in the text: each alternative begins
-# with a character that the one before it cannot hold, and no search starts anew inside what another has read.
+# Lines contain text that clients send, so every expression must take linear time: adjacent parts never match the same
+# characters, and no search starts again inside a previous match.
 _SECRET = re.compile(r"passw|passphrase|secret|token|authorization|api[-_]?key|credential|cookie", re.IGNORECASE)
-_ADDRESS = re.compile(r"[^\s\"']*")
+_URL = re.compile(r"[^\s\"']*")
 _QUERY = re.compile(r"\?[^\s\"']*")
 _SIGNATURE = re.compile(r"x-amz-|signature=", re.IGNORECASE)
 _BEARER = re.compile(r"\bBearer\s+[\w.~+/=-]{8,}")
@@ -49,13 +44,13 @@ _KEY = re.compile(r"\b(stt_[0-9a-f]{8,32}|whsec)_[\w+/=-]{16,}", re.ASCII)
 
 
 def configure_from(settings: Settings, process: str) -> None:
-    """Configure this process's log from the settings. DEBUG=true means level DEBUG whatever LOG_LEVEL says."""
+    """Configure this process's log from the settings. DEBUG=true overrides LOG_LEVEL."""
     level = "DEBUG" if settings.debug else settings.log_level
     configure(level, settings.log_format, settings.log_file, process)
 
 
 def configure(level: str, style: LogFormat, file: Path | None, process: str) -> None:
-    """Send everything to standard error, and to `file` if there is one. Call it again to change it."""
+    """Log to standard error, and to `file` if there is one. A second call replaces the first."""
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_logger_name,
@@ -79,7 +74,7 @@ def configure(level: str, style: LogFormat, file: Path | None, process: str) -> 
             former.close()
     root.handlers[:] = handlers
     root.setLevel(level)
-    _quieten()
+    _configure_libraries()
 
 
 def _console(style: LogFormat) -> bool:
@@ -95,26 +90,30 @@ def _handler(handler: logging.Handler, shared: list[Processor], console: bool) -
     last: list[Processor] = [
         structlog.stdlib.ProcessorFormatter.remove_processors_meta,
         structlog.processors.format_exc_info,
-        redact_secrets,  # last, so that tracebacks are text by now
+        redact_secrets,  # after tracebacks have become text
         renderer,
     ]
     handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=last))
     return handler
 
 
-def _quieten() -> None:
-    """Libraries that tell every step at INFO; uvicorn's own handlers give way to ours."""
+def _configure_libraries() -> None:
+    """Remove uvicorn's own handlers, and raise the level of libraries that log every step at INFO."""
     for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
         logging.getLogger(name).handlers.clear()
         logging.getLogger(name).propagate = True
-    for name in CHATTY:
+    # aiosqlite logs parameters of statements, and the access log is our own
+    for name in (
+        *("uvicorn.access", "aiormq", "aio_pika", "alembic", "urllib3"),
+        *("httpx", "httpcore", "asyncio", "python_multipart", "aiosqlite"),
+    ):
         logging.getLogger(name).setLevel(logging.WARNING)
 
 
 def redact_secrets(_logger: Any, _method: str, event: EventDict) -> EventDict:
-    """Blank what is secret by its name; cut users, passwords and queries out of addresses, tracebacks included.
+    """Replace values with secret names, and remove users, passwords and queries from URLs, also in tracebacks.
 
-    Long values are cut after that, so that no secret loses the end by which it is recognised.
+    Long values are truncated afterwards, since a truncated secret might not be recognised.
     """
     for key, value in event.items():
         event[key] = _redact(key, value)
@@ -122,29 +121,29 @@ def redact_secrets(_logger: Any, _method: str, event: EventDict) -> EventDict:
 
 
 def _redact(key: str, value: Any, depth: int = 0) -> Any:
-    """A count (`tokens=12`) is no secret; lists and mappings are searched too."""
+    """Redact one value, including nested ones. A number is never a secret (`tokens=12`)."""
     if isinstance(value, int | float | None):
         return value
     if _SECRET.search(key):
         return "***"
     if isinstance(value, str):
-        return truncate(_redact_text(value), LONGEST_TRACEBACK if key == "exception" else LONGEST_TEXT)
-    if isinstance(value, dict | list | tuple) and depth == DEEPEST:
+        return truncate(_redact_text(value), MAX_TRACEBACK if key == "exception" else MAX_TEXT)
+    if isinstance(value, dict | list | tuple) and depth == MAX_DEPTH:
         return "…"
     if isinstance(value, dict):
-        shown = list(value.items())[:MOST_ITEMS]
+        shown = list(value.items())[:MAX_ITEMS]
         return {truncate(str(name), 100): _redact(str(name), inner, depth + 1) for name, inner in shown}
     if isinstance(value, list | tuple):
-        return [_redact(key, inner, depth + 1) for inner in value[:MOST_ITEMS]]
-    return truncate(_redact_text(repr(value)), LONGEST_TEXT)
+        return [_redact(key, inner, depth + 1) for inner in value[:MAX_ITEMS]]
+    return truncate(_redact_text(repr(value)), MAX_TEXT)
 
 
-def truncate(text: str, longest: int) -> str:
-    """The text's beginning and end where it is longer than `longest` characters."""
-    if len(text) <= longest:
+def truncate(text: str, limit: int) -> str:
+    """Return the text, or its start and end if it has more than `limit` characters."""
+    if len(text) <= limit:
         return text
-    kept = longest // 2
-    return f"{text[:kept]}… {len(text) - 2 * kept} characters …{text[-kept:]}"
+    half = limit // 2
+    return f"{text[:half]}… {len(text) - 2 * half} characters …{text[-half:]}"
 
 
 def _redact_text(text: str) -> str:
@@ -152,43 +151,44 @@ def _redact_text(text: str) -> str:
         first, *rest = text.split("://")
         text = "://".join([first, *map(_redact_url, rest)])
     if "?" in text:
-        text = _QUERY.sub(lambda found: "" if _SIGNATURE.search(found[0]) else found[0], text)
+        text = _QUERY.sub(lambda match: "" if _SIGNATURE.search(match[0]) else match[0], text)
     if "_" in text:
         text = _KEY.sub(r"\1_***", text)
     return _BEARER.sub("Bearer ***", text) if "Bearer" in text else text
 
 
 def _redact_url(text: str) -> str:
-    """`text` follows a `://`: its first word without user, password, query and fragment."""
-    found = _ADDRESS.match(text)
-    word = found[0] if found else ""
-    authority, slash, path = word.partition("/")
-    whole = authority.rpartition("@")[2] + slash + path
+    """Remove user, password, query and fragment from the URL whose part after `://` starts `text`."""
+    match = _URL.match(text)
+    url = match[0] if match else ""
+    authority, slash, path = url.partition("/")
+    redacted = authority.rpartition("@")[2] + slash + path
     for mark in "?#":
-        whole = whole.partition(mark)[0]
-    return whole + text[len(word) :]
+        redacted = redacted.partition(mark)[0]
+    return redacted + text[len(url) :]
 
 
 def process_file(file: Path, process: str) -> Path:
+    """Return this process's log file for LOG_FILE=`file`."""
     return file.with_name(f"{file.stem}.{process}-{os.getpid()}{file.suffix}")
 
 
 class RotatingLogFile(logging.handlers.TimedRotatingFileHandler):
-    """Rotates at midnight (UTC) and at `max_bytes`; what is rotated away is gzipped beside the writing.
+    """A log file that is rotated at midnight (UTC) and at `max_bytes`, and compressed in a thread.
 
-    At each start and rotation, files of `family` (LOG_FILE as it is set) go that nobody wrote to for seven days, those
-    of ended processes too. A file that goes while its process lives is made anew by the next line.
+    Each start and rotation deletes the files of `base` (the value of LOG_FILE) that were not written for seven days,
+    including those of exited processes. A deleted file is recreated by the next line.
     """
 
-    def __init__(self, path: Path, family: Path, max_bytes: int = MAX_BYTES) -> None:
+    def __init__(self, path: Path, base: Path, max_bytes: int = MAX_BYTES) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         super().__init__(path, when="midnight", utc=True, encoding="utf-8", delay=True)
-        self.family = family
+        self.base = base
         self.max_bytes = max_bytes
-        self.packing: list[threading.Thread] = []
-        self.rotator = self._pack
+        self.compressions: list[threading.Thread] = []
+        self.rotator = self._compress
         self.namer = lambda name: f"{name}.{time.time_ns()}"
-        self._remove_old()
+        self._delete_expired()
 
     def emit(self, record: logging.LogRecord) -> None:
         if self.stream is not None and not Path(self.baseFilename).exists():
@@ -203,40 +203,40 @@ class RotatingLogFile(logging.handlers.TimedRotatingFileHandler):
 
     def doRollover(self) -> None:
         super().doRollover()
-        self._remove_old()
+        self._delete_expired()
 
     def close(self) -> None:
         super().close()
-        for thread in self.packing:
+        for thread in self.compressions:
             thread.join()
 
-    def _pack(self, source: str, target: str) -> None:
-        """In a thread: a hundred megabytes take seconds, and the caller may be an event loop."""
+    def _compress(self, source: str, target: str) -> None:
+        """Compress in a thread: 100 MB take seconds, and the caller may be an event loop."""
         Path(source).rename(target)
-        self.packing = [thread for thread in self.packing if thread.is_alive()]
-        self.packing.append(threading.Thread(target=compress, args=(Path(target),), name="compress log"))
-        self.packing[-1].start()
+        self.compressions = [thread for thread in self.compressions if thread.is_alive()]
+        self.compressions.append(threading.Thread(target=compress, args=(Path(target),), name="compress log"))
+        self.compressions[-1].start()
 
-    def _remove_old(self) -> None:
-        for old in expired_files(self.family, time.time() - KEEP_SECONDS):
+    def _delete_expired(self) -> None:
+        for old in expired_files(self.base, time.time() - RETENTION_SECONDS):
             old.unlink(missing_ok=True)
 
 
-def expired_files(family: Path, limit: float) -> list[Path]:
-    """Files that some process wrote for LOG_FILE=`family`, last before `limit` (seconds since 1970)."""
-    ours = re.compile(
-        rf"{re.escape(family.stem)}\.[\w-]+-\d+{re.escape(family.suffix)}(\.\d{{4}}-\d\d-\d\d\.\d+(\.gz|\.part)?)?"
+def expired_files(base: Path, limit: float) -> list[Path]:
+    """Return the files of all processes for LOG_FILE=`base` last written before `limit` (Unix time)."""
+    pattern = re.compile(
+        rf"{re.escape(base.stem)}\.[\w-]+-\d+{re.escape(base.suffix)}(\.\d{{4}}-\d\d-\d\d\.\d+(\.gz|\.part)?)?"
     )
-    found = []
-    for path in family.parent.iterdir():
-        with contextlib.suppress(FileNotFoundError):  # another process is clearing up too
-            if ours.fullmatch(path.name) and path.stat().st_mtime < limit:
-                found.append(path)
-    return found
+    files = []
+    for path in base.parent.iterdir():
+        with contextlib.suppress(FileNotFoundError):  # another process has deleted it
+            if pattern.fullmatch(path.name) and path.stat().st_mtime < limit:
+                files.append(path)
+    return files
 
 
 def compress(path: Path) -> None:
-    """`path` becomes `path.gz`; whatever happens, one of the two is whole."""
+    """Replace `path` by `path.gz`. At any time one of the two is complete."""
     part = path.with_name(path.name + ".part")
     with path.open("rb") as plain, gzip.open(part, "wb", compresslevel=6) as packed:
         shutil.copyfileobj(plain, packed)

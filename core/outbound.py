@@ -1,8 +1,8 @@
-"""The one guard against server-side request forgery: every request made on somebody's behalf goes through here.
+"""HTTP client for URLs that users provide, guarded against server-side request forgery.
 
-A name is looked up once, all its addresses are checked, and one of exactly these is connected to: no second look-up
-could answer otherwise. Of httpx we use the parser and the certificates, not the client, which logs whole addresses
-with the signatures in their queries. Nothing is read from the environment but SSL_CERT_FILE and SSL_CERT_DIR.
+A host name is resolved once, all its addresses are checked, and the connection is made to one of them, so that a second
+look-up cannot return other addresses. httpx provides the URL parser and the certificates, not the client, which logs
+URLs with the signatures in their queries. Of the environment only SSL_CERT_FILE and SSL_CERT_DIR are read.
 """
 
 from __future__ import annotations
@@ -20,15 +20,16 @@ from dataclasses import dataclass, replace
 import httpcore
 import httpx
 
-Resolver = Callable[[str, int], list[str]]  # (host, port) -> addresses; runs in a thread, raises OSError
+Resolver = Callable[[str, int], list[str]]
+"""(host, port) -> addresses. Runs in a thread; raises OSError."""
 
 PORTS = {"http": 80, "https": 443}
 REDIRECTS = (301, 302, 303, 307, 308)
 HEADERS = {"Accept": "*/*", "Accept-Encoding": "identity", "Connection": "close", "User-Agent": "async-stt"}
 
 _HOST = re.compile(r"(?=.{1,253}\Z)(?:[a-z0-9_-]{1,63}\.)*[a-z0-9_-]{1,63}\.?")
-# IANA's special-purpose registries, written out because `is_global` takes multicast and 6to4 relays for public, and
-# all of IPv6 but 2000::/3. 168.63.129.16 looks public, yet inside Azure it is the host, which hands out secrets.
+# IANA's special-purpose registries, listed because `is_global` treats multicast, 6to4 relays and all of IPv6 outside
+# 2000::/3 as public. 168.63.129.16 is public too, but inside Azure it is the host, which serves credentials.
 _SPECIAL = """
     0.0.0.0/8 10.0.0.0/8 100.64.0.0/10 127.0.0.0/8 169.254.0.0/16 172.16.0.0/12 192.0.0.0/24 192.0.2.0/24
     192.88.99.0/24 192.168.0.0/16 198.18.0.0/15 198.51.100.0/24 203.0.113.0/24 224.0.0.0/4 240.0.0.0/4
@@ -38,17 +39,17 @@ _BLOCKS = [ipaddress.ip_network(block) for block in _SPECIAL.split()]
 
 
 class Refused(Exception):
-    """The address is one we do not talk to; the text is for the sender and says why, naming no internal address."""
+    """The URL is not allowed. The text tells the client why, without internal addresses."""
 
 
 class Unreachable(Exception):
-    """No answer, broken off, too slow: worth another try."""
+    """No response, a lost connection, or a timeout. A retry may succeed."""
 
 
 class Unresolved(Unreachable):
-    """The host's name is unknown, cannot be looked up now, or has an address that is not public.
+    """The host name is unknown, cannot be resolved now, or has an address that is not public.
 
-    One error for all of them: a sender must not learn from it which names an internal name server knows.
+    One error for all, since it must not reveal which names an internal name server resolves.
     """
 
     def __init__(self) -> None:
@@ -56,14 +57,15 @@ class Unresolved(Unreachable):
 
 
 class TooLarge(Exception):
-    """More bytes than the caller takes."""
+    """The response is larger than the caller's limit."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Seconds and bytes. `total` spans it all, `read` is one silence, `connect` each of look-up, connection and TLS.
+    """Limits of a request, in seconds and bytes.
 
-    `min_rate`: bytes a second over each whole `rate_window` of a body, the first of which begins with its first read.
+    total: the whole request. read: between two reads. connect: each of look-up, connection and TLS handshake.
+    min_rate: bytes per second over each `rate_window` of a body, starting with its first read.
     """
 
     total: float
@@ -76,7 +78,7 @@ class Limits:
 
 
 class Response:
-    """An answer whose body has not been read. `headers` are found whatever their case."""
+    """A response whose body has not been read. `headers` is case-insensitive."""
 
     def __init__(self, raw: httpcore.Response, limits: Limits, deadline: float) -> None:
         self.status = raw.status
@@ -85,7 +87,7 @@ class Response:
         self._raw, self._limits, self._deadline = raw, limits, deadline
 
     async def body(self) -> AsyncIterator[bytes]:
-        """The bytes as they come off the wire, once. Raises Refused when they are encoded, TooLarge, Unreachable."""
+        """Iterate over the body once. Raises Refused if it is encoded, TooLarge, Unreachable."""
         if self.headers.get("content-encoding", "identity").strip().lower() not in ("identity", ""):
             raise Refused("the server sent a compressed response although none was requested")
         self._check_size(int(self.headers.get("content-length", 0)))
@@ -100,9 +102,9 @@ class Response:
             yield chunk
 
     def _check_size(self, count: int) -> None:
-        most = self._limits.max_bytes
-        if most is not None and count > most:
-            raise TooLarge(f"the answer is larger than {most} bytes")
+        limit = self._limits.max_bytes
+        if limit is not None and count > limit:
+            raise TooLarge(f"the response is larger than {limit} bytes")
 
     def _check_rate(self, count: int, seconds: float) -> None:
         if count < self._limits.min_rate * seconds:
@@ -115,19 +117,19 @@ class Response:
 
 
 class Outbound:
-    """`allowed`: exact host:port pairs that may be internal and have any port; redirects may lead there, too."""
+    """The guarded client. allowed: host:port pairs that may be internal and have any port, also after a redirect."""
 
     def __init__(self, allowed: Collection[str] = (), resolve: Resolver | None = None) -> None:
-        self._backend = _Backend(frozenset(map(str.lower, allowed)), resolve or _resolved)
+        self._backend = _Backend(frozenset(map(str.lower, allowed)), resolve or _resolve)
         self._ssl = httpx.create_ssl_context()
 
     def check(self, url: str) -> None:
-        """Raises Refused on what can be told without a look-up: scheme, user info, port, the host's spelling."""
+        """Check everything but the addresses: scheme, user info, port and host name. Raises Refused."""
         self._parsed(url)
 
     @contextlib.asynccontextmanager
     async def get(self, url: str, limits: Limits) -> AsyncIterator[Response]:
-        """The answer after at most `limits.redirects` redirects, whatever its status. Raises Refused, Unreachable."""
+        """Follow at most `limits.redirects` redirects and return the response. Raises Refused, Unreachable."""
         deadline = asyncio.get_running_loop().time() + limits.total
         for _ in range(limits.redirects + 1):
             request = self._request(url, limits, {}, None)
@@ -141,22 +143,22 @@ class Outbound:
         raise Refused("too many redirects")
 
     async def post(self, url: str, body: bytes, headers: Mapping[str, str], limits: Limits) -> int:
-        """The answer's status, which may be a redirect's: none is followed. Raises Refused, Unreachable."""
+        """Send the body and return the status. Redirects are not followed. Raises Refused, Unreachable."""
         deadline = asyncio.get_running_loop().time() + limits.total
         request = self._request(url, limits, headers, body)
         async with self._sent(request, replace(limits, max_bytes=64 * 1024), deadline) as response:
-            # The status is the verdict: what becomes of the rest must not have the webhook sent again.
+            # the status decides: an error in the body must not send the webhook again
             with contextlib.suppress(Refused, Unreachable, TooLarge):
                 async for _ in response.body():
                     pass
             return response.status
 
     async def stop(self) -> None:
-        """Ends the threads that look names up; any number of times. Requests that come later are Unreachable."""
+        """Stop the resolver threads. Idempotent; later requests raise Unreachable."""
         self._backend.threads.shutdown(wait=False)
 
     def _parsed(self, url: str) -> httpx.URL:
-        # Other programs read these characters in other ways; none is needed in an address.
+        # URL parsers disagree about these characters
         if "\\" in url or any(map(str.isspace, url)):
             raise Refused("the URL contains white space or a backslash")
         with _translate_errors():
@@ -194,12 +196,12 @@ class Outbound:
 
 
 class _Backend(httpcore.AsyncNetworkBackend):
-    """Opens every connection there is, and therefore is where the checks cannot be gone round."""
+    """The network backend, which opens every connection, so that no request bypasses its checks."""
 
     def __init__(self, allowed: frozenset[str], resolve: Resolver) -> None:
         self._allowed, self._resolve = allowed, resolve
         self._network = httpcore.AnyIOBackend()
-        # a look-up cannot be ended: names whose servers do not answer hold a thread long after their caller has left
+        # a look-up cannot be cancelled: without a reply it keeps its thread long after its caller has left
         self.threads = ThreadPoolExecutor(64, thread_name_prefix="outbound-dns")
 
     def check(self, host: str, port: int) -> None:
@@ -233,11 +235,11 @@ class _Backend(httpcore.AsyncNetworkBackend):
             raise Unreachable("outbound requests are stopped") from error
         if not addresses or not (self._allows(host, port) or all(map(is_public, addresses))):
             raise Unresolved
-        return addresses[:3]  # more than one, or a dead IPv6 route would hide a good IPv4 one
+        return addresses[:3]  # more than one, in case the IPv6 route is broken
 
 
 def is_public(address: str) -> bool:
-    """Whether this is an address that anybody on the internet can have; False for what has a zone or is none."""
+    """Return True for a public IP address; False if it has a zone or is not an address."""
     try:
         ip = ipaddress.ip_address(address)
     except ValueError:
@@ -246,7 +248,7 @@ def is_public(address: str) -> bool:
 
 
 def _literal(host: str) -> str | None:
-    """The address that `host` spells, if it spells one; `2130706433` and `0177.1` do, as getaddrinfo reads them."""
+    """Return the IP address that `host` denotes, or None. getaddrinfo also accepts `2130706433` and `0177.1`."""
     if ":" in host:
         return host
     try:
@@ -255,13 +257,13 @@ def _literal(host: str) -> str | None:
         return None
 
 
-def _resolved(host: str, port: int) -> list[str]:
+def _resolve(host: str, port: int) -> list[str]:
     return list({str(entry[4][0]): None for entry in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)})
 
 
 @contextlib.contextmanager
 def _translate_errors() -> Iterator[None]:
-    """Around our own steps only: an error of the caller, who writes to a disk meanwhile, stays what it is."""
+    """Translate errors of the client. It wraps the client's own calls only, not the code of its caller."""
     try:
         yield
     except (httpx.InvalidURL, httpcore.LocalProtocolError, UnicodeError) as error:

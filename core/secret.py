@@ -1,4 +1,4 @@
-"""The service's own secret: what API keys are hashed with and webhooks and upload links are signed with."""
+"""The service's secret, which hashes API keys and signs webhooks and upload links."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ FILE = "secret.key"
 
 
 class Secret:
-    """SECRET_KEY, or else one made in `data_dir` when it is first needed, readable by its owner alone.
+    """SECRET_KEY, or a generated key in `data_dir` that only its owner can read.
 
-    It is never shown; everything else is derived from it.
+    All other secrets are derived from it.
     """
 
     def __init__(self, configured: str, data_dir: Path) -> None:
-        """Raises SettingsError where others can read the key that was made before."""
+        """Raises SettingsError if other users can read the existing key file."""
         self._configured, self._file = configured, data_dir / FILE
         if not configured and self._file.exists():
             _restrict_permissions(self._file)
@@ -36,20 +36,20 @@ class Secret:
         return (self._configured or _load_or_create(self._file)).encode()
 
     def sign(self, purpose: str, text: str) -> str:
-        """HMAC-SHA256 as 64 hexadecimal digits; a signature for one purpose is none for another."""
+        """Return the HMAC-SHA256 as 64 hexadecimal digits. A signature is valid for one purpose only."""
         return hmac.new(self._value, f"{purpose}\0{text}".encode(), hashlib.sha256).hexdigest()
 
     def verify(self, purpose: str, text: str, signature: str) -> bool:
         return hmac.compare_digest(self.sign(purpose, text).encode(), signature.encode())
 
     def webhook_secret(self, owner: str) -> str:
-        """What this owner verifies his webhooks with, in the form of Standard Webhooks."""
+        """Return the key that verifies this owner's webhooks, in the format of Standard Webhooks."""
         return "whsec_" + base64.b64encode(bytes.fromhex(self.sign("webhook", owner))).decode()
 
 
 def _load_or_create(file: Path) -> str:
     file.parent.mkdir(parents=True, exist_ok=True)
-    # linked into place whole: another process that starts at once reads all of it or makes it itself
+    # linked into place, so that a process starting at the same time never reads an incomplete key
     draft = file.with_name(f"{FILE}.{os.getpid()}.{secrets.token_hex(4)}")
     with contextlib.suppress(FileExistsError):
         if not file.exists():
@@ -62,14 +62,18 @@ def _load_or_create(file: Path) -> str:
 
 
 def _restrict_permissions(file: Path) -> None:
-    """Raises SettingsError for a key that others can read, and cannot be kept from reading."""
+    """Make the key readable by its owner only. Raises SettingsError if that fails."""
     mode = file.stat().st_mode & 0o777
     if not mode & 0o077:
         return
     with contextlib.suppress(OSError):
         file.chmod(0o600)
     if file.stat().st_mode & 0o077:
-        raise SettingsError(f"SECRET_KEY: other users can read {file} ({mode:o}): chmod 600 it, or set SECRET_KEY")
+        raise SettingsError(
+            f"SECRET_KEY: {file} is readable by other users ({mode:o}): chmod 600 it, or set SECRET_KEY"
+        )
     log.warning(
-        "others could read the secret key; make a new one if they may have", action="key_was_open", mode=f"{mode:o}"
+        "secret key was readable by other users; replace it if it leaked",
+        action="key_was_open",
+        mode=f"{mode:o}",
     )

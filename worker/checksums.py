@@ -1,4 +1,4 @@
-"""CRC-32 of the samples that each chunk reads, so that a later read of those byte ranges can be verified."""
+"""Checksums of the samples of each chunk, which verify later reads of its byte ranges."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from core.domain.spans import BYTES_PER_SAMPLE, PlannedChunk
 
 
 def chunk_checksums(pcm: Path, samples: int, chunks: Sequence[PlannedChunk]) -> tuple[int, ...]:
-    """CRC-32 of each chunk's spans laid end to end, in order.
+    """Return the CRC-32 of each chunk's concatenated spans.
 
-    Raises OSError (EIO) where the file does not hold exactly `samples` samples.
+    Raises OSError (EIO) unless the file has exactly `samples` samples.
     """
     if pcm.stat().st_size != samples * BYTES_PER_SAMPLE:
-        raise OSError(errno.EIO, "the decoded file has another length than was written")
+        raise OSError(errno.EIO, "the decoded file differs in length from what was written")
     with pcm.open("rb") as file:
         return tuple(_checksum(file, chunk) for chunk in chunks)
 

@@ -1,4 +1,4 @@
-"""Where to cut sound that has to be cut: the quietest moment of a stretch."""
+"""Points at which audio is cut if it has no silence."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from core.domain.spans import SAMPLE_RATE
 from worker.transcriber import Samples
 
 FRAME = SAMPLE_RATE // 10
+"""Samples of 100 ms."""
 
 
 def quietest_sample(samples: Samples, first: int, last: int) -> int:
-    """The middle (sample index) of the quietest 100 ms between samples `first` and `last`."""
-    frames = samples[first:last]
-    count = len(frames) // FRAME
+    """Return the middle of the 100 ms frame with the lowest energy between samples `first` and `last`."""
+    window = samples[first:last]
+    count = len(window) // FRAME
     if count < 1:
         return (first + last) // 2
-    energy = np.square(frames[: count * FRAME].reshape(count, FRAME)).sum(axis=1)
+    energy = np.square(window[: count * FRAME].reshape(count, FRAME)).sum(axis=1)
     return first + int(np.argmin(energy)) * FRAME + FRAME // 2

@@ -1,6 +1,6 @@
-"""Which ffmpeg there is, how it is called, and what its complaints mean for the sender.
+"""ffmpeg's command line, and the errors that its exit status and log stand for.
 
-Only the demuxers and decoders of the accepted formats may run: a playlist named .mp3 can open nothing.
+Only demuxers and decoders of the accepted formats are allowed, so that a playlist named .mp3 cannot open other files.
 """
 
 from __future__ import annotations
@@ -31,21 +31,21 @@ DECODERS = ",".join(
 )
 ADDRESS_SPACE = 2 * 1024**3
 EXACT_DURATION = ("mov", "matroska", "wav", "flac", "asf", "avi", "aiff")
-"""Containers whose header states the true length; elsewhere it is an estimate or read from the file's end."""
+"""Containers whose header has the exact duration. In others it is estimated."""
 _DURATION = re.compile(r"Duration: (\d+):(\d\d):(\d\d\.\d+)(?:, start: (-?\d+\.\d+))?")
 _INPUT = re.compile(r"Input #0, ([^,\s]+)")
 _TRUNCATED = ("moov atom not found", "partial file", "truncated", "error reading header")
 
 
 def program() -> str:
-    """The path of the system's ffmpeg, else of the one that a wheel carries."""
+    """Return the path of the system's ffmpeg, else of the one in imageio-ffmpeg."""
     return shutil.which("ffmpeg") or str(imageio_ffmpeg.get_ffmpeg_exe())
 
 
 def command(source: Path, *, limit: float, cpu_seconds: float, rebase: bool = False) -> list[str]:
-    """Decode the first audio stream of `source` to 16 kHz mono s16le on standard output, at most `limit` seconds.
+    """Return the command that decodes up to `limit` seconds of the first audio stream to 16 kHz mono s16le on stdout.
 
-    Times are the container's own; with `rebase`, the earliest stream's first timestamp is their zero.
+    Times are those of the container. With `rebase` they start at the first timestamp of the earliest stream.
     """
     call = [
         *(program(), "-nostdin", "-hide_banner", "-nostats", "-loglevel", "info"),
@@ -63,44 +63,43 @@ def _launcher(cpu_seconds: float) -> list[str]:
 
 
 def network_isolated() -> bool:
-    """Whether ffmpeg runs without a network here. Raises OSError where its limits cannot be set."""
+    """Return True if ffmpeg runs without network access. Raises OSError if its limits cannot be set."""
     status = subprocess.run(_launcher(60), env={}, check=False, stderr=subprocess.DEVNULL).returncode
-    if status == launch.REFUSED:
+    if status == launch.NOT_STARTED:
         raise launch_error()
     return status == 0
 
 
 def launch_error() -> OSError:
-    """The error of a machine on which ffmpeg, or the limits it runs under, cannot be had."""
+    """Return the error for a machine on which ffmpeg or its limits are not available."""
     return OSError(errno.EAGAIN, "ffmpeg was not started: its resource limits could not be set, or it is missing")
 
 
 def deadline(size: int) -> float:
-    """Seconds that decoding a file of `size` bytes may take: five minutes, and two more seconds for each MiB.
+    """Return the seconds allowed to decode a file of `size` bytes: five minutes plus two seconds per MiB.
 
-    Six hours of sound in the smallest of files are decoded at 72 times its speed in five minutes, which takes a
-    quarter of one core.
+    Six hours of audio in a small file decode at 72 times real time in five minutes, which needs a quarter of a core.
     """
     return 300.0 + 2.0 * size / 1024**2
 
 
 def starts_late(log: str) -> bool:
-    """Whether the whole file starts later than a recording's silence may last: a cut from a live stream does."""
-    found = _DURATION.search(log)
-    return bool(found and found[4] and float(found[4]) > timeline.MAX_SILENCE)
+    """Return True if the file starts later than MAX_SILENCE, as a recording of a live stream may."""
+    match = _DURATION.search(log)
+    return bool(match and match[4] and float(match[4]) > timeline.MAX_SILENCE)
 
 
 def skipped_seconds(log: str) -> float:
-    """Seconds of the container's timeline that are not in the sound: its far start, or steps that are not followed."""
-    found = _DURATION.search(log)
-    start = float(found[4]) if found and starts_late(log) else 0.0
+    """Return the seconds of the container's timeline that the audio omits: a late start, or skipped jumps."""
+    match = _DURATION.search(log)
+    start = float(match[4]) if match and starts_late(log) else 0.0
     return start or timeline.skipped_seconds(log)
 
 
 def decode_error(status: int, log: str, samples: int) -> SttError | None:
-    """What a finished run's exit status and log mean, or None: the sound is whole."""
+    """Return the error for a run's exit status and log, or None if the audio is complete."""
     lower = log.lower()
-    if status == launch.REFUSED:
+    if status == launch.NOT_STARTED:
         raise launch_error()
     if status == -signal.SIGXCPU:
         return DecodeTimeoutError()
@@ -120,9 +119,9 @@ def decode_error(status: int, log: str, samples: int) -> SttError | None:
 
 
 def _shorter_than_stated(log: str, samples: int) -> bool:
-    found, container = _DURATION.search(log), _INPUT.search(log)
-    # of a video the header states the longest track's length, and its sound may rightly be shorter
-    if not found or not container or container[1] not in EXACT_DURATION or "Video:" in log:
+    duration, container = _DURATION.search(log), _INPUT.search(log)
+    # a video's duration is that of its longest track, and the audio may be shorter
+    if not duration or not container or container[1] not in EXACT_DURATION or "Video:" in log:
         return False
-    stated = int(found[1]) * 3600 + int(found[2]) * 60 + float(found[3])
+    stated = int(duration[1]) * 3600 + int(duration[2]) * 60 + float(duration[3])
     return samples / SAMPLE_RATE < (stated - max(skipped_seconds(log), 0.0)) * 0.95 - 1.0

@@ -1,6 +1,7 @@
-"""Launcher of ffmpeg: sets limits that cannot fail open, leaves the network, and becomes the program.
+"""Launcher of ffmpeg: sets resource limits, leaves the network, and executes the program.
 
-Run as a file, by path, with Python's isolated mode: it imports nothing but the standard library.
+The program does not start if a limit cannot be set. Run by path in Python's isolated mode, with the standard library
+only.
 """
 
 from __future__ import annotations
@@ -10,50 +11,50 @@ import os
 import resource
 import sys
 
-REFUSED = 125
-"""Exit status when the limits could not be set: the program was not started."""
+NOT_STARTED = 125
+"""Exit status if the limits could not be set or the program could not be executed."""
 NICE = 5
 _NEW_NETWORK, _NEW_USER, _NO_NEW_PRIVILEGES = 0x4000_0000, 0x1000_0000, 38
 
 
-def limit(address_space: int, cpu_seconds: int) -> None:
-    """Bytes and seconds. No file may be written: the program's output is a pipe."""
-    wanted = {
+def set_limits(address_space: int, cpu_seconds: int) -> None:
+    """Set resource limits, in bytes and seconds. No files may be written, since the output is a pipe."""
+    limits = {
         resource.RLIMIT_AS: address_space,
         resource.RLIMIT_CPU: cpu_seconds,
         resource.RLIMIT_FSIZE: 0,
         resource.RLIMIT_NOFILE: 64,
         resource.RLIMIT_CORE: 0,
     }
-    for kind, most in wanted.items():
+    for kind, limit in limits.items():
         hard = resource.getrlimit(kind)[1]
-        value = most if hard == resource.RLIM_INFINITY else min(most, hard)
-        # the soft limit on CPU time ends the program with a signal of its own, SIGXCPU; at the hard one it is SIGKILL
+        value = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
+        # the soft limit of CPU time sends SIGXCPU, the hard one SIGKILL
         resource.setrlimit(kind, (value, hard if kind == resource.RLIMIT_CPU else value))
 
 
 def leave_network() -> bool:
-    """Enter an empty network namespace, with a user namespace where that is what permits it.
+    """Enter an empty network namespace, through a user namespace if needed.
 
-    False where the kernel or the container allows neither.
+    Returns False if the kernel or container does not allow it.
     """
     libc = ctypes.CDLL(None, use_errno=True)
     libc.prctl(_NO_NEW_PRIVILEGES, 1, 0, 0, 0)
     return any(libc.unshare(flags) == 0 for flags in (_NEW_NETWORK, _NEW_USER | _NEW_NETWORK))
 
 
-def main(words: list[str]) -> None:
-    """Arguments: address space, CPU seconds, program, its arguments. Without a program: status 0 means no network."""
+def main(arguments: list[str]) -> None:
+    """Arguments: address space, CPU seconds, program, its arguments. Without a program, status 0 means no network."""
     try:
-        limit(int(words[0]), int(words[1]))
+        set_limits(int(arguments[0]), int(arguments[1]))
         isolated = leave_network()
         os.nice(NICE)
-        if len(words) == 2:
+        if len(arguments) == 2:
             sys.exit(0 if isolated else 1)
-        os.execve(words[2], words[2:], {"LC_ALL": "C"})
+        os.execve(arguments[2], arguments[2:], {"LC_ALL": "C"})
     except (OSError, ValueError, OverflowError, AttributeError) as error:
         sys.stderr.write(f"not started: {error}\n")
-        sys.exit(REFUSED)
+        sys.exit(NOT_STARTED)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""Put the chunks' segments together: nothing twice where chunks overlap, nothing lost.
+"""Merging of the chunks' segments, without duplicates where chunks overlap.
 
-Where a cut fell in silence nothing is compared. Where two chunks share sound, the cut goes through the middle of the
-shared stretch: a word belongs to the side it lies on (`simple`). `smart` first finds out which words both chunks heard,
-by time and text, so that a word whose two times lie on different sides still comes exactly once. `none` only joins.
+Methods: `none` joins the chunks. `simple` cuts each overlap in the middle and keeps the words on either side. `smart`
+first matches the words of both chunks by time and text, so that a word with its two times on different sides of the cut
+appears once.
 """
 
 from __future__ import annotations
@@ -17,13 +17,15 @@ from worker.alignment import TIME_TOLERANCE, TimedWord, WordMatch, match_words, 
 
 @dataclass(frozen=True, slots=True)
 class MergedSegment:
+    """A segment and the index of its chunk."""
+
     chunk: int
     segment: Segment
 
 
 @dataclass(frozen=True, slots=True)
 class _Overlap:
-    """The stretch of the recording, in seconds, that two chunks both have."""
+    """The stretch of the recording that two chunks share, in seconds."""
 
     start: float
     end: float
@@ -32,25 +34,25 @@ class _Overlap:
     def middle(self) -> float:
         return (self.start + self.end) / 2
 
-    def holds(self, piece: TimedWord) -> bool:
-        return self.start - TIME_TOLERANCE < midpoint(piece.word) < self.end + TIME_TOLERANCE
+    def contains(self, word: TimedWord) -> bool:
+        return self.start - TIME_TOLERANCE < midpoint(word.word) < self.end + TIME_TOLERANCE
 
 
 def merge(chunks: Sequence[ChunkTranscript], method: MergeMethod) -> list[MergedSegment]:
-    """Segments of the whole recording in order; times in seconds, none overlapping the next.
+    """Return the segments of the recording in order. Times are in seconds; none overlaps the next.
 
-    Chunks may be missing (a job still running): only neighbours are compared.
+    Chunks may be missing while the job runs. Only adjacent chunks are compared.
     """
-    kept: list[list[Segment]] = []
-    for place, chunk in enumerate(chunks):
+    groups: list[list[Segment]] = []
+    for position, chunk in enumerate(chunks):
         segments = [segment for segment in chunk.segments if segment.text.strip()]
-        neighbours = place > 0 and chunks[place - 1].index == chunk.index - 1
-        if neighbours and chunk.overlap > 0 and method is not MergeMethod.NONE:
+        adjacent = position > 0 and chunks[position - 1].index == chunk.index - 1
+        if adjacent and chunk.overlap > 0 and method is not MergeMethod.NONE:
             shared = _Overlap(chunk.start, chunk.start + chunk.overlap)
-            kept[-1], segments = _resolve_overlap(kept[-1], segments, shared, method)
-        kept.append(segments)
+            groups[-1], segments = _resolve_overlap(groups[-1], segments, shared, method)
+        groups.append(segments)
     merged = [
-        MergedSegment(chunk.index, segment) for chunk, group in zip(chunks, kept, strict=True) for segment in group
+        MergedSegment(chunk.index, segment) for chunk, group in zip(chunks, groups, strict=True) for segment in group
     ]
     return _resolve_time_overlaps(merged)
 
@@ -58,86 +60,88 @@ def merge(chunks: Sequence[ChunkTranscript], method: MergeMethod) -> list[Merged
 def _resolve_overlap(
     before: list[Segment], after: list[Segment], shared: _Overlap, method: MergeMethod
 ) -> tuple[list[Segment], list[Segment]]:
-    """Decide the words of the stretch that two chunks share."""
+    """Remove the duplicate words of two adjacent chunks."""
     left, right = _timed_words(before), _timed_words(after)
-    pairs = match_words(left, right, shared.start, shared.end) if method is MergeMethod.SMART else []
-    keep, drop = _split_between_matches(left, right, pairs, shared) if pairs else _split_by_time(left, right, shared)
+    matches = match_words(left, right, shared.start, shared.end) if method is MergeMethod.SMART else []
+    keep, drop = (
+        _split_between_matches(left, right, matches, shared) if matches else _split_by_time(left, right, shared)
+    )
     return _keep_words(before, left[:keep]), _keep_words(after, right[drop:])
 
 
 def _split_by_time(left: Sequence[TimedWord], right: Sequence[TimedWord], shared: _Overlap) -> tuple[int, int]:
-    """How many words of the left to keep and of the right to drop: each belongs to its side of the middle.
+    """Return how many words of the left to keep and of the right to drop: a word belongs to its side of the middle.
 
-    Where one chunk heard nothing at all in the shared stretch, the other's words are no duplicates and all stay.
+    If one chunk has no words in the overlap, those of the other are not duplicates, and all are kept.
     """
-    if not any(map(shared.holds, left)) or not any(map(shared.holds, right)):
+    if not any(map(shared.contains, left)) or not any(map(shared.contains, right)):
         return len(left), 0
-    keep = sum(1 for piece in left if midpoint(piece.word) < shared.middle)
-    drop = sum(1 for piece in right if midpoint(piece.word) < shared.middle)
+    keep = sum(1 for item in left if midpoint(item.word) < shared.middle)
+    drop = sum(1 for item in right if midpoint(item.word) < shared.middle)
     return keep, drop
 
 
 def _split_between_matches(
-    left: Sequence[TimedWord], right: Sequence[TimedWord], pairs: Sequence[WordMatch], shared: _Overlap
+    left: Sequence[TimedWord], right: Sequence[TimedWord], matches: Sequence[WordMatch], shared: _Overlap
 ) -> tuple[int, int]:
-    """As `_by_time`, with pairs never torn apart: the cut goes between the pairs left and right of the middle.
+    """Like `_split_by_time`, with the cut between the matches on either side of the middle.
 
-    What only one of them heard between these two pairs, or heard differently, comes from one side, whole: from the one
-    with more words; before the first pair from the left and after the last from the right, which heard it from within.
+    Words without a match between these two are taken from the side that has more of them. Before the first match they
+    are taken from the left, and after the last one from the right.
     """
-    after = next((k for k, pair in enumerate(pairs) if pair.time >= shared.middle), len(pairs))
-    first_left, first_right = (pairs[after - 1].left + 1, pairs[after - 1].right + 1) if after else (0, 0)
-    last_left, last_right = (pairs[after].left, pairs[after].right) if after < len(pairs) else (len(left), len(right))
-    lefts = sum(1 for piece in left[first_left:last_left] if shared.holds(piece))
-    rights = sum(1 for piece in right[first_right:last_right] if shared.holds(piece))
+    after = next((k for k, match in enumerate(matches) if match.time >= shared.middle), len(matches))
+    first_left, first_right = (matches[after - 1].left + 1, matches[after - 1].right + 1) if after else (0, 0)
+    last_left, last_right = (
+        (matches[after].left, matches[after].right) if after < len(matches) else (len(left), len(right))
+    )
+    lefts = sum(1 for item in left[first_left:last_left] if shared.contains(item))
+    rights = sum(1 for item in right[first_right:last_right] if shared.contains(item))
     if after == 0:
         return last_left, 0 if rights and not lefts else last_right
-    if after == len(pairs):
+    if after == len(matches):
         return last_left if lefts and not rights else first_left, first_right
     return (last_left, last_right) if lefts >= rights else (first_left, first_right)
 
 
 def _timed_words(segments: Sequence[Segment]) -> list[TimedWord]:
-    return [
-        TimedWord(word, index, _slack(segment)) for index, segment in enumerate(segments) for word in words_of(segment)
-    ]
-
-
-def _slack(segment: Segment) -> float:
-    """Words spread over a segment may stand anywhere in it: text has to find them."""
-    return TIME_TOLERANCE if segment.words else TIME_TOLERANCE + (segment.end - segment.start) / 2
+    """Return all words. Those spread over their segment may be anywhere in it, so text has to match them."""
+    words = []
+    for index, segment in enumerate(segments):
+        tolerance = TIME_TOLERANCE if segment.words else TIME_TOLERANCE + (segment.end - segment.start) / 2
+        words += [TimedWord(word, index, tolerance) for word in words_of(segment)]
+    return words
 
 
 def words_of(segment: Segment) -> list[Word]:
-    """The segment's words; where the engine gave none, its text's words spread evenly by their letters."""
+    """Return the segment's words. Without word times, those of its text are spread evenly by their length."""
     if segment.words:
         return list(segment.words)
     texts = segment.text.split()
     letters = sum(len(text) for text in texts) or 1
-    words, at = [], segment.start
+    words, start = [], segment.start
     for text in texts:
-        end = at + (segment.end - segment.start) * len(text) / letters
-        words.append(Word(text, at, end, segment.confidence))
-        at = end
+        end = start + (segment.end - segment.start) * len(text) / letters
+        words.append(Word(text, start, end, segment.confidence))
+        start = end
     return words
 
 
-def _keep_words(segments: Sequence[Segment], pieces: Sequence[TimedWord]) -> list[Segment]:
-    """The segments with only these words left; one that kept all of them stays as it is."""
+def _keep_words(segments: Sequence[Segment], kept: Sequence[TimedWord]) -> list[Segment]:
+    """Return the segments with these words only. A segment with all its words is unchanged."""
     result: list[Segment] = []
     for index, segment in enumerate(segments):
-        words = [piece.word for piece in pieces if piece.source == index]
+        words = [item.word for item in kept if item.source == index]
         if len(words) == len(words_of(segment)):
             result.append(segment)
         elif words:
             text = " ".join(word.word.strip() for word in words)
-            mine = tuple(words) if segment.words else ()
-            result.append(replace(segment, start=words[0].start, end=words[-1].end, text=text, words=mine))
+            timed = tuple(words) if segment.words else ()
+            result.append(replace(segment, start=words[0].start, end=words[-1].end, text=text, words=timed))
     return result
 
 
 def _resolve_time_overlaps(merged: Sequence[MergedSegment]) -> list[MergedSegment]:
-    """No segment ends before it starts or overlaps the next: where two do, both give way up to the middle."""
+    """Cut overlapping segments in the middle, and make the end of each at least its start."""
     result: list[MergedSegment] = []
     for item in merged:
         start, end = max(item.segment.start, 0.0), item.segment.end
@@ -150,7 +154,7 @@ def _resolve_time_overlaps(merged: Sequence[MergedSegment]) -> list[MergedSegmen
 
 
 def _clamp(segment: Segment, start: float, end: float) -> Segment:
-    """The segment from `start` to `end`, its words' times inside."""
+    """Return the segment from `start` to `end`, with the times of its words limited to them."""
     words = tuple(
         replace(word, start=min(max(word.start, start), end), end=min(max(word.end, start), end))
         for word in segment.words

@@ -1,9 +1,8 @@
-"""The model files this machine has."""
+"""The model files on this machine."""
 
 from __future__ import annotations
 
 import hashlib
-import struct
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -11,14 +10,14 @@ from pathlib import Path
 from core.domain.models import file_name, model_of_file
 from core.errors import ModelMissingError
 
-MAGIC = struct.pack("<I", 0x67676D6C)
+GGML_MAGIC = 0x67676D6C.to_bytes(4, "little")
 _FileState = tuple[int, int, int, int]
 
 
 class ModelCatalogue:
-    """Whisper models in ggml format, `ggml-{name}.bin`, in the first of `folders` that has them.
+    """Whisper models in ggml format: files `ggml-{name}.bin` in `folders`, which are searched in order.
 
-    Safe to use from several threads. A checksum is computed once, until size, time or inode of its file change.
+    Thread-safe. Checksums are cached until the size, time or inode of the file changes.
     """
 
     def __init__(self, folders: Sequence[Path]) -> None:
@@ -27,34 +26,34 @@ class ModelCatalogue:
         self._hashing = threading.Lock()
 
     def names(self) -> list[str]:
-        """Names of the models there are, sorted; files that are no ggml models are passed over."""
-        found = {name for folder in self.folders if folder.is_dir() for name in _names_in(folder)}
-        return sorted(found)
+        """Return the names of all models, sorted. Files in other formats are ignored."""
+        folders = [folder for folder in self.folders if folder.is_dir()]
+        return sorted({name for folder in folders for path in folder.iterdir() if (name := _model_name(path))})
 
     def path(self, name: str) -> Path:
-        """Raises ModelMissingError."""
+        """Return the model's file. Raises ModelMissingError."""
         path = next(self._paths(name), None)
         if path is None:
             raise ModelMissingError("The model {name} is not installed on this machine.", name=name)
         return path
 
     def find(self, name: str, sha256: str | None) -> Path | None:
-        """The model file with this checksum (None: any), in whichever folder it is. May read whole files."""
+        """Return the model file with this checksum (None: any) from any folder. May read whole files."""
         for path in self._paths(name):
             try:
                 if sha256 is None or self._checksum(path) == sha256:
                     return path
-            except OSError:  # removed or replaced meanwhile
+            except OSError:  # it has just been removed or replaced
                 continue
         return None
 
     def sha256(self, name: str) -> str:
-        """Hex digest of the model file. Reads the whole file the first time. Raises ModelMissingError."""
+        """Return the hex digest of the model file, which is read once. Raises ModelMissingError."""
         return self._checksum(self.path(name))
 
     def checksums(self, *, compute: bool = True) -> dict[str, list[str]]:
-        """Hex digests of every model's files by name. compute=False: only those that are known without reading."""
-        found: dict[str, list[str]] = {}
+        """Return the hex digests of all files by model name. compute=False: only cached ones."""
+        digests: dict[str, list[str]] = {}
         for name in self.names():
             for path in self._paths(name):
                 try:
@@ -62,21 +61,21 @@ class ModelCatalogue:
                 except OSError:
                     continue
                 if digest is not None:
-                    found.setdefault(name, []).append(digest)
-        return found
+                    digests.setdefault(name, []).append(digest)
+        return digests
 
     def _paths(self, name: str) -> Iterator[Path]:
         return (path for folder in self.folders if (path := folder / file_name(name)).is_file())
 
     def _cached_checksum(self, path: Path) -> str | None:
-        kept = self._checksums.get(path)
-        return kept[1] if kept is not None and kept[0] == _file_state(path) else None
+        cached = self._checksums.get(path)
+        return cached[1] if cached is not None and cached[0] == _file_state(path) else None
 
     def _checksum(self, path: Path) -> str:
         digest = self._cached_checksum(path)
         if digest is not None:
             return digest
-        with self._hashing:  # one reader: several slots asking at once would each read gigabytes
+        with self._hashing:  # one reader at a time, since the file may have gigabytes
             digest = self._cached_checksum(path)
             if digest is None:
                 state = _file_state(path)
@@ -91,13 +90,16 @@ def _file_state(path: Path) -> _FileState:
     return state.st_size, state.st_mtime_ns, state.st_ino, state.st_ctime_ns
 
 
-def _names_in(folder: Path) -> list[str]:
-    return [name for path in folder.iterdir() if (name := model_of_file(path.name)) and _has_ggml_magic(path)]
-
-
-def _has_ggml_magic(path: Path) -> bool:
+def _model_name(path: Path) -> str | None:
+    """Return the name of the model in this file, or None if it is not a readable ggml model."""
+    name = model_of_file(path.name)
     try:
-        with path.open("rb") as file:
-            return file.read(4) == MAGIC
+        return name if name and has_ggml_magic(path) else None
     except OSError:
-        return False
+        return None
+
+
+def has_ggml_magic(path: Path) -> bool:
+    """Return True if the file starts like a ggml model. Raises OSError."""
+    with path.open("rb") as file:
+        return file.read(4) == GGML_MAGIC

@@ -1,4 +1,4 @@
-"""The retry after out of memory: a fresh process, one decoder, the chunk's sound as two halves one after the other."""
+"""Retry of a chunk after out of memory, with less memory."""
 
 from __future__ import annotations
 
@@ -17,22 +17,25 @@ from worker.transcriber import EngineOutput, Options
 async def transcribe_with_less_memory(
     slot: Slot, model: Path, pcm: bytes, options: Options, deadline: float
 ) -> EngineOutput:
-    """Arguments and errors as of `Slot.transcribe`; `deadline` (seconds) is for each half."""
+    """Transcribe in a new process with one decoder, in two halves.
+
+    Arguments and errors are those of `Slot.transcribe`. deadline: seconds for each half.
+    """
     await slot.restart()
     samples = np.frombuffer(pcm, "<i2").astype(np.float32)
     cut = quietest_sample(samples, len(samples) * 2 // 5, len(samples) * 3 // 5)
-    lean = replace(options, decoders=1)
-    first = await slot.transcribe(model, pcm[: cut * BYTES_PER_SAMPLE], lean, deadline)
+    options = replace(options, decoders=1)
+    first = await slot.transcribe(model, pcm[: cut * BYTES_PER_SAMPLE], options, deadline)
     second = await slot.transcribe(
-        model, pcm[cut * BYTES_PER_SAMPLE :], replace(lean, language=first.language), deadline
+        model, pcm[cut * BYTES_PER_SAMPLE :], replace(options, language=first.language), deadline
     )
-    moved = tuple(shifted(segment, cut / SAMPLE_RATE) for segment in second.segments)
+    later = tuple(shifted(segment, cut / SAMPLE_RATE) for segment in second.segments)
     return EngineOutput(
-        first.segments + moved, first.language, first.encodes + second.encodes, first.cpu_seconds + second.cpu_seconds
+        first.segments + later, first.language, first.encodes + second.encodes, first.cpu_seconds + second.cpu_seconds
     )
 
 
 def shifted(segment: Segment, seconds: float) -> Segment:
-    """The same segment, `seconds` later."""
+    """Return the segment `seconds` later."""
     words = tuple(replace(word, start=word.start + seconds, end=word.end + seconds) for word in segment.words)
     return replace(segment, start=segment.start + seconds, end=segment.end + seconds, words=words)

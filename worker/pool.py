@@ -1,6 +1,7 @@
-"""One process per slot, each a pebble pool of one, so that a crash, a hang or a kill costs one chunk and no other.
+"""Engine processes. Each slot has a pebble pool with one process, so that a crash or hang affects one chunk only.
 
-Children are spawned: fork and libgomp do not mix, and a pool shared by slots can lose its lock with a killed child.
+Processes are spawned, since libgomp does not support fork. A pool shared by several slots could lose its lock with a
+killed process.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import contextlib
 import multiprocessing
 import os
 import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from concurrent.futures import BrokenExecutor
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -25,14 +26,14 @@ from worker.transcriber import EngineOutput, EngineSpec, Options
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
-CONSTS.term_timeout = 0.2  # seconds between SIGTERM, which our children ignore, and SIGKILL
-UNANSWERED = 2.0
-"""Seconds past the deadline: pebble's own clock starts when the child takes the call; a stopped one never does."""
+CONSTS.term_timeout = 0.2  # seconds between SIGTERM, which the processes ignore, and SIGKILL
+DEADLINE_GRACE = 2.0
+"""Seconds past the deadline. pebble's own timeout starts when the process accepts the call; a hung one never does."""
 START_SECONDS = 60.0
-ANSWER_SECONDS = 20.0
-"""Seconds an idle child has to answer before it is replaced."""
-END_SECONDS = 10.0
-"""Seconds for a child to end; one that the kernel does not let go of is left behind."""
+PING_SECONDS = 20.0
+"""Seconds for an idle process to respond before it is replaced."""
+EXIT_SECONDS = 10.0
+"""Seconds for a process to exit. One that does not is abandoned."""
 
 
 def physical_memory() -> int:
@@ -40,11 +41,11 @@ def physical_memory() -> int:
 
 
 class _CallNotStarted(Exception):
-    """The child was gone before it took the call: the call has not begun."""
+    """The process exited before it accepted the call."""
 
 
 class Slot:
-    """One child process and its engine. Use it through `Pool.slot()`: one call at a time."""
+    """An engine process. Use it through `Pool.slot()`, for one call at a time."""
 
     def __init__(self, adapter: str, threads: int, memory_limit: int) -> None:
         self._adapter, self._threads, self._memory_limit = adapter, threads, memory_limit
@@ -53,7 +54,7 @@ class Slot:
         self._stopped = False
 
     async def start(self) -> None:
-        """Return when the child answers; harmless twice. Raises EngineUnavailableError."""
+        """Start the process and wait until it responds. Idempotent. Raises EngineUnavailableError."""
         self._stopped = False
         if self._pool is not None:
             return
@@ -79,66 +80,63 @@ class Slot:
         self._pool = ProcessPool(
             max_workers=1,
             context=multiprocessing.get_context("spawn"),
-            initializer=pool_child.prepare,
+            initializer=pool_child.initialize,
             initargs=(self._alive[0], self._memory_limit),
         )
 
     async def stop(self) -> None:
-        """End the child; harmless twice."""
+        """Stop the process. Idempotent."""
         self._stopped = True
         await self._close()
 
     async def _close(self) -> None:
-        """A process that does not end here ends by itself as soon as it can: its end of the pipe is closed."""
+        """Stop the process. Closing the pipe makes one that does not stop here exit as soon as it can."""
         pool, self._pool = self._pool, None
         pipe, self._alive = self._alive, None
         try:
             if pool is not None:
-                async with asyncio.timeout(END_SECONDS):
-                    await asyncio.to_thread(_end, pool)
+                async with asyncio.timeout(EXIT_SECONDS):
+                    await asyncio.to_thread(_stop, pool)
         except (OSError, RuntimeError, TimeoutError) as error:
-            log.warning("engine process not ended cleanly", action="engine_not_ended", reason=repr(error))
+            log.warning("engine process did not exit cleanly", action="engine_not_ended", reason=repr(error))
         finally:
             for end in pipe or ():
                 end.close()
 
     async def restart(self) -> None:
-        """A fresh process. Raises EngineUnavailableError; the next use tries again."""
+        """Replace the process. Raises EngineUnavailableError; the next use tries again."""
         await self._close()
         await self.start()
 
     async def ensure(self) -> None:
-        """Replace the child where it is gone or does not answer. Raises EngineUnavailableError."""
+        """Replace the process if it has exited or does not respond. Raises EngineUnavailableError."""
         if self._pool is not None:
             try:
-                await self._call_once(ANSWER_SECONDS, pool_child.process_id)
+                await self._call_once(PING_SECONDS, pool_child.process_id)
             except (_CallNotStarted, ChunkTimeoutError, WhisperCrashError, OutOfMemoryError):
-                log.warning("engine process was gone, starting another", action="engine_replaced")
+                log.warning("engine process lost, starting another", action="engine_replaced")
                 await self._close()
         await self.start()
 
-    async def process_id(self) -> int:
-        return await self._call(START_SECONDS, pool_child.process_id)
-
     async def transcribe(self, model: Path, pcm: bytes, options: Options, deadline: float) -> EngineOutput:
-        """Transcribe 16 kHz mono s16le bytes within `deadline` seconds. Cancelling kills the child; it is made anew.
+        """Transcribe 16 kHz mono s16le PCM within `deadline` seconds. A cancellation replaces the process.
 
-        Raises ChunkTimeoutError, WhisperCrashError (the child died), OutOfMemoryError (killed, but not by us, or an
-        allocation failed), EngineUnavailableError, and what the engine raises: ModelMissingError,
-        UnsupportedLanguageError, OSError.
+        Raises ChunkTimeoutError, WhisperCrashError (the process exited), OutOfMemoryError (it was killed by the
+        system, or an allocation failed), EngineUnavailableError, and the engine's ModelMissingError,
+        UnsupportedLanguageError and OSError.
         """
         spec = EngineSpec(self._adapter, model, self._threads)
         return await self._call(deadline, pool_child.transcribe, spec, pcm, options)
 
     async def _call(self, deadline: float, function: Callable[..., T], *arguments: Any) -> T:
-        """A child that died idle costs the call nothing: it is made again with the next one."""
+        """Run the function in the process. If the process exited while idle, the call is made in a new one."""
         if self._stopped:
             raise EngineUnavailableError
         try:
             if self._pool is not None:
                 return await self._call_once(deadline, function, *arguments)
         except _CallNotStarted:
-            log.warning("engine process died idle, starting another", action="engine_replaced")
+            log.warning("engine process exited while idle, starting another", action="engine_replaced")
         await self.restart()
         try:
             return await self._call_once(deadline, function, *arguments)
@@ -148,15 +146,15 @@ class Slot:
     async def _call_once(self, deadline: float, function: Callable[..., T], *arguments: Any) -> T:
         future = self._schedule(deadline, function, *arguments)
         try:
-            async with asyncio.timeout(deadline + UNANSWERED) as outage_retry:
+            async with asyncio.timeout(deadline + DEADLINE_GRACE) as timeout:
                 return await asyncio.wrap_future(future)
         except TimeoutError as error:
-            if outage_retry.expired():
+            if timeout.expired():
                 await self._close()
             raise ChunkTimeoutError from error
         except ProcessExpired as error:
-            log.error("engine process died", action="engine_died", exit_code=error.exitcode)  # noqa: TRY400
-            # its pool goes too: a pipe or lock that the child held at that moment would stay as it was
+            log.error("engine process exited", action="engine_died", exit_code=error.exitcode)  # noqa: TRY400
+            # the pool is replaced too, since the process may have held its pipe or lock
             await self._close()
             raise (OutOfMemoryError if error.exitcode == -signal.SIGKILL else WhisperCrashError) from error
         except BrokenExecutor as error:
@@ -166,7 +164,7 @@ class Slot:
             raise OutOfMemoryError from error
 
     def _schedule(self, deadline: float, function: Callable[..., T], *arguments: Any) -> ProcessFuture[T]:
-        """Raises _NotTaken where the pool is broken: its child or one of its threads is gone."""
+        """Schedule the call. Raises _CallNotStarted if the pool has lost its process or a thread."""
         try:
             assert self._pool is not None
             return self._pool.schedule(function, args=arguments, timeout=deadline)
@@ -174,32 +172,32 @@ class Slot:
             raise _CallNotStarted from error
 
 
-def _end(pool: Any) -> None:
+def _stop(pool: Any) -> None:
     pool.close()
     pool.stop()
     pool.join()
 
 
 class Pool:
-    """`slots` processes. `start` and `stop` are harmless when repeated."""
+    """A pool of `slots` engine processes. `start` and `stop` are idempotent."""
 
     def __init__(self, slots: int, adapter: str, threads: int = 1, memory_limit: int | None = None) -> None:
-        """memory_limit: bytes of address space per child; by default nine tenths of the machine's memory."""
+        """memory_limit: bytes of address space per process; by default 90 % of the machine's memory."""
         limit = memory_limit if memory_limit is not None else physical_memory() * 9 // 10
         self.slots = slots
-        self._all = [Slot(adapter, threads, limit) for _ in range(slots)]
+        self._slots = [Slot(adapter, threads, limit) for _ in range(slots)]
         self._free: asyncio.Queue[Slot] = asyncio.Queue()
         self._withheld: set[asyncio.Task[None]] = set()
         self._started = False
 
     async def start(self) -> None:
-        """Raises EngineUnavailableError; slots that could not be started are started at their first use."""
+        """Start all slots. Raises EngineUnavailableError; slots that failed are started at their first use."""
         if self._started:
             return
         self._started = True
-        for slot in self._all:
+        for slot in self._slots:
             self._free.put_nowait(slot)
-        await _run_all(slot.start for slot in self._all)
+        await _run_all(slot.start for slot in self._slots)
 
     async def stop(self) -> None:
         self._started = False
@@ -208,11 +206,11 @@ class Pool:
         if self._withheld:
             await asyncio.wait(self._withheld)
         self._free = asyncio.Queue()
-        await asyncio.gather(*(slot.stop() for slot in self._all))
+        await asyncio.gather(*(slot.stop() for slot in self._slots))
 
     @contextlib.asynccontextmanager
     async def slot(self) -> AsyncIterator[Slot]:
-        """Wait, first come first served, for a free slot; its child is alive. Raises EngineUnavailableError."""
+        """Wait for a free slot in FIFO order and ensure that its process responds. Raises EngineUnavailableError."""
         slot = await self._free.get()
         try:
             await slot.ensure()
@@ -221,7 +219,7 @@ class Pool:
             self._free.put_nowait(slot)
 
     async def ensure(self) -> None:
-        """Replace the children of free slots that are gone. Raises EngineUnavailableError."""
+        """Replace lost processes of free slots. Raises EngineUnavailableError."""
         free = [self._free.get_nowait() for _ in range(self._free.qsize())]
         try:
             await _run_all(slot.ensure for slot in free)
@@ -230,30 +228,29 @@ class Pool:
                 self._free.put_nowait(slot)
 
     def reduce_slots(self, seconds: float) -> None:
-        """One slot fewer for that long, never under one. Call it while holding a slot: the next free one is parked."""
+        """Withhold the next free slot for `seconds`, but never the last one."""
         if len(self._withheld) >= self.slots - 1:
             return
-        # counted from here on: until a slot is free the park only waits for it
-        task = asyncio.create_task(self._withhold_slot(seconds), name="park a slot")
+        # counts immediately, although it has to wait for a free slot
+        task = asyncio.create_task(self._withhold_slot(seconds), name="withhold a slot")
         self._withheld.add(task)
         task.add_done_callback(self._withheld.discard)
 
     async def _withhold_slot(self, seconds: float) -> None:
         free = self._free
         slot = await free.get()
-        log.warning("one slot fewer", action="pool_shrunk", seconds=seconds, slots=self.slots - len(self._withheld))
+        log.warning(
+            "pool reduced by one slot", action="pool_shrunk", seconds=seconds, slots=self.slots - len(self._withheld)
+        )
         try:
             await asyncio.sleep(seconds)
         finally:
             free.put_nowait(slot)
 
-    async def process_ids(self) -> list[int]:
-        return list(await asyncio.gather(*(slot.process_id() for slot in self._all)))
 
-
-async def _run_all(steps: Any) -> None:
-    """Run all of them to their end, then raise the first error."""
-    results = await asyncio.gather(*(step() for step in steps), return_exceptions=True)
+async def _run_all(calls: Iterable[Callable[[], Awaitable[None]]]) -> None:
+    """Run all calls concurrently until the last one ends, then raise the first error."""
+    results = await asyncio.gather(*(call() for call in calls), return_exceptions=True)
     for result in results:
         if isinstance(result, BaseException):
             raise result

@@ -1,4 +1,4 @@
-"""What runs inside a pool's child process: one engine, kept loaded; no signal, and no life without its parent."""
+"""Code of an engine process. It keeps one engine loaded, ignores signals, and exits with its parent."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ from worker.engine import build
 from worker.transcriber import Engine, EngineOutput, EngineSpec, Options
 
 _loaded: dict[tuple[EngineSpec, tuple[int, int, int] | None], Engine] = {}
-"""At most one: the engine of the last call, and the state of the model file that it was loaded from."""
+"""At most one entry: the engine of the last call, keyed by its spec and the state of its model file."""
 
 
-def prepare(alive: Connection, memory_limit: int | None) -> None:
-    """First thing in a child. `alive` is a pipe whose other end only the parent holds; memory_limit in bytes."""
+def initialize(alive: Connection, memory_limit: int | None) -> None:
+    """Initialise the process. alive: a pipe whose other end only the parent holds; memory_limit in bytes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    threading.Thread(target=_exit_with_parent, args=(alive,), name="parent watch", daemon=True).start()
+    threading.Thread(target=_exit_with_parent, args=(alive,), name="watch parent", daemon=True).start()
     if memory_limit is not None:
         resource.setrlimit(resource.RLIMIT_AS, (memory_limit, memory_limit))
     _discard_standard_error()
 
 
 def _exit_with_parent(alive: Connection) -> None:
-    alive.poll(None)  # nothing is ever sent: this returns when the parent's end is closed, by whatever death
+    alive.poll(None)  # returns when the parent's end is closed: nothing is ever sent
     os._exit(0)
 
 
 def _discard_standard_error() -> None:
-    """whisper.cpp writes there; a Python callback in its place would be called after the interpreter's end."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
-    os.close(nowhere)
+    """Discard whisper.cpp's log. A Python log callback would be called after the interpreter has shut down."""
+    devnull = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(devnull, 2)
+    os.close(devnull)
 
 
 def process_id() -> int:
@@ -45,7 +45,7 @@ def process_id() -> int:
 
 
 def transcribe(spec: EngineSpec, pcm: bytes, options: Options) -> EngineOutput:
-    """`pcm`: 16 kHz mono signed 16-bit little endian. Raises what the engine raises."""
+    """Transcribe 16 kHz mono s16le PCM. Raises the engine's errors."""
     key = (spec, _file_state(spec.model_path))
     if key not in _loaded:
         _loaded.clear()
@@ -55,7 +55,7 @@ def transcribe(spec: EngineSpec, pcm: bytes, options: Options) -> EngineOutput:
 
 
 def _file_state(path: Path) -> tuple[int, int, int] | None:
-    """Changes when the file is replaced: then the engine in memory is another model's."""
+    """Return a value that changes if the file is replaced, so that its engine is reloaded."""
     try:
         state = path.stat()
     except OSError:

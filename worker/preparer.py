@@ -1,4 +1,4 @@
-"""From a recording of any accepted format to working audio and a plan of its chunks."""
+"""Preparation of a recording: working audio, and the plan of its chunks."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ from worker.chunking import AudioFeatures, ChunkLimits, plan_chunks
 from worker.chunking.silence import SilenceDetector, exclude_quiet_speech, is_digital_silence
 from worker.ffmpeg import deadline
 
-IN_DOUBT = "fixed_size"
+EVEN_LEVEL_STRATEGY = "fixed_size"
+"""Strategy for audio of one even level, in which silence and speech cannot be told apart."""
 
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """samples: length of the working audio; decode_seconds: decoding and silence search together, wall clock."""
+    """A prepared recording. samples: its length; decode_seconds: wall-clock time of decoding and planning."""
 
     samples: int
     chunks: list[PlannedChunk]
@@ -26,7 +27,7 @@ class Prepared:
 
     @property
     def duration(self) -> float:
-        """Seconds."""
+        """Length in seconds."""
         return self.samples / SAMPLE_RATE
 
 
@@ -40,7 +41,7 @@ async def prepare(
     min_silence: float,
     max_duration: float,
 ) -> Prepared:
-    """Decode `source` to `pcm` and plan. Durations in seconds. Raises what `decode` and `plan_chunks` raise."""
+    """Decode `source` to `pcm` and plan its chunks. Durations in seconds. Raises as `decode` and `plan_chunks`."""
     started = time.monotonic()
     detector = SilenceDetector(round(min_silence * 1000))
     limit = deadline((await asyncio.to_thread(source.stat)).st_size)
@@ -50,11 +51,11 @@ async def prepare(
 
 
 def plan(detector: SilenceDetector, limits: ChunkLimits, strategy: str, threshold_dbfs: float) -> list[PlannedChunk]:
-    """Digital silence has no chunks; sound of one even level below the threshold is in doubt and cut by the clock."""
+    """Plan the chunks. Digital silence has none; audio of one even level below the threshold has fixed windows."""
     energies = detector.energies()
     if is_digital_silence(energies):
         return []
     silences = exclude_quiet_speech(detector.finish(threshold_dbfs), energies, detector.min_silence_ms)
-    nobody = silences == [Span(0, detector.samples)]
-    sound = AudioFeatures(detector.samples, tuple(silences), energies)
-    return plan_chunks(IN_DOUBT if nobody else strategy, sound, limits)
+    even_level = silences == [Span(0, detector.samples)]
+    audio = AudioFeatures(detector.samples, tuple(silences), energies)
+    return plan_chunks(EVEN_LEVEL_STRATEGY if even_level else strategy, audio, limits)

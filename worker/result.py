@@ -1,4 +1,4 @@
-"""The result of a job: a pure function of committed rows, so that making it twice gives the same bytes."""
+"""The result of a job, built from committed rows only, so that building it again gives the same bytes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 from core.domain.job import JobStatus
 from core.domain.job_options import MergeMethod
 from core.domain.result import Result, ResultChunk, ResultModel, ResultSegment, Timings
-from core.domain.transcript import ChunkTranscript, Word
+from core.domain.transcript import ChunkTranscript
 from worker.merger import MergedSegment, merge
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
@@ -20,7 +20,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 @dataclass(frozen=True, slots=True)
 class JobMetadata:
-    """What only the job's row knows. timestamp: of the last commit (UTC); durations in seconds."""
+    """Data of the job's row. timestamp: of the last commit (UTC); durations in seconds."""
 
     job_id: str
     timestamp: datetime
@@ -37,7 +37,7 @@ class JobMetadata:
 
 
 def build_result(metadata: JobMetadata, chunks: Sequence[ChunkTranscript], method: MergeMethod) -> Result:
-    """Merge and count. A recording in which nobody speaks has empty text and confidence 0."""
+    """Merge the chunks. A recording without speech has empty text and confidence 0."""
     segments = segments_of(chunks, method)
     text = " ".join(segment.text for segment in segments)
     return Result(
@@ -46,7 +46,9 @@ def build_result(metadata: JobMetadata, chunks: Sequence[ChunkTranscript], metho
         status=JobStatus.COMPLETED.value,
         language=metadata.language,
         detected_language=metadata.detected_language,
-        model=ResultModel(metadata.model, metadata.file_sha256, metadata.engine_version, _in_order(metadata.options)),
+        model=ResultModel(
+            metadata.model, metadata.file_sha256, metadata.engine_version, dict(sorted(metadata.options.items()))
+        ),
         duration_seconds=round(metadata.duration_seconds, 3),
         text=text,
         word_count=len(text.split()),
@@ -59,15 +61,18 @@ def build_result(metadata: JobMetadata, chunks: Sequence[ChunkTranscript], metho
 
 
 def segments_of(chunks: Sequence[ChunkTranscript], method: MergeMethod) -> list[ResultSegment]:
-    """The merged segments as clients see them, of a finished recording or of what is heard so far."""
-    heard = [merged for merged in merge(chunks, method) if clean(merged.segment.text)]
-    return [_segment(number, merged) for number, merged in enumerate(heard)]
+    """Return the merged segments in the public format. Chunks of an unfinished job may be missing."""
+    merged = [item for item in merge(chunks, method) if clean(item.segment.text)]
+    return [_segment(number, item) for number, item in enumerate(merged)]
 
 
 def _segment(number: int, merged: MergedSegment) -> ResultSegment:
     segment = merged.segment
     start, end = round(segment.start, 3), round(segment.end, 3)
-    words = tuple(_word(word) for word in segment.words)
+    words = (
+        replace(word, word=clean(word.word), start=round(word.start, 3), end=round(word.end, 3))
+        for word in segment.words
+    )
     return ResultSegment(
         number,
         merged.chunk,
@@ -79,22 +84,13 @@ def _segment(number: int, merged: MergedSegment) -> ResultSegment:
     )
 
 
-def _word(word: Word) -> Word:
-    return replace(word, word=clean(word.word), start=round(word.start, 3), end=round(word.end, 3))
-
-
 def clean(text: str) -> str:
-    """NFC, one space between words, no control characters: fit for every format."""
+    """Normalise to NFC, single spaces, and no control characters."""
     return " ".join(_CONTROL.sub(" ", unicodedata.normalize("NFC", text)).split())
 
 
-def _in_order(options: dict[str, Any]) -> dict[str, Any]:
-    """By name: databases return the keys of JSON in an order of their own."""
-    return dict(sorted(options.items()))
-
-
 def confidence(segments: Sequence[ResultSegment]) -> float:
-    """Mean over the segments, each weighted by its words; 0 without any."""
+    """Return the mean confidence of the segments, weighted by their words; 0 without words."""
     weights = [len(segment.text.split()) for segment in segments]
     if not sum(weights):
         return 0.0
@@ -103,12 +99,12 @@ def confidence(segments: Sequence[ResultSegment]) -> float:
 
 
 def _timings(metadata: JobMetadata, chunks: Sequence[ChunkTranscript]) -> Timings:
-    spent = sum(chunk.seconds for chunk in chunks)
-    factor = spent / metadata.duration_seconds if metadata.duration_seconds else 0.0
+    seconds = sum(chunk.seconds for chunk in chunks)
+    factor = seconds / metadata.duration_seconds if metadata.duration_seconds else 0.0
     return Timings(
         download=round(metadata.download_seconds, 3),
         decode=round(metadata.decode_seconds, 3),
-        chunks=round(spent, 3),
+        chunks=round(seconds, 3),
         total=round(metadata.total_seconds, 3),
         real_time_factor=round(factor, 4),
     )

@@ -1,14 +1,13 @@
-"""The filter that puts sound where the container's timestamps say: late starts, gaps and drift included.
+"""ffmpeg filter that places audio by the container's timestamps, including late starts, gaps and drift.
 
-Timestamps may be broken or hostile, so each step between one frame's end and the next one's start is judged:
+Timestamps may be broken or malicious, so each step from one frame's end to the next one's start is checked:
 
-- under 0.1 s it is drift, followed 50 ms at a time while it sums up to less than a tenth of
-  the sound and half a second;
-- a longer gap becomes silence while all of these together are no longer than an hour, or than the sound before it;
-- a longer overlap is cut while all of these together are under a tenth of the sound and half a second.
+- A step under 0.1 s is drift. It is followed in steps of 50 ms, up to a tenth of the audio plus half a second in total.
+- A longer gap becomes silence, up to one hour in total, or up to the length of the preceding audio if that is longer.
+- A longer overlap is cut, up to a tenth of the audio plus half a second in total.
 
-A step that is not followed is left out of the timeline: the sound goes on where it was. A start below 0.1 s is the
-delay of an encoder, and a start before zero is the zero.
+Other steps are skipped: the audio continues without a gap. A start below 0.1 s is encoder delay, and a negative start
+counts as zero.
 """
 
 from __future__ import annotations
@@ -18,21 +17,23 @@ import re
 from core.domain.spans import SAMPLE_RATE
 
 MAX_SILENCE = 3600.0
-"""Seconds of silence that timestamps alone may add to a short recording."""
+"""Seconds of silence that timestamps may add to a short recording."""
 STEP = 0.1
-"""Seconds between drift, which is followed in small pieces, and a gap, which is filled."""
+"""Seconds from which a step is a gap or overlap instead of drift."""
 DRIFT = 0.05
-"""Seconds of silence added, or of sound cut, each time that drift sums up to them. The resampler's own stretching would
-be smoother, but overshoots in versions in use (5.1: by 2 s in 3 min)."""
-_REPORTS = 10_000
-_LEFT_OUT = re.compile(r"^(?:\[Eval @ \w+\] )?(-?\d+\.\d{6})$", re.MULTILINE)
+"""Seconds of silence added or audio cut whenever drift adds up to them.
+
+The resampler's own stretching would be smoother, but overshoots in versions in use (5.1: by 2 s in 3 min).
+"""
+_MAX_PRINTS = 10_000
+_SKIPPED = re.compile(r"^(?:\[Eval @ \w+\] )?(-?\d+\.\d{6})$", re.MULTILINE)
 
 _TOLERANCE = "(0.5 + 0.1 * ld(4))"
-# Registers, in seconds: 0 left out, 1 end of the frame before, 2 silence added, 3 net drift, 4 sound so far,
-# 5 step, 7 whether the step is followed, 8 overlap cut, 9 left out when last printed; 6 counts what was printed.
-# A step is printed one frame later: older versions evaluate the end of the stream as if it were a frame.
+# Registers, in seconds: 0 skipped, 1 end of the previous frame, 2 silence added, 3 net drift, 4 audio so far,
+# 5 step, 7 if the step is followed, 8 overlap cut, 9 skipped at the last print; 6 counts the prints.
+# A step is printed one frame later, since older versions evaluate the end of the stream like a frame.
 _TIMESTAMPS = f"""
-    if(gte(abs(ld(0) - ld(9)), 1) * lt(ld(6), {_REPORTS}), print(ld(0)); st(9, ld(0)); st(6, ld(6) + 1));
+    if(gte(abs(ld(0) - ld(9)), 1) * lt(ld(6), {_MAX_PRINTS}), print(ld(0)); st(9, ld(0)); st(6, ld(6) + 1));
     st(4, NB_CONSUMED_SAMPLES / SR);
     st(5, if(isnan(PTS), 0, PTS * TB - ld(0) - ld(1)));
     st(7, if(lt(abs(ld(5)), {STEP}), lte(abs(ld(3) + ld(5)), {_TOLERANCE}) * gt(ld(4), 0),
@@ -47,14 +48,14 @@ _TIMESTAMPS = f"""
 
 
 def filters() -> str:
-    """The filter graph of one audio stream: 16 kHz mono s16, its first sample at the timeline's zero."""
-    form = f"aresample={SAMPLE_RATE}:ochl=mono:osf=s16"
+    """Return the filter graph of one audio stream: 16 kHz mono s16, starting at the timeline's zero."""
+    resample = f"aresample={SAMPLE_RATE}:ochl=mono:osf=s16"
     timestamps = "".join(_TIMESTAMPS.split())
-    # resampled first: silence of an hour is 115 MB in this form, and gigabytes in the source's
-    return f"{form},asetpts='{timestamps}',aresample=async=1:min_hard_comp={DRIFT}:first_pts=0"
+    # resampled first: one hour of silence has 115 MB in this format, and gigabytes in the source's
+    return f"{resample},asetpts='{timestamps}',aresample=async=1:min_hard_comp={DRIFT}:first_pts=0"
 
 
 def skipped_seconds(log: str) -> float:
-    """Seconds of the container's timeline that were left out, by ffmpeg's log."""
-    totals = _LEFT_OUT.findall(log)
+    """Return the seconds of the container's timeline that were skipped, from ffmpeg's log."""
+    totals = _SKIPPED.findall(log)
     return float(totals[-1]) if totals else 0.0

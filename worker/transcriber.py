@@ -1,4 +1,4 @@
-"""The engine's port: samples in, segments out. Adapters live in worker/engine/, one file each; ENGINE names one."""
+"""The port of the engine. Adapters are modules in worker/engine/, selected by ENGINE."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ Samples = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What one call asks of the engine.
+    """Options of one call.
 
-    language: `en`, `vi` or `auto` (then the likeliest of `languages` is taken and reported). job: what the submit asked
-    for. decoders: 1 after an out-of-memory retry.
+    language: `en`, `vi` or `auto`, which selects the most likely one of `languages`. job: options of the job.
+    decoders: 1 in an out-of-memory retry.
     """
 
     language: str
@@ -32,8 +32,11 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class EngineOutput:
-    """Segments in chunk time (seconds from the first sample); encodes: how often the encoder ran; cpu_seconds of the
-    engine's own call, decoding audio to tokens and nothing else."""
+    """Output of one call.
+
+    segments: times in seconds from the first sample. encodes: number of encoder runs. cpu_seconds: CPU time of the
+    transcription itself.
+    """
 
     segments: tuple[Segment, ...]
     language: str
@@ -42,16 +45,16 @@ class EngineOutput:
 
 
 class Engine(Protocol):
-    """Lives in a child process and holds one model. Not thread-safe."""
+    """An engine in a child process, with one loaded model. Not thread-safe."""
 
     def transcribe(self, samples: Samples, options: Options) -> EngineOutput:
-        """Raises UnsupportedLanguageError, OutOfMemoryError, WhisperCrashError."""
+        """Transcribe the samples. Raises UnsupportedLanguageError, OutOfMemoryError, WhisperCrashError."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class EngineSpec:
-    """Everything a child needs to build its engine; picklable."""
+    """Parameters of an engine. Picklable."""
 
     adapter: str
     model_path: Path

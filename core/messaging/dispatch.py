@@ -1,4 +1,4 @@
-"""What both adapters do with a delivery: decode, hand to the handler, and come back with a verdict in any case."""
+"""Handling of deliveries that both adapters share."""
 
 from __future__ import annotations
 
@@ -20,29 +20,32 @@ from core.messaging.port import (
 )
 
 log = structlog.get_logger(__name__)
-LONGEST = float("inf")
-"""A delay that means the longest there is."""
+MAX_DELAY = float("inf")
+"""Selects the longest configured delay."""
 
 
 async def handle_delivery(body: bytes, redelivered: bool, headers: Mapping[str, Any], handler: Handler) -> Verdict:
-    """Raises only CancelledError. A handler that raises has its message handed back, with the longest delay."""
+    """Decode the message and call the handler. An exception of the handler returns the message with the longest delay.
+
+    Raises CancelledError only.
+    """
     try:
         message = decode(body)
     except UndecodableMessage as error:
         log.error("undecodable message", action="undecodable", reason=str(error))  # noqa: TRY400
         return DeadLetter(f"undecodable: {error}"[:500])
     except NewerMessage as error:
-        log.warning("message of a newer version handed back", action="newer_message", reason=str(error))
-        return Retry(LONGEST)
+        log.warning("message of a newer version returned to the queue", action="newer_message", reason=str(error))
+        return Retry(MAX_DELAY)
     try:
         return await handler(Delivery(message, redelivered, headers))
     except Exception:
-        log.exception("handler raised, message handed back", action="handler_raised", job_id=message.job_id)
-        return Retry(LONGEST)
+        log.exception("handler failed, message returned to the queue", action="handler_raised", job_id=message.job_id)
+        return Retry(MAX_DELAY)
 
 
 async def wait_for_failure(task: asyncio.Task[None]) -> Exception:
-    """Why a task that should run for ever ended; never returns where it was cancelled, which is an orderly end."""
+    """Wait until an endless task fails and return its error. Never returns if the task is cancelled."""
     await asyncio.wait([task])
     if task.cancelled():
         await asyncio.Event().wait()
@@ -50,11 +53,11 @@ async def wait_for_failure(task: asyncio.Task[None]) -> Exception:
     return error if isinstance(error, Exception) else RuntimeError(f"{task.get_name()} ended: {error!r}")
 
 
-def pick_delay(delays: tuple[float, ...], wanted: float) -> float:
-    """The shortest configured delay that is long enough, else the longest."""
-    return next((delay for delay in sorted(delays) if delay >= wanted), max(delays))
+def pick_delay(delays: tuple[float, ...], minimum: float) -> float:
+    """Return the shortest configured delay of at least `minimum` seconds, or the longest one."""
+    return next((delay for delay in sorted(delays) if delay >= minimum), max(delays))
 
 
 def normalize_delays(retry_delays: tuple[float, ...]) -> tuple[float, ...]:
-    """There is always one, for hand-backs."""
+    """Return the distinct delays in order; 2 s if there are none."""
     return tuple(sorted(set(retry_delays))) or (2.0,)

@@ -1,6 +1,6 @@
-"""The broker in memory: the embedded mode's own. Bytes in, priorities, prefetch, delays, redelivery, dead letters.
+"""In-memory broker of the embedded mode: priorities, prefetch, delays, redelivery and dead letters.
 
-Its messages die with the process; the database rebuilds them at the next start.
+Its messages are lost when the process exits. The next start republishes them from the database.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class _Envelope:
 
 
 class _Queue:
-    """Highest level first, first in first out within one; what is put back goes to its level's front."""
+    """A priority queue, first in, first out within a level. Returned messages go to the front of their level."""
 
     def __init__(self) -> None:
         self._heap: list[tuple[int, int, _Envelope]] = []
@@ -71,6 +71,8 @@ class _Queue:
 
 
 class MemoryBroker:
+    """A broker for one process. retry_delays and dead_letter_ttl in seconds."""
+
     def __init__(self, *, retry_delays: Sequence[float], dead_letter_ttl: float = 604_800) -> None:
         self._delays = normalize_delays(tuple(retry_delays))
         self._ttl = dead_letter_ttl
@@ -106,7 +108,7 @@ class MemoryBroker:
         delay: float = 0.0,
         headers: Mapping[str, Any] | None = None,
     ) -> None:
-        """Any bytes to any queue: what an operator does by hand."""
+        """Publish any bytes to any queue."""
         await self.ping()
         await self.put(queue, _Envelope(body, level, dict(headers or {})), delay)
 
@@ -135,16 +137,16 @@ class MemoryBroker:
         await self.ping()
         queue = self._queues[QueueName.DEAD]
         waiting = [await queue.get() for _ in range(len(queue))]
-        count, kept = len(waiting), []
+        count, remaining = len(waiting), []
         try:
             while waiting:
                 envelope = waiting[0]
                 if not await remove(DeadMessage(envelope.body, envelope.headers)):
-                    kept.append(envelope)
+                    remaining.append(envelope)
                 del waiting[0]
         finally:
-            # also when `remove` raises: what was not removed goes back to its old place
-            for envelope in reversed([*kept, *waiting]):
+            # also if `remove` raises: the other messages return to their place
+            for envelope in reversed([*remaining, *waiting]):
                 await queue.put(envelope, front=True)
         return count
 
@@ -154,21 +156,24 @@ class MemoryBroker:
         return [self._stats(name) for name in QueueName]
 
     def _stats(self, name: QueueName) -> QueueStats:
-        mine = [subscription for subscription in self._subscriptions if subscription.name is name]
-        unacked = sum(len(subscription.running) for subscription in mine)
-        return QueueStats(name.value, len(self._queues[name]), unacked, sum(1 for one in mine if one.active))
+        subscriptions = [subscription for subscription in self._subscriptions if subscription.name is name]
+        unacked = sum(len(subscription.running) for subscription in subscriptions)
+        consumers = sum(1 for subscription in subscriptions if subscription.active)
+        return QueueStats(name.value, len(self._queues[name]), unacked, consumers)
 
     def waiting(self, name: QueueName) -> list[tuple[bytes, Mapping[str, Any]]]:
-        """Bodies and headers of what waits, next first."""
+        """Return bodies and headers of the waiting messages in order of delivery."""
         return [(envelope.body, envelope.headers) for envelope in self._queues[name].peek()]
 
 
 class _Subscription:
+    """A consumer of one queue, with a task per message."""
+
     def __init__(self, broker: MemoryBroker, name: QueueName, queue: _Queue, handler: Handler, prefetch: int) -> None:
         self.name = name
         self.running: set[asyncio.Task[None]] = set()
         self._broker, self._queue, self._handler = broker, queue, handler
-        self._places = asyncio.Semaphore(prefetch)
+        self._permits = asyncio.Semaphore(prefetch)
         self._pump = asyncio.create_task(self._deliver(), name=f"deliver {name}")
 
     @property
@@ -185,18 +190,18 @@ class _Subscription:
         await self.cancel()
         if self.running and grace > 0:
             await asyncio.wait(self.running, timeout=grace)
-        left = tuple(self.running)
-        for task in left:
+        unfinished = tuple(self.running)
+        for task in unfinished:
             task.cancel()
-        await asyncio.gather(*left, return_exceptions=True)
+        await asyncio.gather(*unfinished, return_exceptions=True)
 
     async def _deliver(self) -> None:
         while True:
-            await self._places.acquire()
+            await self._permits.acquire()
             try:
                 envelope = await self._queue.get()
             except asyncio.CancelledError:
-                self._places.release()
+                self._permits.release()
                 raise
             task = asyncio.create_task(self._handle(envelope), name=f"handle {self.name}")
             self.running.add(task)
@@ -204,7 +209,7 @@ class _Subscription:
 
     def _done(self, task: asyncio.Task[None]) -> None:
         self.running.discard(task)
-        self._places.release()
+        self._permits.release()
 
     async def _handle(self, envelope: _Envelope) -> None:
         try:

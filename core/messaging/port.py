@@ -1,4 +1,4 @@
-"""The broker's port: wake-ups only. A message is never the only copy of anything (design sections 1 and 4)."""
+"""The port of the broker. Messages are wake-ups: all state is in the database."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ WORK_QUEUES = tuple(name for name in QueueName if name is not QueueName.DEAD)
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A wake-up. Everything after `token` is for the person who reads the queue; the database wins over it.
+    """A wake-up. The fields after `token` are for operators who inspect the queue; the database has precedence.
 
-    level: broker priority 0..9. failures: the row's `failures` when it was published, so that a copy from an earlier
-    attempt matches nothing. token: of a Replay, `jobs.replay_token`.
+    level: broker priority 0..9. failures: the row's `failures` at publishing, so that messages of an earlier attempt
+    are recognised. token: `jobs.replay_token` of a Replay.
     """
 
     type: MessageType
@@ -53,7 +53,7 @@ class Message:
 
     @property
     def queue(self) -> QueueName:
-        """Where a fresh message of this type belongs."""
+        """The queue of this type of message."""
         match self.type:
             case MessageType.TRANSCRIBE:
                 return QueueName.CHUNKS
@@ -71,15 +71,15 @@ class Message:
 
 
 class UndecodableMessage(Exception):
-    """The body is no message of ours: dead-letter it."""
+    """The body is not a valid message: dead-letter it."""
 
 
 class NewerMessage(Exception):
-    """The body is of a newer version: hand it back with a delay for a newer consumer."""
+    """The body is of a newer version: return it to the queue for a newer consumer."""
 
 
 def decode(body: bytes) -> Message:
-    """Read a body. Unknown keys are ignored (a newer minor writer).
+    """Decode a body. Unknown keys are ignored, since a newer release may have added them.
 
     Raises UndecodableMessage, NewerMessage.
     """
@@ -106,20 +106,20 @@ def _build(data: dict[str, Any]) -> Message:
 def _check_types(message: Message) -> None:
     numbers = (message.failures, message.level)
     index = message.chunk_index
-    good = (
+    valid = (
         isinstance(message.job_id, str)
         and all(type(number) is int and number >= 0 for number in numbers)
         and message.level <= MAX_LEVEL
         and (type(index) is int and index >= 0 if message.type is MessageType.TRANSCRIBE else True)
         and (isinstance(message.token, str) if message.type is MessageType.REPLAY else True)
     )
-    if not good:
+    if not valid:
         raise UndecodableMessage("a field is missing or of the wrong type")
 
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """A message as it arrives. redelivered: the broker delivered it before and got no answer."""
+    """A received message. redelivered: it was delivered before and not acknowledged."""
 
     message: Message
     redelivered: bool = False
@@ -128,12 +128,12 @@ class Delivery:
 
 @dataclass(frozen=True, slots=True)
 class Ack:
-    """Done, or nothing to do."""
+    """Acknowledge the message: done, or nothing to do."""
 
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """Publish `message` (or, when None, the same body again) to its queue after at least `delay` seconds, then ack."""
+    """Publish `message` (None: the same body) to its queue after at least `delay` seconds, then acknowledge."""
 
     delay: float
     message: Message | None = None
@@ -141,14 +141,14 @@ class Retry:
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """Not even decodable: to the dead-letter queue, with the reason in a header."""
+    """Move the message to the dead-letter queue, with the reason in a header."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class DeadMessage:
-    """What lies in the dead-letter queue: any bytes, and the headers that tell how they came there."""
+    """A message in the dead-letter queue. Its headers have the reason."""
 
     body: bytes
     headers: Mapping[str, Any]
@@ -160,7 +160,7 @@ Handler = Callable[[Delivery], Awaitable[Verdict]]
 
 @dataclass(frozen=True, slots=True)
 class QueueStats:
-    """ready: waiting; unacked: delivered and not answered; consumers: subscriptions."""
+    """Numbers of a queue. ready: waiting; unacked: delivered, not acknowledged; consumers: subscriptions."""
 
     name: str
     ready: int
@@ -169,55 +169,57 @@ class QueueStats:
 
 
 class Subscription(Protocol):
-    async def failed(self) -> Exception:
-        """Return when no more deliveries will come although nobody cancelled, with the reason.
+    """A running consumer of one queue."""
 
-        A lost connection is none: it is made again.
+    async def failed(self) -> Exception:
+        """Wait until the subscription fails and return the error.
+
+        A lost connection is not a failure, since the subscription reconnects.
         """
         ...
 
     async def cancel(self) -> None:
-        """Stop new deliveries; running handlers go on. Harmless twice."""
+        """Stop new deliveries; running handlers continue. Idempotent."""
         ...
 
     async def drain(self, grace: float) -> None:
-        """Wait up to `grace` seconds for running handlers; what still runs then is cancelled and handed back."""
+        """Wait up to `grace` seconds for running handlers, then cancel them and return their messages to the queue."""
         ...
 
 
 class Broker(Protocol):
-    """Every adapter passes tests/contract/test_broker.py. Vendor errors end here: BrokerUnavailable alone gets out."""
+    """A message broker. Every adapter passes tests/contract/test_broker.py and raises only BrokerUnavailable."""
 
     async def start(self) -> None:
-        """Connect and declare the topology. Raises BrokerUnavailable when nothing answers."""
+        """Connect and declare the topology. Raises BrokerUnavailable."""
         ...
 
     async def stop(self) -> None:
-        """Close. Harmless twice and before start."""
+        """Close the connections. Idempotent; allowed before `start`."""
         ...
 
     async def ping(self) -> None:
-        """Raises BrokerUnavailable unless a publish would go through now."""
+        """Check that the broker accepts messages. Raises BrokerUnavailable."""
         ...
 
     async def publish(self, message: Message, *, delay: float = 0.0, headers: Mapping[str, Any] | None = None) -> None:
-        """Publish to `message.queue`, durable and confirmed, after at least `delay` seconds (0: at once).
+        """Publish a durable message to `message.queue` after at least `delay` seconds and wait for its confirmation.
 
-        Raises BrokerUnavailable when unroutable, refused, blocked or unconfirmed within 2 s.
+        Raises BrokerUnavailable if it is unroutable, rejected, blocked, or not confirmed within 2 s.
         """
         ...
 
     async def consume(self, queue: QueueName, handler: Handler, prefetch: int) -> Subscription:
-        """Deliver at most `prefetch` unanswered messages at a time, highest level first, each in a task of its own."""
+        """Deliver at most `prefetch` unacknowledged messages at a time, highest level first, each in its own task."""
         ...
 
     async def walk_dead_letters(self, remove: Callable[[DeadMessage], Awaitable[bool]]) -> int:
-        """Show every dead letter to `remove` once, oldest first; those it answers True for are removed.
+        """Call `remove` with every dead letter, oldest first, and remove those for which it returns True.
 
-        Returns how many were shown. Raises BrokerUnavailable.
+        Returns the number of dead letters. Raises BrokerUnavailable.
         """
         ...
 
     async def stats(self) -> list[QueueStats]:
-        """One row for each work queue, then one for `stt_jobs_dlq`. Raises BrokerUnavailable."""
+        """Return one row per work queue, then one for `stt_jobs_dlq`. Raises BrokerUnavailable."""
         ...

@@ -1,7 +1,8 @@
-"""RabbitMQ through aio-pika: two connections per process, because a memory alarm blocks the publishing one.
+"""RabbitMQ adapter, based on aio-pika.
 
-Connections are made when needed and dropped at the first error, so that an outage costs one refused publish and no
-hidden state survives it. The topology is declared at each connection.
+Each process has two connections, since a memory alarm blocks the publishing one. They are opened when needed and
+dropped at the first error, so that an outage costs one failed publish and leaves no state behind. Each connection
+declares the topology.
 """
 
 from __future__ import annotations
@@ -45,19 +46,19 @@ from core.tasks import cancel_and_wait, cancellation_as_connection_error
 
 log = structlog.get_logger(__name__)
 HEARTBEAT = 8
-"""Seconds; the client calls a line dead after three and a half of them, and a second each: 31 s."""
+"""Seconds. The client gives up a connection after three and a half heartbeats and a second each: 31 s."""
 TIMEOUT = 2.0
-"""Seconds for a publish; the scheduler publishes what did not make it."""
+"""Seconds for a publish. The scheduler repeats failed ones."""
 CONNECT_TIMEOUT = 5.0
 RECONNECT_PAUSE = 1.0
 MAX_REFUSALS = 10
-"""Refused attempts in a row after which a subscription fails; while it starts, a server may refuse its users."""
+"""Consecutive refused attempts after which a subscription fails. A starting server may refuse its users."""
 _REFUSALS = (ChannelAccessRefused, AuthenticationError, ProbableAuthenticationError, ConnectionNotAllowed)
 _ERRORS = (*CONNECTION_EXCEPTIONS, AMQPError, WireError, TimeoutError, OSError, RuntimeError)
 
 
-class _Link:
-    """One connection and one channel with the topology declared; `drop` forgets both."""
+class _Session:
+    """A connection and a channel with the declared topology. `drop` closes both."""
 
     def __init__(self, url: str, topology: Topology, name: str) -> None:
         self._url, self._topology, self._name = url, topology, name
@@ -66,7 +67,7 @@ class _Link:
         self._channel: Channel | None = None
 
     async def channel(self) -> Channel:
-        """The open channel, connecting when there is none. Raises BrokerUnavailable."""
+        """Return the open channel; connect if there is none. Raises BrokerUnavailable."""
         if self._channel is not None and not self._channel.is_closed:
             return self._channel
         async with self._lock:
@@ -84,7 +85,7 @@ class _Link:
                     await self._topology.declare(channel)
         except _ERRORS as error:
             await self.drop()
-            raise BrokerUnavailable(f"RabbitMQ does not answer: {error}"[:300]) from error
+            raise BrokerUnavailable(f"RabbitMQ does not respond: {error}"[:300]) from error
         assert isinstance(channel, Channel)
         return channel
 
@@ -111,6 +112,8 @@ def _version(connection: AbstractConnection) -> str:
 
 
 class RabbitMQBroker:
+    """A broker on a RabbitMQ server. retry_delays and dead_letter_ttl in seconds."""
+
     def __init__(
         self,
         url: str,
@@ -120,8 +123,8 @@ class RabbitMQBroker:
         dead_letter_ttl: int = 604_800,
     ) -> None:
         self.topology = Topology(normalize_delays(tuple(retry_delays)), queue_type, dead_letter_ttl)
-        self._publishing = _Link(url, self.topology, "publisher")
-        self._consuming = _Link(url, self.topology, "consumer")
+        self._publishing = _Session(url, self.topology, "publisher")
+        self._consuming = _Session(url, self.topology, "consumer")
         self._subscriptions: list[_Subscription] = []
         self._stopped = True
 
@@ -139,15 +142,15 @@ class RabbitMQBroker:
         channel = await self._open_channel()
         await self._guarded(channel.declare_exchange(EXCHANGE, durable=True, passive=True))
         connection = self._publishing.connection
-        if connection is not None and _blocked(connection):
+        if connection is not None and await _is_blocked(connection):
             raise BrokerUnavailable("RabbitMQ is blocking publishers (memory or disk alarm).")
 
     async def publish(self, message: Message, *, delay: float = 0.0, headers: Mapping[str, Any] | None = None) -> None:
-        own = {"job_id": message.job_id, "attempts": message.failures}
+        fields: dict[str, Any] = {"job_id": message.job_id, "attempts": message.failures}
         if message.chunk_index is not None:
-            own["chunk_index"] = message.chunk_index
-        own |= headers or {}
-        await self.publish_raw(message.queue, message.encode(), level=message.level, delay=delay, headers=own)
+            fields["chunk_index"] = message.chunk_index
+        fields |= headers or {}
+        await self.publish_raw(message.queue, message.encode(), level=message.level, delay=delay, headers=fields)
 
     async def publish_raw(
         self,
@@ -158,7 +161,7 @@ class RabbitMQBroker:
         delay: float = 0.0,
         headers: Mapping[str, Any] | None = None,
     ) -> None:
-        """Any bytes to any queue, durable and confirmed. Raises BrokerUnavailable."""
+        """Publish any bytes to any queue and wait for the confirmation. Raises BrokerUnavailable."""
         channel = await self._open_channel()
         exchange = self._exchange(queue, delay)
         message = aio_pika.Message(
@@ -184,19 +187,19 @@ class RabbitMQBroker:
         try:
             return await self._publishing.channel()
         except SettingsError as error:
-            # the start is refused by it; later on the callers have committed already, and can only wait
-            log.critical("RabbitMQ does not fit the settings any more", action="topology_mismatch", reason=str(error))
+            # a process that starts fails with it; later the callers have already committed and can only retry
+            log.critical("RabbitMQ no longer matches the settings", action="topology_mismatch", reason=str(error))
             raise BrokerUnavailable(str(error)[:300]) from error
 
     async def _guarded(self, call: Any) -> Any:
-        """Await with our timeout. On an error the connection is made anew, topology and all, at the next call."""
+        """Await the call with a timeout. After an error the next call reconnects."""
         try:
             with cancellation_as_connection_error():
                 async with asyncio.timeout(TIMEOUT):
                     return await call
         except _ERRORS as error:
             await self._publishing.drop()
-            raise BrokerUnavailable(f"RabbitMQ refused or did not answer: {error!r}"[:300]) from error
+            raise BrokerUnavailable(f"RabbitMQ rejected the call or did not respond: {error!r}"[:300]) from error
 
     async def consume(self, queue: QueueName, handler: Handler, prefetch: int) -> Subscription:
         subscription = _Subscription(self, self._consuming, queue, handler, prefetch)
@@ -210,22 +213,22 @@ class RabbitMQBroker:
         channel = await self._consuming.fresh_channel()
         shown = 0
         try:
-            queue = await _reading(channel.declare_queue(QueueName.DEAD.value, durable=True, passive=True))
+            queue = await _read(channel.declare_queue(QueueName.DEAD.value, durable=True, passive=True))
             for _ in range(queue.declaration_result.message_count or 0):
-                message = await _reading(queue.get(fail=False, timeout=TIMEOUT))
+                message = await _read(queue.get(fail=False, timeout=TIMEOUT))
                 if message is None:
                     break
                 shown += 1
                 if await remove(DeadMessage(message.body, message.headers)):
-                    await _reading(message.ack())
+                    await _read(message.ack())
         finally:
-            # what was not answered returns to the queue, in its old place
+            # unacknowledged messages return to their place in the queue
             with contextlib.suppress(*_ERRORS):
                 await channel.close()
         return shown
 
     async def stats(self) -> list[QueueStats]:
-        """`unacked` counts this process's own: the protocol tells no other."""
+        """`unacked` counts the messages of this process only; AMQP does not report others."""
         channel = await self._open_channel()
         rows = []
         for name in QueueName:
@@ -236,42 +239,50 @@ class RabbitMQBroker:
         return rows
 
 
-async def _reading(call: Awaitable[Any]) -> Any:
+async def _read(call: Awaitable[Any]) -> Any:
     try:
         return await call
     except _ERRORS as error:
-        raise BrokerUnavailable(f"Cannot read the dead letters: {error!r}"[:300]) from error
+        raise BrokerUnavailable(f"The dead letters cannot be read: {error!r}"[:300]) from error
 
 
-def _blocked(connection: AbstractConnection) -> bool:
-    transport = connection.transport
-    unblocked = getattr(transport.connection, "_Connection__connection_unblocked", None) if transport else None
-    return unblocked is not None and not unblocked.is_set()
+async def _is_blocked(connection: AbstractConnection) -> bool:
+    """Return True if a memory or disk alarm blocks the connection."""
+    if connection.transport is None:
+        return False
+    try:
+        async with asyncio.timeout(0):
+            await connection.transport.connection.ready()  # returns without waiting unless blocked
+    except TimeoutError:
+        return True
+    return False
 
 
 class _Subscription:
-    """Keeps one consumer alive: a lost connection, a closed channel or a deleted queue leads to a fresh one.
+    """A consumer that reconnects after a lost connection, a closed channel or a deleted queue.
 
-    It fails where connecting again cannot help: a queue with other arguments, access that stays refused.
+    It fails if reconnecting cannot help: a queue has other arguments, or access stays refused.
     """
 
-    def __init__(self, broker: RabbitMQBroker, link: _Link, name: QueueName, handler: Handler, prefetch: int) -> None:
+    def __init__(
+        self, broker: RabbitMQBroker, session: _Session, name: QueueName, handler: Handler, prefetch: int
+    ) -> None:
         self.name = name
         self.running: set[asyncio.Task[None]] = set()
-        self._broker, self._link, self._handler, self._prefetch = broker, link, handler, prefetch
+        self._broker, self._session, self._handler, self._prefetch = broker, session, handler, prefetch
         self._lost = asyncio.Event()
         self._channel: Channel | None = None
         self._tag: str | None = None
-        self._keeper: asyncio.Task[None] | None = None
+        self._supervisor: asyncio.Task[None] | None = None
 
     async def connect(self) -> None:
-        """Raises BrokerUnavailable."""
+        """Start consuming. Raises BrokerUnavailable."""
         await self._subscribe()
-        self._keeper = asyncio.create_task(self._keep(), name=f"keep consuming {self.name}")
+        self._supervisor = asyncio.create_task(self._supervise(), name=f"consume {self.name}")
 
     async def _subscribe(self) -> None:
         lost = self._lost = asyncio.Event()
-        channel = await self._link.fresh_channel()
+        channel = await self._session.fresh_channel()
         try:
             with cancellation_as_connection_error():
                 await channel.set_qos(self._prefetch)
@@ -282,20 +293,20 @@ class _Subscription:
                 self._tag = await queue.consume(self._deliver, timeout=CONNECT_TIMEOUT)
         except _ERRORS as error:
             await self._close(channel)
-            raise BrokerUnavailable(f"Cannot consume: {error}"[:300]) from error
+            raise BrokerUnavailable(f"The queue cannot be consumed: {error}"[:300]) from error
         self._channel = channel
 
-    async def _keep(self) -> None:
-        """Raises what connecting again cannot mend: SettingsError."""
+    async def _supervise(self) -> None:
+        """Reconnect whenever the channel is lost. Raises SettingsError if reconnecting cannot help."""
         refusals = 0
         while True:
             await self._lost.wait()
-            log.warning("consumer lost its channel, connecting again", action="reconnecting", queue=self.name.value)
+            log.warning("channel lost, reconnecting", action="reconnecting", queue=self.name.value)
             if self._channel is not None:
                 await self._close(self._channel)
             try:
                 await self._subscribe()
-                log.info("consuming again", action="reconnected", queue=self.name.value)
+                log.info("consuming resumed", action="reconnected", queue=self.name.value)
                 refusals = 0
             except BrokerUnavailable as error:
                 refusals = refusals + 1 if isinstance(error.__cause__, _REFUSALS) else 0
@@ -305,8 +316,8 @@ class _Subscription:
                 await asyncio.sleep(RECONNECT_PAUSE)
 
     async def failed(self) -> Exception:
-        assert self._keeper is not None
-        return await wait_for_failure(self._keeper)
+        assert self._supervisor is not None
+        return await wait_for_failure(self._supervisor)
 
     async def _close(self, channel: Channel) -> None:
         with contextlib.suppress(*_ERRORS), cancellation_as_connection_error():
@@ -314,7 +325,7 @@ class _Subscription:
                 await channel.close()
 
     async def cancel(self) -> None:
-        await cancel_and_wait(self._keeper)
+        await cancel_and_wait(self._supervisor)
         tag, self._tag = self._tag, None
         if tag is not None and self._channel is not None and not self._channel.is_closed:
             with contextlib.suppress(*_ERRORS), cancellation_as_connection_error():
@@ -326,15 +337,15 @@ class _Subscription:
         await self.cancel()
         if self.running and grace > 0:
             await asyncio.wait(self.running, timeout=grace)
-        left = tuple(self.running)
-        for task in left:
+        unfinished = tuple(self.running)
+        for task in unfinished:
             task.cancel()
-        await asyncio.gather(*left, return_exceptions=True)
+        await asyncio.gather(*unfinished, return_exceptions=True)
         if self._channel is not None:
             await self._close(self._channel)
 
     async def _deliver(self, message: AbstractIncomingMessage) -> None:
-        """A task of our own: the client cancels its own tasks when a channel closes."""
+        """Handle the message in a new task, since the client cancels its own tasks when a channel closes."""
         task = asyncio.create_task(self._handle(message), name=f"handle {self.name}")
         self.running.add(task)
         task.add_done_callback(self.running.discard)
@@ -343,16 +354,18 @@ class _Subscription:
         try:
             verdict = await handle_delivery(message.body, bool(message.redelivered), message.headers, self._handler)
         except asyncio.CancelledError:
-            await self._answer(message.nack(requeue=True))
+            await self._acknowledge(message.nack(requeue=True))
             raise
         try:
             await self._execute(message, verdict)
         except BrokerUnavailable as error:
-            log.warning("verdict not published, message goes back", action="verdict_failed", reason=str(error))
+            log.warning(
+                "verdict not published, message returned to the queue", action="verdict_failed", reason=str(error)
+            )
             await asyncio.sleep(RECONNECT_PAUSE)
-            await self._answer(message.nack(requeue=True))
+            await self._acknowledge(message.nack(requeue=True))
             return
-        await self._answer(message.ack())
+        await self._acknowledge(message.ack())
 
     async def _execute(self, message: AbstractIncomingMessage, verdict: Verdict) -> None:
         match verdict:
@@ -366,8 +379,8 @@ class _Subscription:
             case Retry(delay, Message() as again):
                 await self._broker.publish(again, delay=max(delay, 0.001))
 
-    async def _answer(self, call: Any) -> None:
-        """An answer on a channel that is gone does not matter: the broker delivers the message again."""
+    async def _acknowledge(self, call: Any) -> None:
+        """Send an acknowledgement. If its channel is lost, the broker redelivers the message."""
         with contextlib.suppress(*_ERRORS), cancellation_as_connection_error():
             async with asyncio.timeout(TIMEOUT):
                 await call

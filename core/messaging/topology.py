@@ -1,4 +1,4 @@
-"""What the program declares on RabbitMQ, the same on 3.10 to 4.x (design section 4)."""
+"""Exchanges and queues on RabbitMQ, the same for 3.10 to 4.x."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from core.messaging.port import WORK_QUEUES, QueueName
 
 EXCHANGE = "stt"
 DEAD_EXCHANGE = "stt_dlx"
-QUORUM_FROM = (4, 3)
+MIN_QUORUM_VERSION = (4, 3)
 
 
 class TopologyMismatch(SettingsError):
-    """A queue exists with other arguments: the text names it and what to do."""
+    """A queue exists with other arguments. The text names the queue and the remedy."""
 
 
 class AccessRefused(SettingsError):
-    """The user of RABBITMQ_URL may not use a queue: the text names it and what to do."""
+    """The user of RABBITMQ_URL has no access to a queue. The text names the queue and the remedy."""
 
 
 @dataclass(frozen=True, slots=True)
 class Topology:
-    """delays and dead_letter_ttl in seconds."""
+    """The declared exchanges and queues. delays and dead_letter_ttl in seconds."""
 
     delays: tuple[float, ...]
     queue_type: QueueType
@@ -38,7 +38,7 @@ class Topology:
         return f"stt_retry_{delay:g}s"
 
     def queues(self) -> dict[str, dict[str, Any]]:
-        """Every durable queue with its arguments."""
+        """Return the names and arguments of all queues."""
         work: dict[str, Any] = {"x-dead-letter-exchange": DEAD_EXCHANGE, "x-max-priority": 10}
         if self.queue_type is QueueType.QUORUM:
             work = {"x-dead-letter-exchange": DEAD_EXCHANGE, "x-queue-type": "quorum", "x-delivery-limit": -1}
@@ -50,7 +50,7 @@ class Topology:
         return {**{name.value: work for name in WORK_QUEUES}, **dead, **retries}
 
     async def declare(self, channel: AbstractChannel) -> None:
-        """Raises TopologyMismatch; connection errors pass through."""
+        """Declare everything. Raises TopologyMismatch; connection errors pass through."""
         work = await channel.declare_exchange(EXCHANGE, ExchangeType.DIRECT, durable=True)
         dead = await channel.declare_exchange(DEAD_EXCHANGE, ExchangeType.FANOUT, durable=True)
         for name, arguments in self.queues().items():
@@ -63,7 +63,7 @@ class Topology:
             elif name == QueueName.DEAD:
                 await queue.bind(dead)
             else:
-                # a fanout exchange per delay: the routing key is kept, so the message returns to its own queue
+                # a fanout exchange per delay keeps the routing key, so that the message returns to its queue
                 delay = await channel.declare_exchange(name, ExchangeType.FANOUT, durable=True)
                 await queue.bind(delay)
 
@@ -71,19 +71,21 @@ class Topology:
 def mismatch_text(queue: str, reason: str) -> str:
     return (
         f"RabbitMQ: the queue {queue!r} exists with other arguments ({reason}). "
-        "Let it run empty, delete it in the management page, and start again; or restore the setting it was made with."
+        "Drain it, delete it in the management UI, and start again; or restore the setting it was declared with."
     )
 
 
 def access_refused_text(queue: str, reason: str) -> str:
     return (
-        f"RabbitMQ: no access to the queue {queue!r} ({reason}). Give the user of RABBITMQ_URL its password, virtual "
-        "host and the permissions configure, write and read, and start again."
+        f"RabbitMQ: no access to the queue {queue!r} ({reason}). Check the password and virtual host of RABBITMQ_URL, "
+        "grant its user the permissions configure, write and read, and start again."
     )
 
 
 def check_quorum(version: str) -> None:
-    """Priorities on quorum queues exist from 4.3 on. Raises SettingsError."""
+    """Raise SettingsError unless this version supports priorities on quorum queues."""
     numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
-    if numbers < QUORUM_FROM:
-        raise SettingsError(f"QUEUE_TYPE: quorum needs RabbitMQ 4.3, this server is {version}; use classic")
+    if numbers < MIN_QUORUM_VERSION:
+        raise SettingsError(
+            f"QUEUE_TYPE: quorum requires RabbitMQ 4.3 or later, and this server is {version}; use classic"
+        )

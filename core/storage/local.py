@@ -1,4 +1,4 @@
-"""A directory as object storage: the embedded mode's own."""
+"""Object storage in a local directory, used by the embedded mode."""
 
 from __future__ import annotations
 
@@ -15,18 +15,21 @@ from pathlib import Path
 from typing import BinaryIO, TypeVar
 
 from core.errors import DiskFullError, ObjectNotFound, ObjectRefusedError, ShortRead, StorageUnavailable, TooManyUploads
-from core.faults import DISK_FULL_ERRNOS, own_file_errors, write_file
+from core.faults import is_disk_full
+from core.files import BLOCK_SIZE, own_file_errors, write_file
 from core.storage.port import OCTETS, ObjectInfo, Upload, checked_key, checked_prefix
 
 T = TypeVar("T")
-BLOCK = 1024 * 1024
 UNFINISHED = ".part-"
 _MISSING = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
 MKDIR_TRIES = 100
 
 
 class LocalStorage:
-    """Keys are paths under `root`. A finished object is synced to disk and renamed into place."""
+    """An object storage whose keys are paths under `root`.
+
+    A finished object is synced to disk and renamed into place.
+    """
 
     def __init__(self, root: Path, *, max_uploads: int = 8) -> None:
         self.root = root
@@ -47,7 +50,7 @@ class LocalStorage:
             raise StorageUnavailable
 
     async def run(self, work: Callable[[], T]) -> T:
-        """File work in a thread of ours, its errors in our words."""
+        """Run file operations in a thread and translate their errors."""
         with translate_errors():
             return await self.submit(work)
 
@@ -57,7 +60,7 @@ class LocalStorage:
         return asyncio.get_running_loop().run_in_executor(self._threads, work)
 
     def path_of(self, key: str) -> Path:
-        """Where an object lies. Raises ValueError for a key that would leave the root."""
+        """Return the object's path. Raises ValueError for an invalid key."""
         return self.root / checked_key(key)
 
     async def open_upload(self, key: str, content_type: str = OCTETS) -> Upload:
@@ -82,7 +85,7 @@ class LocalStorage:
             with own_file_errors():
                 source = path.open("rb")
             with source:
-                _write(self.root, target, lambda file: shutil.copyfileobj(source, file, BLOCK))
+                _write(self.root, target, lambda file: shutil.copyfileobj(source, file, BLOCK_SIZE))
                 if target.stat().st_size != os.fstat(source.fileno()).st_size:
                     raise StorageUnavailable
 
@@ -108,7 +111,7 @@ class LocalStorage:
 
         def work() -> int:
             with _reading(source) as origin:
-                return write_file(iter(lambda: origin.read(BLOCK), b""), path)
+                return write_file(iter(lambda: origin.read(BLOCK_SIZE), b""), path)
 
         return await self.run(work)
 
@@ -127,19 +130,19 @@ class LocalStorage:
         return await self.run(work)
 
     async def copy(self, source: ObjectInfo, target: str) -> None:
-        """The open file stays the same one: an object is replaced by renaming another over it."""
+        """The open file keeps its content, since an object is replaced by renaming another file over it."""
         origin, place = self.path_of(source.key), self.path_of(target)
 
         def work() -> None:
             with _reading(origin) as file:
                 if _version(os.fstat(file.fileno())) != source.version:
                     raise ObjectNotFound
-                _write(self.root, place, lambda new: shutil.copyfileobj(file, new, BLOCK))
+                _write(self.root, place, lambda new: shutil.copyfileobj(file, new, BLOCK_SIZE))
 
         await self.run(work)
 
     async def upload_link(self, key: str, seconds: int) -> str | None:
-        """None: a directory has no address; the API takes the bytes itself."""
+        """None: a directory has no URLs, so uploads go through the API."""
         return None
 
     async def delete(self, key: str) -> None:
@@ -158,11 +161,11 @@ class LocalStorage:
 
 
 class _LocalUpload:
-    """Its file work goes on in its thread when the caller is cancelled; `abort` waits for it before it cleans up."""
+    """An upload whose file operations continue in their thread if the caller is cancelled. `abort` waits for them."""
 
     def __init__(self, storage: LocalStorage, path: Path, part: Path, file: BufferedWriter) -> None:
         self._storage, self._path, self._part, self._file = storage, path, part, file
-        self._gathered = bytearray()
+        self._buffer = bytearray()
         self._size = 0
         self._open = True
         self._whole = True
@@ -171,9 +174,9 @@ class _LocalUpload:
 
     async def write(self, data: bytes) -> None:
         self._check()
-        self._gathered += data
+        self._buffer += data
         self._size += len(data)
-        if len(self._gathered) >= BLOCK:
+        if len(self._buffer) >= BLOCK_SIZE:
             await self._do(self._flush)
 
     async def commit(self) -> int:
@@ -192,8 +195,8 @@ class _LocalUpload:
             await self._storage.run(self._remove)
 
     def _flush(self) -> None:
-        self._file.write(self._gathered)
-        self._gathered.clear()
+        self._file.write(self._buffer)
+        self._buffer.clear()
 
     def _finish(self) -> None:
         self._flush()
@@ -201,15 +204,15 @@ class _LocalUpload:
         self._renamed = True
 
     def _remove(self) -> None:
-        with contextlib.suppress(OSError):  # closing writes what is still buffered, to a disk that may be full
+        with contextlib.suppress(OSError):  # closing flushes the buffer to a disk that may be full
             self._file.close()
         self._part.unlink(missing_ok=True)
-        if self._renamed:  # a commit was cancelled and succeeded all the same
+        if self._renamed:  # a cancelled commit has succeeded
             self._path.unlink(missing_ok=True)
         _prune(self._part.parent, self._storage.root)
 
     async def _do(self, work: Callable[[], None]) -> None:
-        """One piece of file work; after a failed or cancelled one the file may have a hole."""
+        """Run file operations. After a failed or cancelled one the file may have a gap."""
         self._work = self._storage.submit(work)
         try:
             with translate_errors():
@@ -229,13 +232,13 @@ class _LocalUpload:
 
 @contextlib.contextmanager
 def translate_errors() -> Iterator[None]:
-    """The file system's errors in our words."""
+    """Translate errors of the file system."""
     try:
         yield
     except OSError as error:
         if error.errno in (errno.ENAMETOOLONG, errno.ELOOP):
             raise ObjectRefusedError from error
-        raise (DiskFullError if error.errno in DISK_FULL_ERRNOS else StorageUnavailable) from error
+        raise (DiskFullError if is_disk_full(error) else StorageUnavailable) from error
 
 
 def _version(state: os.stat_result) -> str:
@@ -254,23 +257,23 @@ def _reading(path: Path) -> BinaryIO:
 
 
 def _unfinished(path: Path) -> tuple[Path, BufferedWriter]:
-    """Open a new hidden file beside `path`. Tries again where its empty folder is pruned meanwhile.
+    """Open a new hidden file beside `path`. Retried if another task prunes its empty folder at the same time.
 
-    A folder pruned between `mkdir` and its own look at it is reported as an existing file.
+    `mkdir` reports a folder that is pruned during its own check as an existing file.
     """
     part = path.with_name(f"{UNFINISHED}{os.urandom(6).hex()}-{path.name[-100:]}")
-    for left in reversed(range(MKDIR_TRIES)):
+    for tries_left in reversed(range(MKDIR_TRIES)):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             return part, part.open("xb")
         except (FileNotFoundError, FileExistsError):
-            if not left:
+            if not tries_left:
                 raise
     raise AssertionError
 
 
 def _publish(root: Path, file: BufferedWriter, part: Path, path: Path) -> None:
-    """Rename into place, with the bytes and every folder's entry on the disk: what was accepted is never lost."""
+    """Sync the file, rename it into place, and sync all its folders, so that a crash does not lose it."""
     file.flush()
     os.fsync(file.fileno())
     file.close()
@@ -302,32 +305,32 @@ def _write(root: Path, path: Path, write: Callable[[BufferedWriter], object]) ->
 
 
 def _delete_prefix(root: Path, prefix: str) -> int:
-    """Everything whose key starts with `prefix`, unfinished uploads too; returns how many objects went.
+    """Delete all objects and unfinished uploads whose key starts with `prefix`; return the number of objects.
 
-    A prefix that ends in `/` is one folder; any other may name a file, a folder, or the beginning of several.
+    A prefix that ends in `/` is one folder. Any other may match files, folders, or the start of several names.
     """
     folder, _, start = prefix.rpartition("/")
     top = root / folder
     objects = 0
     for place, _, names in os.walk(top, topdown=False):
-        here = Path(place)
+        current = Path(place)
         for name in names:
-            path = here / name
+            path = current / name
             if _target(path.relative_to(top)).startswith(start):
                 path.unlink(missing_ok=True)
                 objects += not name.startswith(UNFINISHED)
-        _prune(here, root)
+        _prune(current, root)
     return objects
 
 
 def _target(path: Path) -> str:
-    """The key, below its folder, that an object has or an unfinished upload would have had."""
+    """Return the key of an object or unfinished upload, relative to its folder."""
     name = path.name.split("-", 2)[2] if path.name.startswith(UNFINISHED) else path.name
     return str(path.with_name(name))
 
 
 def _prune(folder: Path, root: Path) -> None:
-    """Remove folders that are empty now, up to the root."""
+    """Remove empty folders up to the root."""
     while folder != root and root in folder.parents:
         try:
             folder.rmdir()

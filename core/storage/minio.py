@@ -1,4 +1,7 @@
-"""Any S3 through the `minio` SDK, in threads of our own: never the default executor, which name look-ups need."""
+"""S3-compatible object storage through the `minio` SDK.
+
+Calls run in threads of their own: the default executor is needed for DNS look-ups.
+"""
 
 from __future__ import annotations
 
@@ -20,28 +23,27 @@ from minio.error import MinioException, S3Error
 from urllib3.exceptions import HTTPError
 
 from core.errors import ObjectNotFound, ObjectRefusedError, ShortRead, StorageUnavailable, TooManyUploads
-from core.faults import own_file_errors, write_file
+from core.files import BLOCK_SIZE, own_file_errors, write_file
 from core.storage.pipe import Aborted, Pipe
 from core.storage.port import OCTETS, ObjectInfo, Upload, checked_key, checked_prefix, header_safe
 from core.storage.transport import connections
 
 T = TypeVar("T")
-PART = 8 * 1024 * 1024
-BLOCK = 1024 * 1024
+PART_SIZE = 8 * 1024 * 1024
 CALL_THREADS = 16
 PING_TIMEOUT = 3.0
 _MISSING = ("NoSuchKey", "NoSuchObject")
-_PASSING = (408, 409, 425, 429)
+_TRANSIENT = (408, 409, 425, 429)
 _OUTAGES = (
     *("NoSuchBucket", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken", "RequestTimeout"),
     *("RequestTimeTooSkewed", "BadDigest", "IncompleteBody", "QuotaExceeded", "XMinioAdminBucketQuotaExceeded"),
 )
-"""Codes with a status of 4xx that are never about one object."""
+"""S3 error codes with a 4xx status that are never about one object."""
 _ERRORS = (MinioException, HTTPError, ParseError, UnicodeDecodeError, OSError, Aborted)
 
 
 class MinioStorage:
-    """endpoint, public_endpoint: host:port. At most `max_uploads` uploads at once, each with a thread."""
+    """An S3 bucket. endpoint, public_endpoint: host:port. Each of at most `max_uploads` uploads has a thread."""
 
     def __init__(
         self,
@@ -79,7 +81,7 @@ class MinioStorage:
 
     async def stop(self) -> None:
         for upload in self.active_uploads:
-            upload.give_up()  # a thread that waits for bytes would keep the process from ending
+            upload.fail()  # a thread waiting for bytes would keep the process from exiting
         for threads in (self._calls, self._writers):
             if threads is not None:
                 threads.shutdown(wait=False)
@@ -96,28 +98,28 @@ class MinioStorage:
             raise StorageUnavailable from error
 
     async def run(self, work: Callable[[], T], key: str | None = None) -> T:
-        """An SDK call in a thread of ours, its errors in our words. key: of the one object that it is about."""
+        """Run an SDK call in a thread and translate its errors. key: the object, if the call is about one."""
         if self._calls is None:
             self._calls = ThreadPoolExecutor(CALL_THREADS, thread_name_prefix="minio")
         with translate_errors():
             return await asyncio.get_running_loop().run_in_executor(self._calls, self._classify_errors, work, key)
 
     def _classify_errors(self, work: Callable[[], T], key: str | None) -> T:
-        """Tell an answer about one object apart from one about the bucket or our credentials."""
+        """Distinguish errors about one object from errors about the bucket or the credentials."""
         try:
             return work()
         except S3Error as error:
-            if key is None or not 400 <= error.response.status < 500 or error.response.status in _PASSING:
+            if key is None or not 400 <= error.response.status < 500 or error.response.status in _TRANSIENT:
                 raise
             if error.code in _MISSING:
                 if not error.response.data and not self.client.bucket_exists(self.bucket):
-                    raise StorageUnavailable from error  # an answer without a body does not say what is missing
+                    raise StorageUnavailable from error  # without a body the bucket may be missing
             elif error.code not in _OUTAGES and self._accepts_other_objects(key):
                 raise ObjectRefusedError from error
             raise
 
     def _accepts_other_objects(self, key: str) -> bool:
-        """Return True if another object of the same folder can be written and read now."""
+        """Return True if another object in the same folder can be written and read."""
         probe = f"{key.partition('/')[0]}/.probe-{os.urandom(8).hex()}"
         try:
             self.client.put_object(self.bucket, probe, io.BytesIO(b"x"), 1)
@@ -138,17 +140,18 @@ class MinioStorage:
         return _MinioUpload(self, self._writers, key, header_safe(content_type))
 
     def put(self, key: str, source: Any, size: int, content_type: str) -> None:
-        """size in bytes, -1: until the source ends. One part after the other: the parallel mode leaks threads.
+        """Store an object. size in bytes, -1: until the source ends.
 
-        The stored size is compared afterwards, so that a server or proxy that dropped bytes is noticed now.
+        Parts are sent one by one, since the SDK's parallel mode leaks threads. The stored size is verified, to detect
+        a server or proxy that drops bytes.
         """
-        counted: Any = _CountingReader(source)
+        reader: Any = _CountingReader(source)
         self.client.put_object(
-            self.bucket, key, counted, size, header_safe(content_type), part_size=PART, num_parallel_uploads=1
+            self.bucket, key, reader, size, header_safe(content_type), part_size=PART_SIZE, num_parallel_uploads=1
         )
         stored = self.client.stat_object(self.bucket, key).size
-        if stored != counted.size:
-            raise StorageUnavailable from OSError(f"{stored} of {counted.size} bytes were stored")
+        if stored != reader.size:
+            raise StorageUnavailable from OSError(f"{stored} of {reader.size} bytes were stored")
 
     async def put_bytes(self, key: str, data: bytes, content_type: str = OCTETS) -> None:
         checked_key(key)
@@ -170,7 +173,7 @@ class MinioStorage:
         return await self.run(lambda: self._get(key, first, length), key)
 
     def _get(self, key: str, first: int, length: int | None) -> bytes:
-        if length == 0:  # the SDK reads 0 as "to the end"
+        if length == 0:  # the SDK takes 0 for "to the end"
             self.client.stat_object(self.bucket, key)
             return b""
         try:
@@ -190,8 +193,8 @@ class MinioStorage:
 
     def _download(self, key: str, path: Path) -> int:
         with self._answer(key) as response:
-            # as stored: what a Content-Encoding says of an object is not for us to undo
-            size = write_file(response.stream(BLOCK, decode_content=False), path)
+            # as stored, whatever the Content-Encoding
+            size = write_file(response.stream(BLOCK_SIZE, decode_content=False), path)
             expected = response.headers.get("Content-Length")
         if expected is not None and size != int(expected):
             raise StorageUnavailable
@@ -209,10 +212,10 @@ class MinioStorage:
     async def stat(self, key: str) -> ObjectInfo | None:
         checked_key(key)
         try:
-            found = await self.run(lambda: self.client.stat_object(self.bucket, key), key)
+            stat = await self.run(lambda: self.client.stat_object(self.bucket, key), key)
         except ObjectNotFound:
             return None
-        return ObjectInfo(key, found.size or 0, found.last_modified, found.etag or "")  # type: ignore[arg-type]
+        return ObjectInfo(key, stat.size or 0, stat.last_modified, stat.etag or "")  # type: ignore[arg-type]
 
     async def copy(self, source: ObjectInfo, target: str) -> None:
         checked_key(target)
@@ -229,7 +232,7 @@ class MinioStorage:
         await self.run(work)
 
     async def upload_link(self, key: str, seconds: int) -> str | None:
-        """Signed for the public endpoint, which need not be reachable from here."""
+        """Sign a URL of the public endpoint, which may not be reachable from this machine."""
         checked_key(key)
         return await self.run(lambda: self._upload_link(key, timedelta(seconds=seconds)))
 
@@ -254,20 +257,20 @@ class MinioStorage:
     def _delete_prefix(self, prefix: str) -> int:
         self._abort_unfinished(prefix)
         names = [item.object_name for item in self.client.list_objects(self.bucket, prefix, recursive=True)]
-        doomed = [DeleteObject(name) for name in names if name]
-        errors = list(self.client.remove_objects(self.bucket, doomed))  # nothing is deleted until it is read
+        targets = [DeleteObject(name) for name in names if name]
+        errors = list(self.client.remove_objects(self.bucket, targets))  # a lazy iterator
         if errors:
             raise StorageUnavailable from OSError(f"{errors[0].name}: {errors[0].code} {errors[0].message}")
-        return len(doomed)
+        return len(targets)
 
     def _abort_unfinished(self, prefix: str) -> None:
-        """End unfinished multipart uploads; the SDK has only private calls for it.
+        """Abort unfinished multipart uploads, for which the SDK has only private calls.
 
-        S3 lists them by prefix. MinIO lists them for one exact key, and for the empty prefix those begun since it
-        started; what is left after a restart it removes by itself after a day (its `stale_uploads_expiry`).
+        S3 lists them by prefix. MinIO lists them by exact key, and for the empty prefix those started since its last
+        restart; older ones it removes itself after a day (`stale_uploads_expiry`).
         """
-        for asked in (prefix, ""):
-            for upload in self.client._list_multipart_uploads(self.bucket, prefix=asked).uploads:
+        for listed in (prefix, ""):
+            for upload in self.client._list_multipart_uploads(self.bucket, prefix=listed).uploads:
                 if upload.object_name and upload.upload_id and upload.object_name.startswith(prefix):
                     self._abort(upload.object_name, upload.upload_id)
 
@@ -275,12 +278,12 @@ class MinioStorage:
         try:
             self.client._abort_multipart_upload(self.bucket, key, upload_id)
         except S3Error as error:
-            if error.code != "NoSuchUpload":  # it ended by itself meanwhile
+            if error.code != "NoSuchUpload":  # it has just ended
                 raise
 
 
 class _CountingReader:
-    """A readable source that counts the bytes taken from it."""
+    """A reader that counts the bytes read."""
 
     def __init__(self, source: Any) -> None:
         self._source = source
@@ -293,6 +296,8 @@ class _CountingReader:
 
 
 class _MinioUpload:
+    """An upload that a thread sends while its bytes arrive through a pipe."""
+
     def __init__(self, storage: MinioStorage, threads: ThreadPoolExecutor, key: str, content_type: str) -> None:
         self._storage, self._key = storage, key
         self._pipe = Pipe()
@@ -305,11 +310,11 @@ class _MinioUpload:
         self._sent.add_done_callback(self._ended)
 
     def _ended(self, sent: asyncio.Future[None]) -> None:
-        """The thread is free: that, not the caller's last word, ends an upload's claim on its place."""
+        """Free the upload's slot: it is taken until the thread ends, not until the caller's last call."""
         self._storage.active_uploads.discard(self)
         self._pipe.reader_closed()
         if not sent.cancelled():
-            sent.exception()  # seen: after `stop` nobody may be left to ask
+            sent.exception()  # mark as retrieved: after `stop` there may be no caller left
 
     async def write(self, data: bytes) -> None:
         self._check()
@@ -331,17 +336,17 @@ class _MinioUpload:
         if not self._open:
             return
         self._open = False
-        self.give_up()
+        self.fail()
         with contextlib.suppress(StorageUnavailable, ObjectNotFound):
             await self._finished()
-            # it finished all the same: a commit was cancelled after its last byte
+            # a cancelled commit has succeeded
             await self._storage.delete(self._key)
 
-    def give_up(self) -> None:
+    def fail(self) -> None:
         self._pipe.fail()
 
     async def _finished(self) -> None:
-        """Wait for the thread. Raises StorageUnavailable where the object is not there."""
+        """Wait for the thread. Raises StorageUnavailable if the object was not stored."""
         with translate_errors():
             await asyncio.shield(self._sent)
 
@@ -352,7 +357,7 @@ class _MinioUpload:
 
 @contextlib.contextmanager
 def translate_errors() -> Iterator[None]:
-    """The SDK's errors in our words; the cause is for the log, since its text names hosts and keys."""
+    """Translate errors of the SDK. Their texts name hosts and keys, so they are only logged."""
     try:
         yield
     except S3Error as error:

@@ -1,4 +1,4 @@
-"""From an asynchronous writer to a reading thread: four blocks of one MiB at most are on the way."""
+"""A pipe from an asynchronous writer to a reading thread. It buffers at most four blocks of 1 MiB."""
 
 from __future__ import annotations
 
@@ -6,84 +6,86 @@ import asyncio
 import io
 import queue
 
-BLOCK = 1024 * 1024
-BLOCKS = 4
+from core.files import BLOCK_SIZE
+
+MAX_BLOCKS = 4
 
 
 class Aborted(Exception):
-    """One side gave up: the reader gets this instead of more bytes, the writer instead of more room."""
+    """The other side of the pipe has aborted."""
 
 
 class Pipe:
-    """Make it on the event loop; `read` belongs to one thread, everything else to the loop."""
+    """A pipe created on the event loop. One thread calls `read`; everything else runs on the loop."""
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._room = asyncio.Semaphore(BLOCKS)
+        self._room = asyncio.Semaphore(MAX_BLOCKS)
         self._blocks: queue.SimpleQueue[bytearray | Aborted | None] = queue.SimpleQueue()
-        self._gathered = bytearray()
+        self._buffer = bytearray()
         self._left = memoryview(b"")
         self._ended = False
-        self._reader_gone = False
+        self._reader_closed = False
 
     async def write(self, data: bytes) -> None:
-        """Gather small pieces into blocks; wait for room without holding a thread. Raises Aborted.
+        """Buffer the bytes in blocks; wait while the pipe is full. Raises Aborted.
 
-        A cancelled write may have handed over a part of its bytes, so the reader is told to give up.
+        A cancelled write may have passed on some of its bytes, so it aborts the reader.
         """
         rest = memoryview(data)
         try:
             self._check()
             while rest:
-                take = BLOCK - len(self._gathered)
-                self._gathered += rest[:take]
+                take = BLOCK_SIZE - len(self._buffer)
+                self._buffer += rest[:take]
                 rest = rest[take:]
-                if len(self._gathered) == BLOCK:
+                if len(self._buffer) == BLOCK_SIZE:
                     await self._flush()
         except asyncio.CancelledError:
             self.fail()
             raise
 
     async def end(self) -> None:
-        """Raises Aborted."""
+        """Signal the end of the data. Raises Aborted."""
         self._check()
-        if self._gathered:
+        if self._buffer:
             await self._flush()
         self._blocks.put(None)
 
     def fail(self) -> None:
+        """Make the reader raise Aborted."""
         self._blocks.put(Aborted())
 
     def reader_closed(self) -> None:
-        """Nobody will read any more: this write and every later one raises."""
-        self._reader_gone = True
+        """Make the current write and all later ones raise Aborted."""
+        self._reader_closed = True
         self._room.release()
 
     def _check(self) -> None:
-        if self._reader_gone:
+        if self._reader_closed:
             raise Aborted
 
     async def _flush(self) -> None:
         await self._room.acquire()
-        if self._reader_gone:
-            self._room.release()  # for the next who waits
+        if self._reader_closed:
+            self._room.release()  # wake the next waiting write
             raise Aborted
-        self._blocks.put(self._gathered)
-        self._gathered = bytearray()
+        self._blocks.put(self._buffer)
+        self._buffer = bytearray()
 
     def read(self, size: int) -> bytes:
-        """Exactly `size` bytes, less only at the end, because short reads make the SDK quadratic.
+        """Return exactly `size` bytes, fewer only at the end: short reads make the SDK quadratic.
 
-        Gathered in one buffer whose bytes are handed over uncopied: a list of blocks would stand beside their sum.
+        One buffer is filled and returned without a copy; joining a list of blocks would double the memory.
         """
-        gathered = io.BytesIO()
+        buffer = io.BytesIO()
         while size and self._more():
-            piece, self._left = self._left[:size], self._left[size:]
-            size -= gathered.write(piece)
-        return gathered.getvalue()
+            part, self._left = self._left[:size], self._left[size:]
+            size -= buffer.write(part)
+        return buffer.getvalue()
 
     def _more(self) -> bool:
-        """Wait for the next block where the last one is used up; False at the end. Raises Aborted."""
+        """Wait for the next block if the last one is used up; return False at the end. Raises Aborted."""
         if self._left or self._ended:
             return bool(self._left)
         block = self._blocks.get()

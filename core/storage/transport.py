@@ -1,4 +1,4 @@
-"""The connections under the S3 client: how long to wait, how often to try."""
+"""Connections of the S3 client: timeouts and retries."""
 
 from __future__ import annotations
 
@@ -9,11 +9,14 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 
 CONNECT_TIMEOUT = 5.0
 READ_TIMEOUT = 60.0
-"""Seconds that a server may take to accept one part of an upload, and to begin an answer."""
+"""Seconds for the server to accept one part of an upload, and to start a response."""
 
 
 class _SendTimeoutConnection(HTTPConnection):
-    """urllib3 sends under the connect timeout, all of a request in it: 8 MiB in 5 s would need a link of 13 Mbit/s."""
+    """A connection that sends requests under the read timeout.
+
+    urllib3 sends them under the connect timeout, in which 8 MiB would need a link of 13 Mbit/s.
+    """
 
     def request(self, *args: Any, **kwargs: Any) -> None:
         if self.sock is None:
@@ -35,7 +38,7 @@ class _SecurePool(HTTPSConnectionPool):
 
 
 def connections(threads: int, *, read_timeout: float | None = None, tries: int = 2) -> PoolManager:
-    """One connection for each of `threads`. Only what can be repeated is tried again: never a POST."""
+    """Return a pool with a connection per thread. Idempotent requests are retried, a POST never is."""
     retries = Retry(total=tries - 1, backoff_factor=0.2, status_forcelist=(500, 502, 503, 504), raise_on_status=False)
     timeout = Timeout(connect=CONNECT_TIMEOUT, read=read_timeout or READ_TIMEOUT)
     manager = PoolManager(maxsize=threads, timeout=timeout, retries=retries)

@@ -23,7 +23,7 @@ from core.errors import (
     SourceNotFoundError,
     SttError,
 )
-from core.faults import own_file_errors
+from core.files import BLOCK_SIZE, own_file_errors
 from core.outbound import Limits, Outbound, Refused, Response, TooLarge, Unreachable
 from core.storage.port import Storage
 from internal.outage_retry import OutageRetry
@@ -31,7 +31,6 @@ from repositories import jobs
 from repositories.models import Job
 
 log = structlog.get_logger(__name__)
-BLOCK = 1024 * 1024
 STATUS_INTERVAL = 5.0
 """Seconds between two checks that the job has not ended while its recording is fetched."""
 DOWNLOAD_FAILED = "Failed to download audio file: {reason}"
@@ -126,7 +125,7 @@ class Recordings:
                 if time.monotonic() - checked > STATUS_INTERVAL:
                     await self._check_active(job)
                     checked = time.monotonic()
-                if len(block) >= BLOCK:
+                if len(block) >= BLOCK_SIZE:
                     with own_file_errors():
                         await asyncio.to_thread(file.write, bytes(block))
                     block.clear()

@@ -14,7 +14,7 @@ import structlog
 from core import database_errors
 from core.database import Database
 from core.errors import DatabaseUnavailable, InfrastructureError, MachineError
-from core.faults import check_disk
+from core.files import check_disk
 from core.messaging.port import Broker
 from core.storage.port import Storage
 from migrations import run as migrations

@@ -16,7 +16,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from core.storage.minio import PART, MinioStorage
+from core.storage.minio import PART_SIZE, MinioStorage
 
 PIECE = 64 * 1024
 MIB = 1024 * 1024
@@ -44,7 +44,9 @@ async def through_the_port(storage: MinioStorage, mib: int) -> None:
 
 async def through_the_sdk(storage: MinioStorage, mib: int, file: Path) -> None:
     await storage.run(
-        lambda: storage.client.fput_object(storage.bucket, "sdk", str(file), part_size=PART, num_parallel_uploads=1)
+        lambda: storage.client.fput_object(
+            storage.bucket, "sdk", str(file), part_size=PART_SIZE, num_parallel_uploads=1
+        )
     )
 
 

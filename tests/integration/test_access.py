@@ -340,7 +340,7 @@ def test_a_secret_that_others_could_read_is_closed_to_them(
     (tmp_path / "secret.key").chmod(0o644)
     Secret("", tmp_path)
     assert (tmp_path / "secret.key").stat().st_mode & 0o777 == 0o600
-    assert "others could read the secret key" in "".join(capsys.readouterr())
+    assert "secret key was readable by other users" in "".join(capsys.readouterr())
     (tmp_path / "secret.key").chmod(0o640)
     monkeypatch.setattr(Path, "chmod", lambda *_: None)
     with pytest.raises(SettingsError, match="SECRET_KEY"):

@@ -68,7 +68,7 @@ async def test_an_exhausted_pool_is_named(database_url: str, tmp_path: Path, mon
     monkeypatch.setattr(health, "CHECK_TIMEOUT", 0.5)
     async with on(database_url, tmp_path) as parts, contextlib.AsyncExitStack() as stack:
         await upgrade(parts.database)
-        for _ in range(parts.database._most):
+        for _ in range(parts.database._max_connections):
             session = await stack.enter_async_context(parts.database.read())
             await session.execute(text("SELECT 1"))
         assert await said(parts) == f"down: {database_errors.EXHAUSTED}"

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import json
 import os
 import shutil
 import signal
 import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +27,7 @@ from internal.bootstrap import Application
 from internal.consumer import machine_health
 from internal.consumer.handlers.prepare import PrepareHandler
 from internal.services.health import HealthReport
+from tests.engine_processes import process_ids
 from tests.integration.bad_engines import FINE
 from tests.integration.test_consumer import configured, consuming, ended, job_of, made, submitted, wish
 from worker.pool import Slot
@@ -75,15 +78,15 @@ async def until(condition: Callable[[], bool]) -> None:
 async def test_idle_engine_processes_that_are_killed_cost_nothing(parts: Application, tmp_path: Path) -> None:
     """What the kernel does first when memory runs out."""
     async with consuming(parts) as consumer:
-        before = await consumer.pool.process_ids()
+        before = await process_ids(consumer.pool)
         for _ in range(2):
-            for child in await consumer.pool.process_ids():
+            for child in await process_ids(consumer.pool):
                 os.kill(child, signal.SIGKILL)
             for _ in range(2):
                 job = await ended(parts, await submitted(parts, wish(FINE), tmp_path))
                 assert (job.status, job.retry_count) == (JobStatus.COMPLETED, 0)
         assert consumer.health.reason is None
-        assert not set(before) & set(await consumer.pool.process_ids())
+        assert not set(before) & set(await process_ids(consumer.pool))
 
 
 async def test_a_temporary_folder_that_is_removed_is_made_again(parts: Application, tmp_path: Path) -> None:
@@ -164,7 +167,7 @@ async def test_no_process_can_be_started_for_a_while(
 
     async with consuming(parts) as consumer, scheduling(parts):
         monkeypatch.setattr(Slot, "_open", refuse)
-        for child in await consumer.pool.process_ids():
+        for child in await process_ids(consumer.pool):
             os.kill(child, signal.SIGKILL)
         accepted = [await submitted(parts, wish(FINE), tmp_path) for _ in range(3)]
         await until(lambda: consumer.health.reason is not None)
@@ -194,6 +197,18 @@ async def test_a_recording_that_the_machine_lost_is_not_the_recordings_fault(
     async with consuming(parts), scheduling(parts):
         job = await ended(parts, await submitted(parts, wish(FINE), tmp_path))
     assert (job.status, job.retry_count) == (JobStatus.COMPLETED, 0)
+
+
+@pytest.mark.parametrize("operation", ["write a file", "read an object", "start ffmpeg", "connect"])
+def test_a_process_out_of_file_descriptors_fails_no_job(tmp_path: Path, operation: str) -> None:
+    """The kernel's own EMFILE, three times in a row: the row is handed back uncounted, and the consumer is sick."""
+    child = [sys.executable, "-m", "tests.integration.starved_child", str(tmp_path), operation]
+    run = subprocess.run(child, capture_output=True, text=True, timeout=SECONDS, check=True)
+    outcome = json.loads(run.stdout.splitlines()[-1])
+    assert (outcome["verdict"], outcome["status"], outcome["failures"]) == ("Ack", "PENDING", 0)
+    assert outcome["error"] is None
+    assert outcome["sick"].startswith("MACHINE_FAULT")
+    assert "EMFILE" in outcome["sick"]
 
 
 async def test_health_tells_a_full_disk(tmp_path: Path) -> None:
@@ -258,6 +273,6 @@ async def test_a_consumer_that_gets_no_more_deliveries_fails(
 
 async def test_a_stopped_consumer_leaves_no_process(parts: Application) -> None:
     async with consuming(parts) as consumer:
-        children = await consumer.pool.process_ids()
+        children = await process_ids(consumer.pool)
         os.kill(children[0], signal.SIGKILL)
     assert not any(psutil.pid_exists(child) and psutil.Process(child).status() != "zombie" for child in children)

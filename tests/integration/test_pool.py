@@ -23,6 +23,7 @@ from core.errors import (
     OutOfMemoryError,
     WhisperCrashError,
 )
+from tests.engine_processes import process_id, process_ids
 from tests.integration.bad_engines import CRASH, EXIT, FINE, HANG, KILL, MEMORY
 from tests.servers.base import wait_until
 from worker.oom_retry import transcribe_with_less_memory
@@ -63,25 +64,25 @@ async def pool() -> AsyncIterator[Pool]:
 )
 async def test_a_dead_child_is_an_error_and_the_slot_goes_on(pool: Pool, wish: int, error: type[Exception]) -> None:
     async with pool.slot() as slot, pool.slot() as other:
-        neighbour = await other.process_id()
+        neighbour = await process_id(other)
         with pytest.raises(error):
             await hear(slot, wish)
         assert await hear(slot, FINE)
-        assert await other.process_id() == neighbour
+        assert await process_id(other) == neighbour
 
 
 async def test_what_outlives_its_deadline_is_killed(pool: Pool) -> None:
     async with pool.slot() as slot:
-        before = await slot.process_id()
+        before = await process_id(slot)
         with pytest.raises(ChunkTimeoutError):
             await hear(slot, HANG, deadline=0.3)
-        assert await slot.process_id() != before
+        assert await process_id(slot) != before
         assert not psutil.pid_exists(before)
 
 
 async def test_a_stopped_child_is_noticed(pool: Pool) -> None:
     async with pool.slot() as slot:
-        os.kill(await slot.process_id(), signal.SIGSTOP)
+        os.kill(await process_id(slot), signal.SIGSTOP)
         with pytest.raises(ChunkTimeoutError):
             await hear(slot, FINE, deadline=0.3)
         assert await hear(slot, FINE)
@@ -89,7 +90,7 @@ async def test_a_stopped_child_is_noticed(pool: Pool) -> None:
 
 async def test_cancelling_ends_the_child(pool: Pool) -> None:
     async with pool.slot() as slot:
-        before = await slot.process_id()
+        before = await process_id(slot)
         task = asyncio.create_task(hear(slot, HANG))
         await asyncio.sleep(0.3)
         task.cancel()
@@ -144,7 +145,7 @@ async def test_a_parked_slot_comes_back(pool: Pool) -> None:
 
 
 async def test_a_child_that_died_idle_is_replaced_before_its_next_use(pool: Pool) -> None:
-    before = await pool.process_ids()
+    before = await process_ids(pool)
     for child in before:
         os.kill(child, signal.SIGKILL)
     async with pool.slot() as slot, pool.slot() as other:
@@ -152,15 +153,15 @@ async def test_a_child_that_died_idle_is_replaced_before_its_next_use(pool: Pool
         assert await hear(other, FINE)
     # killed after the check, before the call is taken
     async with pool.slot() as slot:
-        os.kill(await slot.process_id(), signal.SIGKILL)
+        os.kill(await process_id(slot), signal.SIGKILL)
         assert await hear(slot, FINE)
 
 
 async def test_a_stopped_idle_child_is_replaced(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("worker.pool.ANSWER_SECONDS", 0.3)
-    for child in await pool.process_ids():
+    monkeypatch.setattr("worker.pool.PING_SECONDS", 0.3)
+    for child in await process_ids(pool):
         os.kill(child, signal.SIGSTOP)
-    monkeypatch.setattr("worker.pool.UNANSWERED", 0.5)
+    monkeypatch.setattr("worker.pool.DEADLINE_GRACE", 0.5)
     async with pool.slot() as slot:
         assert await hear(slot, FINE)
 
@@ -180,7 +181,7 @@ async def test_a_slot_that_cannot_be_made_again_heals_later(pool: Pool, monkeypa
 
     with monkeypatch.context() as patched:
         patched.setattr(Slot, "_open", refuse)
-        for child in await pool.process_ids():
+        for child in await process_ids(pool):
             os.kill(child, signal.SIGKILL)
         for _ in range(3):
             with pytest.raises(EngineUnavailableError):
@@ -195,15 +196,15 @@ async def test_a_slot_that_cannot_be_made_again_heals_later(pool: Pool, monkeypa
 
 
 async def test_a_signal_to_the_whole_group_does_not_end_the_children(pool: Pool) -> None:
-    for process_id in await pool.process_ids():
+    for child in await process_ids(pool):
         for number in (signal.SIGINT, signal.SIGTERM):
-            os.kill(process_id, number)
+            os.kill(child, number)
     async with pool.slot() as slot:
         assert await hear(slot, FINE)
 
 
 async def test_stop_leaves_nothing_and_is_harmless_twice(pool: Pool) -> None:
-    children = await pool.process_ids()
+    children = await process_ids(pool)
     await pool.stop()
     await pool.stop()
     assert not any(psutil.pid_exists(child) for child in children)
@@ -212,7 +213,7 @@ async def test_stop_leaves_nothing_and_is_harmless_twice(pool: Pool) -> None:
 
 async def test_two_halves_in_a_fresh_process(pool: Pool) -> None:
     async with pool.slot() as slot:
-        before = await slot.process_id()
+        before = await process_id(slot)
         heard = await transcribe_with_less_memory(slot, MODEL, pcm(FINE, 160_000), ENGLISH, 30)
         first, second = (segment.text.split() for segment in heard.segments)
         assert first[0] == second[0] != str(before)
@@ -232,11 +233,12 @@ async def test_a_missing_model_is_no_crash() -> None:
 
 PARENT = """
 import asyncio, sys
+from tests.engine_processes import process_ids
 from worker.pool import Pool
 async def main():
     pool = Pool(2, "tests.integration.bad_engines")
     await pool.start()
-    print(*await pool.process_ids(), flush=True)
+    print(*await process_ids(pool), flush=True)
     await asyncio.sleep(60)
 if __name__ == "__main__":
     asyncio.run(main())

@@ -19,7 +19,7 @@ from core.domain.job_options import MergeMethod
 from core.domain.result import Result
 from core.domain.transcript import ChunkTranscript, Segment, Word
 from worker.exporters import formats
-from worker.exporters.cues import LONGEST_TEXT, clock, cues
+from worker.exporters.cues import MAX_TEXT, clock, cues
 from worker.result import JobMetadata, build_result
 
 FACTS = JobMetadata(
@@ -106,7 +106,7 @@ def test_long_segments_become_readable_cues() -> None:
     long_recording = result(Segment(0.0, 30.0, " ".join(word.word for word in words), 0.9, words))
     found = list(cues(long_recording))
     assert len(found) > 3
-    assert all(len(cue.text) <= LONGEST_TEXT and cue.end - cue.start <= 7500 for cue in found)
+    assert all(len(cue.text) <= MAX_TEXT and cue.end - cue.start <= 7500 for cue in found)
     assert " ".join(cue.text for cue in found) == long_recording.text
 
 

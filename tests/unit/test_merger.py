@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from core.domain.job_options import MergeMethod
 from core.domain.transcript import ChunkTranscript, Segment, Word
-from worker.alignment import same_word
+from worker.alignment import is_similar, normalize
 from worker.merger import merge, words_of
 
 
@@ -111,9 +111,9 @@ def test_nothing_merges_to_nothing(method: MergeMethod) -> None:
 
 
 def test_words_alike() -> None:
-    assert same_word("Hello,", "hello")
-    assert same_word("Thứ", "thứ")
-    assert not same_word("one", "two")
+    assert is_similar(normalize("Hello,"), normalize("hello"))
+    assert is_similar(normalize("Thứ"), normalize("thứ"))
+    assert not is_similar(normalize("one"), normalize("two"))
 
 
 def test_evenly_spread_words_fill_their_segment() -> None:

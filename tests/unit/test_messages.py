@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from core.config import QueueType
 from core.errors import SettingsError
-from core.messaging.dispatch import LONGEST, normalize_delays, pick_delay
+from core.messaging.dispatch import MAX_DELAY, normalize_delays, pick_delay
 from core.messaging.port import Message, MessageType, NewerMessage, QueueName, UndecodableMessage, decode
 from core.messaging.topology import Topology, check_quorum, mismatch_text
 
@@ -86,7 +86,7 @@ def test_where_messages_belong() -> None:
 
 def test_delays() -> None:
     assert normalize_delays(()) == (2.0,)
-    assert [pick_delay((2, 6, 18), wanted) for wanted in (0.1, 2, 3, 18, 99, LONGEST)] == [2, 2, 6, 18, 18, 18]
+    assert [pick_delay((2, 6, 18), wanted) for wanted in (0.1, 2, 3, 18, 99, MAX_DELAY)] == [2, 2, 6, 18, 18, 18]
 
 
 def test_the_topology() -> None:
@@ -106,4 +106,4 @@ def test_quorum_queues_need_a_new_server() -> None:
 
 
 def test_a_mismatch_says_what_to_do() -> None:
-    assert "delete it in the management page" in mismatch_text("stt_jobs", "x")
+    assert "delete it in the management UI" in mismatch_text("stt_jobs", "x")

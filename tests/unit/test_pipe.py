@@ -7,7 +7,8 @@ import random
 
 import pytest
 
-from core.storage.pipe import BLOCK, BLOCKS, Aborted, Pipe
+from core.files import BLOCK_SIZE
+from core.storage.pipe import MAX_BLOCKS, Aborted, Pipe
 
 
 async def read_all(pipe: Pipe, size: int) -> list[bytes]:
@@ -20,9 +21,9 @@ async def read_all(pipe: Pipe, size: int) -> list[bytes]:
     return await asyncio.to_thread(work)
 
 
-@pytest.mark.parametrize("size", [1000, BLOCK - 1, BLOCK, BLOCK + 1, 3 * BLOCK + 7])
+@pytest.mark.parametrize("size", [1000, BLOCK_SIZE - 1, BLOCK_SIZE, BLOCK_SIZE + 1, 3 * BLOCK_SIZE + 7])
 async def test_reads_are_exactly_as_long_as_asked(size: int) -> None:
-    data = random.Random(1).randbytes(6 * BLOCK + 123)
+    data = random.Random(1).randbytes(6 * BLOCK_SIZE + 123)
     pipe = Pipe()
     reading = asyncio.create_task(read_all(pipe, size))
     for at in range(0, len(data), 300_001):
@@ -36,18 +37,18 @@ async def test_reads_are_exactly_as_long_as_asked(size: int) -> None:
 
 async def test_a_writer_waits_while_four_blocks_are_on_the_way() -> None:
     pipe = Pipe()
-    await pipe.write(b"x" * (BLOCKS * BLOCK))
-    writing = asyncio.create_task(pipe.write(b"y" * BLOCK))
+    await pipe.write(b"x" * (MAX_BLOCKS * BLOCK_SIZE))
+    writing = asyncio.create_task(pipe.write(b"y" * BLOCK_SIZE))
     await asyncio.wait([writing], timeout=0.05)
     assert not writing.done()
-    assert await asyncio.to_thread(pipe.read, BLOCK) == b"x" * BLOCK
+    assert await asyncio.to_thread(pipe.read, BLOCK_SIZE) == b"x" * BLOCK_SIZE
     async with asyncio.timeout(5):
         await writing
 
 
 async def test_waiting_does_not_hold_the_event_loop() -> None:
     pipe = Pipe()
-    writing = asyncio.create_task(pipe.write(b"x" * (6 * BLOCK)))
+    writing = asyncio.create_task(pipe.write(b"x" * (6 * BLOCK_SIZE)))
     turns = 0
     while turns < 100:
         await asyncio.sleep(0)
@@ -61,15 +62,15 @@ async def test_waiting_does_not_hold_the_event_loop() -> None:
 async def test_every_write_after_the_reader_has_gone_raises() -> None:
     """Regression: only as many as there were places raised, the next one waited for ever."""
     pipe = Pipe()
-    waiting = asyncio.create_task(pipe.write(b"x" * (6 * BLOCK)))
+    waiting = asyncio.create_task(pipe.write(b"x" * (6 * BLOCK_SIZE)))
     await asyncio.sleep(0)
     pipe.reader_closed()
     async with asyncio.timeout(5):
         with pytest.raises(Aborted):
             await waiting
-        for _ in range(3 * BLOCKS):
+        for _ in range(3 * MAX_BLOCKS):
             with pytest.raises(Aborted):
-                await pipe.write(b"x" * BLOCK)
+                await pipe.write(b"x" * BLOCK_SIZE)
         with pytest.raises(Aborted):
             await pipe.end()
 
@@ -85,9 +86,9 @@ async def test_fail_reaches_a_reader_that_waits() -> None:
 
 async def test_a_cancelled_write_fails_the_reader() -> None:
     pipe = Pipe()
-    writing = asyncio.create_task(pipe.write(b"x" * (6 * BLOCK)))
+    writing = asyncio.create_task(pipe.write(b"x" * (6 * BLOCK_SIZE)))
     await asyncio.sleep(0)
     writing.cancel()
     await asyncio.wait([writing])
     with pytest.raises(Aborted):
-        await read_all(pipe, 8 * BLOCK)
+        await read_all(pipe, 8 * BLOCK_SIZE)

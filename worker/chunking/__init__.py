@@ -1,4 +1,4 @@
-"""Chunking: one strategy a file, named by CHUNK_STRATEGY, each with `plan(sound, limits) -> list[PlannedChunk]`."""
+"""Chunking strategies. CHUNK_STRATEGY names a module here, with `plan(audio, limits) -> list[PlannedChunk]`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from worker.chunking.silence import Energies
 
 @dataclass(frozen=True, slots=True)
 class AudioFeatures:
-    """What a strategy knows of a recording: its length in samples, its silences in order, its 10 ms energies."""
+    """Input of a strategy. samples: length; silences: in order; energies: one per 10 ms frame."""
 
     samples: int
     silences: tuple[Span, ...] = ()
@@ -26,7 +26,7 @@ class AudioFeatures:
 
 @dataclass(frozen=True, slots=True)
 class ChunkLimits:
-    """All in samples; overlap None: the strategy's own default."""
+    """Limits of the chunks, in samples. overlap None: the strategy's default."""
 
     longest: int
     shortest: int
@@ -47,24 +47,24 @@ class ChunkLimits:
 
 
 Strategy = Callable[[AudioFeatures, ChunkLimits], list[PlannedChunk]]
-_NOT_STRATEGIES = ("silence", "packing")
+_HELPERS = ("silence", "packing")
 
 
 def strategies() -> list[str]:
-    """The names CHUNK_STRATEGY may have."""
-    return sorted(module.name for module in pkgutil.iter_modules(__path__) if module.name not in _NOT_STRATEGIES)
+    """Return the valid values of CHUNK_STRATEGY."""
+    return sorted(module.name for module in pkgutil.iter_modules(__path__) if module.name not in _HELPERS)
 
 
 def strategy(name: str) -> Strategy:
-    """Raises SettingsError naming those there are."""
+    """Return the strategy. Raises SettingsError that lists the valid names."""
     if name not in strategies():
-        raise SettingsError(f"CHUNK_STRATEGY: {name!r} is none of {', '.join(strategies())}")
+        raise SettingsError(f"CHUNK_STRATEGY: {name!r} is unknown; use {', '.join(strategies())}")
     plan: Strategy = importlib.import_module(f"{__name__}.{name}").plan
     return plan
 
 
 def plan_chunks(name: str, audio: AudioFeatures, limits: ChunkLimits) -> list[PlannedChunk]:
-    """Run a strategy. Raises AudioTooLongError when it needs more chunks than MAX_CHUNKS_PER_JOB."""
+    """Run a strategy. Raises AudioTooLongError if it needs more chunks than MAX_CHUNKS_PER_JOB."""
     chunks = strategy(name)(audio, limits)
     if len(chunks) > limits.max_chunks:
         raise AudioTooLongError(

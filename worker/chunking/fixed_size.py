@@ -1,4 +1,4 @@
-"""Windows of CHUNK_DURATION_SECONDS that overlap by CHUNK_OVERLAP_SECONDS (5 s), regardless of speech."""
+"""Fixed windows of CHUNK_DURATION_SECONDS that overlap by CHUNK_OVERLAP_SECONDS (default 5 s)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the strategies share: stretches of speech between silences, and packing them into chunks."""
+"""Stretches of speech between silences, and packing them into chunks."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ from core.domain.spans import SAMPLE_RATE, PlannedChunk, Span
 from worker.chunking import AudioFeatures, ChunkLimits
 
 SPEECH_OVERLAP = 3 * SAMPLE_RATE
-"""Samples that two chunks share where a cut has to fall into speech."""
+"""Samples that two chunks share if the cut is in speech."""
 
 
 def speech(audio: AudioFeatures, max_pause: int) -> Iterator[Span]:
-    """Stretches between silences, each keeping up to half of `max_pause` of the silence on either side."""
+    """Yield the stretches between silences, each with up to half of `max_pause` of silence on either side."""
     start = 0
     for silence in audio.silences:
-        kept = min(max_pause, silence.samples) // 2
+        padding = min(max_pause, silence.samples) // 2
         if silence.first > 0:
-            yield Span(start, silence.first + kept)
-        start = silence.last - kept
+            yield Span(start, silence.first + padding)
+        start = silence.last - padding
     if not audio.silences or audio.silences[-1].last < audio.samples:
         yield Span(start, audio.samples)
 
 
 def windows(stretch: Span, longest: int, overlap: int, shortest: int) -> Iterator[tuple[Span, int]]:
-    """Fixed windows over a stretch, and how many samples each shares with the one before.
+    """Yield fixed windows over a stretch, and the number of samples that each shares with the previous one.
 
-    The last window is moved back where it would be shorter than `shortest`.
+    The last window starts earlier if it would be shorter than `shortest`.
     """
     first, shared = stretch.first, 0
     while first + longest < stretch.last:
@@ -38,12 +38,12 @@ def windows(stretch: Span, longest: int, overlap: int, shortest: int) -> Iterato
 
 
 def packed(pieces: Iterable[tuple[Span, int]], limits: ChunkLimits) -> list[PlannedChunk]:
-    """Greedily, in order: a chunk takes pieces while they fit. A piece that shares sound with the last starts anew."""
+    """Pack pieces greedily, in order. A piece that shares samples with the previous one starts a new chunk."""
     chunks: list[PlannedChunk] = []
     spans: list[Span] = []
     overlap = 0
     for piece, shared in pieces:
-        if spans and (shared or total(spans) + piece.samples > limits.longest):
+        if spans and (shared or sum(span.samples for span in spans) + piece.samples > limits.longest):
             chunks.append(PlannedChunk(tuple(joined(spans)), overlap / SAMPLE_RATE))
             spans, overlap = [], shared
         spans.append(piece)
@@ -52,12 +52,8 @@ def packed(pieces: Iterable[tuple[Span, int]], limits: ChunkLimits) -> list[Plan
     return chunks
 
 
-def total(spans: Sequence[Span]) -> int:
-    return sum(span.samples for span in spans)
-
-
 def joined(spans: Sequence[Span]) -> list[Span]:
-    """Spans that touch become one."""
+    """Join adjacent spans."""
     result: list[Span] = []
     for span in spans:
         if result and result[-1].last == span.first:

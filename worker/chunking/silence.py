@@ -1,8 +1,8 @@
-"""Where nobody speaks: a streaming, vectorised silence detector.
+"""Streaming, vectorised silence detection.
 
-`SilenceDetector` finds what `pydub.silence.detect_silence` finds with `seek_step=10` (a test holds them together):
-windows of `min_silence` whose integer RMS is at most the threshold, every 10 ms.
-It keeps 8 bytes per 10 ms and the last window's samples.
+`SilenceDetector` finds the same silences as `pydub.silence.detect_silence` with `seek_step=10`: every 10 ms, windows of
+`min_silence` whose integer RMS is at most the threshold. A test compares the two. It keeps 8 bytes per 10 ms frame, and
+the samples of the last window.
 """
 
 from __future__ import annotations
@@ -17,45 +17,48 @@ from core.domain.spans import SAMPLE_RATE, Span
 STEP_MS = 10
 PER_MS = SAMPLE_RATE // 1000
 FRAME = STEP_MS * PER_MS
+"""Samples of 10 ms."""
 FULL_SCALE = 32768.0
-NEAR_NOTHING = -75.0
-"""dBFS: what stays under this is digital silence, whatever its shape."""
-FLOOR = -96.0
-"""dBFS of less than one step of 16-bit sound."""
-LOUDER = 12.0
-"""dB above the recording's noise floor from which something may be speech."""
+DIGITAL_SILENCE = -75.0
+"""dBFS below which audio is digital silence."""
+MIN_LEVEL = -96.0
+"""dBFS of less than one quantisation step of 16-bit PCM."""
+SPEECH_MARGIN = 12.0
+"""dB above the recording's noise floor from which audio may be speech."""
 SPEECH_RANGE = 25.0
-"""dB below its own loud moments down to which a quiet stretch counts as speech."""
+"""dB below the loudest frames of a stretch down to which its frames count as speech."""
 
 Energies = NDArray[np.int64]
-"""Sum of squares of each 10 ms, shape (blocks,)."""
+"""Sum of squares of each 10 ms frame, shape (frames,)."""
 
 
 class SilenceDetector:
+    """A detector that is fed the recording block by block."""
+
     def __init__(self, min_silence_ms: int) -> None:
         self.min_silence_ms = max(min_silence_ms // STEP_MS, 1) * STEP_MS
-        self._blocks: list[Energies] = []
+        self._energies: list[Energies] = []
         self._rest = np.zeros(0, dtype=np.int16)
         self._tail = np.zeros(0, dtype=np.int16)
         self.samples = 0
 
     def feed(self, pcm: bytes) -> None:
-        """Take the next samples, s16le."""
-        new = np.frombuffer(pcm, "<i2")
-        self.samples += len(new)
-        keep = (self.min_silence_ms + 2) * PER_MS
-        self._tail = np.concatenate([self._tail, new[-keep:]])[-keep:]
-        data = np.concatenate([self._rest, new]) if len(self._rest) else new
-        whole = len(data) // FRAME
-        self._rest = data[whole * FRAME :].copy()
-        squares = np.square(data[: whole * FRAME].reshape(whole, FRAME).astype(np.int32), dtype=np.int64)
-        self._blocks.append(squares.sum(axis=1))
+        """Process the next samples, s16le."""
+        samples = np.frombuffer(pcm, "<i2")
+        self.samples += len(samples)
+        tail = (self.min_silence_ms + 2) * PER_MS
+        self._tail = np.concatenate([self._tail, samples[-tail:]])[-tail:]
+        data = np.concatenate([self._rest, samples]) if len(self._rest) else samples
+        frames = len(data) // FRAME
+        self._rest = data[frames * FRAME :].copy()
+        squares = np.square(data[: frames * FRAME].reshape(frames, FRAME).astype(np.int32), dtype=np.int64)
+        self._energies.append(squares.sum(axis=1))
 
     def energies(self) -> Energies:
-        return np.concatenate(self._blocks) if self._blocks else np.zeros(0, dtype=np.int64)
+        return np.concatenate(self._energies) if self._energies else np.zeros(0, dtype=np.int64)
 
     def finish(self, threshold_dbfs: float) -> list[Span]:
-        """Every silent stretch, in order, as samples."""
+        """Return all silences in order, in samples."""
         length_ms = round(self.samples / PER_MS)
         last = length_ms - self.min_silence_ms
         if last < 0:
@@ -66,7 +69,8 @@ class SilenceDetector:
         if last % STEP_MS and self._last_window_is_silent(last, limit):
             starts = np.append(starts, last)
         return [
-            Span(first * PER_MS, min(end * PER_MS, self.samples)) for first, end in merged(starts, self.min_silence_ms)
+            Span(first * PER_MS, min(end * PER_MS, self.samples))
+            for first, end in merge_windows(starts, self.min_silence_ms)
         ]
 
     def _last_window_is_silent(self, start_ms: int, limit: float) -> bool:
@@ -75,17 +79,17 @@ class SilenceDetector:
         return bool(np.floor(np.sqrt(np.square(window).sum() / max(len(window), 1))) <= limit)
 
 
-def low_energy_windows(energies: Energies, blocks: int, limit: float) -> NDArray[np.int64]:
-    """First blocks of all windows of `blocks` blocks whose RMS, cut to an integer, is at most `limit`."""
-    if len(energies) < blocks:
+def low_energy_windows(energies: Energies, frames: int, limit: float) -> NDArray[np.int64]:
+    """Return the first frames of all windows of `frames` frames whose RMS, as an integer, is at most `limit`."""
+    if len(energies) < frames:
         return np.zeros(0, dtype=np.int64)
     sums = np.concatenate([[0], np.cumsum(energies)])
-    mean = (sums[blocks:] - sums[:-blocks]) / (blocks * FRAME)
+    mean = (sums[frames:] - sums[:-frames]) / (frames * FRAME)
     return np.flatnonzero(np.floor(np.sqrt(mean)) <= limit)
 
 
-def merged(starts: NDArray[np.int64], length: int) -> Iterator[tuple[int, int]]:
-    """Join windows that touch or overlap: (start, end) of each stretch."""
+def merge_windows(starts: NDArray[np.int64], length: int) -> Iterator[tuple[int, int]]:
+    """Merge adjacent and overlapping windows; yield start and end of each stretch."""
     if not len(starts):
         return
     breaks = np.flatnonzero(np.diff(starts) > max(length, STEP_MS)) + 1
@@ -94,36 +98,36 @@ def merged(starts: NDArray[np.int64], length: int) -> Iterator[tuple[int, int]]:
 
 
 def levels(energies: Energies) -> NDArray[np.float64]:
-    """dBFS of each 10 ms, not under FLOOR."""
+    """Return the dBFS of each frame, at least MIN_LEVEL."""
     rms = np.sqrt(energies / FRAME) / FULL_SCALE
-    return np.asarray(20 * np.log10(np.maximum(rms, 10 ** (FLOOR / 20))))
+    return np.asarray(20 * np.log10(np.maximum(rms, 10 ** (MIN_LEVEL / 20))))
 
 
 def exclude_quiet_speech(silences: list[Span], energies: Energies, min_silence_ms: int) -> list[Span]:
-    """No stretch is dropped on its level alone: a "silence" with life in it is searched again by its own measure.
+    """Search silences that may contain quiet speech again, with a threshold relative to their own level.
 
-    Life is what rises LOUDER dB above the recording's noise floor, and above digital silence. Inside such a stretch the
-    threshold is relative to its own loud moments, so a recording or a speaker 30 dB quieter is cut at the same places.
+    A silence may contain speech if its level rises SPEECH_MARGIN dB above the recording's noise floor, and above
+    digital silence. A speaker or recording that is 30 dB quieter is thus cut at the same points.
     """
     if not len(energies):
         return silences
     decibels = levels(energies)
     floor = float(np.percentile(decibels, 10))
-    found: list[Span] = []
+    result: list[Span] = []
     for silence in silences:
         first, last = silence.first // FRAME, silence.last // FRAME
-        loud = float(np.percentile(decibels[first:last], 95)) if last > first else FLOOR
-        peak = float(decibels[first:last].max()) if last > first else FLOOR
-        if max(loud, peak - LOUDER) < max(floor + LOUDER, NEAR_NOTHING):
-            found.append(silence)
+        loud = float(np.percentile(decibels[first:last], 95)) if last > first else MIN_LEVEL
+        peak = float(decibels[first:last].max()) if last > first else MIN_LEVEL
+        if max(loud, peak - SPEECH_MARGIN) < max(floor + SPEECH_MARGIN, DIGITAL_SILENCE):
+            result.append(silence)
             continue
-        limit = 10 ** (max(floor + LOUDER / 2, loud - SPEECH_RANGE) / 20) * FULL_SCALE
+        limit = 10 ** (max(floor + SPEECH_MARGIN / 2, loud - SPEECH_RANGE) / 20) * FULL_SCALE
         starts = low_energy_windows(energies[first:last], min_silence_ms // STEP_MS, limit) * STEP_MS
-        for start, end in merged(starts, min_silence_ms):
-            found.append(Span(silence.first + start * PER_MS, min(silence.first + end * PER_MS, silence.last)))
-    return found
+        for start, end in merge_windows(starts, min_silence_ms):
+            result.append(Span(silence.first + start * PER_MS, min(silence.first + end * PER_MS, silence.last)))
+    return result
 
 
 def is_digital_silence(energies: Energies) -> bool:
-    """Digital silence: no 10 ms above NEAR_NOTHING."""
-    return not len(energies) or bool(levels(energies).max() < NEAR_NOTHING)
+    """Return True if no frame reaches DIGITAL_SILENCE."""
+    return not len(energies) or bool(levels(energies).max() < DIGITAL_SILENCE)

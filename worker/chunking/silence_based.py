@@ -1,4 +1,4 @@
-"""Cut in the middle of silences, in a stretch that is too long at its deepest dip, in speech where there is none."""
+"""Cuts in the middle of silences. Stretches that are too long are cut at their deepest dip, or in speech."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from worker.chunking import AudioFeatures, ChunkLimits
 from worker.chunking.packing import SPEECH_OVERLAP, packed, speech
 from worker.chunking.silence import FRAME, levels
 
-DIP_BLOCKS = 20
-"""A dip is 200 ms long."""
+DIP_FRAMES = 20
+"""Length of a dip: 200 ms."""
 DIP_DEPTH = 12.0
-"""dB that a dip lies below the stretch's median."""
+"""dB of a dip below the median level of its stretch."""
 
 
 def plan(audio: AudioFeatures, limits: ChunkLimits) -> list[PlannedChunk]:
@@ -23,7 +23,7 @@ def plan(audio: AudioFeatures, limits: ChunkLimits) -> list[PlannedChunk]:
 
 
 def split(audio: AudioFeatures, stretch: Span, limits: ChunkLimits) -> Iterator[tuple[Span, int]]:
-    """Pieces of at most the longest chunk, and how many samples each shares with the one before."""
+    """Yield pieces of at most the longest chunk, and the number of samples that each shares with the previous one."""
     first, shared = stretch.first, 0
     while stretch.last - first > limits.longest:
         end = first + limits.longest
@@ -39,15 +39,15 @@ def split(audio: AudioFeatures, stretch: Span, limits: ChunkLimits) -> Iterator[
     yield Span(first, stretch.last), shared
 
 
-def deepest_dip(audio: AudioFeatures, where: Span) -> int | None:
-    """The middle (a sample) of the quietest 200 ms in `where`, if it is clearly quieter than the rest of it."""
-    blocks = audio.energies[where.first // FRAME : where.last // FRAME]
-    if len(blocks) <= DIP_BLOCKS:
+def deepest_dip(audio: AudioFeatures, span: Span) -> int | None:
+    """Return the middle sample of the quietest 200 ms of `span`, or None if they are not a dip."""
+    energies = audio.energies[span.first // FRAME : span.last // FRAME]
+    if len(energies) <= DIP_FRAMES:
         return None
-    sums = np.concatenate([[0], np.cumsum(blocks)])
-    means = (sums[DIP_BLOCKS:] - sums[:-DIP_BLOCKS]) // DIP_BLOCKS
-    best = int(np.argmin(means))
-    median = float(np.median(levels(blocks)))
-    if float(levels(means[best : best + 1])[0]) > median - DIP_DEPTH:
+    sums = np.concatenate([[0], np.cumsum(energies)])
+    means = (sums[DIP_FRAMES:] - sums[:-DIP_FRAMES]) // DIP_FRAMES
+    lowest = int(np.argmin(means))
+    median = float(np.median(levels(energies)))
+    if float(levels(means[lowest : lowest + 1])[0]) > median - DIP_DEPTH:
         return None
-    return (where.first // FRAME + best + DIP_BLOCKS // 2) * FRAME
+    return (span.first // FRAME + lowest + DIP_FRAMES // 2) * FRAME

@@ -1,4 +1,4 @@
-"""Engines: one adapter a file. `ENGINE` names the file, or (an extension of your own) a dotted module."""
+"""Engine adapters. ENGINE names a module here, or the dotted name of any other module."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ def build(spec: EngineSpec) -> Engine:
 
 
 def adapter(name: str) -> str:
-    """The adapter's module. Raises SettingsError where there is none; loads nothing."""
+    """Return the adapter's module name without importing it. Raises SettingsError if it does not exist."""
     module = name if "." in name else f"{__name__}.{name}"
     try:
-        found = importlib.util.find_spec(module)
+        spec = importlib.util.find_spec(module)
     except ModuleNotFoundError:
-        found = None
-    if found is None:
-        raise SettingsError(f"ENGINE: there is no engine called {name!r}")
+        spec = None
+    if spec is None:
+        raise SettingsError(f"ENGINE: the engine {name!r} does not exist")
     return module
 
 
 def engine_version() -> str:
-    """What a result file says of the engine."""
+    """Return the engine's name and version for the result file."""
     return f"pywhispercpp {importlib.metadata.version('pywhispercpp')}"

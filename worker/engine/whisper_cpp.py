@@ -1,12 +1,11 @@
-"""whisper.cpp through pywhispercpp's low-level module.
+"""whisper.cpp adapter, based on pywhispercpp's low-level module.
 
-whisper.cpp starts a second full encode when its last timestamp lies more than a second before the chunk's end.
-`single_segment` avoids it: one encode, all tokens in one segment, which is split here at the timestamp tokens.
+whisper.cpp encodes a second time if the last timestamp is more than a second before the chunk's end. `single_segment`
+avoids this: all tokens are in one segment, which is split here at the timestamp tokens.
 """
 
 from __future__ import annotations
 
-import struct
 import time
 import unicodedata
 from collections.abc import Iterator, Sequence
@@ -23,25 +22,25 @@ from core.domain.spans import SAMPLE_RATE
 from core.domain.transcript import Segment, Word
 from core.errors import ModelMissingError, OutOfMemoryError, UnsupportedLanguageError, WhisperCrashError
 from worker.cut_points import quietest_sample
+from worker.models import has_ggml_magic
 from worker.transcriber import EngineOutput, EngineSpec, Options, Samples
 
 TICK = 0.02
-"""Seconds a timestamp token stands for."""
-SHORTEST = SAMPLE_RATE * 11 // 10
-"""whisper.cpp refuses audio under a second; shorter pieces are padded with silence to this many samples."""
+"""Seconds per step of a timestamp token."""
+MIN_SAMPLES = SAMPLE_RATE * 11 // 10
+"""Length to which short audio is padded, since whisper.cpp rejects audio under one second."""
 WINDOW = 30 * SAMPLE_RATE
-MAGIC = 0x67676D6C
 HEADS = (
     *("tiny.en", "tiny", "base.en", "base", "small.en", "small", "medium.en", "medium"),
     *("large-v1", "large-v2", "large-v3-turbo", "large-v3"),
 )
-"""Models whose alignment heads whisper.cpp knows; the longer of two names first."""
+"""Models whose alignment heads whisper.cpp has; longer names before their prefixes."""
 TOP_LAYERS = 3
 
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """A text token's bytes, probability, and where it ends in seconds, 0 where the engine was not asked."""
+    """A text token: its bytes, probability, and end in seconds (0 without token times)."""
 
     data: bytes
     probability: float
@@ -50,14 +49,14 @@ class Token:
 
 @dataclass(frozen=True, slots=True)
 class TokenSegment:
-    """The tokens between two timestamps, in seconds."""
+    """The tokens between two timestamps. start, end: seconds."""
 
     start: float
     end: float
     tokens: tuple[Token, ...]
 
     def moved(self, offset: float, longest: float) -> TokenSegment:
-        """The same piece `offset` seconds later, not past `longest`."""
+        """Return the segment `offset` seconds later, limited to `longest` seconds."""
 
         def at(seconds: float) -> float:
             return min(seconds + offset, longest)
@@ -67,17 +66,23 @@ class TokenSegment:
 
 
 def load(spec: EngineSpec) -> WhisperCpp:
-    """Raises ModelMissingError for a file that is missing or no ggml model: whisper.cpp itself would crash later."""
-    check_file(spec.model_path)
+    """Load a model. Raises ModelMissingError if the file is missing or not in ggml format; whisper.cpp would crash."""
+    path = spec.model_path
+    try:
+        valid = has_ggml_magic(path)
+    except OSError as error:
+        raise ModelMissingError("The model file {name} cannot be read.", name=path.name) from error
+    if not valid:
+        raise ModelMissingError("{name} is not a ggml model file.", name=path.name)
     return WhisperCpp(spec)
 
 
 def context_of(path: Path, *, aligned: bool) -> Any:
-    """A loaded model. aligned: one that can tell when each token was said. Raises OutOfMemoryError."""
+    """Load a model. aligned: with times of tokens. Raises OutOfMemoryError."""
     parameters = pw.whisper_context_default_params()
     if aligned:
         parameters.dtw_token_timestamps = True
-        parameters.flash_attn = False  # it keeps no attention to look at
+        parameters.flash_attn = False  # it does not keep the attention weights
         parameters.dtw_aheads_preset = heads_of(path.name)
         parameters.dtw_n_top = TOP_LAYERS
     context = pw.whisper_init_from_file_with_params(str(path), parameters)
@@ -87,27 +92,17 @@ def context_of(path: Path, *, aligned: bool) -> Any:
 
 
 def heads_of(file_name: str) -> Any:
-    """The alignment heads that are known of Whisper's own models; of others, all heads of the last layers."""
+    """Return the alignment heads of OpenAI's models; of other models, all heads of the last layers."""
     stem = (model_of_file(file_name) or "").lower()
-    known = pw.whisper_alignment_heads_preset
+    presets = pw.whisper_alignment_heads_preset
     for name in HEADS:
         if stem == name or stem.startswith(f"{name}-"):
-            return getattr(known, "WHISPER_AHEADS_" + name.upper().replace("-", "_").replace(".", "_"))
-    return known.WHISPER_AHEADS_N_TOP_MOST
-
-
-def check_file(path: Path) -> None:
-    try:
-        with path.open("rb") as file:
-            head = file.read(4)
-    except OSError as error:
-        raise ModelMissingError("The model file {name} cannot be read.", name=path.name) from error
-    if len(head) < 4 or struct.unpack("<I", head)[0] != MAGIC:
-        raise ModelMissingError("{name} is not a ggml model file.", name=path.name)
+            return getattr(presets, "WHISPER_AHEADS_" + name.upper().replace("-", "_").replace(".", "_"))
+    return presets.WHISPER_AHEADS_N_TOP_MOST
 
 
 class WhisperCpp:
-    """Holds one context: the plain one, or from the first call that wants words on one that can align them."""
+    """A loaded model. Its context is reloaded if the need for word times changes."""
 
     def __init__(self, spec: EngineSpec) -> None:
         self._path, self._threads = spec.model_path, spec.threads
@@ -117,7 +112,7 @@ class WhisperCpp:
         self._end_of_text: int = pw.whisper_token_eot(self._context)
 
     def _prepare(self, *, aligned: bool) -> None:
-        """Aligning costs time in every call, so a model is loaded anew where the wish changes; never twice at once."""
+        """Load the context with or without alignment, which slows down every call. One context is loaded at a time."""
         if aligned != self._aligned:
             pw.whisper_free(self._context)
             self._context = context_of(self._path, aligned=aligned)
@@ -134,20 +129,20 @@ class WhisperCpp:
         return EngineOutput(tuple(segments), language, encodes, time.process_time() - started)
 
     def _language(self, samples: Samples, options: Options) -> tuple[str, int]:
-        """The language to use, and how many encodes finding it took."""
+        """Return the language to use, and the number of encodes of its detection."""
         if options.language != AUTO:
             if pw.whisper_lang_id(options.language) < 0:
                 raise UnsupportedLanguageError
             return options.language, 0
-        sound = padded(samples[:WINDOW])
-        if pw.whisper_pcm_to_mel(self._context, sound, len(sound), self._threads) != 0:
+        window = padded(samples[:WINDOW])
+        if pw.whisper_pcm_to_mel(self._context, window, len(window), self._threads) != 0:
             raise WhisperCrashError("The engine could not process the audio.")
         probabilities = np.zeros(pw.whisper_lang_max_id() + 1, dtype=np.float32)
         pw.whisper_lang_auto_detect(self._context, 0, self._threads, probabilities)
         return max(options.languages, key=lambda name: float(probabilities[pw.whisper_lang_id(name)])), 1
 
     def _run(self, samples: Samples, language: str, options: Options) -> int:
-        """One `whisper_full`; returns how often the encoder ran."""
+        """Run `whisper_full` and return the number of encodes."""
         encodes = 0
 
         def on_encode(*_: Any) -> bool:
@@ -178,22 +173,22 @@ class WhisperCpp:
         return parameters
 
     def _segments(self, options: Options, offset: float, longest: float) -> Iterator[Segment]:
-        """The segments of the last run, whose sound lies `offset` to `longest` seconds into the chunk."""
+        """Yield the segments of the last run, whose audio is at `offset` to `longest` seconds of the chunk."""
         for index in range(pw.whisper_full_n_segments(self._context)):
-            for piece in self._pieces(index):
-                text = decode(piece.tokens)
+            for segment in self._split(index):
+                text = decode(segment.tokens)
                 if text:
-                    moved = piece.moved(offset, longest)
+                    moved = segment.moved(offset, longest)
                     yield Segment(
                         round(moved.start, 3),
                         round(moved.end, 3),
                         text,
-                        round(sum(token.probability for token in piece.tokens) / len(piece.tokens), 4),
+                        round(sum(token.probability for token in segment.tokens) / len(segment.tokens), 4),
                         tuple(words_of(moved)) if options.job.words else (),
                     )
 
-    def _pieces(self, segment: int) -> Iterator[TokenSegment]:
-        """Split one engine segment at its timestamp tokens."""
+    def _split(self, segment: int) -> Iterator[TokenSegment]:
+        """Split an engine segment at its timestamp tokens."""
         start, tokens = 0.0, list[Token]()
         for token in self._tokens(segment):
             if isinstance(token, Token):
@@ -209,7 +204,7 @@ class WhisperCpp:
             )
 
     def _tokens(self, segment: int) -> Iterator[Token | float]:
-        """Text tokens, and timestamp tokens as seconds."""
+        """Yield text tokens as tokens and timestamp tokens as seconds."""
         for index in range(pw.whisper_full_n_tokens(self._context, segment)):
             token = pw.whisper_full_get_token_data(self._context, segment, index)
             if token.id >= self._first_timestamp:
@@ -220,39 +215,39 @@ class WhisperCpp:
 
 
 def decode(tokens: Sequence[Token]) -> str:
-    """Join the bytes first: Vietnamese letters are split across tokens."""
+    """Decode the joined bytes, since Vietnamese letters are split across tokens."""
     text = b"".join(token.data for token in tokens).decode("utf-8", errors="ignore")
     return unicodedata.normalize("NFC", text).strip()
 
 
-def words_of(piece: TokenSegment) -> Iterator[Word]:
-    """Group tokens into words: a leading space starts one.
+def words_of(segment: TokenSegment) -> Iterator[Word]:
+    """Group tokens into words, which start with a space.
 
-    The time that the alignment heads give a token is where it ends, so a word begins where the one before it ended:
-    measured, that halves the error (`tests/benchmarks/words.py`). Times are kept inside the segment and in order.
+    The alignment heads give the end of a token, so a word starts at the end of the previous one, which halves the error
+    (measured by `tests/benchmarks/words.py`). Times are in order and within the segment.
     """
     groups: list[list[Token]] = []
-    for token in piece.tokens:
+    for token in segment.tokens:
         if token.data.startswith(b" ") or not groups:
             groups.append([])
         groups[-1].append(token)
-    before = piece.start
+    end = segment.start
     for group in groups:
         text = decode(group)
         if text:
-            first, before = before, min(max(group[-1].end, before), piece.end)
+            start, end = end, min(max(group[-1].end, end), segment.end)
             probability = sum(token.probability for token in group) / len(group)
-            yield Word(text, round(first, 3), round(before, 3), round(probability, 4))
+            yield Word(text, round(start, 3), round(end, 3), round(probability, 4))
 
 
 def padded(samples: Samples) -> Samples:
-    """At least `SHORTEST` samples, contiguous."""
-    missing = max(SHORTEST - len(samples), 0)
+    """Return a contiguous array of at least MIN_SAMPLES."""
+    missing = max(MIN_SAMPLES - len(samples), 0)
     return np.ascontiguousarray(np.pad(samples, (0, missing)) if missing else samples, dtype=np.float32)
 
 
 def windows(samples: Samples) -> Iterator[tuple[int, int]]:
-    """Stretches of at most 30 s, cut at the quietest moment of each one's last 5 s."""
+    """Yield windows of at most 30 s, cut at the quietest point of the last 5 s."""
     first = 0
     while len(samples) - first > WINDOW:
         last = quietest_sample(samples, first + WINDOW - 5 * SAMPLE_RATE, first + WINDOW)

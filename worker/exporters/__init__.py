@@ -1,4 +1,4 @@
-"""Export formats, one file each: FORMAT, MEDIA_TYPE and `export(result) -> bytes`. A new file here is a new format."""
+"""Export formats. Each module with FORMAT, MEDIA_TYPE and `export(result) -> bytes` is one format."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from core.domain.result import Result
 
 @dataclass(frozen=True, slots=True)
 class Exporter:
+    """One export format."""
+
     format: str
     media_type: str
     export: Callable[[Result], bytes]
@@ -20,10 +22,10 @@ class Exporter:
 
 @cache
 def formats() -> dict[str, Exporter]:
-    """Every format by its name, sorted."""
-    found = {}
+    """Return all formats by name, sorted."""
+    exporters = {}
     for info in sorted(pkgutil.iter_modules(__path__), key=lambda info: info.name):
         module = importlib.import_module(f"{__name__}.{info.name}")
         if hasattr(module, "FORMAT"):
-            found[module.FORMAT] = Exporter(module.FORMAT, module.MEDIA_TYPE, module.export)
-    return found
+            exporters[module.FORMAT] = Exporter(module.FORMAT, module.MEDIA_TYPE, module.export)
+    return exporters

@@ -1,4 +1,4 @@
-"""What subtitle formats share: segments as cues short enough to read."""
+"""Subtitle cues: segments split into parts that are short enough to read."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from core.domain.result import Result, ResultSegment
 from core.domain.transcript import Segment, Word
 from worker.merger import words_of
 
-LONGEST_TEXT = 84
+MAX_TEXT = 84
 """Characters: two lines of 42, the usual limit of broadcasters."""
-LONGEST_TIME = 7.0
-"""Seconds. A single word that claims to last longer (the engine's guess in a silence) is shown this long."""
-SHORTEST_TIME = 0.04
-"""Seconds: one frame at 25 a second."""
+MAX_DURATION = 7.0
+"""Seconds. Longer words, which the engine reports in silences, are shown for this time."""
+MIN_DURATION = 0.04
+"""Seconds: one frame at 25 frames per second."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cue:
-    """start and end in milliseconds, end > start; one line of text."""
+    """One line of text, shown from `start` to `end` milliseconds; end > start."""
 
     start: int
     end: int
@@ -27,8 +27,8 @@ class Cue:
 
 
 def cues(result: Result) -> Iterator[Cue]:
-    """In order, none overlapping the next, none empty."""
-    latest, shortest, longest = 0, round(SHORTEST_TIME * 1000), round(LONGEST_TIME * 1000)
+    """Yield the cues in order. None is empty or overlaps the next."""
+    latest, shortest, longest = 0, round(MIN_DURATION * 1000), round(MAX_DURATION * 1000)
     for segment in result.segments:
         for words in _grouped(segment):
             start = max(round(words[0].start * 1000), latest)
@@ -38,12 +38,12 @@ def cues(result: Result) -> Iterator[Cue]:
 
 
 def _grouped(segment: ResultSegment) -> Iterator[list[Word]]:
-    """The segment's words in groups of at most LONGEST_TEXT characters and LONGEST_TIME seconds."""
+    """Yield the segment's words in groups of at most MAX_TEXT characters and MAX_DURATION seconds."""
     plain = Segment(segment.start, segment.end, segment.text, segment.confidence, segment.words)
     group: list[Word] = []
     length = 0
     for word in words_of(plain):
-        too_long = length + len(word.word) > LONGEST_TEXT or (group and word.end - group[0].start > LONGEST_TIME)
+        too_long = length + len(word.word) > MAX_TEXT or (group and word.end - group[0].start > MAX_DURATION)
         if group and too_long:
             yield group
             group, length = [], 0
@@ -54,6 +54,6 @@ def _grouped(segment: ResultSegment) -> Iterator[list[Word]]:
 
 
 def clock(milliseconds: int, separator: str) -> str:
-    """`hh:mm:ss{separator}mmm`."""
+    """Format a time as `hh:mm:ss{separator}mmm`."""
     seconds, rest = divmod(milliseconds, 1000)
     return f"{seconds // 3600:02}:{seconds // 60 % 60:02}:{seconds % 60:02}{separator}{rest:03}"

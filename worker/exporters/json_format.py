@@ -1,4 +1,4 @@
-"""The result file itself."""
+"""The result file as it is."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tab-separated: start and end in milliseconds, and the text, as Whisper's own writer has it."""
+"""Tab-separated values: start and end in milliseconds, and the text, as written by Whisper."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Plain text: a new line where somebody paused for over two seconds."""
+"""Plain text, with a new line after each pause of more than two seconds."""
 
 from __future__ import annotations
 
