@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Put on this machine what the tests on real servers need: PostgreSQL, RabbitMQ, ffmpeg, espeak-ng, faketime, MinIO.
-# Installs where it may (root, or sudo without a password), else prints the one line to run and goes on:
-# the tests that need a missing server then skip, or fail where CI is set. No system service is started.
+# Install what the tests need on this machine: PostgreSQL, RabbitMQ, ffmpeg, espeak-ng, faketime, curl, MinIO.
+# Install as root or with passwordless sudo; otherwise print the command to run and continue. Tests that need a
+# missing server then skip, or fail if CI is set. No system service is started.
 set -euo pipefail
 
 MINIO_MODULE=github.com/minio/minio@v0.0.0-20260212201848-7aac2a2c5b7c
@@ -13,6 +13,7 @@ missing_packages() {
 	command -v ffmpeg >/dev/null || echo ffmpeg
 	command -v espeak-ng >/dev/null || echo espeak-ng
 	command -v faketime >/dev/null || echo faketime
+	command -v curl >/dev/null || echo curl
 }
 
 install_packages() {

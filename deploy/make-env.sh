@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Passwords and the first API key for the containers, each made once, readable by their owner alone.
+# Generate passwords and the first API key for the containers, each once, readable by their owner only.
 set -euo pipefail
 file="$(dirname "$0")/.env"
 secret() { head -c 24 /dev/urandom | od -An -tx1 | tr -d ' \n'; }
 umask 077
 touch "$file"
 chmod 600 "$file"
-# a file of an older version gets what it lacks, also where the name stands without a value
+# add what a file of an earlier version lacks, also if a name is there without a value
 add() { grep -q "^$1=." "$file" || echo "$1=$2" >>"$file"; }
 add POSTGRES_PASSWORD "$(secret)"
 add RABBITMQ_PASSWORD "$(secret)"

@@ -21,6 +21,10 @@ NOTES = {"", "after the job has ended", "after the webhook has arrived", "webhoo
 ROUTE = re.compile(r"### (GET|POST|PUT|DELETE) (\S+) → (\d+)")
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 FOLDERS = {path.name for path in ROOT.iterdir() if path.is_dir()}
+CODE = ("core", "internal", "repositories", "worker")
+MESSAGE_WORDS = 4
+"""Quoted texts of so many words are messages of the program, unless they are commands."""
+COMMAND_LINES = {"docker compose -f deploy/compose.yaml exec api python -m internal.cli.main"}
 GENERATED = {"deploy/.env"}
 PATH = re.compile(r"`([A-Za-z_.][\w.-]*/[\w./-]*)`")
 
@@ -86,6 +90,16 @@ def test_links_lead_somewhere(path: Path) -> None:
         target = path.parent / name if name else path
         assert target.exists(), link
         assert not anchor or anchor in anchors(target), link
+
+
+def test_messages_and_log_actions_of_the_operations_page_are_in_the_code() -> None:
+    code = "".join(path.read_text() for name in CODE for path in (ROOT / name).rglob("*.py"))
+    quoted = re.findall(r"`([^`\n]+)`", (ROOT / "docs" / "operations.md").read_text())
+    messages = {part.strip(" :") for text in quoted for part in text.split("…") if len(part.split()) >= MESSAGE_WORDS}
+    assert not {text for text in messages - COMMAND_LINES if text not in code}
+    actions = {text for text in quoted if text.startswith(("webhook_", "pool_")) or text == "quarantined"}
+    assert len(actions) >= 3
+    assert not {text for text in actions if f'action="{text}"' not in code}
 
 
 def anchors(path: Path) -> set[str]:

@@ -168,14 +168,14 @@ def test_a_truncated_flac_is_never_a_shortened_transcript(service: Service, tmp_
 
 
 @pytest.mark.timeout(300)
-def test_a_day_of_silence_in_a_few_megabytes_is_too_long(service: Service, tmp_path: Path) -> None:
+def test_a_day_of_silence_in_a_few_megabytes_is_too_long(embedded_service: Service, tmp_path: Path) -> None:
     hour, path = tmp_path / "hour.m4a", tmp_path / "day.m4a"
     call = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error"]
     silent = ["-f", "lavfi", "-i", "anullsrc=r=8000:cl=mono", "-t", "3600", "-c:a", "alac"]
     subprocess.run([*call, *silent, str(hour)], check=True)
     subprocess.run([*call, "-stream_loop", "23", "-i", str(hour), "-c", "copy", str(path)], check=True)
     assert path.stat().st_size < 5_000_000
-    state = service.wait(service.upload(path), 240)
+    state = embedded_service.wait(embedded_service.upload(path), 240)
     assert (state["status"], state["error_code"]) == ("FAILED", "AUDIO_TOO_LONG")
     assert "21600" in state["error_message"]
 

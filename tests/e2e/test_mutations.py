@@ -52,7 +52,7 @@ def doubled(data: bytes, rng: random.Random) -> bytes:
 @pytest.fixture(scope="module")
 def sources(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     folder = tmp_path_factory.mktemp("sources")
-    sound, _ = recording("en", 2, seed=91, pause=0.4)
+    sound, _ = recording("en", 1, seed=91, pause=0.2)
     return {ending: encode(sound, folder / f"sound.{ending}").read_bytes() for ending in ENCODINGS}
 
 

@@ -28,7 +28,7 @@ from tests.servers.rabbitmq import LocalRabbitMQ, RabbitMQ
 from tests.speech import silence, write_wav
 
 pytestmark = [pytest.mark.servers, pytest.mark.speech, pytest.mark.timeout(600)]
-BACKLOG = 1000
+BACKLOG = 400
 
 
 def management(server: RabbitMQ) -> httpx.Client:
@@ -106,7 +106,7 @@ def test_restarted_mid_job(harness: Harness, long_recording: tuple[Path, str], b
 
 
 def test_killed_with_a_backlog(harness: Harness, tmp_path: Path, broker_server: LocalRabbitMQ) -> None:
-    """A thousand waiting jobs are neither lost nor published all over again."""
+    """Four hundred waiting jobs are neither lost nor published all over again."""
     with harness.schedulers_paused():  # on a busy machine rows become due before all of them are published
         found = asyncio.run(backlog(harness, write_wav(tmp_path / "short.wav", silence(0.2)).read_bytes()))
         assert ready(harness)["stt_jobs"] == BACKLOG
@@ -124,7 +124,7 @@ def test_killed_with_a_backlog(harness: Harness, tmp_path: Path, broker_server: 
 
 
 async def backlog(harness: Harness, sound: bytes) -> list[str]:
-    """A thousand jobs of one small recording, published, as the API would."""
+    """Create and publish BACKLOG jobs of one small recording, as the API does."""
     async with harness.parts() as parts:
         await parts.storage.start()
         await parts.broker.start()
