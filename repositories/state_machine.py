@@ -130,7 +130,7 @@ def _implied(arrows: Arrows) -> Values:
 def in_state(table: Table, states: Collection[State]) -> ColumnElement[bool]:
     """Return the condition that a row is in one of these states.
 
-    An ended row is taken as it is, whatever its holder: rows of older versions may still name one.
+    If the open ones among them are all held, or all free, the row has to be so. Ended states alone ask for no holder.
     """
     if set(states) >= set(JOB_STATES if table is Job else CHUNK_STATES):
         return true()

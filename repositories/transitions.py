@@ -15,7 +15,6 @@ from repositories.models import Chunk, Job
 from repositories.state_machine import (
     CHUNK_STATES,
     ENDED_STATES,
-    JOB_STATES,
     OPEN_STATES,
     State,
     Table,
@@ -210,7 +209,7 @@ def planned(table: Table, *, finalise: bool) -> Values:
     }
 
 
-@transition(job=stay(*JOB_STATES))
+@transition(job=stay(PROCESSING, State.FAILED, State.CANCELLED, State.DELETED))
 def counted(table: Table, language: str) -> Values:
     """A chunk was committed, perhaps after its job ended. The first chunk's language is the job's detected one."""
     return {

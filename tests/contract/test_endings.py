@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import pytest
+
 from core.database import Database
 from core.domain.job import JobStatus
 from core.errors import WhisperCrashError
-from repositories import failures
+from repositories import deletion, failures
 from repositories.claims import Claim, WakeUp
-from tests.contract.rows import chunk, claim, job, planned_job, run_chunk
+from tests.contract import invariants
+from tests.contract.rows import chunk, claim, commit, job, planned_job, run_chunk
 
 
 async def claimed(database: Database, job_id: str, index: int = 0) -> Claim:
@@ -36,6 +39,24 @@ async def test_a_chunk_handed_back_waits(database: Database) -> None:
     row = await chunk(database, job_id, 0)
     assert (row.status, row.holder, row.failures, row.lost) == (JobStatus.PENDING, None, 0, 0)
     assert row.error_code is None
+
+
+@pytest.mark.parametrize("ending", ["cancel", "fail", "delete"])
+async def test_a_chunk_that_runs_when_its_job_ends_waits_without_a_claim(database: Database, ending: str) -> None:
+    job_id = await planned_job(database, 2)
+    await claimed(database, job_id)
+    before = await chunk(database, job_id, 0)
+    assert (before.status, bool(before.holder), bool(before.due_at)) == (JobStatus.PROCESSING, True, True)
+    async with database.write() as session:
+        if ending == "cancel":
+            assert await failures.cancel_job(session, job_id, "local")
+        elif ending == "fail":
+            assert await failures.fail_job(session, job_id, WhisperCrashError(), "token")
+        else:
+            assert await deletion.mark_deleted(session, job_id, "local")
+    for index in (0, 1):
+        row = await chunk(database, job_id, index)
+        assert (row.status, row.holder, row.due_at) == (JobStatus.PENDING, None, None)
 
 
 async def test_an_ended_job_says_when(database: Database) -> None:
@@ -67,3 +88,27 @@ async def test_a_job_taken_up_again_shows_nothing_of_its_end(database: Database)
     for row in (whole, missing):
         assert (row.error_code, row.error_message, row.first_failed_at) == (None, None, None)
     assert (await chunk(database, job_id, 1)).status == JobStatus.COMPLETED
+
+
+async def test_a_late_commit_of_a_deleted_job_makes_nothing_due(database: Database) -> None:
+    job_id = await planned_job(database, 3, first_release=1)
+    found = await claim(database, job_id, 0)
+    assert found is not None
+    async with database.write() as session:
+        assert await deletion.mark_deleted(session, job_id, "local")
+    done = await commit(database, found)
+    assert done is not None
+    assert done.wake_ups == ()
+    await invariants.check(database)
+
+
+async def test_a_late_last_commit_of_a_deleted_job_releases_no_finalise(database: Database) -> None:
+    job_id = await planned_job(database, 1)
+    found = await claim(database, job_id, 0)
+    assert found is not None
+    async with database.write() as session:
+        assert await deletion.mark_deleted(session, job_id, "local")
+    done = await commit(database, found)
+    assert done is not None
+    assert not done.finalise
+    await invariants.check(database)

@@ -37,10 +37,12 @@ from internal.services.jobs import Jobs
 from migrations.run import upgrade
 from repositories import claims, commits, jobs, leases, schedule
 from repositories.models import Chunk, Job, Metric, UploadIntent
-from tests.contract import invariants, rows
+from tests.contract import invariants, rows, state_changes
 from tests.integration.test_consumer import configured
 
 T = TypeVar("T")
+WALKED: set[state_changes.Change] = set()
+"""Arrows of the state machine that rows have taken in any example."""
 LEASE = 60.0
 LOSERS = {JobStatus.FAILED, JobStatus.CANCELLED}
 
@@ -62,14 +64,19 @@ def check_step(old: Job, new: Job, reopened: bool) -> None:
 
 @dataclass(slots=True)
 class Watch:
-    """Compares each moment with the one before. `reopened`: jobs that somebody reopened in between."""
+    """Compares each moment with the one before. `reopened`: jobs that somebody reopened in between.
+
+    walked: arrows of the state machine that rows have taken.
+    """
 
     jobs: dict[str, Job] = field(default_factory=dict)
     chunks: dict[tuple[str, int], Any] = field(default_factory=dict)
     reopened: set[str] = field(default_factory=set)
+    walked: set[state_changes.Change] = field(default_factory=set)
 
     async def look(self, parts: bootstrap.Application) -> None:
         await invariants.check(parts.database)
+        self.walked |= await state_changes.check(parts.database)
         async with parts.database.read() as session:
             now = {job.job_id: job for job in (await session.execute(select(Job))).scalars()}
             assert not [job_id for job_id in now if now[job_id].deleted_at and await jobs.get(session, job_id)]
@@ -161,6 +168,7 @@ class Interleavings(RuleBasedStateMachine):
         # nobody pulls the plug here, and waiting for the disk would be most of the time
         event.listen(engine, "connect", lambda connection, _: connection.execute("PRAGMA synchronous=OFF").close())
         await upgrade(self.parts.database)
+        await state_changes.record(self.parts.database)
         async with self.parts.database.write() as session:
             await schedule.release_all(session)
         await self.parts.storage.start()
@@ -355,7 +363,7 @@ class Interleavings(RuleBasedStateMachine):
                     continue
                 mine.append(cast(Any, table).holder.is_not(None))
             statement = update(table).where(*mine).values({time: after(-100_000)})
-            await self.in_transaction(lambda session, _, statement=statement: session.execute(statement))
+            await self.in_transaction(lambda session, statement=statement: session.execute(statement))
 
     def ask(self, pick: int, what: Any) -> None:
         """Granted where the job's state allows it, else refused."""
@@ -379,6 +387,7 @@ class Interleavings(RuleBasedStateMachine):
             if sys.exc_info()[0] is None:  # else what is said here would hide what was wrong first
                 self.drain()
         finally:
+            WALKED.update(self.watch.walked)
             self.runner.run(self.parts.stop())
             self.runner.close()
             self.folder.cleanup()
@@ -398,8 +407,9 @@ class Interleavings(RuleBasedStateMachine):
 
 @pytest.mark.timeout(600)  # passing takes half a minute; making a failing example small takes hypothesis 5 min
 def test_whatever_interleaves_every_job_ends_and_nothing_is_done_twice() -> None:
-    """After each step the invariant, event numbers, commits, results and ended jobs hold; at last everything drains."""
+    """After each step the invariant, the state machine, event numbers, commits and results hold; at last all drains."""
     options = settings(max_examples=25, stateful_step_count=50, deadline=None, print_blob=True)
     options = settings(options, derandomize=bool(os.environ.get("CI")), suppress_health_check=[HealthCheck.too_slow])
     with capture_logs():
         run_state_machine_as_test(Interleavings, settings=options)
+    assert state_changes.MAIN_PATH <= WALKED
