@@ -18,7 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from core.database import Database
 from core.domain.job import JobStatus
 from core.errors import InfrastructureError
-from repositories import jobs, workers
+from repositories import statistics, workers
 from repositories.models import Job
 
 log = structlog.get_logger(__name__)
@@ -62,7 +62,7 @@ class Estimator:
 
     async def _factor(self, model: str | None) -> float | None:
         found: float | None = await self._recall(
-            ("factor", model), lambda session: jobs.recent_mean(session, "real_time_factor", model)
+            ("factor", model), lambda session: statistics.recent_mean(session, "real_time_factor", model)
         )
         return found
 
@@ -71,12 +71,12 @@ class Estimator:
         if job.audio_duration_seconds is not None:
             return job.audio_duration_seconds
         ending = PurePosixPath(job.original_filename or "").suffix.lstrip(".").lower()
-        ratio = await self._recall(("ratio", ending), lambda session: jobs.seconds_per_megabyte(session, ending))
+        ratio = await self._recall(("ratio", ending), lambda session: statistics.seconds_per_megabyte(session, ending))
         return None if ratio is None else float(ratio * (job.file_size_mb or 0.0))
 
     async def _before(self, job: Job) -> float:
         async with self._database.read() as session:
-            return await jobs.backlog_seconds(session, job.created_at)
+            return await statistics.backlog_seconds(session, job.created_at)
 
     async def _recall(self, key: object, ask: Callable[[AsyncSession], Awaitable[Any]]) -> Any:
         kept = self._kept.get(key)

@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from core.config import Settings
 from core.database import Database
 from core.errors import QuotaExceededError, RateLimitedError
-from repositories import intents, jobs, rate_limits
+from repositories import intents, quotas, rate_limits
 
 DAY = 86_400.0
 BUSY = 30.0
@@ -95,7 +95,7 @@ class Limiter:
         seconds: of sound that the job adds. Raises QuotaExceededError, which rolls the transaction back.
         """
         if self._limited:
-            await jobs.lock_owner(session, owner, sqlite=self._database.sqlite)
+            await quotas.lock_owner(session, owner, sqlite=self._database.sqlite)
             await self._check(session, owner, size, seconds)
 
     @property
@@ -106,7 +106,7 @@ class Limiter:
     async def link(self, session: AsyncSession, owner: str) -> None:
         """May the owner open one more upload link? An open link counts as a job and as the largest upload."""
         settings = self._settings
-        await jobs.lock_owner(session, owner, sqlite=self._database.sqlite)
+        await quotas.lock_owner(session, owner, sqlite=self._database.sqlite)
         count = await intents.count_open_links(session, owner)
         if count >= settings.max_open_links > 0:
             raise QuotaExceededError(
@@ -119,13 +119,13 @@ class Limiter:
     async def _check(self, session: AsyncSession, owner: str, size: int, more: float = 0.0) -> None:
         settings = self._settings
         if settings.max_queued_jobs:
-            queued = await jobs.count_open(session, owner) + await intents.count_open_links(session, owner)
+            queued = await quotas.count_open(session, owner) + await intents.count_open_links(session, owner)
             if queued >= settings.max_queued_jobs:
                 raise QuotaExceededError(
                     "Limit reached: {count} unfinished jobs. Wait for jobs to finish.", retry_after=BUSY, count=queued
                 )
         if settings.max_queued_seconds:
-            seconds = await jobs.queued_seconds(session, owner)
+            seconds = await quotas.queued_seconds(session, owner)
             if seconds + more > settings.max_queued_seconds or seconds >= settings.max_queued_seconds:
                 raise QuotaExceededError(
                     "Limit reached: {seconds} s of audio are queued. Wait for jobs to finish.",
@@ -133,8 +133,8 @@ class Limiter:
                     seconds=round(seconds),
                 )
         if settings.max_bytes_per_day:
-            sent = await jobs.bytes_since(session, owner, DAY)
+            sent = await quotas.bytes_since(session, owner, DAY)
             promised = await intents.count_open_links(session, owner) * settings.max_upload_bytes
             if sent + promised + size > settings.max_bytes_per_day:
-                wait = max(1.0, await jobs.quota_resets_in(session, owner, DAY))
+                wait = max(1.0, await quotas.resets_in(session, owner, DAY))
                 raise QuotaExceededError("The bytes of this day are used up.", retry_after=wait)

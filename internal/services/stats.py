@@ -17,7 +17,7 @@ from core.errors import DatabaseUnavailable, InfrastructureError, MachineError
 from core.files import check_disk
 from internal.bootstrap import Application
 from migrations import run as migrations
-from repositories import jobs, parking, workers
+from repositories import parking, statistics, workers
 
 log = structlog.get_logger(__name__)
 PARKED = Gauge("stt_parked_items", "Items of housekeeping that keep failing and are left alone for a while", ["step"])
@@ -58,7 +58,7 @@ async def health(parts: Application) -> Health:
     try:
         async with parts.database.read() as session:
             alive = await workers.list_live(session)
-            counts = await jobs.count_by_status(session)
+            counts = await statistics.count_by_status(session)
     except DatabaseUnavailable as error:
         return Health({**checks, "database": _trouble(parts, error)}, 0, 0, 0, [])
     models = workers.available_models(alive)
@@ -78,10 +78,10 @@ async def _database(parts: Application) -> str:
     try:
         async with asyncio.timeout(PATIENCE):
             await parts.database.ping()
-            found = await migrations.revision(parts.database)
+            found = await migrations.current_revision(parts.database)
     except (TimeoutError, DatabaseUnavailable) as error:
         return _trouble(parts, error)
-    newest, *_ = known = migrations.known()
+    newest, *_ = known = migrations.known_revisions()
     if found is None:
         return f"down: {database_errors.NO_SCHEMA}"
     if found not in known:
@@ -125,10 +125,10 @@ async def stats(parts: Application) -> dict[str, Any]:
     """The figures of API.md section 6; rates 0..1 over ended jobs, times in seconds (None before the first)."""
     queues = await parts.broker.stats()
     async with parts.database.read() as session:
-        counts = await jobs.count_by_status(session)
-        retries = await jobs.average_retries(session)
-        chunk_seconds = await jobs.recent_mean(session, "chunk_seconds")
-        total_seconds = await jobs.recent_mean(session, "total_seconds")
+        counts = await statistics.count_by_status(session)
+        retries = await statistics.average_retries(session)
+        chunk_seconds = await statistics.recent_mean(session, "chunk_seconds")
+        total_seconds = await statistics.recent_mean(session, "total_seconds")
         alive = await workers.list_live(session)
     ended = counts["COMPLETED"] + counts["FAILED"]
     return {

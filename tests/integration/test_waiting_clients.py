@@ -12,6 +12,7 @@ from core.config import load_settings
 from core.errors import StreamsExhaustedError, TooManyStreamsError
 from internal.api.app import create_app
 from internal.services.streams import Streams
+from repositories import quotas
 from tests.integration.test_access import WAV, serving
 from tests.integration.test_after_commit import request
 
@@ -67,9 +68,7 @@ async def test_an_openai_client_that_hangs_up_is_waited_for_no_longer(tmp_path: 
         await until(lambda: not app.state.watcher._watched)
         assert app.state.streams._by_owner.total() == 0
         async with parts.database.read() as session:
-            from repositories import jobs
-
-            assert await jobs.count_open(session, "local") == 1, "the job goes on"
+            assert await quotas.count_open(session, "local") == 1, "the job goes on"
 
 
 async def test_an_event_stream_ends_with_its_client(tmp_path: Path) -> None:
