@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import os
 import socket
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ from pathlib import Path
 
 import structlog
 import uvicorn
+from filelock import lock_descriptor
 
 from core.errors import SettingsError
 from internal import bootstrap
@@ -92,11 +92,9 @@ class _Server(uvicorn.Server):
 def _own(folder: Path) -> int:
     folder.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    if not lock_descriptor(descriptor, blocking=False):
         os.close(descriptor)
-        raise SettingsError(f"DATA_DIR: another async-stt is running on {folder}; stop it or name another") from None
+        raise SettingsError(f"DATA_DIR: another async-stt is running on {folder}; stop it or use another folder")
     return descriptor
 
 

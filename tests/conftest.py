@@ -1,8 +1,8 @@
-"""Real servers, started at first use; a fresh database, virtual host and bucket for each test.
+"""Real servers, started on first use, and a new database, virtual host and bucket for each test.
 
-`shared_postgres`, `shared_rabbitmq` and `shared_minio` are one set for the whole run, and no test may stop them.
-`postgres_server`, `rabbitmq_server` and `minio_server` are private to the worker (`pytest -n`) and may be stopped: a
-test that asks for one gets its database, virtual host, bucket or service on it.
+`shared_postgres`, `shared_rabbitmq` and `shared_minio` exist once per run; no test may stop them.
+`postgres_server`, `rabbitmq_server` and `minio_server` are private to a worker (`pytest -n`) and may be stopped. A test
+that requests one gets its database, virtual host, bucket or service on that server.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import pytest
 
 from core.database import Database
 from tests import parallel
-from tests.clients.external_server import ExternalServer, served
+from tests.clients.external_server import ExternalServer, run_external_server
 from tests.contract.databases import migrated
 from tests.e2e import service as services
 from tests.e2e.service import Service
@@ -37,7 +37,7 @@ from tests.servers.rabbitmq import RabbitMQ
 S = TypeVar("S", Postgres, RabbitMQ, Minio)
 
 
-def _found(find: Callable[[], S]) -> S:
+def _available(find: Callable[[], S]) -> S:
     try:
         return find()
     except Unavailable as reason:
@@ -47,57 +47,57 @@ def _found(find: Callable[[], S]) -> S:
 
 
 def _shared(request: pytest.FixtureRequest, name: str) -> Any:
-    """The run's one server of this name: a worker asks the process that started the run."""
-    find, given = shared.FIND[name]
+    """Return the run's server with this name; an xdist worker requests it from the controller."""
+    find, by_address = shared.FIND[name]
     if worker := getattr(request.config, "workerinput", None):
-        return _found(lambda: shared.ask(worker["servers"], name))
-    server = _found(find)
+        return _available(lambda: shared.ask(worker["servers"], name))
+    server = _available(find)
     request.addfinalizer(server.remove)
-    return given(server)
+    return by_address(server)
 
 
 @pytest.fixture(scope="session")
 def shared_postgres(request: pytest.FixtureRequest) -> Postgres:
-    found: Postgres = _shared(request, "postgresql")
-    return found
+    server: Postgres = _shared(request, "postgresql")
+    return server
 
 
 @pytest.fixture(scope="session")
 def shared_rabbitmq(request: pytest.FixtureRequest) -> RabbitMQ:
-    found: RabbitMQ = _shared(request, "rabbitmq")
-    return found
+    server: RabbitMQ = _shared(request, "rabbitmq")
+    return server
 
 
 @pytest.fixture(scope="session")
 def shared_minio(request: pytest.FixtureRequest) -> Minio:
-    found: Minio = _shared(request, "minio")
-    return found
+    server: Minio = _shared(request, "minio")
+    return server
 
 
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[Postgres]:
-    server = _found(postgres.find)
+    server = _available(postgres.find)
     yield server
     server.remove()
 
 
 @pytest.fixture(scope="session")
 def rabbitmq_server() -> Iterator[RabbitMQ]:
-    server = _found(rabbitmq.find)
+    server = _available(rabbitmq.find)
     yield server
     server.remove()
 
 
 @pytest.fixture(scope="session")
 def minio_server() -> Iterator[Minio]:
-    server = _found(minio.find)
+    server = _available(minio.find)
     yield server
     server.remove()
 
 
 @pytest.fixture
 def postgres_url(request: pytest.FixtureRequest) -> Iterator[str]:
-    """A fresh, empty database."""
+    """A new, empty database."""
     server: Postgres = request.getfixturevalue(parallel.server_for(request, "postgres"))
     url = postgres.create_database(server.url)
     yield url
@@ -106,7 +106,7 @@ def postgres_url(request: pytest.FixtureRequest) -> Iterator[str]:
 
 @pytest.fixture
 def rabbitmq_url(request: pytest.FixtureRequest) -> Iterator[str]:
-    """A fresh virtual host."""
+    """A new virtual host."""
     server: RabbitMQ = request.getfixturevalue(parallel.server_for(request, "rabbitmq"))
     url = rabbitmq.create_vhost(server)
     yield url
@@ -115,7 +115,7 @@ def rabbitmq_url(request: pytest.FixtureRequest) -> Iterator[str]:
 
 @pytest.fixture
 def minio_bucket(request: pytest.FixtureRequest) -> Bucket:
-    """A bucket's name of its own; the program makes the bucket. Its content goes with the server."""
+    """A unique bucket name. The code under test creates the bucket; its content is removed with the server."""
     server: Minio = request.getfixturevalue(parallel.server_for(request, "minio"))
     name = f"t{uuid.uuid4().hex[:16]}"
     return Bucket(server.endpoint, server.access_key, server.secret_key, name)
@@ -123,15 +123,15 @@ def minio_bucket(request: pytest.FixtureRequest) -> Bucket:
 
 @pytest.fixture(scope="session")
 def real_stores(shared_postgres: Postgres, shared_rabbitmq: RabbitMQ, shared_minio: Minio) -> dict[str, str]:
-    """The settings of a fresh database, virtual host and bucket."""
+    """Settings for a new database, virtual host and bucket."""
     return services.stores_of(shared_postgres, shared_rabbitmq, shared_minio)
 
 
 @pytest.fixture(scope="session")
 def external_server() -> Iterator[ExternalServer]:
-    """A server that is not ours: media to fetch, webhooks to receive."""
-    with served() as found:
-        yield found
+    """An external server: media to fetch, webhooks to receive."""
+    with run_external_server() as server:
+        yield server
 
 
 @pytest.fixture(scope="session")
@@ -145,16 +145,16 @@ def embedded_service(tmp_path_factory: pytest.TempPathFactory, external_server: 
 def real_service(
     tmp_path_factory: pytest.TempPathFactory, real_stores: dict[str, str], external_server: ExternalServer
 ) -> Iterator[Service]:
-    """MEDIA_URL_ALLOWED_HOSTS stays as it is by default: our own storage."""
+    """Keep the default of MEDIA_URL_ALLOWED_HOSTS: only our own storage."""
     hosts = {"WEBHOOK_ALLOWED_HOSTS": external_server.host}
-    with services.on_real_parts(tmp_path_factory.mktemp("real"), real_stores | hosts) as service:
+    with services.on_real_servers(tmp_path_factory.mktemp("real"), real_stores | hosts) as service:
         yield service
 
 
 @pytest.fixture(params=["embedded", pytest.param("real", marks=pytest.mark.servers)])
 def service(request: pytest.FixtureRequest) -> Service:
-    found: Service = request.getfixturevalue(f"{request.param}_service")
-    return found
+    selected: Service = request.getfixturevalue(f"{request.param}_service")
+    return selected
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
-"""Hooks of pytest for parallel runs (`-n 6`): which tests share a worker, and in which order they start.
+"""pytest hooks for parallel runs (`-n 6`): which tests share a worker, and in which order they start.
 
-A worker keeps what it has started, so tests that need the same expensive things stay together: those that stop servers
-of their own, and those that use one service as a whole. Everything else goes wherever there is room.
+Workers keep what they have started, so tests with the same expensive fixtures stay together: those that stop private
+servers, and those that use one service as a whole. All other tests run on any worker.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from xdist.scheduler import LoadScopeScheduling
 from tests.servers.shared import Keeper
 
 KINDS = ("postgres", "rabbitmq", "minio")
-"""The fixtures `{kind}_server` give a test servers of its worker's own, which it may stop."""
+"""Kinds of servers; the fixture `{kind}_server` gives a private one, which the test may stop."""
 SHARES = {"embedded": 2, "real": 2}
-"""How many workers run each service for the tests that only use it."""
+"""Number of workers that run each service for the tests that only use it."""
 _keeper = pytest.StashKey[Keeper]()
 _groups = pytest.StashKey[Path]()
 
 
 class GroupScheduling(LoadScopeScheduling):  # type: ignore[misc]
-    """Gives each group to one worker, in the order of collection.
+    """A scheduler that assigns each group to one worker, in collection order.
 
-    xdist's own `loadgroup` writes the group into the test's identifier, which pytest 9.2 no longer lets it.
+    xdist's own `loadgroup` writes the group into the test id, which pytest 9.2 does not allow.
     """
 
     def __init__(self, config: pytest.Config, log: Producer | None = None) -> None:
@@ -39,16 +39,16 @@ class GroupScheduling(LoadScopeScheduling):  # type: ignore[misc]
 
     @cached_property
     def groups(self) -> dict[str, str]:
-        """The tests that have a group, as the workers found them."""
-        found: dict[str, str] = json.loads(self.config.stash[_groups].read_text())
-        return found
+        """The group of each grouped test, as collected by the workers."""
+        groups: dict[str, str] = json.loads(self.config.stash[_groups].read_text())
+        return groups
 
     def _split_scope(self, nodeid: str) -> str:
         return self.groups.get(nodeid, nodeid)
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """The process that starts a parallel run owns the servers that its workers share."""
+    """Create the shared servers' keeper in the controller of a parallel run."""
     if config.getoption("numprocesses", None) and not hasattr(config, "workerinput"):
         config.stash[_keeper] = Keeper()
         config.stash[_groups] = Path(tempfile.mkdtemp(prefix="stt-run-")) / "groups"
@@ -62,7 +62,7 @@ def pytest_configure_node(node: Any) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> GroupScheduling | None:
-    """By group, unless the command line names another way."""
+    """Schedule by group, unless the command line selects another distribution."""
     return GroupScheduling(config, log) if config.option.dist == "load" else None
 
 
@@ -75,18 +75,18 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """In a worker: the longest tests first. The first worker writes down the groups; all collect the same tests."""
+    """In a worker, run the longest tests first. Worker gw0 writes the groups to a file; all collect the same tests."""
     worker: dict[str, Any] | None = getattr(config, "workerinput", None)
     if worker is None:
         return
-    items.sort(key=lambda item: -outage_retry(item))
+    items.sort(key=lambda item: -time_limit(item))
     if worker["workerid"] == "gw0":
-        found = {item.nodeid: name for item in items if (name := group(item))}
-        Path(worker["groups"]).write_text(json.dumps(found))
+        groups = {item.nodeid: name for item in items if (name := group(item))}
+        Path(worker["groups"]).write_text(json.dumps(groups))
 
 
 def group(item: pytest.Item) -> str | None:
-    """The tests that should share a worker with this one; None: any."""
+    """Return the group of tests that should share a worker with this one; None if any worker will do."""
     if marker := item.get_closest_marker("xdist_group"):
         return str(marker.args[0])
     names: list[str] = getattr(item, "fixturenames", [])
@@ -102,18 +102,18 @@ def group(item: pytest.Item) -> str | None:
 
 
 def server_for(request: pytest.FixtureRequest, kind: str) -> str:
-    """The fixture of the server a test works on: its worker's own where it asks for that, else the shared one."""
+    """Return the fixture of the test's server: the worker's private one if the test requests it, else the shared."""
     own = f"{kind}_server"
     return own if own in request.fixturenames else f"shared_{kind}"
 
 
 def parameter(item: pytest.Item, name: str) -> object:
-    """What the test's fixture `name` is parametrised with."""
+    """Return the parameter of the test's fixture `name`."""
     call = getattr(item, "callspec", None)
     return call.params.get(name) if call else None
 
 
-def outage_retry(item: pytest.Item) -> float:
-    """Seconds the test is allowed: a measure of how long it takes. Groups start in the order of their first test."""
+def time_limit(item: pytest.Item) -> float:
+    """Return the test's timeout in seconds, an estimate of its duration. A group starts with its first test."""
     marker = item.get_closest_marker("timeout")
     return float(marker.args[0]) if marker and marker.args else 0.0

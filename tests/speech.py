@@ -1,4 +1,4 @@
-"""Real speech for tests: sentences of the demo model's grammar, spoken by espeak-ng, in any accepted container."""
+"""Synthetic speech for tests: sentences of the demo model's grammar, spoken by espeak-ng, in any accepted container."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ MODEL = ROOT / "assets" / "model" / "ggml-demo-q5_0.bin"
 SPOKEN = Path.home() / ".cache" / "async-stt" / "speech"
 RATE = 16_000
 VOICES = {"en": ("en-us", "en-gb+m3", "en-gb-x-rp"), "vi": ("vi", "vi+f2", "vi-vn-x-south")}
-Sound = NDArray[np.int16]
+Audio = NDArray[np.int16]
 
 ENCODINGS: dict[str, list[str]] = {
     "mp3": ["-c:a", "libmp3lame", "-b:a", "32k"],
@@ -65,21 +65,21 @@ def sentences(language: str, count: int, seed: int) -> list[str]:
 
 
 @cache
-def say(text: str, voice: str, words_per_minute: int = 150) -> Sound:
-    """One sentence, 16 kHz mono; kept on disk, for the other workers and the next run."""
-    wish = json.dumps([text, voice, words_per_minute, RATE, synthesiser()])
-    kept = SPOKEN / f"{hashlib.sha256(wish.encode()).hexdigest()}.s16"
-    if not kept.exists():
+def say(text: str, voice: str, words_per_minute: int = 150) -> Audio:
+    """Synthesise one sentence at 16 kHz mono; cached on disk for other workers and later runs."""
+    cache_key = json.dumps([text, voice, words_per_minute, RATE, synthesiser()])
+    cached = SPOKEN / f"{hashlib.sha256(cache_key.encode()).hexdigest()}.s16"
+    if not cached.exists():
         SPOKEN.mkdir(parents=True, exist_ok=True)
-        fresh = kept.with_suffix(f".{os.getpid()}")
-        fresh.write_bytes(_synthesise(text, voice, words_per_minute))
-        fresh.replace(kept)
-    return np.frombuffer(kept.read_bytes(), "<i2")
+        temporary = cached.with_suffix(f".{os.getpid()}")
+        temporary.write_bytes(_synthesise(text, voice, words_per_minute))
+        temporary.replace(cached)
+    return np.frombuffer(cached.read_bytes(), "<i2")
 
 
 @cache
 def synthesiser() -> str:
-    """The versions of what makes the sound."""
+    """Return the versions of the programs that make the audio."""
     if not shutil.which("espeak-ng"):
         pytest.skip("espeak-ng is missing: apt-get install espeak-ng")
     calls = (["espeak-ng", "--version"], [program(), "-version"])
@@ -95,32 +95,32 @@ def _synthesise(text: str, voice: str, words_per_minute: int) -> bytes:
     return subprocess.run(call, input=spoken, check=True, capture_output=True).stdout
 
 
-def recording(language: str, count: int, seed: int, pause: float = 1.3, voice: str | None = None) -> tuple[Sound, str]:
-    """`count` sentences with `pause` seconds of silence after each, and what they say."""
+def recording(language: str, count: int, seed: int, pause: float = 1.3, voice: str | None = None) -> tuple[Audio, str]:
+    """Return `count` sentences, each followed by `pause` seconds of silence, and their text."""
     texts = sentences(language, count, seed)
     gap = np.zeros(int(pause * RATE), dtype=np.int16)
     speaker = voice or VOICES[language][seed % len(VOICES[language])]
-    parts = [part for text in texts for part in (say(text, speaker), gap)]
-    return np.concatenate(parts), " ".join(texts)
+    pieces = [part for text in texts for part in (say(text, speaker), gap)]
+    return np.concatenate(pieces), " ".join(texts)
 
 
-def silence(seconds: float) -> Sound:
+def silence(seconds: float) -> Audio:
     return np.zeros(int(seconds * RATE), dtype=np.int16)
 
 
-def write_wav(path: Path, sound: Sound, rate: int = RATE) -> Path:
+def write_wav(path: Path, audio: Audio, rate: int = RATE) -> Path:
     with wave.open(str(path), "wb") as file:
         file.setnchannels(1)
         file.setsampwidth(2)
         file.setframerate(rate)
-        file.writeframes(sound.tobytes())
+        file.writeframes(audio.tobytes())
     return path
 
 
 def encode(
-    sound: Sound, path: Path, *, rate: int | None = None, channels: int | None = None, video: bool = False
+    audio: Audio, path: Path, *, rate: int | None = None, channels: int | None = None, video: bool = False
 ) -> Path:
-    """Write the sound as the container that the name's ending says, with the wheel's ffmpeg: Debian's writes no AMR."""
+    """Encode the audio in the container of the extension with the wheel's ffmpeg; Debian's has no AMR encoder."""
     call = [
         imageio_ffmpeg.get_ffmpeg_exe(),
         "-y",
@@ -140,16 +140,16 @@ def encode(
     call += ENCODINGS[path.suffix[1:]]
     call += ["-ar", str(rate)] if rate else []
     call += ["-ac", str(channels)] if channels else []
-    done = subprocess.run([*call, str(path)], input=sound.tobytes(), capture_output=True, check=False)
-    assert done.returncode == 0, done.stderr.decode()
+    completed = subprocess.run([*call, str(path)], input=audio.tobytes(), capture_output=True, check=False)
+    assert completed.returncode == 0, completed.stderr.decode()
     return path
 
 
-def word_error_rate(reference: str, heard: str) -> float:
-    """Per cent, case and punctuation aside."""
-    return 100 * float(jiwer.wer(plain(reference), plain(heard)))
+def word_error_rate(reference: str, transcript: str) -> float:
+    """Return the word error rate in per cent, ignoring case and punctuation."""
+    return 100 * float(jiwer.wer(plain(reference), plain(transcript)))
 
 
 def plain(text: str) -> str:
-    kept = "".join(letter if letter.isalnum() or letter.isspace() else " " for letter in text.lower())
-    return " ".join(unicodedata.normalize("NFC", kept).split())
+    words = "".join(character if character.isalnum() or character.isspace() else " " for character in text.lower())
+    return " ".join(unicodedata.normalize("NFC", words).split())

@@ -1,4 +1,4 @@
-"""`make bench`: every benchmark, or those named: `python -m tests.benchmarks pipeline upload`."""
+"""`make bench`: all benchmarks, or those named on the command line: `python -m tests.benchmarks pipeline upload`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who waits how long: a ten-second clip while a long recording is transcribed, and a mixed backlog by priority."""
+"""Waiting times of a ten-second clip behind a long recording, and of a mixed backlog by priority."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ def run() -> list[Row]:
 
 
 def behind(service: Service, url: str, lecture: Path, clip: Path) -> Row:
-    """Clips submitted one after the other into a recording far under way, on one slot."""
+    """Submit clips one after another while a long recording runs on the only slot."""
     long_recording = service.upload(lecture, language="en")
-    wait_until(lambda: service.status(long_recording)["chunks_completed"] >= 17, "it is far in", 120)
+    wait_until(lambda: service.status(long_recording)["chunks_completed"] >= 17, "seventeen chunks are completed", 120)
     clips = []
     for _ in range(CLIPS):
         clips.append(service.upload(clip, language="en"))
         service.wait(clips[-1])
-    assert service.status(long_recording)["status"] == "PROCESSING", "the recording was too short to be waited for"
+    assert service.status(long_recording)["status"] == "PROCESSING", "the long recording ended before the last clip"
     service.wait(long_recording, 300)
     waits, chunk = asyncio.run(waiting(url, clips)), asyncio.run(chunk_seconds(url, long_recording))
     return Row(
@@ -51,7 +51,7 @@ def behind(service: Service, url: str, lecture: Path, clip: Path) -> Row:
 
 
 def by_priority(service: Service, url: str, clip: Path) -> list[Row]:
-    """Thirty clips at once, low first."""
+    """Submit thirty clips at once, the low-priority ones first."""
     names = {
         name: [service.upload(clip, language="en", priority=name) for _ in range(EACH)]
         for name in ("low", "normal", "high")
@@ -71,7 +71,7 @@ def by_priority(service: Service, url: str, clip: Path) -> list[Row]:
 
 
 async def waiting(url: str, job_ids: list[str]) -> list[float]:
-    """Seconds from the submit to the moment a slot began with the first chunk."""
+    """Return the seconds from each submit to the start of its first chunk."""
     database = Database(url)
     columns = (Chunk.processed_at, Chunk.seconds, Job.created_at)
     statement = select(*columns).join(Job, Job.job_id == Chunk.job_id)
@@ -82,9 +82,9 @@ async def waiting(url: str, job_ids: list[str]) -> list[float]:
 
 
 async def chunk_seconds(url: str, job_id: str) -> float:
-    """What one chunk of the job takes, median."""
+    """Return the median seconds that one chunk of the job takes."""
     database = Database(url)
     async with database.read() as session:
-        found = list((await session.execute(select(Chunk.seconds).where(Chunk.job_id == job_id))).scalars())
+        seconds_by_chunk = list((await session.execute(select(Chunk.seconds).where(Chunk.job_id == job_id))).scalars())
     await database.stop()
-    return statistics.median(seconds for seconds in found if seconds is not None)
+    return statistics.median(seconds for seconds in seconds_by_chunk if seconds is not None)

@@ -1,4 +1,4 @@
-"""What an idle service adds to the engine's own time, from the submit's first byte to COMPLETED, on real parts."""
+"""Overhead of an idle service over the engine's own time, from the first byte of the submit to COMPLETED."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from sqlalchemy import select
 from core.database import Database
 from repositories.models import Metric
 from tests.benchmarks.table import Row
-from tests.e2e.service import Service, embedded, on_real_parts, stores_of
+from tests.e2e.service import Service, embedded, on_real_servers, stores_of
 from tests.servers import minio, postgres, rabbitmq
 from tests.speech import recording, write_wav
 
@@ -29,7 +29,7 @@ def run() -> list[Row]:
     with tempfile.TemporaryDirectory() as name:
         clip = write_wav(Path(name) / "clip.wav", recording("en", 1, seed=3, pause=0.2)[0])
         with real(Path(name) / "real") as (service, url):
-            rows.append(row("real parts", measure(service, url, clip), "< 150 ms"))
+            rows.append(row("real servers", measure(service, url, clip), "< 150 ms"))
         folder = Path(name) / "embedded"
         folder.mkdir()
         with embedded(folder) as service:
@@ -40,19 +40,19 @@ def run() -> list[Row]:
 
 @contextlib.contextmanager
 def real(folder: Path, **more: str) -> Iterator[tuple[Service, str]]:
-    """A service on three private servers, and its database's address."""
+    """Run a service on three private servers; yield it and its database URL."""
     folder.mkdir()
     with contextlib.ExitStack() as stack:
         database, broker, storage = postgres.find(durable=True), rabbitmq.find(), minio.find()
         for server in (database, broker, storage):
             stack.callback(server.remove)
         stores = stores_of(database, broker, storage) | more
-        service = stack.enter_context(on_real_parts(folder, stores))
+        service = stack.enter_context(on_real_servers(folder, stores))
         yield service, stores["DATABASE_URL"].replace("postgresql://", "postgresql+asyncpg://")
 
 
 def measure(service: Service, url: str, clip: Path) -> list[float]:
-    """Seconds beside the engine's own, for each run."""
+    """Return the seconds besides the engine's own for each run."""
     service.transcribe(clip, language="en")
     walls = {}
     for _ in range(RUNS):
@@ -77,16 +77,16 @@ async def engine_seconds(url: str) -> dict[str, float]:
     database = Database(url)
     async with database.read() as session:
         statement = select(Metric.job_id, Metric.metric_value).where(Metric.metric_name == "chunk_cpu_seconds")
-        found = {row[0]: row[1] for row in (await session.execute(statement)).all()}
+        seconds_by_job = {row[0]: row[1] for row in (await session.execute(statement)).all()}
     await database.stop()
-    return found
+    return seconds_by_job
 
 
-def row(where: str, seconds: list[float], wanted: str) -> Row:
+def row(setup: str, seconds: list[float], target: str) -> Row:
     median, worst = statistics.median(seconds), max(seconds)
     return Row(
-        f"idle submit → COMPLETED besides the engine, {where}",
+        f"idle submit → COMPLETED, engine time excluded, {setup}",
         f"{median * 1000:.0f} ms",
         f"median of {len(seconds)}; worst {worst * 1000:.0f} ms",
-        wanted,
+        target,
     )

@@ -1,6 +1,6 @@
-"""The whole pipeline's CPU seconds beside the bare engine's on the same chunks.
+"""The whole pipeline's CPU seconds compared with the bare engine's on the same chunks.
 
-BENCH_MODELS_DIR and BENCH_MODEL name another model than the demo's: its calls are so short that they measure the rest.
+BENCH_MODELS_DIR and BENCH_MODEL select a model. The demo model's calls are so short that the rest dominates.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ SENTENCES = 170
 def run() -> list[Row]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        sound, reference = recording("en", SENTENCES, seed=77)
-        path = encode(sound, folder / "ten-minutes.mp3")
+        audio, reference = recording("en", SENTENCES, seed=77)
+        path = encode(audio, folder / "ten-minutes.mp3")
         model = os.environ.get("BENCH_MODEL", "demo-q5_0")
         more = {"MODELS_DIR": os.environ.get("BENCH_MODELS_DIR", str(folder)), "DEFAULT_MODEL": model}
         with embedded(folder, WORKER_CONCURRENCY="1", **more) as service:
@@ -41,20 +41,20 @@ def run() -> list[Row]:
 
 
 def cpu_seconds(service: Service) -> float:
-    """User and system time of the service's whole process tree, the ended children included."""
+    """Return user and system time of the service's process tree, including exited children."""
     own = psutil.Process(service.processes["embedded"].pid)
     return sum(sum(process.cpu_times()[:4]) for process in [own, *own.children(recursive=True)])
 
 
 async def metrics(path: Path, job_id: str) -> dict[str, float]:
-    """Sum of each metric over the job's chunks, and `chunks`, how many there were."""
+    """Return the sum of each metric over the job's chunks, and their number as `chunks`."""
     database = Database(f"sqlite+aiosqlite:///{path}")
     async with database.read() as session:
         columns = (Metric.metric_name, func.sum(Metric.metric_value), func.count())
         statement = select(*columns).where(Metric.job_id == job_id).group_by(Metric.metric_name)
-        found = {row[0]: (row[1], row[2]) for row in (await session.execute(statement)).all()}
+        totals = {row[0]: (row[1], row[2]) for row in (await session.execute(statement)).all()}
     await database.stop()
-    return {name: value for name, (value, _) in found.items()} | {"chunks": float(found["chunk_encodes"][1])}
+    return {name: value for name, (value, _) in totals.items()} | {"chunks": float(totals["chunk_encodes"][1])}
 
 
 def rows(result: dict[str, object], spent: float, figures: dict[str, float], model: str, errors: float) -> list[Row]:
@@ -75,5 +75,5 @@ def rows(result: dict[str, object], spent: float, figures: dict[str, float], mod
             f"{figures['chunks']:.0f} chunks",
             "1.00",
         ),
-        Row("sound in a chunk, mean", f"{fill:.1f} s", "29 s at most", "full"),
+        Row("audio per chunk, mean", f"{fill:.1f} s", "29 s at most", "full"),
     ]

@@ -1,4 +1,4 @@
-"""Silence detection beside pydub's on an hour, and the memory that preparing three hours takes."""
+"""Speed of silence detection compared with pydub on one hour, and peak memory of preparing three hours."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pydub.silence import detect_silence
 from core.domain.spans import SAMPLE_RATE
 from tests.benchmarks.table import Row
 from tests.e2e.service import ROOT
-from tests.speech import Sound, recording, write_wav
+from tests.speech import Audio, recording, write_wav
 from worker.chunking.silence import SilenceDetector
 from worker.ffmpeg import program
 
@@ -37,52 +37,52 @@ print(int(peak[1]) // 1024, round(done.duration), len(done.chunks))
 """
 
 
-def an_hour() -> Sound:
+def one_hour() -> Audio:
     minutes = np.concatenate([recording("en", 40, seed)[0] for seed in range(4)])
     return np.tile(minutes, HOUR // len(minutes) + 1)[:HOUR]
 
 
 def run() -> list[Row]:
-    sound = an_hour()
-    ours, mine = timed(lambda: detect(sound))
-    theirs, reference = timed(lambda: pydubs(sound))
-    assert mine == reference, "the cuts differ"
+    audio = one_hour()
+    our_seconds, our_silences = timed(lambda: detect(audio))
+    pydub_seconds, pydub_silences = timed(lambda: detect_with_pydub(audio))
+    assert our_silences == pydub_silences, "the cuts differ"
     return [
         Row(
             "silence search, times faster than pydub (1 h, 10 ms steps, same cuts)",
-            f"{theirs / ours:.0f} ×",
-            f"{ours:.3f} s, pydub {theirs:.1f} s",
+            f"{pydub_seconds / our_seconds:.0f} ×",
+            f"{our_seconds:.3f} s, pydub {pydub_seconds:.1f} s",
             "≥ 100 ×",
         ),
-        memory(sound),
+        memory(audio),
     ]
 
 
-def timed(work: object) -> tuple[float, list[tuple[int, int]]]:
+def timed(function: object) -> tuple[float, list[tuple[int, int]]]:
     started = time.process_time()
-    found = work()  # type: ignore[operator]
-    return time.process_time() - started, found
+    silences = function()  # type: ignore[operator]
+    return time.process_time() - started, silences
 
 
-def detect(sound: Sound) -> list[tuple[int, int]]:
+def detect(audio: Audio) -> list[tuple[int, int]]:
     detector = SilenceDetector(1000)
-    for start in range(0, len(sound), 512 * 1024):
-        detector.feed(sound[start : start + 512 * 1024].tobytes())
+    for start in range(0, len(audio), 512 * 1024):
+        detector.feed(audio[start : start + 512 * 1024].tobytes())
     return [(span.first // 16, span.last // 16) for span in detector.finish(-40.0)]
 
 
-def pydubs(sound: Sound) -> list[tuple[int, int]]:
-    segment = AudioSegment(sound.tobytes(), sample_width=2, frame_rate=SAMPLE_RATE, channels=1)
-    found = detect_silence(segment, min_silence_len=1000, silence_thresh=-40, seek_step=10)
-    return [(first, last) for first, last in found]
+def detect_with_pydub(audio: Audio) -> list[tuple[int, int]]:
+    segment = AudioSegment(audio.tobytes(), sample_width=2, frame_rate=SAMPLE_RATE, channels=1)
+    silences = detect_silence(segment, min_silence_len=1000, silence_thresh=-40, seek_step=10)
+    return [(first, last) for first, last in silences]
 
 
-def memory(sound: Sound) -> Row:
+def memory(audio: Audio) -> Row:
     with tempfile.TemporaryDirectory() as name:
-        hour, three = write_wav(Path(name) / "hour.wav", sound), Path(name) / "three.flac"
+        hour, three = write_wav(Path(name) / "hour.wav", audio), Path(name) / "three.flac"
         loop = [program(), "-v", "error", "-stream_loop", "2", "-i", str(hour), str(three)]
         subprocess.run(loop, check=True)
         call = [sys.executable, "-c", PREPARE, str(three), str(Path(name) / "pcm")]
         words = subprocess.run(call, cwd=ROOT, check=True, capture_output=True, text=True).stdout.split()
-    beside = f"{int(words[1]) / 3600:.1f} h, {words[2]} chunks planned"
-    return Row("consumer's own peak memory on three hours", f"{words[0]} MB", beside, "≤ 200 MB")
+    compared = f"{int(words[1]) / 3600:.1f} h, {words[2]} chunks planned"
+    return Row("consumer's own peak memory for three hours", f"{words[0]} MB", compared, "≤ 200 MB")

@@ -1,4 +1,4 @@
-"""What every benchmark returns, and how it is printed."""
+"""The rows that benchmarks return, and their Markdown table."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One figure beside what it is compared with; wanted: the aim, as a text."""
+    """A measured figure. compared: the figures it is compared with; target: the aim, as text."""
 
-    what: str
+    name: str
     figure: str
-    beside: str
-    wanted: str
+    compared: str
+    target: str
 
 
 def machine() -> str:
@@ -31,5 +31,5 @@ def machine() -> str:
 
 def markdown(rows: Iterable[Row]) -> str:
     lines = [f"Measured on {machine()}.", "", "| what | figure | beside | wanted |", "|---|---|---|---|"]
-    lines += [f"| {row.what} | {row.figure} | {row.beside} | {row.wanted} |" for row in rows]
+    lines += [f"| {row.name} | {row.figure} | {row.compared} | {row.target} |" for row in rows]
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""A 2 GB upload through the API beside the SDK's own `fput_object`, into the same MinIO."""
+"""Upload of 2 GB through the API compared with the SDK's own `fput_object`, into the same MinIO."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def write(path: Path) -> None:
 
 
 def sdk(server: minio.Minio, file: Path) -> float:
-    """Seconds that `fput_object` takes with the same part size."""
+    """Return the seconds that `fput_object` takes with the same part size."""
     client = Client(server.endpoint, server.access_key, server.secret_key, secure=False)
     client.make_bucket("alone")
     started = time.monotonic()
@@ -66,7 +66,7 @@ def through_api(server: minio.Minio, folder: Path, file: Path, alone: float) -> 
     migrate(service)
     service.start("api")
     try:
-        wait_until(lambda: httpx.get(f"{service.url}/live").status_code == 200, "the API lives")
+        wait_until(lambda: httpx.get(f"{service.url}/live").status_code == 200, "the API responds")
         process = psutil.Process(service.processes["api"].pid)
         with Peak(process) as peak:
             before, cpu = process.memory_info().rss, sum(process.cpu_times()[:2])
@@ -115,7 +115,7 @@ def send(url: str, file: Path) -> float:
 
 
 class Peak:
-    """Watches a process's resident memory, every 20 ms; `value` in bytes."""
+    """A sampler of a process's resident memory, every 20 ms; `value` is the peak in bytes."""
 
     def __init__(self, process: psutil.Process) -> None:
         self.value = 0

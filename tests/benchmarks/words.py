@@ -1,6 +1,6 @@
-"""Word times: the engine's token heuristics beside its alignment heads, against what the speech synthesiser says.
+"""Errors of word times: the engine's token heuristics compared with its alignment heads.
 
-espeak-ng tells when it begins each word, so the truth is known to the millisecond.
+espeak-ng reports when each word begins, so the reference is exact to the millisecond.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 
 from core.domain.job_options import JobOptions
 from tests.benchmarks.table import Row
-from tests.speech import MODEL, RATE, Sound, plain, sentences
+from tests.speech import MODEL, RATE, Audio, plain, sentences
 from worker.engine.whisper_cpp import context_of, load, padded
 from worker.transcriber import EngineSpec, Options, Samples
 
@@ -40,10 +40,10 @@ class _Event(ctypes.Structure):
 
 
 @dataclass(frozen=True, slots=True)
-class Spoken:
-    """starts: seconds at which each word begins."""
+class Utterance:
+    """Synthesised speech; starts: seconds at which each word begins."""
 
-    sound: Sound
+    audio: Audio
     starts: list[float]
 
 
@@ -54,10 +54,10 @@ class Voice:
         self._pieces: list[Any] = []
         self._starts: list[float] = []
         kind = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.POINTER(_Event))
-        self._callback = kind(self._heard)
+        self._callback = kind(self._on_audio)
         self._library.espeak_SetSynthCallback(self._callback)
 
-    def _heard(self, wave: Any, count: int, events: Any) -> int:
+    def _on_audio(self, wave: Any, count: int, events: Any) -> int:
         if wave and count:
             self._pieces.append(np.ctypeslib.as_array(wave, (count,)).copy())
         place = 0
@@ -67,35 +67,35 @@ class Voice:
             place += 1
         return 0
 
-    def say(self, text: str, language: str) -> Spoken:
+    def say(self, text: str, language: str) -> Utterance:
         self._pieces, self._starts = [], []
         self._library.espeak_SetVoiceByName(VOICES[language])
         data = text.encode() + b"\0"
         self._library.espeak_Synth(data, len(data), 0, 0, 0, UTF8, None, None)
         self._library.espeak_Synchronize()
-        whole = np.concatenate(self._pieces).astype(np.float32)
-        places = np.arange(0, len(whole), self._rate / RATE)
-        return Spoken(np.interp(places, np.arange(len(whole)), whole).astype(np.int16), self._starts)
+        samples = np.concatenate(self._pieces).astype(np.float32)
+        places = np.arange(0, len(samples), self._rate / RATE)
+        return Utterance(np.interp(places, np.arange(len(samples)), samples).astype(np.int16), self._starts)
 
 
-def samples_of(sound: Sound) -> Samples:
-    return np.asarray(sound, dtype=np.float32) / np.float32(32768)
+def samples_of(audio: Audio) -> Samples:
+    return np.asarray(audio, dtype=np.float32) / np.float32(32768)
 
 
-def heuristics() -> Callable[[Sound, str], list[tuple[str, float]]]:
-    """Each word and its start as the engine guesses it from the tokens' probabilities."""
+def heuristics() -> Callable[[Audio, str], list[tuple[str, float]]]:
+    """Return a function that gives each word and its start, estimated by the engine from token probabilities."""
     context = context_of(MODEL, aligned=False)
 
-    def hear(sound: Sound, language: str) -> list[tuple[str, float]]:
+    def recognise(audio: Audio, language: str) -> list[tuple[str, float]]:
         parameters = pw.whisper_full_default_params(pw.whisper_sampling_strategy.WHISPER_SAMPLING_GREEDY)
         parameters.language, parameters.n_threads = language, 1
         parameters.no_context = parameters.single_segment = parameters.token_timestamps = True
         parameters.print_progress = parameters.print_realtime = parameters.print_timestamps = False
-        samples = padded(samples_of(sound))
+        samples = padded(samples_of(audio))
         assert pw.whisper_full(context, parameters, samples, len(samples)) == 0
         return list(_words(context))
 
-    return hear
+    return recognise
 
 
 def _words(context: Any) -> Iterator[tuple[str, float]]:
@@ -114,43 +114,43 @@ def _words(context: Any) -> Iterator[tuple[str, float]]:
     yield word.decode(errors="replace"), start
 
 
-def alignment() -> Callable[[Sound, str], list[tuple[str, float]]]:
-    """Each word and its start as our adapter tells it."""
+def alignment() -> Callable[[Audio, str], list[tuple[str, float]]]:
+    """Return a function that gives each word and its start from our adapter's alignment."""
     engine = load(EngineSpec("whisper_cpp", MODEL))
 
-    def hear(sound: Sound, language: str) -> list[tuple[str, float]]:
-        heard = engine.transcribe(samples_of(sound), Options(language, job=JobOptions(words=True)))
-        return [(word.word, word.start) for segment in heard.segments for word in segment.words]
+    def recognise(audio: Audio, language: str) -> list[tuple[str, float]]:
+        output = engine.transcribe(samples_of(audio), Options(language, job=JobOptions(words=True)))
+        return [(word.word, word.start) for segment in output.segments for word in segment.words]
 
-    return hear
+    return recognise
 
 
 def run() -> list[Row]:
     voice = Voice()
-    ways = {"heuristics": heuristics(), "heads": alignment()}
+    methods = {"heuristics": heuristics(), "heads": alignment()}
     rows = []
     for language in VOICES:
-        found = {name: errors(voice, hear, language) for name, hear in ways.items()}
-        median = {name: 1000 * statistics.median(values) for name, values in found.items()}
-        worst = {name: 1000 * float(np.percentile(values, 90)) for name, values in found.items()}
+        errors_by_method = {name: errors(voice, recognise, language) for name, recognise in methods.items()}
+        median = {name: 1000 * statistics.median(values) for name, values in errors_by_method.items()}
+        worst = {name: 1000 * float(np.percentile(values, 90)) for name, values in errors_by_method.items()}
         rows.append(
             Row(
                 f"error of a word's start, median, {language}",
                 f"{median['heads']:.0f} ms",
                 f"the engine's token heuristics {median['heuristics']:.0f} ms; 90th percentile {worst['heads']:.0f} "
-                f"and {worst['heuristics']:.0f} ms; {len(found['heads'])} words",
-                "the smaller",
+                f"and {worst['heuristics']:.0f} ms; {len(errors_by_method['heads'])} words",
+                "below the heuristics",
             )
         )
     return rows
 
 
-def errors(voice: Voice, hear: Callable[[Sound, str], list[tuple[str, float]]], language: str) -> list[float]:
-    """Seconds between each word's true start and the told one, where every word was heard."""
-    found: list[float] = []
+def errors(voice: Voice, recognise: Callable[[Audio, str], list[tuple[str, float]]], language: str) -> list[float]:
+    """Return the absolute errors of word starts in seconds, for sentences recognised without a word error."""
+    deviations: list[float] = []
     for text in sentences(language, SENTENCES, seed=17):
-        spoken = voice.say(text, language)
-        heard = hear(spoken.sound, language)
-        if plain("".join(f" {word}" for word, _ in heard)) == plain(text) and len(heard) == len(spoken.starts):
-            found += [abs(told - true) for (_, told), true in zip(heard, spoken.starts, strict=True)]
-    return found
+        utterance = voice.say(text, language)
+        words = recognise(utterance.audio, language)
+        if plain("".join(f" {word}" for word, _ in words)) == plain(text) and len(words) == len(utterance.starts):
+            deviations += [abs(estimate - true) for (_, estimate), true in zip(words, utterance.starts, strict=True)]
+    return deviations

@@ -1,1 +1,1 @@
-"""Clients that exist, unchanged."""
+"""Existing clients, used unchanged."""

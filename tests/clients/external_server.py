@@ -1,4 +1,4 @@
-"""A server on loopback that is not ours: recordings to fetch, well and badly served, and a receiver of webhooks."""
+"""An external server on loopback: media to fetch, served correctly and incorrectly, and a webhook receiver."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ class Received:
 
 @dataclass
 class ExternalServer:
-    """asked: paths that were fetched; received: what was posted; answers: statuses by path, used up one by one."""
+    """The server's state. fetched: paths requested; received: webhooks; statuses: by path, each used once."""
 
     port: int
-    asked: list[str] = field(default_factory=list)
+    fetched: list[str] = field(default_factory=list)
     received: list[Received] = field(default_factory=list)
-    answers: dict[str, list[int]] = field(default_factory=dict)
+    statuses: dict[str, list[int]] = field(default_factory=dict)
 
     @property
     def host(self) -> str:
@@ -40,11 +40,11 @@ class ExternalServer:
         return f"http://{self.host}{path}"
 
     def wait_received(self, path: str, count: int = 1, seconds: float = 30) -> list[Received]:
-        wait_until(lambda: len(self.at(path)) >= count, f"{count} webhooks at {path}", seconds)
-        return self.at(path)
+        wait_until(lambda: len(self.received_at(path)) >= count, f"{count} webhooks at {path}", seconds)
+        return self.received_at(path)
 
-    def at(self, path: str) -> list[Received]:
-        return [one for one in self.received if one.path == path]
+    def received_at(self, path: str) -> list[Received]:
+        return [webhook for webhook in self.received if webhook.path == path]
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -56,8 +56,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         path = urlsplit(self.path).path
-        self.server.state.asked.append(path)
-        planned = self.server.state.answers.get(path)
+        self.server.state.fetched.append(path)
+        planned = self.server.state.statuses.get(path)
         if planned:
             self._answer(planned.pop(0))
             return
@@ -67,7 +67,7 @@ class _Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("content-length", 0)))
         headers = {name.lower(): value for name, value in self.headers.items()}
         self.server.state.received.append(Received(self.path, headers, body))
-        planned = self.server.state.answers.get(self.path)
+        planned = self.server.state.statuses.get(self.path)
         self._answer(planned.pop(0) if planned else 200)
 
     def _answer(self, status: int, body: bytes = b"", **headers: str) -> None:
@@ -82,20 +82,22 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer(200, SAMPLE.read_bytes(), Content_Type="audio/mpeg")
 
     def _status(self) -> None:
-        """/status/403"""
+        """Answer /status/403 with 403."""
         self._answer(int(self.path.split("/")[2]))
 
     def _redirect(self) -> None:
-        """/redirect/3: as many steps to the sample; /redirect/loop: for ever."""
-        left = self.path.split("/")[2]
-        there = "/redirect/loop" if left == "loop" else "/clip.mp3" if left == "0" else f"/redirect/{int(left) - 1}"
-        self._answer(302, Location=there)
+        """Answer /redirect/3 with three redirects to the sample; /redirect/loop redirects forever."""
+        count = self.path.split("/")[2]
+        location = (
+            "/redirect/loop" if count == "loop" else "/clip.mp3" if count == "0" else f"/redirect/{int(count) - 1}"
+        )
+        self._answer(302, Location=location)
 
     def _inside(self) -> None:
-        """Off to where nobody may be sent."""
+        """Redirect to an address that must not be fetched."""
         self._answer(302, Location="http://127.0.0.1:1/secret")
 
-    def _packed(self) -> None:
+    def _compressed(self) -> None:
         self._answer(200, b"\x1f\x8b" + bytes(100), Content_Encoding="gzip")
 
     def _endless(self) -> None:
@@ -127,7 +129,7 @@ PATHS: dict[str, Callable[[_Handler], None]] = {
     "status": _Handler._status,
     "redirect": _Handler._redirect,
     "inside": _Handler._inside,
-    "packed": _Handler._packed,
+    "compressed": _Handler._compressed,
     "endless": _Handler._endless,
     "broken": _Handler._broken,
     "drip": _Handler._drip,
@@ -142,11 +144,11 @@ class _Server(ThreadingHTTPServer):
         self.state = state
 
     def handle_error(self, *_: object) -> None:
-        """Clients hang up here on purpose."""
+        """Ignore errors: clients disconnect on purpose."""
 
 
 @contextlib.contextmanager
-def served() -> Iterator[ExternalServer]:
+def run_external_server() -> Iterator[ExternalServer]:
     state = ExternalServer(free_port())
     server = _Server(state)
     threading.Thread(target=server.serve_forever, daemon=True).start()

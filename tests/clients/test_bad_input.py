@@ -1,4 +1,4 @@
-"""docs/errors.md, line by line: what is sent, and the status, code and message that come back."""
+"""Each line of docs/errors.md: the request, and its status, code and message."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from tests.speech import encode, recording
 pytestmark = [pytest.mark.speech, pytest.mark.timeout(240)]
 LINE = re.compile(r"\| `([\w-]+)` \| .+? \| (\w+) \| `(\w+)` \| (.+) \|")
 TABLE = {
-    found[1]: (found[2], found[3], found[4])
+    match[1]: (match[2], match[3], match[4])
     for line in (ROOT / "docs" / "errors.md").read_text().splitlines()
-    if (found := LINE.fullmatch(line))
+    if (match := LINE.fullmatch(line))
 }
 
 
-class Sender:
+class Requests:
     def __init__(self, service: Service, external_server: ExternalServer, folder: Path) -> None:
         self.service, self.external_server, self.folder = service, external_server, folder
 
@@ -48,15 +48,15 @@ class Sender:
         return job_id
 
     def too_large(self) -> httpx.Response:
-        """A length is stated and nothing follows: the answer does not wait for it."""
+        """Send a Content-Length and no body; the answer does not wait for the body."""
         address = urlsplit(self.service.url)
-        line = http.client.HTTPConnection(address.hostname or "", address.port, timeout=20)
-        line.putrequest("POST", "/api/v1/upload")
-        line.putheader("Content-Type", "multipart/form-data; boundary=b")
-        line.putheader("Content-Length", str(600 << 20))
-        line.endheaders()
-        got = line.getresponse()
-        return httpx.Response(got.status, content=got.read())
+        connection = http.client.HTTPConnection(address.hostname or "", address.port, timeout=20)
+        connection.putrequest("POST", "/api/v1/upload")
+        connection.putheader("Content-Type", "multipart/form-data; boundary=b")
+        connection.putheader("Content-Length", str(600 << 20))
+        connection.endheaders()
+        response = connection.getresponse()
+        return httpx.Response(response.status, content=response.read())
 
     def reused_key(self) -> httpx.Response:
         key = uuid.uuid4().hex
@@ -68,16 +68,16 @@ class Sender:
         return self.service.client.post(f"/api/v1/jobs/{link['job_id']}/start")
 
     def cut_mp4(self) -> httpx.Response:
-        whole = encode(recording("en", 4, seed=5)[0], self.folder / "whole.mp4").read_bytes()
-        return self.upload("cut.mp4", whole[: len(whole) // 2])
+        complete = encode(recording("en", 4, seed=5)[0], self.folder / "whole.mp4").read_bytes()
+        return self.upload("cut.mp4", complete[: len(complete) // 2])
 
 
 def part(name: str, filename: str = "") -> bytes:
-    own = f'; filename="{filename}"' if filename else ""
-    return f'--b\r\nContent-Disposition: form-data; name="{name}"{own}\r\n\r\nRIFF\r\n'.encode()
+    attribute = f'; filename="{filename}"' if filename else ""
+    return f'--b\r\nContent-Disposition: form-data; name="{name}"{attribute}\r\n\r\nRIFF\r\n'.encode()
 
 
-CASES: dict[str, Callable[[Sender], httpx.Response]] = {
+CASES: dict[str, Callable[[Requests], httpx.Response]] = {
     "empty-file": lambda s: s.upload(data=b""),
     "no-file": lambda s: s.raw(part("language") + b"--b--\r\n"),
     "file-as-field": lambda s: s.raw(part("file") + b"--b--\r\n"),
@@ -115,22 +115,22 @@ CASES: dict[str, Callable[[Sender], httpx.Response]] = {
 }
 
 
-def test_the_table_and_the_cases_are_the_same() -> None:
+def test_every_documented_error_has_a_case() -> None:
     assert set(TABLE) == set(CASES)
 
 
 @pytest.mark.parametrize("case", sorted(TABLE))
-def test_as_the_table_says(
+def test_errors_are_as_documented(
     case: str, embedded_service: Service, external_server: ExternalServer, tmp_path: Path
 ) -> None:
     status, code, message = TABLE[case]
-    answer = CASES[case](Sender(embedded_service, external_server, tmp_path))
+    answer = CASES[case](Requests(embedded_service, external_server, tmp_path))
     if status == "job":
         assert answer.status_code in (200, 202), answer.text
         state = embedded_service.wait(answer.json()["job_id"])
         assert (state["status"], state["error_code"]) == ("FAILED", code)
-        told = state["error_message"]
+        message_received = state["error_message"]
     else:
         assert (str(answer.status_code), answer.json()["code"]) == (status, code), answer.text
-        told = answer.json()["detail"]
-    assert message in told
+        message_received = answer.json()["detail"]
+    assert message in message_received

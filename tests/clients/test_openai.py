@@ -25,34 +25,34 @@ def client(service: Service) -> openai.OpenAI:
 
 def test_json(client: openai.OpenAI) -> None:
     with SAMPLE.open("rb") as file:
-        heard = client.audio.transcriptions.create(model="whisper-1", file=file, language="en")
-    assert word_error_rate(WORDS, heard.text) <= 5
+        transcription = client.audio.transcriptions.create(model="whisper-1", file=file, language="en")
+    assert word_error_rate(WORDS, transcription.text) <= 5
 
 
-def test_the_language_is_found(client: openai.OpenAI) -> None:
+def test_the_language_is_detected(client: openai.OpenAI) -> None:
     path = ROOT / "assets" / "samples" / "hello.vi.mp3"
     with path.open("rb") as file:
-        heard = client.audio.transcriptions.create(model="whisper-1", file=file, response_format="verbose_json")
-    assert heard.language == "vietnamese"
+        transcription = client.audio.transcriptions.create(model="whisper-1", file=file, response_format="verbose_json")
+    assert transcription.language == "vietnamese"
 
 
 @pytest.mark.parametrize("kind", ["text", "srt", "vtt"])
-def test_formats_that_are_text(client: openai.OpenAI, kind: str) -> None:
+def test_text_formats(client: openai.OpenAI, kind: str) -> None:
     with SAMPLE.open("rb") as file:
-        heard = client.audio.transcriptions.create(
+        transcription = client.audio.transcriptions.create(
             model="whisper-1",
             file=file,
             language="en",
             response_format=kind,  # type: ignore[call-overload]
         )
-    assert isinstance(heard, str)
-    assert "contract" in heard
-    assert ("-->" in heard) == (kind != "text")
+    assert isinstance(transcription, str)
+    assert "contract" in transcription
+    assert ("-->" in transcription) == (kind != "text")
 
 
 def test_verbose_json_with_words(client: openai.OpenAI) -> None:
     with SAMPLE.open("rb") as file:
-        heard = client.audio.transcriptions.create(
+        transcription = client.audio.transcriptions.create(
             model="demo",
             file=file,
             language="en",
@@ -61,83 +61,83 @@ def test_verbose_json_with_words(client: openai.OpenAI) -> None:
             prompt="contract, warehouse",
             temperature=0.0,
         )
-    assert heard.segments
-    assert heard.words
-    assert heard.duration == pytest.approx(23.2, abs=0.2)
-    assert word_error_rate(heard.text, " ".join(word.word for word in heard.words)) == 0
-    starts = [word.start for word in heard.words]
+    assert transcription.segments
+    assert transcription.words
+    assert transcription.duration == pytest.approx(23.2, abs=0.2)
+    assert word_error_rate(transcription.text, " ".join(word.word for word in transcription.words)) == 0
+    starts = [word.start for word in transcription.words]
     assert starts == sorted(starts)
     assert {"avg_logprob", "compression_ratio", "no_speech_prob", "tokens", "seek"} <= set(
-        heard.segments[0].model_dump()
+        transcription.segments[0].model_dump()
     )
 
 
 def test_streaming(client: openai.OpenAI, tmp_path: Path) -> None:
-    sound, reference = recording("en", 24, seed=81)
-    path = encode(sound, tmp_path / "long.mp3")
-    deltas, done = [], ""
+    audio, reference = recording("en", 24, seed=81)
+    path = encode(audio, tmp_path / "long.mp3")
+    deltas, final_text = [], ""
     with path.open("rb") as file:
         for event in client.audio.transcriptions.create(model="whisper-1", file=file, language="en", stream=True):
             if event.type == "transcript.text.delta":
                 deltas.append(event.delta)
             elif event.type == "transcript.text.done":
-                done = event.text
+                final_text = event.text
     assert len(deltas) > 3
-    assert "".join(deltas) == done
-    assert word_error_rate(reference, done) <= 5
+    assert "".join(deltas) == final_text
+    assert word_error_rate(reference, final_text) <= 5
 
 
 async def test_async_client(embedded_service: Service) -> None:
     client = openai.AsyncOpenAI(api_key="anything", base_url=f"{embedded_service.url}/v1")
-    heard = await client.audio.transcriptions.create(model="whisper-1", file=SAMPLE, language="en")
-    assert word_error_rate(WORDS, heard.text) <= 5
+    transcription = await client.audio.transcriptions.create(model="whisper-1", file=SAMPLE, language="en")
+    assert word_error_rate(WORDS, transcription.text) <= 5
     names = [model.id async for model in client.models.list()]
     assert "demo-q5_0" in names
     await client.close()
 
 
-def test_a_caller_who_hangs_up_finds_his_job(service: Service, tmp_path: Path) -> None:
-    """The package gives up and tries again with the same body: no second job."""
+def test_a_retry_after_a_timeout_finds_the_same_job(service: Service, tmp_path: Path) -> None:
+    """The client times out and retries with the same body: no second job is created."""
     path = encode(recording("en", 150, seed=82)[0], tmp_path / f"{tmp_path.parent.name}.{tmp_path.name}.mp3")
-    impatient = openai.OpenAI(api_key="x", base_url=f"{service.url}/v1", timeout=0.4, max_retries=1)
+    short_timeout = openai.OpenAI(api_key="x", base_url=f"{service.url}/v1", timeout=0.4, max_retries=1)
     with path.open("rb") as file, pytest.raises(openai.APITimeoutError):
-        impatient.audio.transcriptions.create(model="whisper-1", file=file, language="en")
-    patient = openai.OpenAI(api_key="x", base_url=f"{service.url}/v1")
+        short_timeout.audio.transcriptions.create(model="whisper-1", file=file, language="en")
+    long_timeout = openai.OpenAI(api_key="x", base_url=f"{service.url}/v1")
     with path.open("rb") as file:
-        assert patient.audio.transcriptions.create(model="whisper-1", file=file, language="en").text
+        assert long_timeout.audio.transcriptions.create(model="whisper-1", file=file, language="en").text
     listed = service.client.get("/api/v1/jobs", params={"limit": 200}).json()["jobs"]
-    assert [job["original_filename"] for job in listed].count(path.name) == 1, "the same body made two jobs"
+    assert [job["original_filename"] for job in listed].count(path.name) == 1, "the same body created two jobs"
 
 
-def test_errors_have_openais_shape(client: openai.OpenAI, service: Service, tmp_path: Path) -> None:
+def test_errors_have_the_openai_shape(client: openai.OpenAI, service: Service, tmp_path: Path) -> None:
     nonsense = tmp_path / "nonsense.mp3"
     nonsense.write_bytes(b"no sound at all " * 500)
-    with nonsense.open("rb") as file, pytest.raises(openai.UnprocessableEntityError) as failed:
+    with nonsense.open("rb") as file, pytest.raises(openai.UnprocessableEntityError) as invalid_audio:
         client.audio.transcriptions.create(model="whisper-1", file=file)
-    assert failed.value.code == "invalid_audio"
-    with SAMPLE.open("rb") as file, pytest.raises(openai.UnprocessableEntityError) as unknown:
+    assert invalid_audio.value.code == "invalid_audio"
+    with SAMPLE.open("rb") as file, pytest.raises(openai.UnprocessableEntityError) as unknown_model:
         client.audio.transcriptions.create(model="no-such-model", file=file)
-    assert (unknown.value.code, unknown.value.param) == ("unknown_model", "model")
+    assert (unknown_model.value.code, unknown_model.value.param) == ("unknown_model", "model")
     with SAMPLE.open("rb") as file, pytest.raises(openai.APIStatusError) as language:
         client.audio.transcriptions.create(model="whisper-1", file=file, language="xx")
     assert language.value.param == "language"
     assert httpx.get(f"{service.url}/v1/nothing").json()["error"]["type"] == "invalid_request_error"
 
 
-def test_a_failed_recording_is_not_sent_again_by_itself(embedded_service: Service, tmp_path: Path) -> None:
-    """The package would try twice more after a conflict; a cancelled job must not come back to life."""
+def test_automatic_retries_do_not_repeat_a_cancelled_job(embedded_service: Service, tmp_path: Path) -> None:
+    """The package retries after a conflict; the retries must not start the cancelled job again."""
     path = encode(recording("en", 60, seed=84)[0], tmp_path / f"{tmp_path.name}.mp3")
     client = openai.OpenAI(api_key="x", base_url=f"{embedded_service.url}/v1")
 
-    def mine() -> list[dict[str, str]]:
+    def submitted_jobs() -> list[dict[str, str]]:
         listed = embedded_service.client.get("/api/v1/jobs", params={"limit": 200}).json()["jobs"]
         return [job for job in listed if job["original_filename"] == path.name]
 
     with ThreadPoolExecutor(1) as threads, path.open("rb") as file:
         call = client.audio.transcriptions.create
         answer = threads.submit(call, model="whisper-1", file=file, language="en")
-        wait_until(lambda: bool(mine()), "the job is there", 20)
-        embedded_service.client.post(f"/api/v1/jobs/{mine()[0]['job_id']}/cancel")
+        wait_until(lambda: bool(submitted_jobs()), "the job exists", 20)
+        embedded_service.client.post(f"/api/v1/jobs/{submitted_jobs()[0]['job_id']}/cancel")
         with pytest.raises(openai.ConflictError):
             answer.result(30)
-    assert len(mine()) == 1
+    assert len(submitted_jobs()) == 1

@@ -1,6 +1,6 @@
-"""The running service against its own OpenAPI page: no 5xx, no undocumented answer, with and without a key.
+"""The running service checked against its OpenAPI schema: no 5xx, no undocumented answer, with and without a key.
 
-A short run; `make fuzz` makes the long one.
+This is the short run; `make fuzz` is the long one.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ EXAMPLES = os.environ.get("FUZZ_EXAMPLES", "8")
 
 
 @pytest.fixture(scope="module")
-def keyed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+def service_with_keys(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     with services.embedded(
         tmp_path_factory.mktemp("keyed"), API_KEY=KEY, RATE_LIMIT_PER_MINUTE="0", MAX_QUEUED_JOBS="0"
     ) as service:
@@ -42,16 +42,16 @@ def fuzz(service: Service, folder: Path, *words: str) -> None:
         *(str(Path(sys.executable).with_name("schemathesis")), "run", f"{service.url}/openapi.json"),
         *("--checks", "all", "--max-examples", EXAMPLES, "--seed", "7", "--no-color"),
         *("--phases", "examples,coverage,fuzzing,stateful", "--continue-on-failure", "--request-timeout", "60"),
-        # an events stream goes on as long as its job does
+        # an event stream stays open as long as its job
         *("--exclude-path", "/api/v1/jobs/{job_id}/events", "--suppress-health-check", "all"),
         *words,
     ]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=folder, check=False)
-    assert done.returncode == 0, done.stdout[-12_000:] + done.stderr[-2000:]
+    completed = subprocess.run(command, capture_output=True, text=True, cwd=folder, check=False)
+    assert completed.returncode == 0, completed.stdout[-12_000:] + completed.stderr[-2000:]
 
 
-def test_with_a_key(keyed: Service, tmp_path: Path) -> None:
-    fuzz(keyed, tmp_path, "--header", f"X-API-Key: {KEY}")
+def test_with_a_key(service_with_keys: Service, tmp_path: Path) -> None:
+    fuzz(service_with_keys, tmp_path, "--header", f"X-API-Key: {KEY}")
 
 
 def test_without_a_key(embedded_service: Service, tmp_path: Path) -> None:

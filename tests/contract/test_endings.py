@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from core.database import Database
 from core.domain.job import JobStatus
 from core.errors import WhisperCrashError
@@ -37,6 +39,24 @@ async def test_a_chunk_handed_back_waits(database: Database) -> None:
     row = await chunk(database, job_id, 0)
     assert (row.status, row.holder, row.failures, row.lost) == (JobStatus.PENDING, None, 0, 0)
     assert row.error_code is None
+
+
+@pytest.mark.parametrize("ending", ["cancel", "fail", "delete"])
+async def test_a_chunk_that_runs_when_its_job_ends_waits_without_a_claim(database: Database, ending: str) -> None:
+    job_id = await planned_job(database, 2)
+    await claimed(database, job_id)
+    before = await chunk(database, job_id, 0)
+    assert (before.status, bool(before.holder), bool(before.due_at)) == (JobStatus.PROCESSING, True, True)
+    async with database.write() as session:
+        if ending == "cancel":
+            assert await failures.cancel_job(session, job_id, "local")
+        elif ending == "fail":
+            assert await failures.fail_job(session, job_id, WhisperCrashError(), "token")
+        else:
+            assert await deletion.mark_deleted(session, job_id, "local")
+    for index in (0, 1):
+        row = await chunk(database, job_id, index)
+        assert (row.status, row.holder, row.due_at) == (JobStatus.PENDING, None, None)
 
 
 async def test_an_ended_job_says_when(database: Database) -> None:

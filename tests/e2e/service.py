@@ -1,4 +1,4 @@
-"""The whole service as a person runs it: real processes, settings in the environment."""
+"""The whole service as it is deployed: separate processes, settings in the environment."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ DONE_SECONDS = 90.0
 
 @dataclass
 class Service:
-    """client: talks to the API; processes: by name; folder: data, logs, temporary files."""
+    """A running service. client: talks to the API; processes: by name; folder: data, logs, temporary files."""
 
     url: str
     folder: Path
@@ -39,9 +39,9 @@ class Service:
     def __post_init__(self) -> None:
         self.client = httpx.Client(base_url=self.url, timeout=30, verify=False)
 
-    def start(self, name: str, kind: str | None = None, *words: str, **environment: str) -> None:
-        """Start `cmd/{kind}/main.py` (or the program `words`) as `name`, with more settings in `environment`."""
-        command = words or (sys.executable, str(ROOT / "cmd" / (kind or name) / "main.py"))
+    def start(self, name: str, kind: str | None = None, *command: str, **environment: str) -> None:
+        """Start `cmd/{kind}/main.py`, or the given `command`, as `name`, with `environment` added to the settings."""
+        command = command or (sys.executable, str(ROOT / "cmd" / (kind or name) / "main.py"))
         with (self.folder / f"{name}.log").open("ab") as log:
             self.processes[name] = launch(
                 command, env={**self.environment, **environment}, stdout=log, stderr=log, cwd=self.folder
@@ -65,15 +65,15 @@ class Service:
         return "\n".join(f"== {path.name}\n{path.read_text()[-3000:]}" for path in sorted(self.folder.glob("*.log")))
 
     def children(self) -> list[psutil.Process]:
-        """Every process below ours."""
-        found: list[psutil.Process] = []
+        """Return all descendants of the service's processes."""
+        children: list[psutil.Process] = []
         for process in self.processes.values():
             with contextlib.suppress(psutil.NoSuchProcess):
-                found += psutil.Process(process.pid).children(recursive=True)
-        return found
+                children += psutil.Process(process.pid).children(recursive=True)
+        return children
 
     def wait_ready(self, *, workers: bool = True) -> None:
-        """workers: also wait until a consumer lives."""
+        """Wait until the service is healthy. workers: also wait for an active consumer."""
 
         def ready() -> bool:
             health = get(f"{self.url}/health", 5).json()
@@ -108,7 +108,7 @@ class Service:
         raise AssertionError(f"{self.status(job_id)}\n{self.logs()}")
 
     def transcribe(self, path: Path, **fields: str) -> dict[str, Any]:
-        """Upload, wait, and the result. Fails the test unless the job COMPLETED."""
+        """Upload, wait and return the result. Fail the test unless the job is COMPLETED."""
         job_id = self.upload(path, **fields)
         state = self.wait(job_id)
         assert state["status"] == "COMPLETED", f"{state}\n{self.logs()}"
@@ -117,10 +117,10 @@ class Service:
 
 
 def settings(folder: Path, port: int, **more: str) -> dict[str, str]:
-    """A clean environment: nothing of the person's own settings leaks in."""
-    kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+    """Return a clean environment; the developer's own settings do not leak in."""
+    inherited = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
     return {
-        **kept,
+        **inherited,
         "API_PORT": str(port),
         "API_WORKERS": "1",
         "DATA_DIR": str(folder / "data"),
@@ -131,7 +131,7 @@ def settings(folder: Path, port: int, **more: str) -> dict[str, str]:
 
 
 def stores_of(database: Postgres, broker: RabbitMQ, storage: Minio) -> dict[str, str]:
-    """The settings of a fresh database, virtual host and bucket on these servers."""
+    """Return the settings for a new database, virtual host and bucket on these servers."""
     return {
         "DATABASE_URL": postgres.create_database(database.url),
         "BROKER": "rabbitmq",
@@ -158,10 +158,10 @@ def embedded(folder: Path, **more: str) -> Iterator[Service]:
 
 
 @contextlib.contextmanager
-def on_real_parts(
+def on_real_servers(
     folder: Path, stores: dict[str, str], kinds: tuple[str, ...] = ("api", "consumer", "scheduler")
 ) -> Iterator[Service]:
-    """Each of `kinds` as a process of its own; `stores`: the settings of the real servers."""
+    """Run each of `kinds` as its own process. stores: the settings of the real servers."""
     port = free_port()
     service = Service(f"http://127.0.0.1:{port}", folder, settings(folder, port, **stores))
     migrate = [sys.executable, "-m", "internal.cli.main", "migrate"]

@@ -1,4 +1,4 @@
-"""Bad input gets a stable code and a message that says what to do; nothing is left behind. Both modes."""
+"""Bad input gets a stable code and a helpful message, and leaves nothing behind. Both modes."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from tests.servers.base import wait_until
 from tests.speech import encode, recording, silence, write_wav
 
 
-def refused(service: Service, *, files: object = None, **fields: str) -> httpx.Response:
+def rejected_upload(service: Service, *, files: object = None, **fields: str) -> httpx.Response:
     return service.client.post("/api/v1/upload", files=files, data=fields)  # type: ignore[arg-type]
 
 
-def problem(answer: httpx.Response, status: int, code: str) -> str:
-    """Check the shape every error has; returns its text."""
+def check_error(answer: httpx.Response, status: int, code: str) -> str:
+    """Check the common shape of errors and return the detail."""
     assert answer.status_code == status, answer.text
     assert answer.headers["content-type"] == "application/problem+json"
     body = answer.json()
@@ -38,17 +38,17 @@ def problem(answer: httpx.Response, status: int, code: str) -> str:
     return str(body["detail"])
 
 
-def test_empty_file(service: Service) -> None:
-    problem(refused(service, files={"file": ("a.mp3", b"")}), 400, "EMPTY_FILE")
+def test_an_empty_file_is_rejected(service: Service) -> None:
+    check_error(rejected_upload(service, files={"file": ("a.mp3", b"")}), 400, "EMPTY_FILE")
 
 
-def test_no_file_part(service: Service) -> None:
-    detail = problem(refused(service, files={"other": (None, "x")}, language="en"), 400, "FILE_MISSING")
+def test_a_form_without_a_file_is_rejected(service: Service) -> None:
+    detail = check_error(rejected_upload(service, files={"other": (None, "x")}, language="en"), 400, "FILE_MISSING")
     assert "`file`" in detail
 
 
-def test_wrong_extension_names_the_list(service: Service) -> None:
-    detail = problem(refused(service, files={"file": ("a.exe", b"MZ")}), 400, "UNSUPPORTED_FORMAT")
+def test_an_unsupported_extension_lists_the_supported_ones(service: Service) -> None:
+    detail = check_error(rejected_upload(service, files={"file": ("a.exe", b"MZ")}), 400, "UNSUPPORTED_FORMAT")
     assert ".mp3" in detail
     assert ".amr" in detail
 
@@ -62,20 +62,20 @@ def test_wrong_extension_names_the_list(service: Service) -> None:
     ],
 )
 @pytest.mark.parametrize("fields_first", [True, False])
-def test_unknown_values_name_what_is_allowed(
+def test_an_invalid_value_lists_the_allowed_ones(
     service: Service, sample: Path, field: str, value: str, code: str, fields_first: bool
 ) -> None:
     file = ("file", (sample.name, sample.read_bytes()))
     own = (field, (None, value))
-    answer = refused(service, files=[own, file] if fields_first else [file, own])
-    detail = problem(answer, 422, code)
+    answer = rejected_upload(service, files=[own, file] if fields_first else [file, own])
+    detail = check_error(answer, 422, code)
     allowed = {"language": "en, vi, auto", "model": "demo-q5_0", "priority": "high, normal, low"}[field]
     assert allowed in detail
 
 
-def test_fields_after_the_file_count(service: Service, sample: Path) -> None:
+def test_fields_after_the_file_are_read(service: Service, sample: Path) -> None:
     files = [("file", (sample.name, sample.read_bytes())), ("language", (None, "en")), ("priority", (None, "high"))]
-    answer = refused(service, files=files)
+    answer = rejected_upload(service, files=files)
     assert answer.status_code == 200
     service.wait(answer.json()["job_id"])
     assert service.client.get(f"/api/v1/result/{answer.json()['job_id']}").json()["language"] == "en"
@@ -103,23 +103,23 @@ CONTENTS: dict[str, tuple[str, Callable[[], bytes], str]] = {
 
 
 @pytest.mark.parametrize("name", sorted(CONTENTS))
-def test_what_is_not_audio_fails_the_job(service: Service, name: str) -> None:
+def test_files_without_audio_fail_the_job(service: Service, name: str) -> None:
     filename, content, code = CONTENTS[name]
-    answer = refused(service, files={"file": (filename, content())})
+    answer = rejected_upload(service, files={"file": (filename, content())})
     assert answer.status_code == 200
     state = service.wait(answer.json()["job_id"])
     assert (state["status"], state["error_code"]) == ("FAILED", code)
     assert len(state["error_message"]) > 20
     result = service.client.get(f"/api/v1/result/{state['job_id']}")
-    assert "Current status: FAILED" in problem(result, 400, "JOB_NOT_COMPLETED")
+    assert "Current status: FAILED" in check_error(result, 400, "JOB_NOT_COMPLETED")
 
 
 def test_a_playlist_reads_no_other_file_and_opens_no_connection(service: Service, tmp_path: Path) -> None:
-    asked: list[str] = []
+    requested: list[str] = []
 
     class Witness(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            asked.append(self.path)
+            requested.append(self.path)
             self.send_error(404)
 
     server = http.server.HTTPServer(("127.0.0.1", 0), Witness)
@@ -133,15 +133,15 @@ def test_a_playlist_reads_no_other_file_and_opens_no_connection(service: Service
     }
     try:
         for name, text in playlists.items():
-            answer = refused(service, files={"file": (name, text.encode())})
+            answer = rejected_upload(service, files={"file": (name, text.encode())})
             state = service.wait(answer.json()["job_id"])
             assert (state["status"], state["error_code"]) == ("FAILED", "INVALID_AUDIO"), name
-        assert asked == []
+        assert requested == []
     finally:
         server.shutdown()
 
 
-def test_a_video_without_sound(service: Service, tmp_path: Path) -> None:
+def test_a_video_without_audio_fails_the_job(service: Service, tmp_path: Path) -> None:
     path = tmp_path / "mute.mp4"
     call = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-f", "lavfi", "-i", "color=size=64x64:duration=2"]
     subprocess.run([*call, "-c:v", "mpeg4", str(path)], check=True)
@@ -151,18 +151,18 @@ def test_a_video_without_sound(service: Service, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("keep", [0.5, 0.95])
-def test_a_truncated_mp4(service: Service, tmp_path: Path, keep: float) -> None:
-    whole = encode(recording("en", 6, 3)[0], tmp_path / "whole.mp4").read_bytes()
+def test_a_truncated_mp4_fails_the_job(service: Service, tmp_path: Path, keep: float) -> None:
+    complete = encode(recording("en", 6, 3)[0], tmp_path / "whole.mp4").read_bytes()
     path = tmp_path / "cut.mp4"
-    path.write_bytes(whole[: int(len(whole) * keep)])
+    path.write_bytes(complete[: int(len(complete) * keep)])
     state = service.wait(service.upload(path))
     assert (state["status"], state["error_code"]) == ("FAILED", "CORRUPTED_FILE")
 
 
-def test_a_truncated_flac_is_never_a_shortened_transcript(service: Service, tmp_path: Path) -> None:
-    whole = encode(recording("en", 6, 3)[0], tmp_path / "whole.flac").read_bytes()
+def test_a_truncated_flac_never_yields_a_partial_transcript(service: Service, tmp_path: Path) -> None:
+    complete = encode(recording("en", 6, 3)[0], tmp_path / "whole.flac").read_bytes()
     path = tmp_path / "cut.flac"
-    path.write_bytes(whole[: len(whole) // 2])
+    path.write_bytes(complete[: len(complete) // 2])
     state = service.wait(service.upload(path))
     assert (state["status"], state["error_code"]) == ("FAILED", "CORRUPTED_FILE")
 
@@ -183,7 +183,7 @@ def test_a_day_of_silence_in_a_few_megabytes_is_too_long(embedded_service: Servi
 @pytest.mark.parametrize(
     "name", ["../../x.mp3", "a\x01\x1b[31m\nb.mp3", "/etc/passwd.mp3", "..\\..\\c.mp3", "ghi âm.mp3"]
 )
-def test_hostile_names(service: Service, sample: Path, name: str) -> None:
+def test_hostile_filenames_are_harmless(service: Service, sample: Path, name: str) -> None:
     job_id = service.upload(sample, name=name, language="en")
     assert service.wait(job_id)["status"] == "COMPLETED"
     if service.folder.joinpath("data", "objects").exists():
@@ -196,26 +196,26 @@ def test_hostile_names(service: Service, sample: Path, name: str) -> None:
     "job_id", ["0f0e7c4a-63f1-4a3c-9f5d-1f6f0a4b9a11", "1", "../../etc/passwd", "%00", "a" * 5000, "'; drop table jobs"]
 )
 @pytest.mark.parametrize("route", ["status", "result", "download"])
-def test_unknown_and_malformed_ids(service: Service, route: str, job_id: str) -> None:
+def test_unknown_and_malformed_ids_are_not_found(service: Service, route: str, job_id: str) -> None:
     answer = service.client.get(f"/api/v1/{route}/{httpx.URL('http://x/' + job_id).raw_path[1:].decode()}")
     assert answer.status_code == 404
     assert isinstance(answer.json()["detail"], str)
 
 
-def test_unknown_format(service: Service, sample: Path) -> None:
+def test_an_unknown_format_is_rejected(service: Service, sample: Path) -> None:
     job_id = service.upload(sample, language="en")
     service.wait(job_id)
     answer = service.client.get(f"/api/v1/download/{job_id}", params={"format": "docx"})
-    assert "srt" in problem(answer, 422, "INVALID_FIELD")
+    assert "srt" in check_error(answer, 422, "INVALID_FIELD")
 
 
-def test_vietnamese_texts(service: Service) -> None:
+def test_errors_are_available_in_vietnamese(service: Service) -> None:
     headers = {"Accept-Language": "vi-VN,vi;q=0.9,en;q=0.5"}
     answer = service.client.post("/api/v1/upload", files={"file": ("a.exe", b"x")}, headers=headers)
-    assert "Định dạng" in problem(answer, 400, "UNSUPPORTED_FORMAT")
+    assert "Định dạng" in check_error(answer, 400, "UNSUPPORTED_FORMAT")
 
 
-def test_a_client_that_hangs_up_leaves_nothing(service: Service, sample: Path) -> None:
+def test_a_disconnected_upload_leaves_nothing_behind(service: Service, sample: Path) -> None:
     before = service.client.get("/api/v1/stats").json()["jobs_by_status"]
     host, port = service.url.removeprefix("http://").split(":")
     body = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a.wav"\r\n\r\n' + bytes(12_000_000)
@@ -224,14 +224,14 @@ def test_a_client_that_hangs_up_leaves_nothing(service: Service, sample: Path) -
     with socket.create_connection((host, int(port))) as connection:
         connection.sendall(head.encode() + body)
     log = service.folder / ("embedded.log" if (service.folder / "embedded.log").exists() else "api.log")
-    wait_until(lambda: "upload_aborted" in log.read_text(), "the hang-up is noticed", 20)
+    wait_until(lambda: "upload_aborted" in log.read_text(), "the disconnect is noticed", 20)
     assert service.client.get("/api/v1/stats").json()["jobs_by_status"] == before
     uploads = service.folder / "data" / "objects" / "uploads"
     if uploads.exists():
         assert not list(uploads.rglob(".part-*"))
 
 
-def test_an_unfinished_jobs_text_so_far(service: Service, tmp_path: Path) -> None:
+def test_a_partial_result_of_an_unfinished_job(service: Service, tmp_path: Path) -> None:
     path = write_wav(tmp_path / "a.wav", recording("en", 40, 9)[0])
     job_id = service.upload(path, language="en", priority="low")
     partial = service.client.get(f"/api/v1/result/{job_id}", params={"partial": "true"})
@@ -240,7 +240,7 @@ def test_an_unfinished_jobs_text_so_far(service: Service, tmp_path: Path) -> Non
     assert service.wait(job_id)["status"] == "COMPLETED"
 
 
-def test_aliases_of_older_clients(service: Service, sample: Path) -> None:
+def test_field_aliases_of_older_clients_are_accepted(service: Service, sample: Path) -> None:
     for path in ("/api/stt/upload", "/api/transcribe"):
         with sample.open("rb") as file:
             answer = service.client.post(path, files={"file": (sample.name, file)}, data={"language": "en"})
@@ -251,19 +251,19 @@ def test_aliases_of_older_clients(service: Service, sample: Path) -> None:
     assert not any("/api/stt" in path for path in service.client.get("/openapi.json").json()["paths"])
 
 
-def test_silence_is_no_error(service: Service, tmp_path: Path) -> None:
+def test_silence_is_not_an_error(service: Service, tmp_path: Path) -> None:
     assert service.transcribe(write_wav(tmp_path / "s.wav", silence(1)))["text"] == ""
 
 
-def test_nothing_is_left_in_the_temporary_folder(service: Service) -> None:
+def test_the_temporary_folder_is_empty_at_the_end(service: Service) -> None:
     def clean() -> bool:
         return not [path for path in (service.folder / "tmp").rglob("*") if path.is_file() and path.name != MARKER]
 
-    wait_until(clean, "temporary files are gone", 20)
+    wait_until(clean, "temporary files are removed", 20)
 
 
-def test_engine_processes_inherit_no_secret(service: Service) -> None:
-    """The child's own view of its environment is what a hostile recording could reach first."""
+def test_engine_processes_inherit_no_secrets(service: Service) -> None:
+    """The child's own environment is what a hostile recording could reach first."""
     secrets = ("DATABASE_URL", "RABBITMQ_URL", "MINIO_ACCESS_KEY", "MINIO_SECRET_KEY", "SECRET_KEY", "API_KEY")
     consumer = service.processes.get("consumer") or service.processes["embedded"]
     children = psutil.Process(consumer.pid).children(recursive=True)

@@ -1,4 +1,4 @@
-"""Three hundred damaged recordings over every accepted container: each ends with a stable code, and nothing is left."""
+"""Three hundred damaged recordings in every accepted container: each job ends with a stable code and leaves nothing."""
 
 from __future__ import annotations
 
@@ -25,57 +25,59 @@ CODES = {
 }
 
 
-def flipped(data: bytes, rng: random.Random) -> bytes:
-    """A few bits, most of them in the first kilobytes, where headers are."""
+def flip_bits(data: bytes, rng: random.Random) -> bytes:
+    """Flip a few bits, most of them in the first kilobytes, which hold the headers."""
     mutable = bytearray(data)
     for _ in range(rng.randint(1, 30)):
-        place = rng.randrange(min(len(data), 4096)) if rng.random() < 0.7 else rng.randrange(len(data))
-        mutable[place] ^= 1 << rng.randrange(8)
+        index = rng.randrange(min(len(data), 4096)) if rng.random() < 0.7 else rng.randrange(len(data))
+        mutable[index] ^= 1 << rng.randrange(8)
     return bytes(mutable)
 
 
-def cut(data: bytes, rng: random.Random) -> bytes:
+def truncate(data: bytes, rng: random.Random) -> bytes:
     return data[: rng.randrange(1, len(data))]
 
 
-def swapped(data: bytes, other: bytes, rng: random.Random) -> bytes:
-    """The head of one recording, the body of another."""
+def swap_head(data: bytes, other: bytes, rng: random.Random) -> bytes:
+    """Return the head of one recording with the body of another."""
     size = rng.choice((4, 16, 64, 512, 2048))
     return other[:size] + data[size:]
 
 
-def doubled(data: bytes, rng: random.Random) -> bytes:
-    place = rng.randrange(len(data))
-    return data[:place] + data[rng.randrange(len(data)) :] + rng.randbytes(200)
+def duplicate_range(data: bytes, rng: random.Random) -> bytes:
+    index = rng.randrange(len(data))
+    return data[:index] + data[rng.randrange(len(data)) :] + rng.randbytes(200)
 
 
 @pytest.fixture(scope="module")
 def sources(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     folder = tmp_path_factory.mktemp("sources")
-    sound, _ = recording("en", 1, seed=91, pause=0.2)
-    return {ending: encode(sound, folder / f"sound.{ending}").read_bytes() for ending in ENCODINGS}
+    audio, _ = recording("en", 1, seed=91, pause=0.2)
+    return {extension: encode(audio, folder / f"sound.{extension}").read_bytes() for extension in ENCODINGS}
 
 
 def mutations(sources: dict[str, bytes]) -> list[tuple[str, bytes]]:
     rng = random.Random(6)
-    names, found = sorted(sources), []
-    for ending in names:
+    names, cases = sorted(sources), []
+    for extension in names:
         for number in range(EACH):
-            data = sources[ending]
+            data = sources[extension]
             match number % 4:
                 case 0:
-                    bad = flipped(data, rng)
+                    damaged = flip_bits(data, rng)
                 case 1:
-                    bad = cut(data, rng)
+                    damaged = truncate(data, rng)
                 case 2:
-                    bad = swapped(data, sources[rng.choice(names)], rng)
+                    damaged = swap_head(data, sources[rng.choice(names)], rng)
                 case _:
-                    bad = doubled(data, rng)
-            found.append((f"{number}.{ending}", bad))
-    return found
+                    damaged = duplicate_range(data, rng)
+            cases.append((f"{number}.{extension}", damaged))
+    return cases
 
 
-def test_three_hundred_damaged_recordings(embedded_service: Service, sources: dict[str, bytes], tmp_path: Path) -> None:
+def test_damaged_recordings_end_with_a_stable_code(
+    embedded_service: Service, sources: dict[str, bytes], tmp_path: Path
+) -> None:
     service = embedded_service
     before = {child.pid for child in service.children()}
     cases = mutations(sources)
@@ -88,10 +90,18 @@ def test_three_hundred_damaged_recordings(embedded_service: Service, sources: di
         return case[0], state["status"], state["error_code"]
 
     with ThreadPoolExecutor(4) as threads:
-        ended = list(threads.map(run, cases))
-    wrong = [one for one in ended if not (one[1] == "COMPLETED" or (one[1] == "FAILED" and one[2] in CODES))]
+        outcomes = list(threads.map(run, cases))
+    wrong = [
+        outcome
+        for outcome in outcomes
+        if not (outcome[1] == "COMPLETED" or (outcome[1] == "FAILED" and outcome[2] in CODES))
+    ]
     assert not wrong
-    assert {status for _, status, _ in ended} == {"COMPLETED", "FAILED"}, "the damage has to tell"
-    assert {child.pid for child in service.children()} == before, "a process was lost or left"
+    assert {status for _, status, _ in outcomes} == {"COMPLETED", "FAILED"}, (
+        "the damage must make some jobs fail, not all"
+    )
+    assert {child.pid for child in service.children()} == before, "an engine process was lost or left behind"
     root = Path(service.environment["TEMP_DIR"])
-    wait_until(lambda: all(path.name == MARKER for path in root.rglob("*") if path.is_file()), "no file is left", 10)
+    wait_until(
+        lambda: all(path.name == MARKER for path in root.rglob("*") if path.is_file()), "no temporary file is left", 10
+    )

@@ -1,4 +1,4 @@
-"""Real speech in real files comes out as the right words, in both modes."""
+"""Real speech in real files, transcribed in both modes."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from tests.speech import ENCODINGS, encode, recording, silence, word_error_rate,
 
 pytestmark = pytest.mark.speech
 SHORT = {"en": 0.4 + 1.0, "vi": 0.5 + 1.0}
-"""Word error rate in per cent: assets/model/README.md's figures for short files plus one point."""
+"""Maximum word error rate in per cent: the figures of assets/model/README.md for short files plus one point."""
 LONG = {"en": 1.5 + 1.0, "vi": 1.7 + 1.0}
 
 
 @pytest.mark.parametrize("language", ["en", "vi"])
-def test_the_samples(service: Service, language: str) -> None:
+def test_the_sample_recordings_are_transcribed(service: Service, language: str) -> None:
     path = ROOT / "assets" / "samples" / f"hello.{language}.mp3"
     result = service.transcribe(path, language=language)
     reference = path.with_suffix(".txt").read_text()
@@ -41,20 +41,20 @@ def test_the_samples(service: Service, language: str) -> None:
 FORMS = {"mp3": (44_100, 2), "wav": (8_000, 1), "m4a": (48_000, 2), "ogg": (32_000, 1), "flac": (22_050, 2)}
 
 
-@pytest.mark.parametrize("ending", sorted(ENCODINGS))
-def test_every_accepted_container(service: Service, ending: str, tmp_path: Path) -> None:
-    sound, reference = recording("en", 3, seed=21)
-    rate, channels = FORMS.get(ending, (None, None))
-    video = ending in ("mp4", "mkv", "avi", "mov")
-    path = encode(sound, tmp_path / f"speech.{ending}", rate=rate, channels=channels, video=video)
+@pytest.mark.parametrize("extension", sorted(ENCODINGS))
+def test_every_accepted_container_is_transcribed(service: Service, extension: str, tmp_path: Path) -> None:
+    audio, reference = recording("en", 3, seed=21)
+    rate, channels = FORMS.get(extension, (None, None))
+    video = extension in ("mp4", "mkv", "avi", "mov")
+    path = encode(audio, tmp_path / f"speech.{extension}", rate=rate, channels=channels, video=video)
     result = service.transcribe(path, language="en")
     assert word_error_rate(reference, result["text"]) <= 5, result["text"]
 
 
 @pytest.mark.parametrize("language", ["en", "vi"])
-def test_three_minutes_in_several_chunks(service: Service, language: str, tmp_path: Path) -> None:
-    sound, reference = recording(language, 48, seed=5)
-    path = encode(sound, tmp_path / "long.flac")
+def test_a_long_recording_is_transcribed_in_several_chunks(service: Service, language: str, tmp_path: Path) -> None:
+    audio, reference = recording(language, 48, seed=5)
+    path = encode(audio, tmp_path / "long.flac")
     result = service.transcribe(path, language=language)
     state = service.status(result["job_id"])
     assert result["duration_seconds"] > 150
@@ -66,7 +66,7 @@ def test_three_minutes_in_several_chunks(service: Service, language: str, tmp_pa
     assert result["segments"][-1]["end"] <= result["duration_seconds"]
 
 
-def test_segments_lie_where_they_are_spoken(service: Service, tmp_path: Path) -> None:
+def test_segment_times_include_dropped_silence(service: Service, tmp_path: Path) -> None:
     """Ten seconds of silence before the second half: times are mapped back through the spans."""
     first, _ = recording("en", 2, seed=31)
     second, _ = recording("en", 2, seed=32)
@@ -77,7 +77,7 @@ def test_segments_lie_where_they_are_spoken(service: Service, tmp_path: Path) ->
     assert late[0]["start"] == pytest.approx(len(first) / 16_000 + 10, abs=0.7)
 
 
-def test_nobody_speaks(service: Service, tmp_path: Path) -> None:
+def test_a_silent_recording_has_an_empty_transcript(service: Service, tmp_path: Path) -> None:
     result = service.transcribe(write_wav(tmp_path / "silence.wav", silence(40)))
     assert (result["text"], result["word_count"], result["segments"]) == ("", 0, [])
     assert result["duration_seconds"] == 40.0
@@ -85,29 +85,29 @@ def test_nobody_speaks(service: Service, tmp_path: Path) -> None:
     assert service.status(result["job_id"])["progress"] == 100.0
 
 
-def test_noise_without_speech(service: Service, tmp_path: Path) -> None:
+def test_noise_without_speech_has_an_empty_transcript(service: Service, tmp_path: Path) -> None:
     noise = (np.random.default_rng(1).standard_normal(16_000 * 35) * 30).astype(np.int16)
     assert service.transcribe(write_wav(tmp_path / "noise.wav", noise), language="en")["text"] == ""
 
 
-def test_thirty_decibels_quieter_gives_the_same_words(service: Service, tmp_path: Path) -> None:
-    sound, reference = recording("en", 6, seed=41)
-    quiet = (sound / 10**1.5).astype(np.int16)
-    loud = service.transcribe(write_wav(tmp_path / "loud.wav", sound), language="en")
+def test_a_recording_30_db_quieter_has_the_same_transcript(service: Service, tmp_path: Path) -> None:
+    audio, reference = recording("en", 6, seed=41)
+    quiet = (audio / 10**1.5).astype(np.int16)
+    loud = service.transcribe(write_wav(tmp_path / "loud.wav", audio), language="en")
     low = service.transcribe(write_wav(tmp_path / "quiet.wav", quiet), language="en")
     assert word_error_rate(reference, loud["text"]) <= 3
     assert low["text"] == loud["text"]
 
 
 @pytest.mark.parametrize("language", ["en", "vi"])
-def test_auto_finds_the_language(service: Service, language: str, tmp_path: Path) -> None:
-    sound, reference = recording(language, 12, seed=51)
-    result = service.transcribe(write_wav(tmp_path / "auto.wav", sound), language="auto")
+def test_auto_detects_the_language(service: Service, language: str, tmp_path: Path) -> None:
+    audio, reference = recording(language, 12, seed=51)
+    result = service.transcribe(write_wav(tmp_path / "auto.wav", audio), language="auto")
     assert result["language"] == language
     assert word_error_rate(reference, result["text"]) <= 5
 
 
-def test_downloads_are_read_by_others(service: Service, sample: Path) -> None:
+def test_downloads_are_read_by_third_party_parsers(service: Service, sample: Path) -> None:
     result = service.transcribe(sample, language="en")
     files = {}
     for kind in ("json", "txt", "srt", "vtt", "tsv"):
@@ -124,7 +124,7 @@ def test_downloads_are_read_by_others(service: Service, sample: Path) -> None:
     assert " ".join(row["text"] for row in rows) == result["text"]
 
 
-def test_the_result_file_has_the_contracts_keys(service: Service, sample: Path) -> None:
+def test_the_result_file_has_the_documented_keys(service: Service, sample: Path) -> None:
     job_id = service.transcribe(sample, language="en")["job_id"]
     data = service.client.get(f"/api/v1/download/{job_id}").json()
     assert set(data) == {
@@ -139,7 +139,7 @@ def test_the_result_file_has_the_contracts_keys(service: Service, sample: Path) 
     assert data["timings"]["real_time_factor"] > 0
 
 
-def test_estimates_and_figures_follow_measurements(service: Service, sample: Path) -> None:
+def test_estimates_and_statistics_follow_measurements(service: Service, sample: Path) -> None:
     service.transcribe(sample, language="en")
     with sample.open("rb") as file:
         answer = service.client.post("/api/v1/upload", files={"file": (sample.name, file)}, data={"language": "en"})
@@ -153,19 +153,19 @@ def test_estimates_and_figures_follow_measurements(service: Service, sample: Pat
     assert "demo-q5_0" in service.client.get("/health").json()["models"]
 
 
-def test_a_video_whose_sound_starts_late_has_late_subtitles(service: Service, tmp_path: Path) -> None:
-    """Every format, and words, tell the time on the video's own clock."""
-    sound, _ = recording("en", 2, seed=61)
+def test_subtitles_follow_a_late_audio_track(service: Service, tmp_path: Path) -> None:
+    """Segments and words in every format use the video's clock."""
+    audio, _ = recording("en", 2, seed=61)
     picture = ["-f", "lavfi", "-i", "color=size=64x64:rate=5:duration=16", "-itsoffset", "3.99"]
-    call = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", *picture, "-i", str(write_wav(tmp_path / "a.wav", sound))]
+    call = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", *picture, "-i", str(write_wav(tmp_path / "a.wav", audio))]
     codecs = ["-map", "0:v", "-map", "1:a", "-c:v", "mpeg4", "-c:a", "aac"]
     subprocess.run([*call, *codecs, str(tmp_path / "late.mp4")], check=True)
     plain = service.transcribe(tmp_path / "a.wav", language="en", words="true")
     late = service.transcribe(tmp_path / "late.mp4", language="en", words="true")
     assert late["text"] == plain["text"]
-    for one, other in zip(plain["segments"], late["segments"], strict=True):
-        assert other["start"] == pytest.approx(one["start"] + 3.99, abs=0.3)
-        assert other["words"][0]["start"] == pytest.approx(one["words"][0]["start"] + 3.99, abs=0.3)
+    for early_segment, late_segment in zip(plain["segments"], late["segments"], strict=True):
+        assert late_segment["start"] == pytest.approx(early_segment["start"] + 3.99, abs=0.3)
+        assert late_segment["words"][0]["start"] == pytest.approx(early_segment["words"][0]["start"] + 3.99, abs=0.3)
     first = late["segments"][0]["start"]
     assert first >= 3.9
 

@@ -1,4 +1,4 @@
-"""One service for all fault tests, on the real servers: its API and two schedulers live through everything."""
+"""One service on real servers for all fault tests: its API and two schedulers run throughout."""
 
 from __future__ import annotations
 
@@ -30,62 +30,62 @@ SETTINGS = {
 
 @pytest.fixture(scope="session")
 def shared_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[pytest.FixtureRequest], Service]]:
-    """api and two schedulers without a consumer, one such service for each set of servers that tests ask for."""
-    made: dict[tuple[str, ...], Service] = {}
+    """Return a function that starts an API and two schedulers once for each set of servers requested."""
+    running: dict[tuple[str, ...], Service] = {}
     with contextlib.ExitStack() as stack:
 
-        def find(request: pytest.FixtureRequest) -> Service:
+        def service_for(request: pytest.FixtureRequest) -> Service:
             servers = tuple(parallel.server_for(request, kind) for kind in parallel.KINDS)
-            if servers not in made:
+            if servers not in running:
                 stores = services.stores_of(*(request.getfixturevalue(name) for name in servers)) | SETTINGS
                 folder = tmp_path_factory.mktemp("faults")
-                made[servers] = stack.enter_context(services.on_real_parts(folder, stores, ("api", "scheduler")))
-                made[servers].start("scheduler-2", "scheduler")
-            return made[servers]
+                running[servers] = stack.enter_context(services.on_real_servers(folder, stores, ("api", "scheduler")))
+                running[servers].start("scheduler-2", "scheduler")
+            return running[servers]
 
-        yield find
+        yield service_for
 
 
 @pytest.fixture
 def harness(
     request: pytest.FixtureRequest, shared_service: Callable[[pytest.FixtureRequest], Service], tmp_path: Path
 ) -> Iterator[Harness]:
-    """On shared servers, but for those that the test asks for to stop them."""
-    with open_harness(shared_service(request), tmp_path) as made:
-        yield made
+    """A harness on the shared servers, except for those that the test requests to stop."""
+    with open_harness(shared_service(request), tmp_path) as harness:
+        yield harness
 
 
 @pytest.fixture(scope="session")
 def long_recording(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """A minute and a half in several chunks, and what is said in it."""
-    sound, reference = recording("en", 24, seed=71)
-    return encode(sound, tmp_path_factory.mktemp("long") / "long.flac"), reference
+    """A recording of a minute and a half in several chunks, and its text."""
+    audio, reference = recording("en", 24, seed=71)
+    return encode(audio, tmp_path_factory.mktemp("long") / "long.flac"), reference
 
 
 @pytest.fixture(scope="session")
 def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One sentence."""
+    """A recording of one sentence."""
     return encode(recording("en", 1, seed=72, pause=0.2)[0], tmp_path_factory.mktemp("clip") / "clip.flac")
 
 
 @pytest.fixture
 def database_server(postgres_server: Postgres) -> Server:
-    return ours(postgres_server)
+    return stoppable(postgres_server)
 
 
 @pytest.fixture
 def broker_server(rabbitmq_server: RabbitMQ) -> LocalRabbitMQ:
     if not isinstance(rabbitmq_server, LocalRabbitMQ):
-        pytest.skip("not ours to stop")
+        pytest.skip("an external server cannot be stopped")
     return rabbitmq_server
 
 
 @pytest.fixture
 def storage_server(minio_server: Minio) -> Server:
-    return ours(minio_server)
+    return stoppable(minio_server)
 
 
-def ours(server: object) -> Server:
+def stoppable(server: object) -> Server:
     if not isinstance(server, Server):
-        pytest.skip("not ours to stop")
+        pytest.skip("an external server cannot be stopped")
     return server

@@ -1,4 +1,4 @@
-"""The stage of the fault tests: a service on real servers, processes that stop at will, and what must hold after."""
+"""Harness of the fault tests: a service on real servers, processes that stop at a step, checks after each fault."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ STORES = ("DATABASE_URL", "BROKER", "RABBITMQ_URL", "STORAGE", "DATA_DIR", "ALLO
 
 @dataclass
 class Process:
-    """One process of the service; `folder` holds the marks of where it stops."""
+    """A process of the service; `folder` holds the files that signal its stop at a step."""
 
     service: Service
     name: str
@@ -50,28 +50,28 @@ class Process:
     def popen(self) -> subprocess.Popen[bytes]:
         return self.service.processes[self.name]
 
-    def wait_reached(self, seconds: float = 40) -> None:
-        wait_until((self.folder / "reached").exists, f"{self.name} is at its step\n{self.log()[-3000:]}", seconds)
+    def wait_for_step(self, seconds: float = 40) -> None:
+        wait_until((self.folder / "reached").exists, f"{self.name} stops at its step\n{self.log()[-3000:]}", seconds)
 
-    def let_go(self) -> None:
+    def release(self) -> None:
         (self.folder / "go").touch()
 
     def log(self) -> str:
         return (self.service.folder / f"{self.name}.log").read_text()
 
-    def said(self, action: str) -> list[dict[str, Any]]:
-        """Its log lines of this action."""
+    def log_entries(self, action: str) -> list[dict[str, Any]]:
+        """Return the process's log entries with this action."""
         lines = (json.loads(line) for line in self.log().splitlines() if line.startswith("{"))
         return [line for line in lines if line.get("action") == action]
 
-    def wait_said(self, action: str, seconds: float = 40) -> None:
-        wait_until(lambda: bool(self.said(action)), f"{self.name} says {action}", seconds)
+    def wait_for_log(self, action: str, seconds: float = 40) -> None:
+        wait_until(lambda: bool(self.log_entries(action)), f"{self.name} says {action}", seconds)
 
     def kill(self) -> None:
-        """kill -9, and no child is left."""
+        """Kill with SIGKILL and wait until no child process is left."""
         children = psutil.Process(self.popen.pid).children(recursive=True)
         self.service.kill(self.name)
-        wait_until(lambda: not any(alive(child) for child in children), "no child is left", 15)
+        wait_until(lambda: not any(alive(child) for child in children), "the child processes exit", 15)
 
     def pause(self) -> None:
         self.popen.send_signal(signal.SIGSTOP)
@@ -79,8 +79,8 @@ class Process:
     def resume(self) -> None:
         self.popen.send_signal(signal.SIGCONT)
 
-    def end(self) -> None:
-        """SIGTERM; must end by itself. The HTTP server passes the signal on to itself when it is done."""
+    def stop(self) -> None:
+        """Send SIGTERM and wait for the exit. The HTTP server raises the signal again after its shutdown."""
         process = self.service.processes.pop(self.name)
         process.terminate()
         assert process.wait(60) in (0, -signal.SIGTERM), self.log()[-3000:]
@@ -94,7 +94,7 @@ def alive(process: psutil.Process) -> bool:
 
 @dataclass
 class Harness:
-    """service: its API and two schedulers run all the time; consumers belong to one test each."""
+    """A service and a test's own consumers. The API and two schedulers run all the time."""
 
     service: Service
     folder: Path
@@ -102,23 +102,23 @@ class Harness:
     submitted: list[str] = field(default_factory=list)
 
     def consumer(self, stop_at: str | None = None, *, wait: bool = True, **environment: str) -> Process:
-        """A consumer, ready unless `wait` is false; one with `stop_at` stops at that step."""
+        """Start a consumer, which stops at the step `stop_at` if given. `wait`: until it is ready."""
         process = self._process(f"consumer-{self.folder.name}-{len(self.consumers)}")
         self.consumers.append(process)
-        words: tuple[str, ...] = ()
+        command: tuple[str, ...] = ()
         if stop_at is not None:
-            words = (sys.executable, str(SCRIPT), "consumer")
+            command = (sys.executable, str(SCRIPT), "consumer")
             environment |= {"STOP_AT": stop_at, "STOP_FOLDER": str(process.folder)}
-        self.service.start(process.name, "consumer", *words, **environment)
+        self.service.start(process.name, "consumer", *command, **environment)
         if wait:
-            process.wait_said("consumer_started")
+            process.wait_for_log("consumer_started")
         return process
 
     def api(self, stop_at: str | None = None) -> Process:
-        """The API anew, on the same port."""
+        """Start the API again on the same port."""
         process = self._process("api")
-        words = () if stop_at is None else (sys.executable, str(SCRIPT), "api")
-        self.service.start("api", "api", *words, STOP_AT=stop_at or "", STOP_FOLDER=str(process.folder))
+        command = () if stop_at is None else (sys.executable, str(SCRIPT), "api")
+        self.service.start("api", "api", *command, STOP_AT=stop_at or "", STOP_FOLDER=str(process.folder))
         self.service.wait_ready(workers=False)
         return process
 
@@ -165,42 +165,42 @@ class Harness:
             await database.stop()
 
     def attempts(self, job_id: str) -> dict[int, int]:
-        """How often each finished chunk was claimed."""
+        """Return the number of claims of each completed chunk."""
         rows = self.sql(f"SELECT chunk_index, attempts FROM chunks WHERE job_id = '{job_id}' AND status = 'COMPLETED'")
         return {row[0]: row[1] for row in rows}
 
     @contextlib.asynccontextmanager
-    async def parts(self) -> AsyncIterator[Application]:
-        """The service's stores, for the test's own use."""
-        wanted = {name.lower(): value for name, value in self.service.environment.items() if name in STORES}
+    async def application(self) -> AsyncIterator[Application]:
+        """Build an application on the service's stores for the test's own use."""
+        stores = {name.lower(): value for name, value in self.service.environment.items() if name in STORES}
         minio = {name.lower(): value for name, value in self.service.environment.items() if name.startswith("MINIO_")}
-        parts = bootstrap.build(
-            load_settings(_env_file=None, retry_delay_seconds=0.2, retry_backoff_multiplier=1.5, **wanted, **minio)
+        app = bootstrap.build(
+            load_settings(_env_file=None, retry_delay_seconds=0.2, retry_backoff_multiplier=1.5, **stores, **minio)
         )
         try:
-            yield parts
+            yield app
         finally:
-            await parts.stop()
+            await app.stop()
 
-    def wake_ups(self, job_id: str, copies: int = 1, chunks: tuple[int, ...] = ()) -> None:
-        """Publish copies of the job's own wake-up, or of these chunks'."""
-        asyncio.run(self._wake_ups([WakeUp(job_id, index, 0) for index in chunks or (None,)] * copies))
+    def publish_wake_ups(self, job_id: str, copies: int = 1, chunks: tuple[int, ...] = ()) -> None:
+        """Publish `copies` wake-ups of the job, or of the given chunks."""
+        asyncio.run(self._publish_wake_ups([WakeUp(job_id, index, 0) for index in chunks or (None,)] * copies))
 
-    async def _wake_ups(self, rows: list[WakeUp]) -> None:
-        async with self.parts() as parts:
-            await parts.broker.start()
-            async with parts.database.read() as session:
-                found = await jobs.get_many(session, {row.job_id for row in rows})
+    async def _publish_wake_ups(self, rows: list[WakeUp]) -> None:
+        async with self.application() as app:
+            await app.broker.start()
+            async with app.database.read() as session:
+                jobs_by_id = await jobs.get_many(session, {row.job_id for row in rows})
             for row in rows:
-                await parts.broker.publish(publishing.message_for(found[row.job_id], row))
+                await app.broker.publish(publishing.message_for(jobs_by_id[row.job_id], row))
 
-    def let_claims_run_out(self, job_id: str) -> None:
+    def expire_claims(self, job_id: str) -> None:
         for table in ("jobs", "chunks"):
             past = "now() - interval '1 second'"
             self.sql(f"UPDATE {table} SET due_at = {past} WHERE job_id = '{job_id}' AND due_at IS NOT NULL")
 
     def objects(self, job_id: str) -> Counter[str]:
-        """What lies in the bucket of this job, by folder."""
+        """Return the number of the job's objects in the bucket by folder."""
         environment = self.service.environment
         client = Client(
             environment["MINIO_ENDPOINT"],
@@ -209,7 +209,7 @@ class Harness:
             secure=False,
         )
         bucket = environment["MINIO_BUCKET"]
-        # the folders first: a bucket that a thousand jobs have used takes long to list
+        # list the folders first: listing a bucket that a thousand jobs have used is slow
         folders = [str(item.object_name) for item in client.list_objects(bucket) if item.is_dir]
         return Counter(
             folder.rstrip("/")
@@ -217,32 +217,32 @@ class Harness:
             for _ in client.list_objects(bucket, f"{folder}{job_id}/", recursive=True)
         )
 
-    def queue(self, name: str) -> str:
-        """The management API's path of a queue."""
+    def queue_path(self, name: str) -> str:
+        """Return the management API's path of a queue."""
         return f"/api/queues/{urlsplit(self.service.environment['RABBITMQ_URL']).path.lstrip('/')}/{name}"
 
-    def collect(self) -> None:
-        """Let an hour pass for what was noted and never became anything."""
+    def collect_abandoned(self) -> None:
+        """Expire all intents and collect their objects."""
         self.sql("UPDATE upload_intents SET expires_at = now() - interval '1 second'")
-        asyncio.run(self._collect())
+        asyncio.run(self._collect_abandoned())
 
-    async def _collect(self) -> None:
-        async with self.parts() as parts:
-            await parts.storage.start()
-            await parts.services.retention.collect_abandoned_objects()
+    async def _collect_abandoned(self) -> None:
+        async with self.application() as app:
+            await app.storage.start()
+            await app.services.retention.collect_abandoned_objects()
 
     def check(self) -> None:
-        """What must hold after every fault: see `tests/faults/README.md`."""
+        """Check the invariants that `tests/faults/README.md` lists."""
         asyncio.run(self._check_rows())
-        self.collect()
+        self.collect_abandoned()
         for job_id in self.submitted:
             self._check_objects(job_id)
         self._check_files()
 
     async def _check_rows(self) -> None:
-        async with self.parts() as parts:
-            await invariants.check(parts.database)
-            async with parts.database.read() as session:
+        async with self.application() as app:
+            await invariants.check(app.database)
+            async with app.database.read() as session:
                 for job_id in self.submitted:
                     job = (await session.execute(select(Job).where(Job.job_id == job_id))).scalar_one()
                     chunks = (await session.execute(select(Chunk).where(Chunk.job_id == job_id))).scalars().all()
@@ -251,22 +251,24 @@ class Harness:
 
     def _check_objects(self, job_id: str) -> None:
         [(status, deleted)] = self.sql(f"SELECT status, deleted_at FROM jobs WHERE job_id = '{job_id}'")
-        wanted = {"uploads": 1, "results": 2} if status == JobStatus.COMPLETED else {"uploads": 1}
-        wanted = {} if deleted else wanted
-        seen: Counter[str] = Counter()
+        expected = {"uploads": 1, "results": 2} if status == JobStatus.COMPLETED else {"uploads": 1}
+        expected = {} if deleted else expected
+        actual: Counter[str] = Counter()
 
-        def as_wanted() -> bool:
-            nonlocal seen
-            seen = self.objects(job_id)
-            # a job that may be taken up again keeps its working audio
-            return {**seen, "work": 0} == {**wanted, "work": 0} and (status != JobStatus.COMPLETED or not seen["work"])
+        def matches() -> bool:
+            nonlocal actual
+            actual = self.objects(job_id)
+            # a job that can be reopened keeps its working audio
+            return {**actual, "work": 0} == {**expected, "work": 0} and (
+                status != JobStatus.COMPLETED or not actual["work"]
+            )
 
         with contextlib.suppress(TimeoutError):
-            wait_until(as_wanted, "the objects are right", 10)
-        assert as_wanted(), f"{status}: {dict(seen)}"
+            wait_until(matches, "the bucket holds the expected objects", 10)
+        assert matches(), f"{status}: {dict(actual)}"
 
     def _check_files(self) -> None:
-        """Every folder left belongs to a live consumer and is empty but for its marker."""
+        """Check that every folder left belongs to a running consumer and contains only its marker."""
         root = Path(self.service.environment["TEMP_DIR"])
         if not root.exists():
             return
@@ -277,26 +279,26 @@ class Harness:
         def empty() -> bool:
             return all(path.name == MARKER for path in sweep.root.glob("*/*"))
 
-        wait_until(empty, f"no file is left of {sorted(sweep.root.glob('*/*'))}", 10)
+        wait_until(empty, f"the folders contain no files: {sorted(sweep.root.glob('*/*'))}", 10)
 
-    def end(self) -> None:
+    def stop(self) -> None:
         for process in self.consumers:
             if process.name in self.service.processes:
                 process.resume()
-                process.let_go()
+                process.release()
                 self.service.kill(process.name)
 
 
 def check_job(job: Job, chunks: list[Chunk], metrics: Counter[str]) -> None:
-    """Terminal; each finished chunk committed once; one result; event numbers without gaps."""
+    """Check that the job has ended, with one commit per completed chunk, one result and gapless event numbers."""
     assert job.status in TERMINAL, f"{job.job_id} is {job.status}"
     completed = [chunk for chunk in chunks if chunk.status == JobStatus.COMPLETED]
     assert metrics["chunk_seconds"] == len(completed), "a chunk was committed twice"
-    assert metrics["total_seconds"] == (job.status == JobStatus.COMPLETED), "a job has one result"
+    assert metrics["total_seconds"] == (job.status == JobStatus.COMPLETED), "a completed job has one result"
     numbers = sorted(chunk.event_seq for chunk in completed)
     assert len(set(numbers)) == len(numbers)
     if job.status == JobStatus.COMPLETED and not (job.retry_count or job.deleted_at):
-        # planned, each chunk, completed
+        # one event for the plan, one per chunk, one for completion
         assert numbers == list(range(2, len(completed) + 2))
         assert job.event_seq == len(completed) + 2
     assert all(number < job.event_seq for number in numbers)
@@ -304,10 +306,10 @@ def check_job(job: Job, chunks: list[Chunk], metrics: Counter[str]) -> None:
 
 @contextlib.contextmanager
 def open_harness(service: Service, folder: Path) -> Iterator[Harness]:
-    """Consumers of the test end with it; what must hold after a fault is checked where the test itself passed."""
-    made = Harness(service, folder)
+    """Yield a harness and kill its consumers at the end. The checks run only if the test itself passed."""
+    harness = Harness(service, folder)
     try:
-        yield made
-        made.check()
+        yield harness
+        harness.check()
     finally:
-        made.end()
+        harness.stop()

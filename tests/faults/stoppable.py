@@ -1,7 +1,7 @@
-"""`python stoppable.py consumer|api`: the real process, with one step of its work made to stop or to go wrong.
+"""`python stoppable.py consumer|api`: the real process, stopped or broken at one step of its work.
 
-STOP_AT names the step. On reaching it the process makes the file `{STOP_FOLDER}/reached` and waits for `go`: the test
-kills it there, or lets it go on. Everything else is the product's own code.
+STOP_AT names the step. At that step the process creates the file `{STOP_FOLDER}/reached` and waits for `go`: the test
+kills it there or lets it continue. Everything else is production code.
 """
 
 from __future__ import annotations
@@ -48,125 +48,125 @@ def replace(owner: Any, name: str, function: Step) -> None:
 def stop_before(owner: Any, name: str, when: Callable[..., bool] = lambda *_: True) -> None:
     original: Step = getattr(owner, name)
 
-    async def stopped(*args: Any, **more: Any) -> Any:
+    async def wrapper(*args: Any, **more: Any) -> Any:
         if when(*args):
             await stop_here()
         return await original(*args, **more)
 
-    replace(owner, name, stopped)
+    replace(owner, name, wrapper)
 
 
 def stop_after(owner: Any, name: str) -> None:
     original: Step = getattr(owner, name)
 
-    async def stopped(*args: Any, **more: Any) -> Any:
+    async def wrapper(*args: Any, **more: Any) -> Any:
         result = await original(*args, **more)
         await stop_here()
         return result
 
-    replace(owner, name, stopped)
+    replace(owner, name, wrapper)
 
 
 def publishes(kind: MessageType) -> Callable[..., bool]:
     return lambda _, messages: bool(messages) and messages[0].type is kind
 
 
-def takes_a_chunk(_: StepRunner, delivery: Delivery, *__: Any) -> bool:
+def claims_a_chunk(_: StepRunner, delivery: Delivery, *__: Any) -> bool:
     return delivery.message.type is MessageType.TRANSCRIBE
 
 
 def during_download() -> None:
-    async def half(_: MinioStorage, _key: str, path: Path) -> int:
+    async def download_half(_: MinioStorage, _key: str, path: Path) -> int:
         path.write_bytes(b"half of it")
         await stop_here()
-        raise AssertionError("killed before")
+        raise AssertionError("the process is killed before this line")
 
-    replace(MinioStorage, "download", half)
+    replace(MinioStorage, "download", download_half)
 
 
 def during_decode() -> None:
     original = audio.decode
 
-    async def stopped(*args: Any, on_pcm: Callable[[bytes], None], **more: Any) -> int:
-        def held(block: bytes) -> None:
+    async def wrapper(*args: Any, on_pcm: Callable[[bytes], None], **more: Any) -> int:
+        def stop_and_forward(block: bytes) -> None:
             (FOLDER / "reached").touch()
             while not (FOLDER / "go").exists():
                 time.sleep(0.01)
             on_pcm(block)
 
-        return await original(*args, on_pcm=held, **more)
+        return await original(*args, on_pcm=stop_and_forward, **more)
 
-    replace(preparer, "decode", stopped)
+    replace(preparer, "decode", wrapper)
 
 
 def decodes_to_silence() -> None:
-    """As if every recording held a fifth of a second of silence: a thousand runs of ffmpeg take minutes."""
+    """Replace every recording with 0.2 seconds of silence: hundreds of runs of ffmpeg would take minutes."""
 
-    async def silent(_: Path, target: Path, *, on_pcm: Callable[[bytes], None], **more: Any) -> int:
+    async def decode_silence(_: Path, target: Path, *, on_pcm: Callable[[bytes], None], **more: Any) -> int:
         pcm = bytes(6400)
         target.write_bytes(pcm)
         on_pcm(pcm)
         return len(pcm) // 2
 
-    replace(preparer, "decode", silent)
+    replace(preparer, "decode", decode_silence)
 
 
 def mid_chunk() -> None:
     original = Slot.transcribe
 
-    async def stopped(*args: Any, **more: Any) -> Any:
+    async def wrapper(*args: Any, **more: Any) -> Any:
         running = asyncio.create_task(original(*args, **more))
         await stop_here()
         return await running
 
-    replace(Slot, "transcribe", stopped)
+    replace(Slot, "transcribe", wrapper)
 
 
 def after_commit() -> None:
-    """Committed, and nothing published or acknowledged yet."""
+    """Stop after the commit, before anything is published or acknowledged."""
     original = TranscribeHandler._commit
 
-    async def marked(*args: Any) -> None:
+    async def commit_marked(*args: Any) -> None:
         committing.set(True)
         await original(*args)
 
-    replace(TranscribeHandler, "_commit", marked)
+    replace(TranscribeHandler, "_commit", commit_marked)
     stop_before(Publisher, "publish", lambda *_: committing.get())
 
 
 def before_acknowledgement() -> None:
-    def heard(_: Any, message: Any, verdict: Any) -> bool:
+    def acknowledges_chunk(_: Any, message: Any, verdict: Any) -> bool:
         return isinstance(verdict, Ack) and decode(message.body).type is MessageType.TRANSCRIBE
 
-    stop_before(rabbitmq._Subscription, "_execute", heard)
+    stop_before(rabbitmq._Subscription, "_execute", acknowledges_chunk)
 
 
-def dies_of_poison() -> None:
-    """A chunk of a recording named poison kills the whole consumer, each time."""
+def killed_by_poison() -> None:
+    """Kill the whole consumer at each chunk of a recording named poison."""
     original = TranscribeHandler._run_pinned
 
-    async def dying(self: TranscribeHandler, slot: Any, claimed: Any, pcm: bytes) -> Any:
+    async def run_or_kill(self: TranscribeHandler, slot: Any, claimed: Any, pcm: bytes) -> Any:
         if claimed.job.original_filename.startswith("poison"):
             os.kill(os.getpid(), signal.SIGKILL)
         return await original(self, slot, claimed, pcm)
 
-    replace(TranscribeHandler, "_run_pinned", dying)
+    replace(TranscribeHandler, "_run_pinned", run_or_kill)
 
 
 def fails_second_chunk() -> None:
     original = TranscribeHandler._run_pinned
 
-    async def failing(self: TranscribeHandler, slot: Any, claimed: Any, pcm: bytes) -> Any:
+    async def run_or_fail(self: TranscribeHandler, slot: Any, claimed: Any, pcm: bytes) -> Any:
         if claimed.claim.chunk_index == 1:
             raise WhisperCrashError
         return await original(self, slot, claimed, pcm)
 
-    replace(TranscribeHandler, "_run_pinned", failing)
+    replace(TranscribeHandler, "_run_pinned", run_or_fail)
 
 
 STEPS: dict[str, Callable[[], None]] = {
     "before claiming": lambda: stop_before(StepRunner, "run"),
-    "before claiming a chunk": lambda: stop_before(StepRunner, "run", takes_a_chunk),
+    "before claiming a chunk": lambda: stop_before(StepRunner, "run", claims_a_chunk),
     "before download": lambda: stop_before(MinioStorage, "download"),
     "during download": during_download,
     "during decode": during_decode,
@@ -180,13 +180,13 @@ STEPS: dict[str, Callable[[], None]] = {
     "before Finalise is published": lambda: stop_before(Publisher, "publish", publishes(MessageType.FINALISE)),
     "mid-finalise": lambda: stop_before(FinaliseHandler, "_write_result"),
     "after the result's upload": lambda: stop_after(FinaliseHandler, "_write_result"),
-    "dies of poison": dies_of_poison,
+    "killed by poison": killed_by_poison,
     "fails its second chunk": fails_second_chunk,
     "stored, no row": lambda: stop_before(submissions, "accept"),
     "committed, no answer": lambda: stop_before(Publisher, "publish", publishes(MessageType.PREPARE)),
 }
 
 if __name__ == "__main__":
-    # the pool's children load this file too, under another name, and are left as they are
+    # child processes of the pool import this file under another name and skip this block
     STEPS[os.environ["STOP_AT"]]()
     {"consumer": processes.consumer, "api": processes.api}[sys.argv[1]]()

@@ -1,4 +1,4 @@
-"""The engine's process dies, hangs or runs out of memory every time: three retries, FAILED, a letter; others go on."""
+"""Engine processes that crash, hang or run out of memory every time: three retries, FAILED and a dead letter."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.integration.bad_engines import CRASH, EXIT, FINE, HANG, KILL, MEMORY
 from tests.speech import silence, write_wav
 
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(480)]
-FATES = {
+FAILURES = {
     "segfault": (CRASH, "WORKER_CRASH"),
     "exit": (EXIT, "WORKER_CRASH"),
     "hang": (HANG, "TIMEOUT"),
@@ -21,29 +21,31 @@ FATES = {
 }
 
 
-def test_children_that_fail_every_time(harness: Harness, tmp_path: Path) -> None:
+def test_jobs_whose_engine_process_always_fails_are_dead_lettered(harness: Harness, tmp_path: Path) -> None:
     consumer = harness.consumer(
         ENGINE="tests.integration.bad_engines", CHUNK_TIMEOUT_SECONDS="0.5", WORKER_CONCURRENCY="2"
     )
-    doomed = {name: harness.upload(recording(tmp_path, name, fate)) for name, (fate, _) in FATES.items()}
-    fine = [harness.upload(recording(tmp_path, f"fine-{number}", FINE)) for number in range(5)]
-    for job_id in fine:
+    failing = {name: harness.upload(recording(tmp_path, name, behaviour)) for name, (behaviour, _) in FAILURES.items()}
+    healthy = [harness.upload(recording(tmp_path, f"fine-{number}", FINE)) for number in range(5)]
+    for job_id in healthy:
         harness.wait(job_id)
-    for name, job_id in doomed.items():
+    for name, job_id in failing.items():
         state = harness.wait(job_id, "FAILED")
-        assert state["error_code"] == FATES[name][1], name
+        assert state["error_code"] == FAILURES[name][1], name
         [(retries, attempts, status)] = harness.sql(
             "SELECT retry_count, attempts, chunks.status FROM jobs JOIN chunks USING (job_id) "
             f"WHERE job_id = '{job_id}'"
         )
         assert (retries, attempts, status) == (3, 4, JobStatus.FAILED), name
-        assert harness.sql(f"SELECT replay_token FROM jobs WHERE job_id = '{job_id}'")[0][0], "there is a letter"
+        assert harness.sql(f"SELECT replay_token FROM jobs WHERE job_id = '{job_id}'")[0][0], (
+            "the job has a dead letter"
+        )
     assert consumer.popen.poll() is None
     harness.wait(harness.upload(recording(tmp_path, "after", FINE)))
 
 
-def recording(folder: Path, name: str, fate: int) -> Path:
-    """Loud sound whose first sample tells the engine what to do."""
-    sound = silence(2) + 3000
-    sound[0] = fate
-    return write_wav(folder / f"{name}.wav", sound)
+def recording(folder: Path, name: str, behaviour: int) -> Path:
+    """Write loud audio whose first sample selects the engine's behaviour."""
+    audio = silence(2) + 3000
+    audio[0] = behaviour
+    return write_wav(folder / f"{name}.wav", audio)

@@ -1,4 +1,4 @@
-"""A machine whose clock is an hour off, more than one scheduler, and every process restarted under load."""
+"""A machine's clock that is an hour off, more than one scheduler, and a rolling restart under load."""
 
 from __future__ import annotations
 
@@ -20,61 +20,61 @@ pytestmark = [pytest.mark.servers, pytest.mark.speech, pytest.mark.timeout(600)]
 LOAD = 200
 
 
-@pytest.mark.parametrize("off", ["+3600s", "-3600s"])
-def test_a_clock_an_hour_off(harness: Harness, clip: Path, off: str) -> None:
-    """Time is the database's: nothing expires early, no claim runs out, nothing is taken for dead."""
+@pytest.mark.parametrize("offset", ["+3600s", "-3600s"])
+def test_a_clock_an_hour_off_expires_nothing_early(harness: Harness, clip: Path, offset: str) -> None:
+    """The database's clock counts: nothing expires early, no claim lapses, no consumer is considered dead."""
     with harness.schedulers_paused():
-        an_hour_off(harness, clip, off)
+        check_skewed_scheduler(harness, clip, offset)
 
 
-def an_hour_off(harness: Harness, clip: Path, off: str) -> None:
+def check_skewed_scheduler(harness: Harness, clip: Path, offset: str) -> None:
     harness.consumer(RESULT_TTL_SECONDS="1800")
     slow = harness.consumer("mid-chunk", RESULT_TTL_SECONDS="1800")
-    done = [harness.upload(clip) for _ in range(6)]
-    slow.wait_reached()
+    job_ids = [harness.upload(clip) for _ in range(6)]
+    slow.wait_for_step()
     past = "now() - interval '1 second'"
     harness.sql(
         f"INSERT INTO upload_intents (key, job_id, expires_at) VALUES ('uploads/x/y', gen_random_uuid(), {past})"
     )
-    # storage itself refuses a client whose clock is off, so the scheduler's own work is looked at without it
-    clock = {"LD_PRELOAD": str(faketime()), "FAKETIME": off, "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
-    harness.service.start(f"skewed{off}", "scheduler", STORAGE="local", **clock)
-    skewed = harness.process(f"skewed{off}")
+    # MinIO rejects clients whose clock is off, so this scheduler works on local storage
+    clock = {"LD_PRELOAD": str(faketime()), "FAKETIME": offset, "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
+    harness.service.start(f"skewed{offset}", "scheduler", STORAGE="local", **clock)
+    skewed = harness.process(f"skewed{offset}")
     try:
-        skewed.wait_said("intent_collected")
-        slow.let_go()
-        for job_id in done:
+        skewed.wait_for_log("intent_collected")
+        slow.release()
+        for job_id in job_ids:
             harness.wait(job_id)
             assert harness.service.client.get(f"/api/v1/result/{job_id}").status_code == 200
             assert harness.sql(f"SELECT max(lost), max(attempts) FROM chunks WHERE job_id = '{job_id}'") == [(0, 1)]
-        [line] = skewed.said("scheduler_started")
+        [line] = skewed.log_entries("scheduler_started")
         assert abs((datetime.now(UTC) - datetime.fromisoformat(line["timestamp"])).total_seconds()) > 3000
-        assert not skewed.said("job_expired")
+        assert not skewed.log_entries("job_expired")
         assert harness.service.client.get("/health").json()["workers_active"] >= 2
     finally:
         skewed.kill()
 
 
 def faketime() -> Path:
-    """The library that gives a process another clock."""
-    found = next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"), None)
-    if found is None and not os.environ.get("CI"):
+    """Return the library that gives a process another clock."""
+    library = next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"), None)
+    if library is None and not os.environ.get("CI"):
         pytest.skip("faketime is missing: apt-get install faketime")
-    assert found is not None, "faketime is missing: apt-get install faketime"
-    return found
+    assert library is not None, "faketime is missing: apt-get install faketime"
+    return library
 
 
-def test_two_hundred_jobs_through_a_rolling_restart(harness: Harness, clip: Path) -> None:
-    """Every process is told to stop and replaced while clients submit, each with a retry: all 200 complete."""
+def test_two_hundred_jobs_complete_during_a_rolling_restart(harness: Harness, clip: Path) -> None:
+    """Every process receives SIGTERM and is replaced while clients submit with retries: all 200 jobs complete."""
     engine = "tests.integration.slow_engine"
     consumers = [harness.consumer(ENGINE=engine), harness.consumer(ENGINE=engine)]
     with ThreadPoolExecutor(4) as threads:
         accepted = threads.map(lambda _: submit(harness.service, clip), range(LOAD))
         for consumer in consumers:
             harness.consumer(ENGINE=engine)
-            consumer.end()
+            consumer.stop()
         for name, kind in (("scheduler", "scheduler"), ("scheduler-2", "scheduler"), ("api", "api")):
-            harness.process(name).end()
+            harness.process(name).stop()
             harness.service.start(name, kind)
         job_ids = list(accepted)
     harness.service.wait_ready()
@@ -82,15 +82,15 @@ def test_two_hundred_jobs_through_a_rolling_restart(harness: Harness, clip: Path
     harness.submitted += job_ids[:20]
     listed = ",".join(f"'{job_id}'" for job_id in job_ids)
     count = f"SELECT count(*) FROM jobs WHERE job_id IN ({listed}) AND status = 'COMPLETED'"
-    wait_until(lambda: harness.sql(count)[0][0] == LOAD, "all are done", 200)
-    heard = f"SELECT count(*) FROM metrics WHERE metric_name = 'chunk_seconds' AND job_id IN ({listed})"
-    assert harness.sql(heard)[0][0] == LOAD
-    lost = f"SELECT coalesce(sum(lost), 0), coalesce(sum(failures), 0) FROM chunks WHERE job_id IN ({listed})"
-    assert harness.sql(lost) == [(0, 0)], "an orderly end loses no attempt"
+    wait_until(lambda: harness.sql(count)[0][0] == LOAD, "all jobs are completed", 200)
+    transcribed = f"SELECT count(*) FROM metrics WHERE metric_name = 'chunk_seconds' AND job_id IN ({listed})"
+    assert harness.sql(transcribed)[0][0] == LOAD
+    uncompleted = f"SELECT coalesce(sum(lost), 0), coalesce(sum(failures), 0) FROM chunks WHERE job_id IN ({listed})"
+    assert harness.sql(uncompleted) == [(0, 0)], "a graceful shutdown loses no attempt"
 
 
 def submit(service: Service, clip: Path) -> str:
-    """As a careful client does it: the same key again until there is an answer."""
+    """Submit as a careful client does: retry with the same key until there is an answer."""
     key, data = uuid.uuid4().hex, clip.read_bytes()
     end = time.monotonic() + 60
     while time.monotonic() < end:
@@ -109,4 +109,4 @@ def submit(service: Service, clip: Path) -> str:
         if answer.status_code == 200:
             return str(answer.json()["job_id"])
         assert answer.status_code == 503, answer.text
-    raise AssertionError("no answer for a minute")
+    raise AssertionError("no answer within a minute")

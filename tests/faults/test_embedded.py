@@ -1,4 +1,4 @@
-"""The embedded service, killed as a whole, goes on where it was."""
+"""The embedded service resumes its jobs after the whole process is killed."""
 
 from __future__ import annotations
 
@@ -21,37 +21,37 @@ from tests.speech import encode, recording, word_error_rate
 pytestmark = [pytest.mark.speech, pytest.mark.timeout(480)]
 
 
-async def finished(url: str) -> dict[int, int]:
-    """Attempts by chunk, of those that are finished."""
+async def completed_chunks(url: str) -> dict[int, int]:
+    """Return the attempts of each completed chunk."""
     database = Database(url)
     await invariants.check(database)
     async with database.read() as session:
         rows = await session.execute(
             select(Chunk.chunk_index, Chunk.attempts).where(Chunk.status == JobStatus.COMPLETED)
         )
-        found = {row[0]: row[1] for row in rows}
+        attempts = {row[0]: row[1] for row in rows}
     await database.stop()
-    return found
+    return attempts
 
 
-def test_the_embedded_service_goes_on_after_a_kill(tmp_path: Path) -> None:
-    sound, reference = recording("en", 48, seed=71)
-    path = encode(sound, tmp_path / "long.flac")
+def test_the_embedded_service_resumes_after_a_crash(tmp_path: Path) -> None:
+    audio, reference = recording("en", 48, seed=71)
+    path = encode(audio, tmp_path / "long.flac")
     url = f"sqlite+aiosqlite:///{tmp_path}/data/stt.db"
     with services.embedded(tmp_path, WORKER_CONCURRENCY="1") as service:
         job_id = service.upload(path, language="en")
-        wait_until(lambda: service.status(job_id)["chunks_completed"] >= 1, "a chunk is finished", 60)
+        wait_until(lambda: service.status(job_id)["chunks_completed"] >= 1, "one chunk is completed", 60)
         children = psutil.Process(service.processes["embedded"].pid).children(recursive=True)
         service.kill("embedded")
-        wait_until(lambda: not any(alive(child) for child in children), "no child is left", 15)
-        before = asyncio.run(finished(url))
+        wait_until(lambda: not any(alive(child) for child in children), "the child processes exit", 15)
+        before = asyncio.run(completed_chunks(url))
         assert before
         service.start("embedded")
         service.wait_ready()
         state = service.wait(job_id)
         assert state["status"] == "COMPLETED"
-        after = asyncio.run(finished(url))
-        assert {index: after[index] for index in before} == before, "a finished chunk was heard again"
+        after = asyncio.run(completed_chunks(url))
+        assert {index: after[index] for index in before} == before, "a completed chunk was transcribed again"
         text = service.client.get(f"/api/v1/result/{job_id}").json()["text"]
         assert word_error_rate(reference, text) <= 2.5
         assert {path.name for path in (tmp_path / "data" / "objects").iterdir()} == {"uploads", "results"}

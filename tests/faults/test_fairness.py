@@ -1,4 +1,4 @@
-"""Who goes first: a short clip does not wait behind a long recording; high before normal before low."""
+"""Fairness: a short clip does not wait behind a long recording; high priority runs before normal before low."""
 
 from __future__ import annotations
 
@@ -14,23 +14,25 @@ from tests.speech import encode, recording
 pytestmark = [pytest.mark.servers, pytest.mark.speech, pytest.mark.timeout(480)]
 
 
-def test_a_clip_starts_within_one_chunk_of_a_long_recording(harness: Harness, clip: Path, tmp_path: Path) -> None:
-    """Far into the recording its chunks are of the lowest band, and at most the one that runs goes before the clip."""
+def test_a_clip_waits_for_at_most_one_chunk_of_a_long_recording(harness: Harness, clip: Path, tmp_path: Path) -> None:
+    """The later chunks of a recording are in the lowest band, so at most the running one precedes the clip."""
     consumer = harness.consumer(ENGINE="tests.integration.slow_engine")
-    lecture = harness.upload(encode(recording("en", 220, seed=74)[0], tmp_path / "lecture.flac"))
-    wait_until(lambda: harness.service.status(lecture)["chunks_completed"] >= 17, "it is far in", 90)
-    short = harness.upload(clip)
-    harness.wait(short)
-    assert harness.wait(lecture)["chunks_total"] > 20
-    said = [
+    lecture_job = harness.upload(encode(recording("en", 220, seed=74)[0], tmp_path / "lecture.flac"))
+    wait_until(
+        lambda: harness.service.status(lecture_job)["chunks_completed"] >= 17, "seventeen chunks are completed", 90
+    )
+    clip_job = harness.upload(clip)
+    harness.wait(clip_job)
+    assert harness.wait(lecture_job)["chunks_total"] > 20
+    entries = [
         (line["action"], line["job_id"]) for line in map(json.loads, consumer.log().splitlines()) if "job_id" in line
     ]
-    between = said[said.index(("prepared", short)) : said.index(("chunk_completed", short))]
-    assert len([job_id for action, job_id in between if (action, job_id) == ("chunk_completed", lecture)]) <= 2
+    between = entries[entries.index(("prepared", clip_job)) : entries.index(("chunk_completed", clip_job))]
+    assert len([job_id for action, job_id in between if (action, job_id) == ("chunk_completed", lecture_job)]) <= 2
 
 
-def test_high_overtakes_normal_overtakes_low(harness: Harness, clip: Path) -> None:
-    """Submitted in the worst order while nobody works, on one slot."""
+def test_jobs_run_in_order_of_priority(harness: Harness, clip: Path) -> None:
+    """Jobs are submitted in reverse order of priority before the only consumer starts."""
     names = {name: [harness.upload(clip, priority=name) for _ in range(6)] for name in ("low", "normal", "high")}
     harness.consumer(PREPARE_CONCURRENCY="1")
     for job_ids in names.values():
@@ -40,6 +42,6 @@ def test_high_overtakes_normal_overtakes_low(harness: Harness, clip: Path) -> No
         str(row[0]) for row in harness.sql("SELECT job_id FROM jobs WHERE deleted_at IS NULL ORDER BY started_at")
     ]
     places = {name: [ordered.index(job_id) for job_id in job_ids] for name, job_ids in names.items()}
-    # eight messages are prefetched before the first is prepared, in order of their level
+    # eight messages are prefetched, in order of priority, before the first is prepared
     assert max(places["high"]) < min(places["low"])
     assert sum(places["high"]) < sum(places["normal"]) < sum(places["low"])

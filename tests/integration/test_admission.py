@@ -15,6 +15,7 @@ from internal.api.app import api_routes, create_app
 from internal.api.authentication import AuthenticationMiddleware, asks_for_owner
 from internal.api.middleware import METHODS, UNMATCHED
 from internal.services.callers import Caller
+from repositories import parking
 from tests.integration.test_access import FIRST, bearing, serving, upload
 
 HERE = "http://127.0.0.1:8000"
@@ -229,6 +230,23 @@ async def test_labels_of_metrics_are_bounded(tmp_path: Path) -> None:
     routes = set(re.findall(r'route="([^"]+)"', text))
     assert UNMATCHED in routes
     assert routes <= {route.path for route in api_routes()} | {UNMATCHED}
+
+
+async def test_parked_items_are_counted_by_step_in_metrics(tmp_path: Path) -> None:
+    async with serving(tmp_path) as (client, parts):
+        async with parts.database.write() as session:
+            for step, item in (("collect", "a"), ("collect", "b"), ("expire", "c")):
+                await parking.park(session, step, item, "it fails")
+        assert await parked_items(client) == {"collect": 2.0, "expire": 1.0}
+        async with parts.database.write() as session:
+            for step, item in (("collect", "a"), ("expire", "c")):
+                await parking.unpark(session, step, item)
+        assert await parked_items(client) == {"collect": 1.0}
+
+
+async def parked_items(client: httpx.AsyncClient) -> dict[str, float]:
+    text = (await client.get("/metrics")).text
+    return {step: float(count) for step, count in re.findall(r'^stt_parked_items{step="(\w+)"} (\S+)$', text, re.M)}
 
 
 @pytest.mark.parametrize("path", ["/://" + "a" * 60_000, "/a?" * 20_000, "/" + "://" * 20_000, "/%0a%1b[31m" * 4000])

@@ -31,7 +31,7 @@ from repositories.claims import WakeUp
 from repositories.models import Chunk, Job, Metric, UploadIntent
 from tests.contract import invariants
 from tests.integration.bad_engines import CRASH, FINE, HANG, KILL
-from tests.speech import Sound, recording, silence, write_wav
+from tests.speech import Audio, recording, silence, write_wav
 
 ENDED = 40.0
 
@@ -78,7 +78,7 @@ async def parts(tmp_path: Path) -> AsyncIterator[Application]:
         yield found
 
 
-async def submitted(parts: Application, sound: Sound, folder: Path, language: str = "en") -> str:
+async def submitted(parts: Application, sound: Audio, folder: Path, language: str = "en") -> str:
     """A job as the API makes it."""
     intake = submissions.Intake(parts)
     await intake.begin("speech.wav")
@@ -101,7 +101,7 @@ async def ended(parts: Application, job_id: str) -> Job:
             await asyncio.sleep(0.02)
 
 
-def wish(kind: int, seconds: float = 3) -> Sound:
+def wish(kind: int, seconds: float = 3) -> Audio:
     """Sound whose first sample tells the bad engine what to do; the rest is loud enough to be no silence."""
     sound = silence(seconds) + 3000
     sound[0] = kind

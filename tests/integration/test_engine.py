@@ -11,7 +11,7 @@ import pytest
 
 from core.domain.job_options import JobOptions
 from core.errors import ModelMissingError, SettingsError, UnsupportedLanguageError
-from tests.speech import MODEL, RATE, VOICES, Sound, recording, silence, word_error_rate
+from tests.speech import MODEL, RATE, VOICES, Audio, recording, silence, word_error_rate
 from worker.engine import adapter, build, engine_version
 from worker.engine.whisper_cpp import Token, TokenSegment, decode, windows, words_of
 from worker.models import ModelCatalogue
@@ -25,7 +25,7 @@ def engine() -> Engine:
     return build(EngineSpec("whisper_cpp", MODEL))
 
 
-def hear(engine: Engine, sound: Sound, language: str, **more: object) -> EngineOutput:
+def hear(engine: Engine, sound: Audio, language: str, **more: object) -> EngineOutput:
     return engine.transcribe(sound.astype(np.float32) / 32768, Options(language, **more))  # type: ignore[arg-type]
 
 

@@ -8,11 +8,14 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 
-from core.domain.job import JobStatus, Priority
-from core.messaging.port import MessageType
+from core.database import after
+from core.domain.job import TOP_LEVEL, JobStatus, Priority
+from core.messaging.memory import MemoryBroker
+from core.messaging.port import MessageType, QueueName, decode
 from core.outbound import Limits, Outbound, Unreachable
+from internal import bootstrap
 from internal.bootstrap import Application
 from internal.services import publishing, url_submissions
 from internal.services.submit_options import SubmitOptions
@@ -27,11 +30,16 @@ WISHES = SubmitOptions("en", "demo-q5_0", Priority.NORMAL)
 
 @contextlib.asynccontextmanager
 async def media_server(body: bytes) -> AsyncIterator[tuple[str, asyncio.Event]]:
-    """`/slow…` sends a byte now and then until the event is set, and then all of the body; other paths at once."""
+    """Until the event is set, `/slow…` sends a byte now and then and `/gone…` answers 404; others send the body."""
     go_on = asyncio.Event()
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        slow = b"/slow" in await reader.readuntil(b"\r\n\r\n")
+        request = await reader.readuntil(b"\r\n\r\n")
+        if b"/gone" in request and not go_on.is_set():
+            writer.write(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
+            writer.close()
+            return
+        slow = b"/slow" in request
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body))
         sent = 0
         with contextlib.suppress(OSError):
@@ -91,6 +99,45 @@ async def test_a_prepare_of_an_earlier_version_leads_to_its_fetch(tmp_path: Path
         async with consuming(parts):
             await parts.broker.publish(message)
             assert (await ended(parts, job_id)).status == JobStatus.COMPLETED
+
+
+async def test_a_starving_fetch_is_boosted_in_its_own_queue(tmp_path: Path) -> None:
+    body = write_wav(tmp_path / "a.wav", wish(FINE)).read_bytes()
+    async with media_server(body) as (host, _), made(configured(tmp_path, media_url_allowed_hosts=host)) as parts:
+        await parts.broker.stop()
+        job_id = await by(parts, "anna", f"http://{host}/fast.wav")
+        await parts.broker.start()
+        async with parts.database.write() as session:
+            await session.execute(update(Job).values(progressed_at=after(-10_000)))
+        await bootstrap.maintenance(parts).boost_starving()
+        assert isinstance(parts.broker, MemoryBroker)
+        [(boosted, _)] = parts.broker.waiting(QueueName.FETCH)
+        message = decode(boosted)
+        assert (message.type, message.job_id, message.level) == (MessageType.FETCH, job_id, TOP_LEVEL)
+        async with consuming(parts):
+            assert (await ended(parts, job_id)).status == JobStatus.COMPLETED
+
+
+async def test_a_dead_letter_of_a_fetch_starts_with_the_fetch_again(tmp_path: Path) -> None:
+    body = write_wav(tmp_path / "a.wav", wish(FINE)).read_bytes()
+    async with (
+        media_server(body) as (host, go_on),
+        made(configured(tmp_path, media_url_allowed_hosts=host)) as parts,
+        consuming(parts),
+    ):
+        job_id = await by(parts, "anna", f"http://{host}/gone.wav")
+        failed = await ended(parts, job_id)
+        assert (failed.status, failed.minio_audio_path) == (JobStatus.FAILED, None)
+        go_on.set()
+        assert isinstance(parts.broker, MemoryBroker)
+        async with asyncio.timeout(20):
+            while not (letters := parts.broker.waiting(QueueName.DEAD)):
+                await asyncio.sleep(0.02)
+        await parts.broker.publish_raw(QueueName.FETCH, letters[0][0])
+        async with asyncio.timeout(20):
+            while (await job_of(parts, job_id)).status == JobStatus.FAILED:
+                await asyncio.sleep(0.02)
+        assert (await ended(parts, job_id)).status == JobStatus.COMPLETED
 
 
 async def test_a_server_below_the_minimum_rate_is_given_up() -> None:

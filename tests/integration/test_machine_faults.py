@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import json
 import os
 import shutil
 import signal
 import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
@@ -195,6 +197,18 @@ async def test_a_recording_that_the_machine_lost_is_not_the_recordings_fault(
     async with consuming(parts), scheduling(parts):
         job = await ended(parts, await submitted(parts, wish(FINE), tmp_path))
     assert (job.status, job.retry_count) == (JobStatus.COMPLETED, 0)
+
+
+@pytest.mark.parametrize("operation", ["write a file", "read an object", "start ffmpeg", "connect"])
+def test_a_process_out_of_file_descriptors_fails_no_job(tmp_path: Path, operation: str) -> None:
+    """The kernel's own EMFILE, three times in a row: the row is handed back uncounted, and the consumer is sick."""
+    child = [sys.executable, "-m", "tests.integration.starved_child", str(tmp_path), operation]
+    run = subprocess.run(child, capture_output=True, text=True, timeout=SECONDS, check=True)
+    outcome = json.loads(run.stdout.splitlines()[-1])
+    assert (outcome["verdict"], outcome["status"], outcome["failures"]) == ("Ack", "PENDING", 0)
+    assert outcome["error"] is None
+    assert outcome["sick"].startswith("MACHINE_FAULT")
+    assert "EMFILE" in outcome["sick"]
 
 
 async def test_health_tells_a_full_disk(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from tests.e2e.service import ROOT
 from tests.parallel import group
 from tests.servers import shared
 from tests.servers.base import Unavailable, free_port, launch, wait_until
-from tests.servers.postgres import GivenPostgres
+from tests.servers.postgres import ExternalPostgres
 from tests.servers.shared import Keeper, ask
 
 
@@ -41,7 +41,7 @@ class Started:
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Started:
     made = Started()
-    monkeypatch.setitem(shared.FIND, "postgresql", (made.find, lambda server: GivenPostgres(server.url)))
+    monkeypatch.setitem(shared.FIND, "postgresql", (made.find, lambda server: ExternalPostgres(server.url)))
     return made
 
 
@@ -68,7 +68,7 @@ def test_a_missing_server_is_reported_to_every_worker(keeper: Keeper, monkeypatc
     def find() -> None:
         raise Unavailable("no PostgreSQL: apt-get install postgresql")
 
-    monkeypatch.setitem(shared.FIND, "postgresql", (find, GivenPostgres))
+    monkeypatch.setitem(shared.FIND, "postgresql", (find, ExternalPostgres))
     for _ in range(2):
         with pytest.raises(Unavailable, match="apt-get install"):
             ask(keeper.address, "postgresql")
@@ -80,7 +80,7 @@ def test_a_server_that_does_not_start_is_an_error_with_its_text(
     def find() -> None:
         raise OSError("the disk is full")
 
-    monkeypatch.setitem(shared.FIND, "postgresql", (find, GivenPostgres))
+    monkeypatch.setitem(shared.FIND, "postgresql", (find, ExternalPostgres))
     with pytest.raises(RuntimeError, match="the disk is full"):
         ask(keeper.address, "postgresql")
 

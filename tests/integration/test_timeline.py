@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from core.errors import AudioTooLongError, CorruptedFileError
-from tests.speech import ENCODINGS, RATE, Sound, encode, recording, silence, write_wav
+from tests.speech import ENCODINGS, RATE, Audio, encode, recording, silence, write_wav
 from worker import ffmpeg
 from worker.audio import decode
 
@@ -26,7 +26,7 @@ def each_ffmpeg(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
         monkeypatch.setattr(ffmpeg, "program", lambda: str(imageio_ffmpeg.get_ffmpeg_exe()))
 
 
-def speech() -> Sound:
+def speech() -> Audio:
     return recording("en", 2, seed=1)[0]
 
 
@@ -40,7 +40,7 @@ def codec(ending: str) -> list[str]:
     return ENCODINGS[ending][:2]
 
 
-def with_timestamps(folder: Path, expression: str, name: str = "a.mkv", sound: Sound | None = None) -> Path:
+def with_timestamps(folder: Path, expression: str, name: str = "a.mkv", sound: Audio | None = None) -> Path:
     """A file whose packets of 64 ms have the timestamps of an asetpts `expression`."""
     source = write_wav(folder / "sound.wav", speech() if sound is None else sound)
     steps = f"asetnsamples=1024,asetpts='{expression}'"
@@ -54,13 +54,13 @@ def converted(source: Path) -> bytes:
     return subprocess.run(call, check=True, capture_output=True).stdout
 
 
-async def decoded(source: Path, max_duration: float = 21_600) -> Sound:
+async def decoded(source: Path, max_duration: float = 21_600) -> Audio:
     pcm = source.with_suffix(".pcm")
     await decode(source, pcm, max_duration=max_duration, deadline=300, on_pcm=lambda _: None)
     return np.fromfile(pcm, np.int16)
 
 
-def first_sound(sound: Sound) -> float:
+def first_sound(sound: Audio) -> float:
     """Seconds."""
     return float(np.flatnonzero(np.abs(sound.astype(int)) > 500)[0]) / RATE
 

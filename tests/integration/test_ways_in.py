@@ -20,7 +20,7 @@ from internal import bootstrap
 from internal.services import url_submissions
 from internal.services.submit_options import SubmitOptions
 from repositories.models import Chunk, Job, UploadIntent
-from tests.clients.external_server import served
+from tests.clients.external_server import run_external_server
 from tests.integration.test_access import serving
 from tests.integration.test_consumer import configured, consuming, ended, made
 
@@ -173,7 +173,7 @@ async def test_addresses_that_no_database_takes(on_either: httpx.AsyncClient, pa
 )
 async def test_servers_that_waste_our_time(tmp_path: Path, path: str, code: str, retries: int) -> None:
     """Bounded in bytes and in seconds; what may pass by itself is tried again."""
-    with served() as external_server:
+    with run_external_server() as external_server:
         settings = configured(
             tmp_path,
             media_url_allowed_hosts=external_server.host,
@@ -189,12 +189,12 @@ async def test_servers_that_waste_our_time(tmp_path: Path, path: str, code: str,
             assert new
             end = await ended(parts, job.job_id)
         assert (end.status, end.error_code, end.retry_count) == (JobStatus.FAILED, code, retries)
-        assert len(external_server.asked) == retries + 1
+        assert len(external_server.fetched) == retries + 1
         assert not objects(parts)
 
 
 async def test_what_was_fetched_is_not_fetched_again(tmp_path: Path) -> None:
-    with served() as external_server:
+    with run_external_server() as external_server:
         async with made(configured(tmp_path, media_url_allowed_hosts=external_server.host)) as parts:
             submit_options = SubmitOptions("en", "demo-q5_0", Priority.NORMAL)
             job, _ = await url_submissions.accept(
@@ -210,4 +210,4 @@ async def test_what_was_fetched_is_not_fetched_again(tmp_path: Path) -> None:
             async with consuming(parts):
                 await bootstrap.maintenance(parts).publish_due()
                 assert (await ended(parts, job.job_id)).status == JobStatus.COMPLETED
-        assert external_server.asked == ["/a.mp3"]
+        assert external_server.fetched == ["/a.mp3"]

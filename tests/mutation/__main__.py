@@ -1,7 +1,7 @@
-"""`make mutate`: change one module in every small way, run the tests on each change, print the changes none noticed.
+"""`make mutate`: mutation testing of one module; prints the mutants that no test kills.
 
-mutmut does the work, in `mutants/`, with the settings of pyproject.toml. It reads the module to mutate and the tests to
-run from its configuration alone, so both are set here. It leaves decorated functions and module constants alone.
+mutmut does the work in `mutants/`, with the settings of pyproject.toml. It reads the module and the tests only from its
+configuration, so both are set here. It does not mutate decorated functions or module constants.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from mutmut.stats import status_by_exit_code
 
 FOLDER = Path("mutants")
 SEED = 10
-"""Of the sample, so that a repeated run tries the same mutants."""
+"""Seed of the sample, so that a repeated run tries the same mutants."""
 
 
 def main() -> None:
@@ -45,12 +45,12 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--processes", type=int, default=1)
     arguments = parser.parse_args()
     if not arguments.module.is_file() or arguments.module.is_absolute():
-        parser.error(f"{arguments.module} is no file of this repository")
+        parser.error(f"{arguments.module} is not a file of this repository")
     return arguments
 
 
 def _mutants(module: Path, sample: int) -> list[str]:
-    """Make the module's mutants; the names of those to try."""
+    """Create the module's mutants and return the names of those to try."""
     output = FOLDER / module
     output.parent.mkdir(parents=True)
     create_mutants_for_file(module, output)

@@ -1,4 +1,4 @@
-"""`make services`: PostgreSQL, RabbitMQ and MinIO in the foreground, their data under .run/."""
+"""`make services`: PostgreSQL, RabbitMQ and MinIO in the foreground, with their data in .run/."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ FOLDER = Path(__file__).resolve().parents[2] / ".run" / "services"
 def main() -> None:
     programs, program = postgres.programs_folder(), minio.program_path()
     if programs is None or program is None or not rabbitmq.DEBIAN_PROGRAM.exists():
-        raise SystemExit("PostgreSQL, RabbitMQ or MinIO is missing; the lines above say how to get it.")
+        raise SystemExit("PostgreSQL, RabbitMQ or MinIO is missing; see the lines above for how to install it.")
     database = postgres.LocalPostgres(programs, FOLDER / "postgres")
     broker = rabbitmq.LocalRabbitMQ(rabbitmq.DEBIAN_PROGRAM, FOLDER / "rabbitmq")
     storage = minio.LocalMinio(program, FOLDER / "minio")
     servers = (database, broker, storage)
-    told = threading.Event()
+    stop_requested = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: told.set())
+        signal.signal(number, lambda *_: stop_requested.set())
     try:
         for server in servers:
             server.start()
         show(database, broker, storage)
-        told.wait()
+        stop_requested.wait()
     finally:
         for server in servers:
             server.stop()

@@ -1,4 +1,4 @@
-"""A server as a child process of the test run, on a free loopback port: killed, paused and restarted at will."""
+"""Servers as child processes of the test run, on free loopback ports; they can be killed, paused and restarted."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ START_SECONDS = 60.0
 FIRST_PAUSE, LAST_PAUSE = 0.03, 0.25
 PORTS = Path(tempfile.gettempdir()) / f"async-stt-ports-{os.getuid()}"
 _reserved: list[int] = []
-"""Descriptors of the locked files of the ports that this process was given."""
+"""Descriptors of the lock files of the ports given to this process."""
 _LAUNCHER = ThreadPoolExecutor(1, thread_name_prefix="launcher")
-"""The kernel ends a child when the *thread* that made it ends, so one thread that stays makes them all."""
+"""A single long-lived thread for all launches: the kernel kills a child when the *thread* that created it ends."""
 
 
 class Unavailable(Exception):
-    """This machine has no such server; the text says how to get one."""
+    """This machine has no such server; the message says how to get one."""
 
 
 def free_port() -> int:
-    """A free loopback port below the range that outgoing connections use, given to no other process of any run."""
+    """Return a free loopback port outside the ephemeral range that no other process of any run has been given."""
     for _ in range(200):
         port = random.randint(20_000, 32_000)
         with socket.socket() as probe, contextlib.suppress(OSError):
@@ -45,7 +45,7 @@ def free_port() -> int:
 
 
 def _reserve(port: int) -> None:
-    """Lock the port's file until this process ends. Raises OSError where somebody else has it."""
+    """Lock the port's file until this process exits. Raise OSError if another process holds it."""
     PORTS.mkdir(mode=0o777, exist_ok=True)
     number = os.open(PORTS / str(port), os.O_RDWR | os.O_CREAT, 0o666)
     try:
@@ -57,7 +57,7 @@ def _reserve(port: int) -> None:
 
 
 def launch(command: Sequence[str], **more: Any) -> subprocess.Popen[bytes]:
-    """Start a program that is killed when this process ends, however that ends."""
+    """Start a program that is killed when this process exits for any reason."""
     prefix = ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []
 
     def start() -> subprocess.Popen[bytes]:
@@ -67,15 +67,15 @@ def launch(command: Sequence[str], **more: Any) -> subprocess.Popen[bytes]:
 
 
 def pauses() -> Iterator[float]:
-    """Seconds between two looks at something: short at first, then long enough to leave the processor to the others."""
+    """Yield seconds between polls: short at first, then longer to leave the CPU to others."""
     pause = FIRST_PAUSE
     while True:
         yield pause
         pause = min(pause * 1.25, LAST_PAUSE)
 
 
-def wait_until(ready: Callable[[], bool], what: str, seconds: float = START_SECONDS) -> None:
-    """Poll `ready`; exceptions count as not ready."""
+def wait_until(ready: Callable[[], bool], description: str, seconds: float = START_SECONDS) -> None:
+    """Poll `ready` until it returns true; an exception counts as not ready."""
     end = time.monotonic() + seconds
     last: Exception | None = None
     for pause in pauses():
@@ -87,16 +87,16 @@ def wait_until(ready: Callable[[], bool], what: str, seconds: float = START_SECO
         if time.monotonic() >= end:
             break
         time.sleep(pause)
-    raise TimeoutError(f"{what} within {seconds} s ({last!r})")
+    raise TimeoutError(f"{description} within {seconds} s ({last!r})")
 
 
 def get(url: str, seconds: float = 2) -> httpx.Response:
-    """Ask a server on loopback; reading the certificates for anything else takes longer than the answer."""
+    """Send a GET request without loading certificates, which takes longer than the request itself."""
     return httpx.get(url, timeout=seconds, verify=False)
 
 
 class Control(Protocol):
-    """What can be done to a server, whoever runs it."""
+    """Operations on a server, whether or not it was started here."""
 
     def start(self) -> None: ...
     def stop(self) -> None: ...
@@ -108,11 +108,11 @@ class Control(Protocol):
 
 
 class Server:
-    """Subclasses give the command, what makes it ready, and its addresses."""
+    """A server started here. Subclasses define the command, the readiness check and the addresses."""
 
     name = "server"
-    orderly = signal.SIGTERM
-    """What tells it to end in order."""
+    stop_signal = signal.SIGTERM
+    """Signal for a graceful shutdown."""
 
     def __init__(self, folder: Path | None = None) -> None:
         self._own_folder = folder is None
@@ -131,7 +131,7 @@ class Server:
         raise NotImplementedError
 
     def user(self) -> str | None:
-        """Another user to run as, for servers that refuse root."""
+        """Return the user to run as, for servers that refuse to run as root."""
         return None
 
     def start(self) -> None:
@@ -169,12 +169,12 @@ class Server:
                 process.send_signal(number)
 
     def stop(self) -> None:
-        """An orderly end; harmless when it does not run."""
+        """Shut down gracefully. Idempotent."""
         process, tree = self.process, self._tree()
         if process is None:
             return
         self.resume()
-        process.send_signal(self.orderly)
+        process.send_signal(self.stop_signal)
         try:
             process.wait(30)
         except subprocess.TimeoutExpired:
@@ -184,7 +184,7 @@ class Server:
         self.process = None
 
     def kill(self) -> None:
-        """As if the power had gone."""
+        """Kill the whole process tree, as a power loss would."""
         process, tree = self.process, self._tree()
         if process is None:
             return
@@ -209,11 +209,11 @@ class Server:
             shutil.rmtree(self.folder, ignore_errors=True)
 
 
-class Given:
-    """A server somebody else runs, named by its address: it cannot be stopped from here."""
+class External:
+    """A server known only by its address; it cannot be stopped from here."""
 
     def _refuse(self) -> None:
-        raise RuntimeError("this server was given by its address and is not ours to stop")
+        raise RuntimeError("this server was given by its address and cannot be controlled from here")
 
     start = stop = kill = pause = resume = restart = _refuse
 

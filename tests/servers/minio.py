@@ -1,4 +1,4 @@
-"""MinIO: TEST_MINIO_URL, else the program that was built on this machine, else a container."""
+"""MinIO from TEST_MINIO_URL, else the program built on this machine, else a container."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
-from tests.servers.base import Control, Given, Server, Unavailable, free_port, get, wait_until
+from tests.servers.base import Control, External, Server, Unavailable, free_port, get, wait_until
 
 IMAGE = os.environ.get("TEST_MINIO_IMAGE", "async-stt-minio:local")
-"""Built by `make up` from deploy/minio.Dockerfile: the community's public image is gone."""
+"""Image built by `make up` from deploy/minio.Dockerfile; the community's public image no longer exists."""
 ACCESS, SECRET = "stt-test", "stt-test-secret"
 
 
 @dataclass(frozen=True, slots=True)
 class Bucket:
-    """Where one test keeps its objects; the bucket is not made yet. endpoint: host:port."""
+    """A test's bucket, not created yet. endpoint: host:port."""
 
     endpoint: str
     access_key: str
@@ -33,11 +33,11 @@ class Minio(Control, Protocol):
     secret_key: str
 
 
-class GivenMinio(Given):
+class ExternalMinio(External):
     def __init__(self, url: str) -> None:
-        parts = urlsplit(url)
-        self.endpoint = f"{parts.hostname}:{parts.port or 9000}"
-        self.access_key, self.secret_key = parts.username or "", parts.password or ""
+        address = urlsplit(url)
+        self.endpoint = f"{address.hostname}:{address.port or 9000}"
+        self.access_key, self.secret_key = address.username or "", address.password or ""
 
 
 class LocalMinio(Server):
@@ -51,18 +51,18 @@ class LocalMinio(Server):
         self.access_key, self.secret_key = ACCESS, SECRET
 
     def command(self) -> list[str]:
-        where = ("--address", self.endpoint, "--console-address", self.console)
-        return [str(self.program), "server", str(self.folder / "data"), *where]
+        addresses = ("--address", self.endpoint, "--console-address", self.console)
+        return [str(self.program), "server", str(self.folder / "data"), *addresses]
 
     def environment(self) -> dict[str, str]:
-        own = {"MINIO_ROOT_USER": ACCESS, "MINIO_ROOT_PASSWORD": SECRET, "HOME": str(self.folder)}
-        return {**os.environ, **own, "MINIO_UPDATE": "off", "MINIO_CALLHOME_ENABLE": "off"}
+        credentials = {"MINIO_ROOT_USER": ACCESS, "MINIO_ROOT_PASSWORD": SECRET, "HOME": str(self.folder)}
+        return {**os.environ, **credentials, "MINIO_UPDATE": "off", "MINIO_CALLHOME_ENABLE": "off"}
 
     def is_ready(self) -> bool:
         return get(f"http://{self.endpoint}/minio/health/ready").status_code == 200
 
 
-class ContainerMinio(Given):
+class ContainerMinio(External):
     def __init__(self) -> None:
         from testcontainers.core.container import DockerContainer
 
@@ -78,9 +78,9 @@ class ContainerMinio(Given):
 
 
 def find() -> Minio:
-    """The first of the three sources that gives a server, started. Raises Unavailable."""
+    """Start and return a server from the first of the three sources available. Raise Unavailable."""
     if url := os.environ.get("TEST_MINIO_URL"):
-        return GivenMinio(url)
+        return ExternalMinio(url)
     if program := program_path():
         server = LocalMinio(program)
         server.start()
@@ -91,14 +91,14 @@ def find() -> Minio:
     return ContainerMinio()
 
 
-def given(server: Minio) -> GivenMinio:
-    """The same server by its address alone."""
-    return GivenMinio(f"http://{server.access_key}:{server.secret_key}@{server.endpoint}")
+def by_address(server: Minio) -> ExternalMinio:
+    """Return the same server, known only by its address."""
+    return ExternalMinio(f"http://{server.access_key}:{server.secret_key}@{server.endpoint}")
 
 
 def program_path() -> Path | None:
     built = Path.home() / ".cache" / "async-stt" / "bin" / "minio"
     if built.exists():
         return built
-    found = shutil.which("minio")
-    return Path(found) if found else None
+    path = shutil.which("minio")
+    return Path(path) if path else None

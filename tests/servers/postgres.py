@@ -1,4 +1,4 @@
-"""PostgreSQL: TEST_DATABASE_URL, else the machine's own programs, else a container."""
+"""PostgreSQL from TEST_DATABASE_URL, else this machine's own programs, else a container."""
 
 from __future__ import annotations
 
@@ -14,30 +14,30 @@ from typing import Any, Protocol
 
 import asyncpg
 
-from tests.servers.base import Control, Given, Server, Unavailable, free_port
+from tests.servers.base import Control, External, Server, Unavailable, free_port
 
 IMAGE = "postgres:16-bookworm"
 
 
 class Postgres(Control, Protocol):
-    """`url` names a superuser's database, `postgresql://…/postgres`."""
+    """A PostgreSQL server; `url` is a superuser's database, `postgresql://…/postgres`."""
 
     url: str
 
 
-class GivenPostgres(Given):
+class ExternalPostgres(External):
     def __init__(self, url: str) -> None:
         self.url = url
 
 
 class LocalPostgres(Server):
     name = "postgresql"
-    orderly = signal.SIGINT  # SIGTERM would wait until the last client has gone
+    stop_signal = signal.SIGINT  # SIGTERM would wait for the last client to disconnect
 
     def __init__(
         self, programs: Path, folder: Path | None = None, port: int | None = None, *, durable: bool = True
     ) -> None:
-        """durable: commits survive the machine; otherwise only the server's own death, which is what tests try."""
+        """durable: commits survive a power loss; otherwise only a killed server, which is all that the tests need."""
         super().__init__(folder)
         self.durable = durable
         self.programs = programs
@@ -48,7 +48,7 @@ class LocalPostgres(Server):
             self._initialise()
 
     def user(self) -> str | None:
-        """PostgreSQL refuses to run as root."""
+        """Return an unprivileged user: PostgreSQL refuses to run as root."""
         if os.geteuid() != 0:
             return None
         names = {entry.pw_name for entry in pwd.getpwall()}
@@ -84,7 +84,7 @@ class LocalPostgres(Server):
         return True
 
 
-class ContainerPostgres(Given):
+class ContainerPostgres(External):
     def __init__(self) -> None:
         from testcontainers.postgres import PostgresContainer
 
@@ -97,9 +97,9 @@ class ContainerPostgres(Given):
 
 
 def find(*, durable: bool = False) -> Postgres:
-    """The first of the three sources that gives a server, started. Raises Unavailable."""
+    """Start and return a server from the first of the three sources available. Raise Unavailable."""
     if url := os.environ.get("TEST_DATABASE_URL"):
-        return GivenPostgres(url)
+        return ExternalPostgres(url)
     if programs := programs_folder():
         server = LocalPostgres(programs, durable=durable)
         server.start()
@@ -107,9 +107,9 @@ def find(*, durable: bool = False) -> Postgres:
     return _container()
 
 
-def given(server: Postgres) -> GivenPostgres:
-    """The same server by its address alone."""
-    return GivenPostgres(server.url)
+def by_address(server: Postgres) -> ExternalPostgres:
+    """Return the same server, known only by its address."""
+    return ExternalPostgres(server.url)
 
 
 def _container() -> Postgres:
@@ -119,7 +119,7 @@ def _container() -> Postgres:
 
 
 def programs_folder() -> Path | None:
-    """Where initdb lies; Debian keeps it off the PATH."""
+    """Return the folder of initdb, which Debian keeps off the PATH."""
     if found := shutil.which("initdb"):
         return Path(found).resolve().parent
     versions = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), reverse=True)
@@ -127,7 +127,7 @@ def programs_folder() -> Path | None:
 
 
 def run(url: str, statement: str) -> None:
-    """One statement, outside a transaction."""
+    """Execute one statement outside a transaction."""
 
     async def work() -> None:
         connection = await asyncpg.connect(url, timeout=5)
@@ -140,7 +140,7 @@ def run(url: str, statement: str) -> None:
 
 
 def create_database(url: str) -> str:
-    """A new empty database; returns its address."""
+    """Create an empty database and return its URL."""
     name = f"t{uuid.uuid4().hex[:16]}"
     run(url, f'CREATE DATABASE "{name}"')
     return url.rsplit("/", 1)[0] + f"/{name}"

@@ -1,4 +1,4 @@
-"""A line between a client and a server that can go silent, or break at a chosen moment."""
+"""A TCP proxy between a client and a server that can go silent or break at a chosen moment."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ BLOCK = 65_536
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """Break a line at the first bytes from the client that hold `at`, once they have sent `after`.
+    """A rule that breaks a connection at the first client bytes that contain `at`, after some that contain `after`.
 
-    delivered: whether those bytes still reach the server, so that only its answer is lost.
+    delivered: those bytes still reach the server, so that only its answer is lost.
     """
 
     after: bytes
@@ -26,7 +26,7 @@ class Cut:
 
 
 @dataclass(slots=True)
-class _Line:
+class _Connection:
     client: socket.socket
     server: socket.socket
     silent: bool = False
@@ -42,14 +42,14 @@ class _Line:
 
 @dataclass(slots=True)
 class Proxy:
-    """Listens on `port` of loopback once started; `cuts` counts the lines it broke."""
+    """A proxy that listens on `port` of loopback once started; `cuts` counts the connections it broke."""
 
     host: str
     target: int
     port: int = field(default_factory=free_port)
     cut: Cut | None = None
     cuts: int = 0
-    _lines: list[_Line] = field(default_factory=list)
+    _connections: list[_Connection] = field(default_factory=list)
     _listener: socket.socket | None = None
 
     def start(self) -> None:
@@ -58,55 +58,55 @@ class Proxy:
 
     def stop(self) -> None:
         if self._listener is not None:
-            # shutdown wakes the thread that waits in accept
+            # shutdown wakes the thread blocked in accept
             with contextlib.suppress(OSError):
                 self._listener.shutdown(socket.SHUT_RDWR)
             self._listener.close()
-        for line in self._lines:
-            line.close()
+        for connection in self._connections:
+            connection.close()
 
     def go_silent(self) -> None:
-        """The lines there are carry nothing any more and say nothing about it; new ones work."""
-        for line in self._lines:
-            line.silent = True
+        """Silently drop all traffic of the open connections; new ones work."""
+        for connection in self._connections:
+            connection.silent = True
 
     def _accept(self, listener: socket.socket) -> None:
         while True:
             try:
                 client, _ = listener.accept()
-                line = _Line(client, socket.create_connection((self.host, self.target)))
+                connection = _Connection(client, socket.create_connection((self.host, self.target)))
             except OSError:
                 return
-            self._lines.append(line)
-            for work in (self._forth, self._back):
-                threading.Thread(target=work, args=(line,), daemon=True).start()
+            self._connections.append(connection)
+            for pump in (self._to_server, self._to_client):
+                threading.Thread(target=pump, args=(connection,), daemon=True).start()
 
-    def _forth(self, line: _Line) -> None:
-        for data in _received(line.client):
-            if line.silent:
+    def _to_server(self, connection: _Connection) -> None:
+        for data in _received(connection.client):
+            if connection.silent:
                 continue
             cut = self.cut
-            line.armed = line.armed or (cut is not None and cut.after in data)
-            if cut is not None and line.armed and cut.at in data:
+            connection.armed = connection.armed or (cut is not None and cut.after in data)
+            if cut is not None and connection.armed and cut.at in data:
                 self.cut, self.cuts = None, self.cuts + 1
                 if not cut.delivered:
                     break
-                line.answer_lost = True
-            _send(line.server, data)
-        line.close()
+                connection.answer_lost = True
+            _send(connection.server, data)
+        connection.close()
 
-    def _back(self, line: _Line) -> None:
-        for data in _received(line.server):
-            if line.answer_lost:
+    def _to_client(self, connection: _Connection) -> None:
+        for data in _received(connection.server):
+            if connection.answer_lost:
                 break
-            if not line.silent:
-                _send(line.client, data)
-        if not line.silent:
-            line.close()
+            if not connection.silent:
+                _send(connection.client, data)
+        if not connection.silent:
+            connection.close()
 
 
 def _received(end: socket.socket) -> Iterator[bytes]:
-    """What arrives, until the end or an error."""
+    """Yield the received bytes until EOF or an error."""
     while True:
         try:
             data = end.recv(BLOCK)

@@ -1,4 +1,4 @@
-"""RabbitMQ: TEST_RABBITMQ_URL with TEST_RABBITMQ_MANAGEMENT_URL, else the machine's own program, else a container."""
+"""RabbitMQ from TEST_RABBITMQ_URL and TEST_RABBITMQ_MANAGEMENT_URL, else this machine's program, else a container."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from urllib.parse import quote, urlsplit
 import httpx
 import psutil
 
-from tests.servers.base import Control, Given, Server, Unavailable, free_port, get, launch, wait_until
+from tests.servers.base import Control, External, Server, Unavailable, free_port, get, launch, wait_until
 
 IMAGE = "rabbitmq:4-management"
 PLUGINS = "[rabbitmq_management,rabbitmq_shovel,rabbitmq_shovel_management]."
@@ -22,13 +22,13 @@ DEBIAN_PROGRAM = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
 
 
 class RabbitMQ(Control, Protocol):
-    """`url` is an AMQP address with user and password; `management` the management API's, `http://user:pass@host:port`."""
+    """A RabbitMQ server. url: AMQP with user and password; management: `http://user:pass@host:port` of its HTTP API."""
 
     url: str
     management: str
 
 
-class GivenRabbitMQ(Given):
+class ExternalRabbitMQ(External):
     def __init__(self, url: str, management: str) -> None:
         self.url, self.management = url, management
 
@@ -72,7 +72,7 @@ class LocalRabbitMQ(Server):
             "ERL_EPMD_ADDRESS": "127.0.0.1",
             "ERL_EPMD_PORT": str(self.epmd),
             "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "+sbwt none +sbwtdcpu none +sbwtdio none",
-            # without a shell in between, the signal at this process's end reaches the server itself
+            # without a shell in between, the parent-death signal reaches the server itself
             "RABBITMQ_ALLOW_INPUT": "1",
             "RABBITMQ_SERVER_START_ARGS": "-noinput",
         }
@@ -81,12 +81,12 @@ class LocalRabbitMQ(Server):
         return get(f"{self.management}/api/health/checks/port-listener/{self.ports[0]}").status_code == 200
 
     def control(self, *words: str) -> None:
-        """rabbitmqctl on this node."""
+        """Run rabbitmqctl on this node."""
         call = [str(self.program.with_name("rabbitmqctl")), "-q", *words]
         subprocess.run(call, env=self.environment(), cwd=self.folder, check=True, capture_output=True, timeout=60)
 
     def start(self) -> None:
-        """The port mapper first: one that the node starts by itself outlives it."""
+        """Start the port mapper first: one started by the node outlives it."""
         if self.process is None and (program := shutil.which("epmd")):
             call = [program, "-address", "127.0.0.1", "-port", str(self.epmd)]
             self._mapper = launch(call, env=self.environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -97,7 +97,7 @@ class LocalRabbitMQ(Server):
         self._end_epmd()
 
     def remove(self) -> None:
-        """Nothing is kept, so nothing has to end in order."""
+        """Kill instead of stopping: no data is kept."""
         if self._own_folder:
             self.kill()
         super().remove()
@@ -107,7 +107,7 @@ class LocalRabbitMQ(Server):
         self._end_epmd()
 
     def _end_epmd(self) -> None:
-        """It is ours by its port, whoever started it."""
+        """End the epmd on our port, whether we or the node started it."""
         for process in psutil.process_iter(["name"]):
             with contextlib.suppress(psutil.Error):
                 if process.info["name"] == "epmd" and process.environ().get("ERL_EPMD_PORT") == str(self.epmd):
@@ -117,7 +117,7 @@ class LocalRabbitMQ(Server):
             self._mapper = None
 
 
-class ContainerRabbitMQ(Given):
+class ContainerRabbitMQ(External):
     def __init__(self) -> None:
         from testcontainers.core.container import DockerContainer
 
@@ -134,12 +134,12 @@ class ContainerRabbitMQ(Given):
 
 
 def find() -> RabbitMQ:
-    """The first of the three sources that gives a server, started. Raises Unavailable."""
+    """Start and return a server from the first of the three sources available. Raise Unavailable."""
     url, management = os.environ.get("TEST_RABBITMQ_URL"), os.environ.get("TEST_RABBITMQ_MANAGEMENT_URL")
     if url and management:
-        return GivenRabbitMQ(url, management)
+        return ExternalRabbitMQ(url, management)
     found = shutil.which("rabbitmq-server")
-    # Debian's own wrapper insists on the user rabbitmq
+    # Debian's wrapper script requires the user rabbitmq
     program = DEBIAN_PROGRAM if DEBIAN_PROGRAM.exists() else Path(found) if found else None
     if program:
         server = LocalRabbitMQ(program)
@@ -150,13 +150,13 @@ def find() -> RabbitMQ:
     return ContainerRabbitMQ()
 
 
-def given(server: RabbitMQ) -> GivenRabbitMQ:
-    """The same server by its address alone."""
-    return GivenRabbitMQ(server.url, server.management)
+def by_address(server: RabbitMQ) -> ExternalRabbitMQ:
+    """Return the same server, known only by its address."""
+    return ExternalRabbitMQ(server.url, server.management)
 
 
 def create_vhost(server: RabbitMQ) -> str:
-    """A new virtual host; returns its AMQP address."""
+    """Create a virtual host and return its AMQP URL."""
     name = f"t{uuid.uuid4().hex[:16]}"
     user = urlsplit(server.url).username or "guest"
     with httpx.Client(base_url=server.management, timeout=10, verify=False) as client:

@@ -1,7 +1,7 @@
 """One PostgreSQL, one RabbitMQ and one MinIO for all workers of a parallel run.
 
-The process that started the run owns them: each starts at the first request for it and ends with the run, also where a
-worker crashes. Workers get addresses only, so no test can stop a server that others use.
+The controller owns them: each starts at the first request and stops with the run, even if a worker crashes. Workers
+only get addresses, so no test can stop a server that others use.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from multiprocessing.connection import Client, Connection, Listener
 from typing import Any, cast
 
 from tests.servers import minio, postgres, rabbitmq
-from tests.servers.base import Given, Unavailable
+from tests.servers.base import External, Unavailable
 
-FIND: dict[str, tuple[Callable[[], Any], Callable[[Any], Given]]] = {
-    "postgresql": (postgres.find, postgres.given),
-    "rabbitmq": (rabbitmq.find, rabbitmq.given),
-    "minio": (minio.find, minio.given),
+FIND: dict[str, tuple[Callable[[], Any], Callable[[Any], External]]] = {
+    "postgresql": (postgres.find, postgres.by_address),
+    "rabbitmq": (rabbitmq.find, rabbitmq.by_address),
+    "minio": (minio.find, minio.by_address),
 }
 
 
 class Keeper:
-    """Owns the shared servers; `address` is the path of the socket at which workers ask for them."""
+    """The owner of the shared servers; `address` is the path of the socket that serves the workers' requests."""
 
     def __init__(self) -> None:
         self._servers: dict[str, Any] = {}
@@ -34,7 +34,7 @@ class Keeper:
         threading.Thread(target=self._accept, daemon=True).start()
 
     def close(self) -> None:
-        """End every server that was started."""
+        """Stop every server that was started."""
         self._listener.close()
         with ThreadPoolExecutor(len(FIND)) as threads:
             list(threads.map(lambda server: server.remove(), self._servers.values()))
@@ -49,9 +49,9 @@ class Keeper:
         with connection, contextlib.suppress(EOFError):
             connection.send(self._address_of(connection.recv()))
 
-    def _address_of(self, name: str) -> Given | Exception:
-        """The server's address, or the reason why there is none."""
-        find, given = FIND[name]
+    def _address_of(self, name: str) -> External | Exception:
+        """Return the server's address, or the reason why it is unavailable."""
+        find, by_address = FIND[name]
         with self._locks[name]:
             try:
                 self._servers[name] = self._servers.get(name) or find()
@@ -59,11 +59,11 @@ class Keeper:
                 return error
             except Exception as error:  # noqa: BLE001 - raised again in the worker that asked
                 return RuntimeError(str(error))
-            return given(self._servers[name])
+            return by_address(self._servers[name])
 
 
 def ask(address: str, name: str) -> Any:
-    """The shared server called `name`, from the keeper at `address`. Raises Unavailable."""
+    """Request the shared server `name` from the keeper at `address`. Raise Unavailable."""
     with Client(address) as connection:
         connection.send(name)
         answer = connection.recv()

@@ -1,1 +1,1 @@
-"""`make soak`: mixed jobs for a quarter of an hour while something is killed every twenty seconds."""
+"""`make soak`: mixed jobs for fifteen minutes while something is killed every twenty seconds."""

@@ -1,4 +1,4 @@
-"""Runs the soak and prints what was accepted, how it ended, what was done twice, and each process's memory."""
+"""Run the soak test and print accepted jobs, their outcomes, repeated work, and each process's memory."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ SETTLE_SECONDS = 1200.0
 LEASE_SECONDS = 15.0
 JOB_TIMEOUT_SECONDS = 60.0
 BACKLOG = 400
-"""Low-priority clips submitted at the start, more than two consumers transcribe within JOB_TIMEOUT_SECONDS."""
+"""Low-priority clips submitted at the start: more than two consumers transcribe within JOB_TIMEOUT_SECONDS."""
 PROCESSES = {
     "api": "api",
     "consumer": "consumer",
@@ -55,27 +55,27 @@ console = Console()
 
 
 @dataclass
-class Senders:
-    """Clients that submit, cancel and try again until `over` is set."""
+class Clients:
+    """Clients that submit, cancel and retry until `over` is set."""
 
     service: Service
     accepted: list[str] = field(default_factory=list)
     over: threading.Event = field(default_factory=threading.Event)
 
-    def submit_all_the_time(self, files: list[Path], seed: int) -> None:
-        """Submits a recording every few seconds, cancels one in twenty."""
+    def submit_repeatedly(self, files: list[Path], seed: int) -> None:
+        """Submit a recording every few seconds; cancel one in twenty."""
         rng = random.Random(seed)
         while not self.over.is_set():
             job_id = self.submit(rng.choice(files), rng.choice(["high", "normal", "low"]))
             if job_id and rng.random() < 0.05:
-                self._ask("POST", f"/api/v1/jobs/{job_id}/cancel")
+                self._request("POST", f"/api/v1/jobs/{job_id}/cancel")
             time.sleep(rng.uniform(0.5, 3.0))
 
     def submit(self, path: Path, priority: str) -> str | None:
-        """Tries again with the same Idempotency-Key until the upload is accepted; None once `over` is set."""
+        """Retry with the same Idempotency-Key until the upload is accepted; return None once `over` is set."""
         key, data = uuid.uuid4().hex, path.read_bytes()
         while not self.over.is_set():
-            answer = self._ask(
+            answer = self._request(
                 "POST",
                 "/api/v1/upload",
                 files={"file": (path.name, data)},
@@ -88,32 +88,32 @@ class Senders:
             time.sleep(1)
         return None
 
-    def _ask(self, method: str, path: str, **more: object) -> httpx.Response | None:
+    def _request(self, method: str, path: str, **more: object) -> httpx.Response | None:
         with contextlib.suppress(httpx.TransportError):
             return httpx.request(method, self.service.url + path, timeout=30, **more)  # type: ignore[arg-type]
         return None
 
 
-def soak(senders: Senders, hazards: Hazards, minutes: float, files: list[Path]) -> None:
+def soak(clients: Clients, hazards: Hazards, minutes: float, files: list[Path]) -> None:
     for _ in range(BACKLOG):
-        senders.submit(files[0], "low")
-    threads = [threading.Thread(target=senders.submit_all_the_time, args=(files, n), daemon=True) for n in range(3)]
+        clients.submit(files[0], "low")
+    threads = [threading.Thread(target=clients.submit_repeatedly, args=(files, n), daemon=True) for n in range(3)]
     for thread in threads:
         thread.start()
     end = time.monotonic() + minutes * 60
     with Progress(console=console) as progress:
         bar = progress.add_task("soaking", total=minutes * 60)
-        while (left := end - time.monotonic()) > 0:
-            time.sleep(min(HAZARD_EVERY, left))
-            hazards.strike()
+        while (remaining := end - time.monotonic()) > 0:
+            time.sleep(min(HAZARD_EVERY, remaining))
+            hazards.cause_next()
             progress.update(bar, completed=minutes * 60 + time.monotonic() - end)
-    senders.over.set()
+    clients.over.set()
     for thread in threads:
         thread.join(60)
 
 
 async def settle(database: Database) -> None:
-    """Waits until every accepted job has ended, then checks the invariants of the rows."""
+    """Wait until every accepted job has ended, then check the invariants of the rows."""
     end = time.monotonic() + SETTLE_SECONDS
     waiting = select(func.count()).select_from(Job).where(Job.status.in_(OPEN), Job.deleted_at.is_(None))
     while time.monotonic() < end:
@@ -134,16 +134,16 @@ async def settled_figures(url: str, accepted: list[str]) -> report.Figures:
 
 
 def memory(service: Service) -> dict[str, float]:
-    """Resident MB by process, its children included."""
-    found = {}
+    """Return resident memory in MB by process, children included."""
+    resident = {}
     for name, process in service.processes.items():
         tree = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
-        found[name] = sum(one.memory_info().rss for one in tree) / 1e6
-    return found
+        resident[name] = sum(member.memory_info().rss for member in tree) / 1e6
+    return resident
 
 
 def recordings(folder: Path) -> list[Path]:
-    """Clips, a lecture, silence, and a file that holds no sound."""
+    """Create clips, a lecture, silence, and a file without audio."""
     clips = [
         encode(recording("en", count, seed=count, pause=0.6)[0], folder / f"clip-{count}.mp3") for count in (1, 1, 3, 8)
     ]
@@ -158,26 +158,27 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as stack:
         folder = Path(name)
         disk = stack.enter_context(small_disk(folder / "tmp"))
-        found = {"postgresql": postgres.find(), "rabbitmq": rabbitmq.find(), "minio": minio.find()}
-        for server in found.values():
+        database, broker, storage = postgres.find(), rabbitmq.find(), minio.find()
+        for server in (database, broker, storage):
             stack.callback(server.remove)
-        stores = services.stores_of(found["postgresql"], found["rabbitmq"], found["minio"])  # type: ignore[arg-type]
+        stores = services.stores_of(database, broker, storage)
         kinds = ("api", "consumer", "scheduler")
-        service = stack.enter_context(services.on_real_parts(folder, stores | SETTINGS, kinds))
+        service = stack.enter_context(services.on_real_servers(folder, stores | SETTINGS, kinds))
         service.start("consumer-2", "consumer")
         service.start("scheduler-2", "scheduler")
-        servers = {key: server for key, server in found.items() if isinstance(server, Server)}
+        candidates = {"postgresql": database, "rabbitmq": broker, "minio": storage}
+        servers = {name: server for name, server in candidates.items() if isinstance(server, Server)}
         hazards = Hazards(service, servers, PROCESSES, folder / "tmp", 2 * LEASE_SECONDS, disk)
-        senders = Senders(service)
-        time.sleep(10)  # until the last process has loaded what it needs
+        clients = Clients(service)
+        time.sleep(10)  # until every process has loaded its modules
         before = memory(service)
-        soak(senders, hazards, minutes, recordings(folder))
-        figures = asyncio.run(settled_figures(service.environment["DATABASE_URL"], senders.accepted))
+        soak(clients, hazards, minutes, recordings(folder))
+        figures = asyncio.run(settled_figures(service.environment["DATABASE_URL"], clients.accepted))
         after = {name: (before.get(name, 0.0), size) for name, size in memory(service).items()}
         console.print(report.table(figures, minutes, JOB_TIMEOUT_SECONDS, hazards.happened, disk, after))
-        if not figures.good(JOB_TIMEOUT_SECONDS):
+        if not figures.passed(JOB_TIMEOUT_SECONDS):
             console.print(service.logs())
-        return 0 if figures.good(JOB_TIMEOUT_SECONDS) else 1
+        return 0 if figures.passed(JOB_TIMEOUT_SECONDS) else 1
 
 
 if __name__ == "__main__":

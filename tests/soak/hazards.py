@@ -1,4 +1,4 @@
-"""Bad luck for a running service: killed processes and servers, a cleaned or full temporary folder, paused storage."""
+"""Hazards for a running service: killed processes and servers, a cleaned or full temporary folder, paused storage."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from tests.e2e.service import Service
 from tests.servers.base import Server
 
 TEMP_BYTES = 96 * 1024 * 1024
-"""Size of the file system that holds TEMP_DIR."""
+"""Size of the file system mounted on TEMP_DIR."""
 FULL_SECONDS = 15.0
 
 
 @dataclass
 class Hazards:
-    """Draws from a shuffled deck, so that every hazard happens before any happens twice as often as another.
+    """A shuffled deck of hazards: none happens twice as often as another.
 
-    processes: name to kind, as `Service.start` takes them. pause: seconds for which storage is stopped.
-    disk: whether TEMP_DIR is a small file system of its own, which can be filled.
+    processes: name to kind, as for `Service.start`. pause: seconds for which storage is stopped.
+    disk: whether TEMP_DIR is a small file system that can be filled.
     """
 
     service: Service
@@ -41,8 +41,8 @@ class Hazards:
     happened: Counter[str] = field(default_factory=Counter)
     _deck: list[str] = field(default_factory=list)
 
-    def strike(self) -> None:
-        """Makes the next hazard happen and returns when what it broke is started, resumed or freed again."""
+    def cause_next(self) -> None:
+        """Cause the next hazard and return once its damage is repaired."""
         hazards = self._hazards()
         if not self._deck:
             self._deck = list(hazards)
@@ -74,7 +74,7 @@ class Hazards:
         server.start()
 
     def _kill_children(self, name: str) -> None:
-        """Kills every engine process, idle or busy, as the kernel does when memory runs out."""
+        """Kill every engine process, idle or busy, like the kernel's OOM killer."""
         for child in psutil.Process(self.service.processes[name].pid).children(recursive=True):
             with contextlib.suppress(psutil.NoSuchProcess):
                 child.kill()
@@ -101,7 +101,7 @@ class Hazards:
 
 @contextlib.contextmanager
 def small_disk(folder: Path) -> Iterator[bool]:
-    """Mounts a file system of `TEMP_BYTES` on `folder`; yields False where this user may not mount one."""
+    """Mount a file system of `TEMP_BYTES` on `folder`; yield False if this user may not mount one."""
     folder.mkdir(parents=True, exist_ok=True)
     mounted = not subprocess.run(
         ["mount", "-t", "tmpfs", "-o", f"size={TEMP_BYTES}", "tmpfs", str(folder)], capture_output=True, check=False

@@ -1,0 +1,84 @@
+"""A consumer in a process of its own that has no file descriptor left while a claimed chunk runs.
+
+`python -m tests.integration.starved_child FOLDER OPERATION` prints what became of the chunk as JSON.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import resource
+import sys
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+
+from core.messaging.port import Message, MessageType
+from internal import bootstrap
+from internal.consumer.runtime import Consumer
+from tests.contract import rows
+from tests.integration.test_consumer import configured, made
+from worker import ffmpeg
+
+LIMIT = 64
+
+
+@contextlib.contextmanager
+def no_descriptor_left() -> Iterator[None]:
+    """Let this process open LIMIT files at most, and open all of them: the kernel itself refuses the next one."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (LIMIT, before[1]))
+    fillers: list[int] = []
+    try:
+        with contextlib.suppress(OSError):
+            while True:
+                fillers.append(os.open(os.devnull, os.O_RDONLY))
+        yield
+    finally:
+        for filler in fillers:
+            os.close(filler)
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+def operations(consumer: Consumer) -> dict[str, Callable[[], Awaitable[object]]]:
+    async def write() -> None:
+        with consumer.workspace.folder("run") as run:
+            await asyncio.to_thread((run / "source").write_bytes, b"x")
+
+    async def read_object() -> None:
+        await consumer.outage_retry.run(lambda: consumer.prepare.storage.get_bytes("work/audio.pcm"))
+
+    async def start_ffmpeg() -> None:
+        await asyncio.create_subprocess_exec(ffmpeg.program(), "-version")
+
+    async def connect() -> None:
+        await asyncio.open_connection("127.0.0.1", 9)
+
+    return {"write a file": write, "read an object": read_object, "start ffmpeg": start_ffmpeg, "connect": connect}
+
+
+async def run(folder: Path, operation: str) -> None:
+    async with made(configured(folder)) as app:
+        await app.storage.put_bytes("work/audio.pcm", b"x")
+        consumer = bootstrap.consumer(app)
+        consumer.workspace.open()
+        job_id = await rows.planned_job(app.database, 1)
+        claimed = await rows.claim(app.database, job_id)
+        assert claimed is not None
+
+        async def starved() -> None:
+            with no_descriptor_left():
+                await operations(consumer)[operation]()
+
+        message = Message(MessageType.TRANSCRIBE, job_id, 0)
+        for _ in range(3):
+            verdict = await consumer.steps.run_claimed(claimed.claim, message, starved)
+        chunk = await rows.chunk(app.database, job_id, 0)
+        consumer.workspace.close()
+        outcome = {"verdict": type(verdict).__name__, "status": chunk.status, "failures": chunk.failures}
+        print(json.dumps({**outcome, "error": chunk.error_code, "sick": consumer.health.reason}))  # noqa: T201
+
+
+if __name__ == "__main__":
+    asyncio.run(run(Path(sys.argv[1]), sys.argv[2]))
