@@ -11,7 +11,7 @@ from sqlalchemy import update
 from core.database import Database, after
 from core.domain.job import JobStatus
 from core.errors import ChunkTimeoutError
-from repositories import claims, commits, failures, plans, statistics
+from repositories import claims, commits, failures, job_statistics, plans
 from repositories.claims import ClaimRequest
 from repositories.models import Job, UploadIntent
 from tests.contract import invariants
@@ -241,9 +241,9 @@ async def test_metrics_are_written_with_the_commit(database: Database) -> None:
         assert await commits.commit_chunk(session, claimed, outcome, pin_language=False)
 
     async with database.read() as session:
-        assert await statistics.recent_mean(session, "chunk_seconds") == 2.5
-        assert await statistics.recent_mean(session, "chunk_seconds", "demo-q5_0") == 2.5
-        assert await statistics.recent_mean(session, "chunk_seconds", "other") is None
+        assert await job_statistics.recent_mean(session, "chunk_seconds") == 2.5
+        assert await job_statistics.recent_mean(session, "chunk_seconds", "demo-q5_0") == 2.5
+        assert await job_statistics.recent_mean(session, "chunk_seconds", "other") is None
 
 
 async def test_a_failed_attempt_needs_its_own_claim(database: Database) -> None:
