@@ -7,7 +7,7 @@ whose lock is free: TEMP_DIR may hold anything else.
 from __future__ import annotations
 
 import contextlib
-import fcntl
+import errno
 import os
 import shutil
 import stat
@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import structlog
+from filelock import lock_descriptor
 
 from core.errors import SettingsError
 from core.faults import machine_error
@@ -115,7 +116,8 @@ def _create_marker(folder: Path) -> int:
     flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
     descriptor = os.open(folder / MARKER, flags, 0o600)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not lock_descriptor(descriptor, blocking=False):
+            raise BlockingIOError(errno.EWOULDBLOCK, "the new marker is locked by another process")
         os.write(descriptor, MARKER_TEXT)
     except BaseException:
         os.close(descriptor)
@@ -149,8 +151,7 @@ def _remove_if_abandoned(root: Path, name: str) -> None:
         opened.callback(os.close, folder)
         marker = os.open(MARKER, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
         opened.callback(os.close, marker)
-        if not _is_marker(marker):
+        if not _is_marker(marker) or not lock_descriptor(marker, blocking=False):
             return
-        fcntl.flock(marker, fcntl.LOCK_EX | fcntl.LOCK_NB)
         log.info("removing files of an earlier consumer", action="workspace_cleaned", folder=name)
         shutil.rmtree(name, ignore_errors=True, dir_fd=parent)

@@ -37,7 +37,7 @@ def test_a_failed_service_exits_with_status_1(
     """Regression: the consumer kept running without deliveries, with a heartbeat, and no supervisor restarted it."""
     settings = load_settings(_env_file=None, data_dir=tmp_path / "data", temp_dir=tmp_path / "tmp")
     monkeypatch.setattr(process, "settings_or_exit", lambda _: settings)
-    monkeypatch.setattr(process, "_limit_the_end", lambda: None)  # it would exit the test process
+    monkeypatch.setattr(process, "_limit_shutdown", lambda: None)  # it would exit the test process
     with pytest.raises(SystemExit) as system_exit:
         process.run("consumer", Failing)
     assert system_exit.value.code == 1

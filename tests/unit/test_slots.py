@@ -9,8 +9,8 @@ from collections.abc import AsyncIterator
 import pytest
 
 from core.errors import TooManyUploads, UploadTimeoutError
-from internal.api import slots
-from internal.api.slots import Slot, Slots
+from internal.api import upload_slots
+from internal.api.upload_slots import UploadSlot, UploadSlots
 
 TIMEOUT = 30.0
 
@@ -21,27 +21,27 @@ async def repeat_every(seconds: float, piece: bytes, times: int = 100_000) -> As
         yield piece
 
 
-async def count(slot: Slot, chunks: AsyncIterator[bytes]) -> int:
+async def count(slot: UploadSlot, chunks: AsyncIterator[bytes]) -> int:
     return sum([len(piece) async for piece in slot.pieces(chunks)])
 
 
 @pytest.mark.parametrize("piece", [b"", b"x"])
 async def test_a_trickling_upload_is_ended(monkeypatch: pytest.MonkeyPatch, piece: bytes) -> None:
-    monkeypatch.setattr(slots, "ALLOWANCE", 0.2)
+    monkeypatch.setattr(upload_slots, "ALLOWANCE_SECONDS", 0.2)
     with pytest.raises(UploadTimeoutError):
-        await count(Slot("a", 1024), repeat_every(0.01, piece))
+        await count(UploadSlot("a", 1024), repeat_every(0.01, piece))
 
 
 async def test_without_a_rate_only_a_silent_upload_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(slots, "ALLOWANCE", 2.0)
-    assert await count(Slot("a", 0), repeat_every(0.1, b"x", 30)) == 30
-    monkeypatch.setattr(slots, "ALLOWANCE", 0.1)
+    monkeypatch.setattr(upload_slots, "ALLOWANCE_SECONDS", 2.0)
+    assert await count(UploadSlot("a", 0), repeat_every(0.1, b"x", 30)) == 30
+    monkeypatch.setattr(upload_slots, "ALLOWANCE_SECONDS", 0.1)
     with pytest.raises(UploadTimeoutError):
-        await count(Slot("a", 0), repeat_every(60, b"x"))
+        await count(UploadSlot("a", 0), repeat_every(60, b"x"))
 
 
 async def test_a_burst_earns_at_most_one_allowance(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(slots, "ALLOWANCE", 0.2)
+    monkeypatch.setattr(upload_slots, "ALLOWANCE_SECONDS", 0.2)
 
     async def chunks() -> AsyncIterator[bytes]:
         yield bytes(10**6)
@@ -49,58 +49,58 @@ async def test_a_burst_earns_at_most_one_allowance(monkeypatch: pytest.MonkeyPat
             yield piece
 
     with pytest.raises(UploadTimeoutError):
-        await count(Slot("a", 1024), chunks())
+        await count(UploadSlot("a", 1024), chunks())
 
 
 async def test_time_spent_in_storage_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(slots, "ALLOWANCE", 0.3)
-    slot = Slot("a", 1024)
+    monkeypatch.setattr(upload_slots, "ALLOWANCE_SECONDS", 0.3)
+    slot = UploadSlot("a", 1024)
     async for _ in slot.pieces(repeat_every(0, b"x", 6)):
         await asyncio.sleep(0.1)
 
 
-async def enter_slot(upload_slots: Slots, owner: str | None, stack: contextlib.AsyncExitStack) -> Slot:
-    return await stack.enter_async_context(upload_slots.taken(owner))
+async def enter_slot(pool: UploadSlots, owner: str | None, stack: contextlib.AsyncExitStack) -> UploadSlot:
+    return await stack.enter_async_context(pool.acquire(owner))
 
 
 async def test_one_owner_leaves_room_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(slots, "WAIT", 0.05)
-    upload_slots = Slots(8, 1024)
+    monkeypatch.setattr(upload_slots, "WAIT_TIMEOUT", 0.05)
+    pool = UploadSlots(8, 1024)
     async with contextlib.AsyncExitStack() as stack:
         for _ in range(6):
-            await enter_slot(upload_slots, "a", stack)
+            await enter_slot(pool, "a", stack)
         with pytest.raises(TooManyUploads):
-            await enter_slot(upload_slots, "a", stack)
-        await enter_slot(upload_slots, "b", stack)
-        await enter_slot(upload_slots, "c", stack)
+            await enter_slot(pool, "a", stack)
+        await enter_slot(pool, "b", stack)
+        await enter_slot(pool, "c", stack)
         with pytest.raises(TooManyUploads):
-            await enter_slot(upload_slots, "d", stack)
+            await enter_slot(pool, "d", stack)
 
 
 async def test_uploads_without_an_owner_may_take_all_slots() -> None:
-    upload_slots = Slots(3, 1024)
+    pool = UploadSlots(3, 1024)
     async with contextlib.AsyncExitStack() as stack:
         for _ in range(3):
-            await enter_slot(upload_slots, None, stack)
+            await enter_slot(pool, None, stack)
 
 
 async def test_the_owner_with_the_fewest_slots_is_served_first() -> None:
-    upload_slots = Slots(4, 1024)
+    pool = UploadSlots(4, 1024)
     order: list[str] = []
 
     async def upload(owner: str) -> None:
-        async with upload_slots.taken(owner):
+        async with pool.acquire(owner):
             order.append(owner)
 
     async with contextlib.AsyncExitStack() as other_slots:
         stack = contextlib.AsyncExitStack()
-        await enter_slot(upload_slots, "a", stack)
-        await enter_slot(upload_slots, "a", other_slots)
-        await enter_slot(upload_slots, "a", other_slots)
-        await enter_slot(upload_slots, "b", other_slots)
+        await enter_slot(pool, "a", stack)
+        await enter_slot(pool, "a", other_slots)
+        await enter_slot(pool, "a", other_slots)
+        await enter_slot(pool, "b", other_slots)
         uploads = [asyncio.create_task(upload(owner)) for owner in ("a", "b", "c")]
         async with asyncio.timeout(TIMEOUT):
-            while len(upload_slots._waiting) < 3:
+            while len(pool._waiting) < 3:
                 await asyncio.sleep(0)
             await stack.aclose()
             await asyncio.gather(*uploads)
@@ -109,18 +109,18 @@ async def test_the_owner_with_the_fewest_slots_is_served_first() -> None:
 
 async def test_trickling_uploads_give_way_to_a_waiting_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """Trickling uploads of the same owner also give way, long before the allowance is used up."""
-    monkeypatch.setattr(slots, "BEHIND", 0.2)
-    upload_slots = Slots(8, 1024)
+    monkeypatch.setattr(upload_slots, "PREEMPT_SECONDS", 0.2)
+    pool = UploadSlots(8, 1024)
 
     async def trickle() -> None:
-        async with upload_slots.taken(None) as slot:
+        async with pool.acquire(None) as slot:
             await count(slot, repeat_every(0.01, b"x"))
 
     trickles = [asyncio.create_task(trickle()) for _ in range(8)]
     async with asyncio.timeout(TIMEOUT):
-        while len(upload_slots._taken) < 8:
+        while len(pool._taken) < 8:
             await asyncio.sleep(0)
-        async with upload_slots.taken(None) as slot:
+        async with pool.acquire(None) as slot:
             assert await count(slot, repeat_every(0, bytes(1024), 3)) == 3072
         finished = [task for task in trickles if task.done()]
         assert finished
@@ -131,46 +131,45 @@ async def test_trickling_uploads_give_way_to_a_waiting_one(monkeypatch: pytest.M
 
 
 async def test_an_upload_at_a_sufficient_rate_is_not_ended_for_another(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(slots, "WAIT", 1.5)
-    upload_slots = Slots(1, 10.0)
+    monkeypatch.setattr(upload_slots, "WAIT_TIMEOUT", 1.5)
+    pool = UploadSlots(1, 10.0)
 
     async def upload() -> int:
-        async with upload_slots.taken("a") as slot:
+        async with pool.acquire("a") as slot:
             return await count(slot, repeat_every(0.05, bytes(1000), 60))
 
     uploading = asyncio.create_task(upload())
     await asyncio.sleep(0)
     with pytest.raises(TooManyUploads):
-        async with upload_slots.taken("b"):
+        async with pool.acquire("b"):
             pass
     assert await uploading == 60_000
 
 
 async def test_a_cancelled_waiter_takes_no_slot(monkeypatch: pytest.MonkeyPatch) -> None:
-    upload_slots = Slots(1, 1024)
-    async with upload_slots.taken("a"):
-        waiting = asyncio.create_task(contextlib.AsyncExitStack().enter_async_context(upload_slots.taken("b")))
-        while not upload_slots._waiting:
+    pool = UploadSlots(1, 1024)
+    async with pool.acquire("a"):
+        waiting = asyncio.create_task(contextlib.AsyncExitStack().enter_async_context(pool.acquire("b")))
+        while not pool._waiting:
             await asyncio.sleep(0)
         waiting.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await waiting
-    async with asyncio.timeout(TIMEOUT), upload_slots.taken("c"):
-        assert not upload_slots._waiting
+    async with asyncio.timeout(TIMEOUT), pool.acquire("c"):
+        assert not pool._waiting
 
 
 async def test_the_waiting_queue_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(slots, "WAIT", TIMEOUT)
-    upload_slots = Slots(1, 1024)
-    async with upload_slots.taken("a"):
+    monkeypatch.setattr(upload_slots, "WAIT_TIMEOUT", TIMEOUT)
+    pool = UploadSlots(1, 1024)
+    async with pool.acquire("a"):
         waiting = [
-            asyncio.create_task(contextlib.AsyncExitStack().enter_async_context(upload_slots.taken("b")))
-            for _ in range(4)
+            asyncio.create_task(contextlib.AsyncExitStack().enter_async_context(pool.acquire("b"))) for _ in range(4)
         ]
-        while len(upload_slots._waiting) < 4:
+        while len(pool._waiting) < 4:
             await asyncio.sleep(0)
         with pytest.raises(TooManyUploads):
-            async with upload_slots.taken("c"):
+            async with pool.acquire("c"):
                 pass
         for task in waiting:
             task.cancel()
