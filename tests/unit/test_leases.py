@@ -43,7 +43,7 @@ class Renewals:
 
 
 def leases_on(database: Renewals, monkeypatch: pytest.MonkeyPatch, seconds: float = LEASE) -> Leases:
-    monkeypatch.setattr(module.leases, "renew", database.renew)
+    monkeypatch.setattr("repositories.leases.renew", database.renew)
     return Leases(database, seconds, job_timeout=60.0)  # type: ignore[arg-type]
 
 
@@ -58,7 +58,7 @@ async def delays_after(database: Renewals, monkeypatch: pytest.MonkeyPatch, coun
             await asyncio.Event().wait()
         await sleep(0)
 
-    monkeypatch.setattr(module.asyncio, "sleep", record)
+    monkeypatch.setattr(asyncio, "sleep", record)
     with leases.hold(ONE, 1.0):
         leases.start()
         async with asyncio.timeout(10):
@@ -127,7 +127,7 @@ async def test_a_renewal_that_hangs_is_repeated(monkeypatch: pytest.MonkeyPatch)
         return []
 
     leases = leases_on(database, monkeypatch, seconds=0.03)
-    monkeypatch.setattr(module.leases, "renew", hang)
+    monkeypatch.setattr("repositories.leases.renew", hang)
     with leases.hold(ONE, 1.0):
         leases.start()
         async with asyncio.timeout(10):
