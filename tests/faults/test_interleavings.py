@@ -309,7 +309,7 @@ class Interleavings(RuleBasedStateMachine):
 
     async def commit(self, run: Run, chunks: int) -> None:
         """What is heard names the claim, so that a second commit would show; what is measured names the chunk."""
-        job_id, number, handler = run.job.job_id, run.claim.number, cast(Any, run.who._handlers[run.message.type])
+        job_id, number, handler = run.job.job_id, run.claim.number, cast(Any, run.who.handlers[run.message.type])
         if run.chunk:
             segment = {"start": 0.0, "end": 1.0, "text": str(run.claim), "confidence": 0.9}
             metrics = {"chunk_seconds": float(run.claim.chunk_index or 0)}

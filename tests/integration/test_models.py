@@ -9,7 +9,7 @@ import threading
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from sqlalchemy import update
@@ -18,10 +18,11 @@ from core.database import after
 from core.domain.job import JobStatus, Priority
 from core.domain.transcript import Segment
 from core.messaging.memory import MemoryBroker
-from core.messaging.port import Ack, Delivery, QueueName
+from core.messaging.port import Ack, Delivery, MessageType, QueueName
 from internal import bootstrap
 from internal.bootstrap import Application
 from internal.consumer import model_selector
+from internal.consumer.handlers.transcribe import TranscribeHandler
 from internal.services import publishing
 from internal.services.submit_options import SubmitOptions
 from repositories.claims import WakeUp
@@ -63,7 +64,8 @@ class Bench:
         self.parts, self.folder = parts, folder
         self.consumer = bootstrap.consumer(parts, "bench")
         self.pool = Slots()
-        self.transcribe_handler = replace(self.consumer.transcribe, pool=self.pool)  # type: ignore[arg-type]
+        handler = cast(TranscribeHandler, self.consumer.handlers[MessageType.TRANSCRIBE])
+        self.transcribe_handler = replace(handler, pool=self.pool)  # type: ignore[arg-type]
         self.consumer.workspace.open()
 
     def put(self, name: str, content: bytes = b"weights") -> Path:
@@ -84,7 +86,7 @@ class Bench:
     async def prepare(self, job_id: str) -> Job:
         job = await rows.job(self.parts.database, job_id)
         message = publishing.prepare_message(job, WakeUp(job_id, None, job.failures))
-        assert await self.consumer.prepare(Delivery(message, redelivered=False)) == Ack()
+        assert await self.consumer.handlers[MessageType.PREPARE](Delivery(message, redelivered=False)) == Ack()
         await invariants.check(self.parts.database)
         return await rows.job(self.parts.database, job_id)
 
