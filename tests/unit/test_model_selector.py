@@ -98,9 +98,9 @@ async def test_a_row_without_its_model_is_handed_back(
     rows, job = Rows(seconds), a_job("tiny")
     monkeypatch.setattr("repositories.model_wait.seconds_missing", rows.seconds_missing)
     monkeypatch.setattr("repositories.failures.hand_back", rows.hand_back)
-    monkeypatch.setattr("internal.consumer.model_selector.hand_back_delay", lambda *values: values)
+    monkeypatch.setattr("internal.consumer.model_selector.hand_back_delay", lambda count, most: 1000 * count + most)
     await selector(tmp_path, rows, "small").hand_back(CLAIM, job)
-    assert rows.handed_back == [(CLAIM, (3, longest))]
+    assert rows.handed_back == [(CLAIM, 3000 + longest)]
     assert rows.asked == [(job, "small")]
 
 
