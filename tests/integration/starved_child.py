@@ -1,6 +1,6 @@
-"""A consumer in a process of its own that has no file descriptor left while a claimed chunk runs.
+"""A consumer in a separate process that runs out of file descriptors while a claimed chunk runs.
 
-`python -m tests.integration.starved_child FOLDER OPERATION` prints what became of the chunk as JSON.
+`python -m tests.integration.starved_child FOLDER OPERATION` prints the chunk's state as JSON.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ LIMIT = 64
 
 @contextlib.contextmanager
 def no_descriptor_left() -> Iterator[None]:
-    """Let this process open LIMIT files at most, and open all of them: the kernel itself refuses the next one."""
+    """Limit this process to LIMIT open files and open all of them: the kernel refuses the next one."""
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (LIMIT, before[1]))
     fillers: list[int] = []
