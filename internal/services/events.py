@@ -19,7 +19,7 @@ from internal.bootstrap import Application
 from internal.services.job_watcher import Watcher
 from repositories import jobs
 from repositories.models import Job
-from worker.result import segments_of
+from worker.result import merged_segments
 
 QUIET = 15.0
 """Seconds without a word after which the line is shown to be alive."""
@@ -85,7 +85,7 @@ async def _news(parts: Application, job: Job, marks: list[Mark], told: _Told) ->
             for chunk in await jobs.list_transcripts(session, job.job_id, missing):
                 told.transcripts[chunk.index] = chunk
     known = [told.transcripts[index] for index in sorted(told.transcripts)]
-    merged = await asyncio.to_thread(segments_of, known, job.options.merge_method)
+    merged = await asyncio.to_thread(merged_segments, known, job.options.merge_method)
     told.number = max(numbers.values())
     return [event for index in new for event in _of_chunk(index, merged, numbers)]
 

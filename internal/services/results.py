@@ -23,7 +23,7 @@ from internal.bootstrap import Application
 from repositories import jobs
 from repositories.models import Job
 from worker.exporters import Exporter, formats
-from worker.result import segments_of
+from worker.result import merged_segments
 
 log = structlog.get_logger(__name__)
 
@@ -98,4 +98,4 @@ async def so_far(parts: Application, job: Job) -> list[ResultSegment]:
     """Segments of the chunks that are finished, in order."""
     async with parts.database.read() as session:
         chunks = await jobs.list_transcripts(session, job.job_id)
-    return await asyncio.to_thread(segments_of, chunks, job.options.merge_method)
+    return await asyncio.to_thread(merged_segments, chunks, job.options.merge_method)

@@ -61,7 +61,7 @@ def damaging(monkeypatch: pytest.MonkeyPatch, prefix: str, damage: Callable[[Pat
     async def put(self: LocalStorage, key: str, path: Path, content_type: str = "x/y") -> None:
         await put_file(self, key, path, content_type)
         if key.startswith(prefix):
-            damage(self.path_of(key))
+            damage(self.object_path(key))
 
     monkeypatch.setattr(LocalStorage, "put_file", put)
 
@@ -126,7 +126,7 @@ async def test_a_recording_that_shrank_in_storage_is_not_transcribed(
 ) -> None:
     job_id = await submitted(parts, wish(FINE), tmp_path)
     assert isinstance(parts.storage, LocalStorage)
-    damage(parts.storage.path_of((await job_of(parts, job_id)).minio_audio_path or ""))
+    damage(parts.storage.object_path((await job_of(parts, job_id)).minio_audio_path or ""))
     async with consuming(parts):
         job = await ended(parts, job_id)
     assert (job.status, job.error_code) == (JobStatus.FAILED, ObjectDamagedError.code)
@@ -154,7 +154,7 @@ async def test_a_damaged_result_is_an_error_with_a_name(parts: Application, tmp_
     async with consuming(parts):
         job = await ended(parts, await submitted(parts, wish(FINE), tmp_path))
     assert isinstance(parts.storage, LocalStorage)
-    parts.storage.path_of(keys.result_key(job.job_id)).write_bytes(content)
+    parts.storage.object_path(keys.result_key(job.job_id)).write_bytes(content)
     for name in ("json", "srt"):
         with pytest.raises(ObjectDamagedError):
             await results.exported(parts, job, name)
