@@ -187,7 +187,10 @@ TEXTS = {
     "Limit reached: {seconds} s of audio are queued. Wait for jobs to finish.": (
         "Đã đến giới hạn: {seconds} giây âm thanh đang chờ. Hãy chờ các công việc hoàn thành."
     ),
-    "The bytes of this day are used up.": "Đã dùng hết dung lượng của ngày hôm nay.",
+    "Limit reached: {sent} of {limit} bytes in 24 hours, open upload links included. Retry in {seconds} s.": (
+        "Đã đến giới hạn: {sent}/{limit} byte trong 24 giờ, kể cả các liên kết tải lên đang mở. "
+        "Hãy thử lại sau {seconds} giây."
+    ),
     "Limit reached: {count} open upload links. Start some of them or wait until they expire.": (
         "Đã đến giới hạn: {count} liên kết tải lên đang mở. Hãy bắt đầu một số liên kết hoặc chờ hết hạn."
     ),

@@ -1,4 +1,7 @@
-"""The composition root: settings in, adapters out. The three mode settings are read here and nowhere else."""
+"""The composition root: builds the adapters and services from the settings.
+
+The three settings that choose adapters are read only here.
+"""
 
 from __future__ import annotations
 
@@ -18,12 +21,30 @@ from core.secret import Secret
 from core.storage.local import LocalStorage
 from core.storage.minio import MinioStorage
 from core.storage.port import Storage
+from core.version import VERSION as VERSION
+from internal.services.api_keys import ApiKeys
+from internal.services.authentication import Authenticator
 from internal.services.dead_letters import DeadLetters
+from internal.services.estimates import Estimator
+from internal.services.health import HealthCheck
+from internal.services.idempotency import IdempotentRequests
+from internal.services.job_events import JobEvents
+from internal.services.job_views import JobViews
+from internal.services.job_watcher import JobWatcher
 from internal.services.jobs import Jobs
 from internal.services.limiting import Limiter
+from internal.services.models import Models
 from internal.services.publishing import Publisher
 from internal.services.registry import Services
+from internal.services.results import Results
 from internal.services.retention import Retention
+from internal.services.statistics import Statistics
+from internal.services.stream_limiter import StreamLimiter
+from internal.services.submissions import Submissions
+from internal.services.submit_options import SubmitOptionsValidator
+from internal.services.transcriptions import Transcriptions
+from internal.services.upload_links import UploadLinks
+from internal.services.url_submissions import UrlSubmissions
 
 if TYPE_CHECKING:
     from internal.consumer.runtime import Consumer
@@ -32,7 +53,6 @@ if TYPE_CHECKING:
     from internal.scheduler.webhooks import WebhookDeliverer
 
 log = structlog.get_logger(__name__)
-VERSION = "0.1.0"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +88,8 @@ def build(settings: Settings) -> Application:
     storage = make_storage(settings)
     if settings.broker is not BrokerKind.MEMORY and not settings.secret_key:
         log.warning("SECRET_KEY is not set: keys and signatures are valid on this machine only", action="own_secret")
+    secret = Secret(settings.secret_key, Path(settings.data_dir))
+    media, webhooks = Outbound(settings.media_hosts), Outbound(settings.webhook_allowed_hosts)
     publisher = Publisher(database, broker)
     # with BROKER=memory there is only this process, so requests are counted in its memory
     limiter = Limiter(settings, database, shared=settings.broker is not BrokerKind.MEMORY)
@@ -77,14 +99,62 @@ def build(settings: Settings) -> Application:
         broker=broker,
         storage=storage,
         publisher=publisher,
-        secret=Secret(settings.secret_key, Path(settings.data_dir)),
+        secret=secret,
         limiter=limiter,
-        media=Outbound(settings.media_hosts),
-        webhooks=Outbound(settings.webhook_allowed_hosts),
-        services=Services(
-            dead_letters=DeadLetters(database, broker, publisher),
-            jobs=Jobs(database, storage, publisher, limiter, settings.failure_ttl_seconds),
-            retention=Retention(database, storage),
+        media=media,
+        webhooks=webhooks,
+        services=_services(settings, database, broker, storage, publisher, secret, limiter, media, webhooks),
+    )
+
+
+def _services(
+    settings: Settings,
+    database: Database,
+    broker: Broker,
+    storage: Storage,
+    publisher: Publisher,
+    secret: Secret,
+    limiter: Limiter,
+    media: Outbound,
+    webhooks: Outbound,
+) -> Services:
+    idempotent_requests = IdempotentRequests(database)
+    models = Models(database)
+    retention = Retention(database, storage)
+    watcher = JobWatcher(database)
+    jobs = Jobs(database, storage, publisher, limiter, settings.failure_ttl_seconds)
+    submissions = Submissions(database, storage, publisher, limiter, idempotent_requests, settings.max_upload_bytes)
+    return Services(
+        api_keys=ApiKeys(settings, database, secret),
+        authenticator=Authenticator(settings, database, secret, limiter),
+        dead_letters=DeadLetters(database, broker, publisher),
+        health_check=HealthCheck(database, broker, storage, settings.written_folders),
+        job_events=JobEvents(database, watcher),
+        job_views=JobViews(Estimator(database)),
+        jobs=jobs,
+        models=models,
+        results=Results(database, storage),
+        retention=retention,
+        statistics=Statistics(database, broker),
+        stream_limiter=StreamLimiter(settings.max_event_streams, settings.max_event_streams_per_owner),
+        submissions=submissions,
+        submit_options=SubmitOptionsValidator(
+            models, webhooks, settings.languages, settings.default_language, settings.default_model
+        ),
+        transcriptions=Transcriptions(database, idempotent_requests, submissions, watcher),
+        upload_links=UploadLinks(
+            database,
+            storage,
+            secret,
+            limiter,
+            idempotent_requests,
+            submissions,
+            jobs,
+            retention,
+            settings.upload_link_ttl_seconds,
+        ),
+        url_submissions=UrlSubmissions(
+            database, media, idempotent_requests, submissions, settings.minio_bucket, settings.job_ttl_seconds
         ),
     )
 

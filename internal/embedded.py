@@ -1,6 +1,6 @@
-"""The embedded service: api, consumer and scheduler in one process tree, on the stores the settings name.
+"""The embedded service: api, consumer and scheduler in one process tree.
 
-With the default settings these are SQLite, a local directory and a queue in memory.
+With the default settings it uses SQLite, a local folder and a queue in memory.
 """
 
 from __future__ import annotations
@@ -22,35 +22,34 @@ from internal.api.app import create_app
 from internal.api.connections import BACKLOG, Config, throttle_accept_errors
 from internal.bootstrap import Application
 from internal.consumer.runtime import GRACE
-from internal.services import authentication
 from migrations.run import upgrade
 from repositories import schedule
 
 log = structlog.get_logger(__name__)
-OPEN_STREAMS = 5
-"""Seconds that event streams and uploads get at the end; their clients come back and go on."""
+OPEN_REQUESTS_SECONDS = 5
+"""Seconds that event streams and uploads get at shutdown; their clients reconnect."""
 
 
 class Embedded:
-    """Owns DATA_DIR: a second one on the same directory is refused, so at start nobody else holds any claim."""
+    """The service of one DATA_DIR. A second one on the same folder is refused, so at start no claim is held."""
 
-    def __init__(self, parts: Application) -> None:
-        self.parts = parts
-        self._lock: int | None = None
-        self._consumer = bootstrap.consumer(parts)
-        self._scheduler = bootstrap.scheduler(parts)
+    def __init__(self, application: Application) -> None:
+        self.application = application
+        self._descriptor: int | None = None
+        self._consumer = bootstrap.consumer(application)
+        self._scheduler = bootstrap.scheduler(application)
         self._server: uvicorn.Server | None = None
         self._serving: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Raises SettingsError when DATA_DIR is another service's or the port is taken."""
-        settings = self.parts.settings
-        self._lock = _own(Path(settings.data_dir))
+        """Raises SettingsError if another service uses DATA_DIR or the port."""
+        settings = self.application.settings
+        self._descriptor = _lock_folder(Path(settings.data_dir))
         listener = _listen(settings.api_host, settings.api_port)
-        await upgrade(self.parts.database)
-        async with self.parts.database.write() as session:
+        await upgrade(self.application.database)
+        async with self.application.database.write() as session:
             await schedule.release_all(session)
-        await authentication.ensure_first(self.parts)
+        await self.application.services.api_keys.ensure_configured()
         await self._consumer.start()
         await self._scheduler.start()
         await self._serve(listener)
@@ -58,10 +57,9 @@ class Embedded:
         log.info("async-stt is ready", action="ready", url=f"http://{host}:{port}", data=str(settings.data_dir))
 
     async def _serve(self, listener: socket.socket) -> None:
-        # lifespan off: the parts are started and stopped here, for all three services
-        config = Config(
-            create_app(self.parts), self.parts.settings, lifespan="off", timeout_graceful_shutdown=OPEN_STREAMS
-        )
+        # lifespan off: the adapters are started and stopped here, for all three services
+        app = create_app(self.application.settings, self.application.services)
+        config = Config(app, self.application.settings, lifespan="off", timeout_graceful_shutdown=OPEN_REQUESTS_SECONDS)
         throttle_accept_errors(asyncio.get_running_loop())
         self._server = _Server(config)
         self._serving = asyncio.create_task(self._server.serve(sockets=[listener]), name="http server")
@@ -75,21 +73,21 @@ class Embedded:
             await asyncio.wait([self._serving])
             self._server = None
         await self._scheduler.stop()
-        await self._consumer.stop(GRACE - OPEN_STREAMS)
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
+        await self._consumer.stop(GRACE - OPEN_REQUESTS_SECONDS)
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
 
 
 class _Server(uvicorn.Server):
-    """Signals are the process's business, not the HTTP server's."""
+    """A server that leaves signals to `internal/process.py`."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
 
 
-def _own(folder: Path) -> int:
+def _lock_folder(folder: Path) -> int:
     folder.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     if not lock_descriptor(descriptor, blocking=False):

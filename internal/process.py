@@ -1,4 +1,4 @@
-"""What every process does the same way: read settings or say why not, log, run until told to stop."""
+"""Start and stop of every process: settings, logging, signals."""
 
 from __future__ import annotations
 
@@ -18,32 +18,33 @@ from core import logging
 from core.config import BrokerKind, Settings, StorageKind, load_settings
 from core.errors import SettingsError
 from internal import bootstrap
+from internal.bootstrap import Application
 
 log = structlog.get_logger(__name__)
-STOP_SECONDS = 37.0
-"""Seconds for the whole orderly end, less than `stop_grace_period` in deploy/compose.yaml."""
+STOP_TIMEOUT = 37.0
+"""Seconds for the whole shutdown, less than `stop_grace_period` in deploy/compose.yaml."""
+SEPARATE_PROCESSES = ("api", "consumer", "scheduler")
+"""Processes that share the broker with other processes."""
 
 
 class Service(Protocol):
+    """A process's service."""
+
     async def start(self) -> None: ...
     async def stop(self) -> None: ...
 
     async def failed(self) -> Exception:
-        """Return when the service cannot go on by itself, with the reason."""
+        """Return the reason when the service cannot continue."""
         ...
 
 
-SEPARATE = ("api", "consumer", "scheduler")
-"""Processes that meet their work in a broker that others reach, too."""
-
-
 def private_files() -> None:
-    """Files and folders that this process and its children make are their owner's alone."""
+    """Make new files and folders of this process and its children private to their owner."""
     os.umask(0o077)
 
 
-def close_to_others(data_dir: Path) -> None:
-    """What an older version, or another umask, left readable to others in our own folder."""
+def make_private(data_dir: Path) -> None:
+    """Remove the permissions of others that an older version, or another umask, left in DATA_DIR."""
     for path in (*data_dir.glob("stt.db*"), data_dir / "objects"):
         with contextlib.suppress(OSError):
             if path.stat().st_mode & 0o077:
@@ -51,72 +52,69 @@ def close_to_others(data_dir: Path) -> None:
 
 
 def drop_secrets() -> None:
-    """Remove secret settings from the environment once they are read: engine processes inherit what is left of it."""
-    secret = {name.upper() for name, field in Settings.model_fields.items() if not field.repr}
-    for name in [name for name in os.environ if name.upper() in secret]:
+    """Remove secret settings from the environment after they are read: engine processes inherit the environment."""
+    secret_names = {name.upper() for name, field in Settings.model_fields.items() if not field.repr}
+    for name in [name for name in os.environ if name.upper() in secret_names]:
         del os.environ[name]
 
 
 def settings_or_exit(process: str) -> Settings:
-    """The settings, with logging configured; a bad setting ends the process with status 2 and its name."""
+    """Return the settings and configure logging. An invalid setting ends the process with status 2."""
     private_files()
     try:
         settings = load_settings()
-        _check_together(process, settings)
+        _check_broker(process, settings)
     except SettingsError as error:
         sys.stderr.write(f"async-stt cannot start:\n{error}\n")
         raise SystemExit(2) from None
     logging.configure_from(settings, process)
-    _warn_of_one_machine(process, settings)
-    close_to_others(Path(settings.data_dir))
+    _warn_about_local_stores(process, settings)
+    make_private(Path(settings.data_dir))
     return settings
 
 
-def _check_together(process: str, settings: Settings) -> None:
-    """Raises SettingsError for a separate process on a queue that no other process sees."""
-    if process in SEPARATE and settings.broker is BrokerKind.MEMORY:
+def _check_broker(process: str, settings: Settings) -> None:
+    """Raises SettingsError for a separate process with a queue in its own memory."""
+    if process in SEPARATE_PROCESSES and settings.broker is BrokerKind.MEMORY:
         raise SettingsError(
-            f"BROKER: memory is a queue inside one process, so a separate {process} shares it with nobody. "
+            f"BROKER: memory is a queue inside one process, which a separate {process} cannot share. "
             "Run everything in one process (`make run`, cmd/embedded/main.py), or set BROKER=rabbitmq and RABBITMQ_URL"
         )
 
 
-def _warn_of_one_machine(process: str, settings: Settings) -> None:
-    """SQLite and a folder serve several processes, though only where all of them see the same local disk."""
+def _warn_about_local_stores(process: str, settings: Settings) -> None:
+    """SQLite and a local folder serve several processes only on one machine."""
     local = {
         "STORAGE=local": settings.storage is StorageKind.LOCAL,
         "SQLite": settings.database_url.startswith("sqlite"),
     }
-    for name in [name for name, used in local.items() if used and process in SEPARATE]:
-        log.warning("every process has to be on this machine", action="one_machine", because=name)
+    for name in [name for name, used in local.items() if used and process in SEPARATE_PROCESSES]:
+        log.warning("every process has to run on this machine", action="one_machine", because=name)
 
 
-def run(process: str, make: Callable[[bootstrap.Application], Service]) -> None:
-    """Run one service until SIGTERM or SIGINT; a second signal is harmless.
+def run(process: str, build: Callable[[Application], Service]) -> None:
+    """Run one service until SIGTERM or SIGINT; a second signal has no effect.
 
-    Ends with status 1 where the service cannot go on, so that a supervisor starts it again.
+    Exits with status 1 if the service cannot continue, so that a supervisor starts it again.
     """
     settings = settings_or_exit(process)
     drop_secrets()
     try:
-        failure = asyncio.run(_serve(process, settings, make))
+        failure = asyncio.run(_serve(process, settings, build))
     except SettingsError as error:
         sys.stderr.write(f"async-stt cannot start:\n{error}\n")
         raise SystemExit(2) from None
     if failure is not None:
-        sys.stderr.write(f"async-stt {process} ends: {failure}\n")
+        sys.stderr.write(f"async-stt {process} failed: {failure}\n")
         raise SystemExit(1)
 
 
-async def _serve(
-    process: str, settings: Settings, make: Callable[[bootstrap.Application], Service]
-) -> Exception | None:
-    """Returns why the service could not go on; None: it was told to stop."""
-    parts = bootstrap.build(settings)
-    service = make(parts)
-    told = stop_event()
+async def _serve(process: str, settings: Settings, build: Callable[[Application], Service]) -> Exception | None:
+    """Return why the service could not continue; None after a signal."""
+    application = bootstrap.build(settings)
+    service = build(application)
     starting = asyncio.create_task(service.start(), name=f"start {process}")
-    stopping = asyncio.create_task(told.wait(), name="wait for a signal")
+    stopping = asyncio.create_task(stop_event().wait(), name="wait for a signal")
     failing = asyncio.create_task(service.failed(), name="wait for a failure")
     await asyncio.wait([starting, stopping, failing], return_when=asyncio.FIRST_COMPLETED)
     if starting.done():
@@ -125,28 +123,28 @@ async def _serve(
     else:
         starting.cancel()
     log.info("stopping", action="stopping", process=process)
-    _limit_the_end()
+    _limit_shutdown()
     await service.stop()
-    await parts.stop()
+    await application.stop()
     return failing.result() if failing.done() else None
 
 
-def _limit_the_end() -> None:
-    """A thread that hangs in the kernel must not keep the process until its supervisor kills it without a word."""
+def _limit_shutdown() -> None:
+    """Exit after STOP_TIMEOUT with a log line, even if a thread hangs in the kernel."""
 
     def give_up() -> None:
-        log.critical("did not end in time, something hangs", action="stop_forced", seconds=STOP_SECONDS)
+        log.critical("shutdown timed out, exiting", action="stop_forced", seconds=STOP_TIMEOUT)
         os._exit(1)
 
-    timer = threading.Timer(STOP_SECONDS, give_up)
+    timer = threading.Timer(STOP_TIMEOUT, give_up)
     timer.daemon = True
     timer.start()
 
 
 def stop_event() -> asyncio.Event:
-    """An event that SIGTERM and SIGINT set."""
-    told = asyncio.Event()
+    """Return an event that SIGTERM and SIGINT set."""
+    stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, told.set)
-    return told
+        loop.add_signal_handler(number, stop.set)
+    return stop

@@ -1,7 +1,4 @@
-"""Decides who may call before a byte of a request's body is read, for every route alike.
-
-A route that asks for the owner gets the one found here. The framework by itself reads the body first.
-"""
+"""Authentication before the body of a request is read; FastAPI's own dependencies run after it."""
 
 from __future__ import annotations
 
@@ -17,61 +14,56 @@ from core.errors import SttError
 from internal.api.dependencies import OWNER, get_owner
 from internal.api.errors import on_stt_error
 from internal.services.authentication import Authenticator
-from internal.services.callers import Caller
+from internal.services.request_origin import RequestOrigin
 
-ALWAYS = ("/live",)
-"""Paths that container checks ask, by whatever name and address they know this process."""
+UNCHECKED_PATHS = ("/live",)
+"""Paths that container checks request, by whatever host name and address."""
 
 
 class AuthenticationMiddleware:
-    def __init__(self, app: ASGIApp, access: Authenticator, routes: Sequence[APIRoute]) -> None:
-        self.app, self._access = app, access
-        self._owned = [route for route in routes if asks_for_owner(route.dependant)]
+    """Stores the owner in the scope of requests whose route depends on it."""
+
+    def __init__(self, app: ASGIApp, authenticator: Authenticator, routes: Sequence[APIRoute]) -> None:
+        self.app, self._authenticator = app, authenticator
+        self._owned_routes = [route for route in routes if depends_on_owner(route.dependant)]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["path"] not in ALWAYS:
+        if scope["type"] == "http" and scope["path"] not in UNCHECKED_PATHS:
             try:
-                await self._admit(scope)
+                await self._authenticate(scope)
             except SttError as error:
                 await refuse(scope, receive, send, error)
                 return
         await self.app(scope, receive, send)
 
-    async def _admit(self, scope: Scope) -> None:
+    async def _authenticate(self, scope: Scope) -> None:
         headers = Headers(scope=scope)
-        caller = caller_of(scope, headers)
-        if self._is_owned(scope):
-            scope[OWNER] = await self._access.owner(key_in(headers), caller)
+        peer = scope["client"][0] if scope.get("client") else ""
+        origin = RequestOrigin(peer, scope["method"], scope.get("http_version", "1.1"), headers)
+        if self.requires_owner(scope):
+            scope[OWNER] = await self._authenticator.authenticate(api_key(headers), origin)
         else:
-            await self._access.visit(caller)
+            await self._authenticator.check_public(origin)
 
-    def _is_owned(self, scope: Scope) -> bool:
+    def requires_owner(self, scope: Scope) -> bool:
         path, method = scope["path"], scope["method"]
-        return any(method in (route.methods or ()) and route.path_regex.match(path) for route in self._owned)
+        return any(method in (route.methods or ()) and route.path_regex.match(path) for route in self._owned_routes)
 
 
-def asks_for_owner(dependant: Dependant) -> bool:
-    return dependant.call is get_owner or any(map(asks_for_owner, dependant.dependencies))
+def depends_on_owner(dependant: Dependant) -> bool:
+    return dependant.call is get_owner or any(map(depends_on_owner, dependant.dependencies))
 
 
-def caller_of(scope: Scope, headers: Headers) -> Caller:
-    peer = scope["client"][0] if scope.get("client") else ""
-    return Caller(peer, scope["method"], scope.get("http_version", "1.1"), headers)
-
-
-def key_in(headers: Headers) -> str | None:
-    """X-API-Key, or else the token of `Authorization: Bearer`."""
+def api_key(headers: Headers) -> str | None:
+    """Return X-API-Key, or else the token of `Authorization: Bearer`."""
     scheme, _, token = headers.get("authorization", "").partition(" ")
     return headers.get("x-api-key") or (token.strip() if scheme.lower() == "bearer" else None)
 
 
 async def refuse(scope: Scope, receive: Receive, send: Send, error: SttError) -> None:
-    """Answer without the body, and close the connection where one is on its way."""
+    """Answer without reading the body; close the connection if there is one."""
     response = await on_stt_error(Request(scope), error)
-    if expects_body(Headers(scope=scope)):
+    headers = Headers(scope=scope)
+    if "transfer-encoding" in headers or headers.get("content-length", "0") != "0":
         response.headers["Connection"] = "close"
     await response(scope, receive, send)
-
-
-def expects_body(headers: Headers) -> bool:
-    return "transfer-encoding" in headers or headers.get("content-length", "0") != "0"

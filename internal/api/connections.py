@@ -1,7 +1,7 @@
-"""Connections of the HTTP server, with the deadlines and limits that uvicorn does not have.
+"""Connections of the HTTP server, with deadlines and limits that uvicorn lacks.
 
-A connection is closed when the headers of a request take too long, when it is idle, when its client reads no answer,
-and when the rest of a body that nobody reads keeps coming. More connections than fit are answered 503 and closed.
+A connection is closed if the headers of a request take too long, if it is idle, if its client reads no response, and
+if the rest of an unread body keeps arriving. Connections over the limit are answered 503 and closed.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ from core.config import Settings
 
 log = structlog.get_logger(__name__)
 HEADER_SECONDS = 10.0
-"""From a connection's start, or a later request's first byte, to the end of the request's headers."""
+"""Seconds from a connection's start, or a later request's first byte, to the end of the request's headers."""
 IDLE_SECONDS = 15
-"""Between two requests of one connection."""
+"""Seconds between two requests of one connection."""
 STALL_SECONDS = 60.0
-"""A client that reads nothing of its answer for so long has gone."""
+"""Seconds without reading the response after which a client counts as gone."""
 LINGER_SECONDS, LINGER_BYTES = 2.0, 1024 * 1024
-"""How long and how much is still received after an answer that closes: a client that is writing sees the answer."""
+"""Limits of receiving after a response that closes: a client that is still writing sees the response."""
 BACKLOG = 128
-"""Connections taken at once: asyncio accepts this many in a row, whatever the limits say."""
-MOST_CONNECTIONS, FEWEST_CONNECTIONS = 2000, 8
-FILES_KEPT = 64
-"""Open files kept for everything that is no connection, and a quarter of the limit where that is more."""
-LOG_EVERY = 60.0
+"""Listen backlog. asyncio accepts this many connections in a row, regardless of the limits."""
+MAX_CONNECTIONS, MIN_CONNECTIONS = 2000, 8
+RESERVED_FILES = 64
+"""Open files reserved for other purposes than connections; a quarter of the limit if that is more."""
+LOG_INTERVAL = 60.0
 """Seconds between two log lines about the same shortage."""
 NO_FILES = "socket.accept() out of system resource"
 BUSY = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 5\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
@@ -43,7 +43,7 @@ SLOW = b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\
 
 
 class Config(uvicorn.Config):
-    """uvicorn's configuration as both HTTP servers use it. Worker processes get a copy."""
+    """uvicorn's configuration for the API and embedded processes. Worker processes get a copy."""
 
     def __init__(self, app: Any, settings: Settings, **options: Any) -> None:
         super().__init__(
@@ -59,14 +59,19 @@ class Config(uvicorn.Config):
             forwarded_allow_ips=list(settings.forwarded_allow_ips),
             **options,
         )
-        self.most = most_connections(settings.max_connections)
+        self.max_connections = max_connections(settings.max_connections)
         self.proxies = [ipaddress.ip_network(address) for address in settings.forwarded_allow_ips]
         self.peers: Counter[str] = Counter()
-        self.shortage = Throttle(LOG_EVERY)
+        self.shortage = Throttle(LOG_INTERVAL)
 
     def room_for(self, peer: str, taken: int) -> bool:
-        """May one more connection of `peer` stay? It is counted already. One address gets half of all, a proxy all."""
-        return taken <= self.most and (self.peers[peer] <= max(1, self.most // 2) or self._is_proxy(peer))
+        """Return whether the newest connection of `peer` may stay. One address gets half of all, a proxy all.
+
+        taken: open connections, the newest included.
+        """
+        return taken <= self.max_connections and (
+            self.peers[peer] <= max(1, self.max_connections // 2) or self._is_proxy(peer)
+        )
 
     def _is_proxy(self, peer: str) -> bool:
         try:
@@ -76,39 +81,39 @@ class Config(uvicorn.Config):
         return any(address in network for network in self.proxies)
 
 
-def most_connections(wanted: int) -> int:
-    """MAX_CONNECTIONS as far as the limit of open files allows it; 0 means what that limit leaves."""
+def max_connections(setting: int) -> int:
+    """Return MAX_CONNECTIONS, bounded by the limit of open files. setting: 0 leaves it to that limit."""
     files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    left = MOST_CONNECTIONS if files == resource.RLIM_INFINITY else files - max(FILES_KEPT, files // 4)
-    return max(FEWEST_CONNECTIONS, min(wanted or MOST_CONNECTIONS, left))
+    available = MAX_CONNECTIONS if files == resource.RLIM_INFINITY else files - max(RESERVED_FILES, files // 4)
+    return max(MIN_CONNECTIONS, min(setting or MAX_CONNECTIONS, available))
 
 
 class Throttle:
-    """Lets one event through in `seconds` and counts the others."""
+    """Lets one event pass every `seconds` and counts the suppressed ones."""
 
     def __init__(self, seconds: float) -> None:
-        self._seconds, self._next, self._passed_over = seconds, float("-inf"), 0
+        self._seconds, self._next, self._suppressed = seconds, float("-inf"), 0
 
-    def passed_over(self) -> int | None:
-        """The number of events since the last one that was let through; None: this one is passed over, too."""
+    def suppressed(self) -> int | None:
+        """Return the number of suppressed events since the last one that passed; None if this one is suppressed."""
         if time.monotonic() < self._next:
-            self._passed_over += 1
+            self._suppressed += 1
             return None
         self._next = time.monotonic() + self._seconds
-        count, self._passed_over = self._passed_over, 0
+        count, self._suppressed = self._suppressed, 0
         return count
 
 
 def throttle_accept_errors(loop: asyncio.AbstractEventLoop) -> None:
-    """asyncio reports every failed accept, thousands a second while files are short: one line a minute is kept."""
-    former, shortage = loop.get_exception_handler(), Throttle(LOG_EVERY)
+    """Log one line per minute of asyncio's reports about failed accepts, thousands a second while files run out."""
+    former, shortage = loop.get_exception_handler(), Throttle(LOG_INTERVAL)
 
     def handle(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         if context.get("message") == NO_FILES:
-            missed = shortage.passed_over()
+            missed = shortage.suppressed()
             if missed is not None:
-                hint = "no connection can be accepted: raise `ulimit -n`, or set a lower MAX_CONNECTIONS"
-                log.error(hint, action="accept_failed", reason=str(context.get("exception")), passed_over=missed)
+                hint = "cannot accept connections: raise `ulimit -n`, or set a lower MAX_CONNECTIONS"
+                log.error(hint, action="accept_failed", reason=str(context.get("exception")), suppressed=missed)
         elif former is not None:
             former(loop, context)
         else:
@@ -118,30 +123,28 @@ def throttle_accept_errors(loop: asyncio.AbstractEventLoop) -> None:
 
 
 class Connection(H11Protocol):
-    """One connection; `config` is ours."""
+    """One connection; `config` is a `Config`."""
 
     _peer = ""
-    _left: int | None = None  # bytes still received after the last answer; None: not closing yet
+    _left: int | None = None  # bytes still received after the last response; None: not closing
     _deadline: asyncio.TimerHandle | None = None
     _stall: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         self._socket = transport
         super().connection_made(cast(asyncio.Transport, _Closing(self, transport)))
-        _notice_dead_peers(transport)
+        _enable_keep_alive(transport)
         config = cast(Config, self.config)
         self._peer = self.client[0] if self.client else ""
         config.peers[self._peer] += 1
         if config.room_for(self._peer, len(self.connections)):
             self._deadline = self.loop.call_later(HEADER_SECONDS, self._too_slow)
             return
-        missed = config.shortage.passed_over()
+        missed = config.shortage.suppressed()
         if missed is not None:
             limits = {"connections": len(self.connections), "of_this_peer": config.peers[self._peer]}
-            log.warning(
-                "connection refused", action="connection_refused", peer=self._peer, passed_over=missed, **limits
-            )
-        if len(self.connections) > config.most + config.most // 8:
+            log.warning("connection refused", action="connection_refused", peer=self._peer, suppressed=missed, **limits)
+        if len(self.connections) > config.max_connections + config.max_connections // 8:
             transport.abort()
         else:
             transport.write(BUSY)
@@ -167,14 +170,14 @@ class Connection(H11Protocol):
         self._watch()
 
     def _watch(self) -> None:
-        """A deadline that more data does not move, for headers and for the rest of a body after its answer."""
+        """Set a deadline, which more data does not move, for headers and for the rest of a body after its response."""
         if self._left is not None:
             return
         theirs = self.conn.their_state
-        owed = theirs is h11.IDLE or (theirs is h11.SEND_BODY and self.conn.our_state is h11.DONE)
-        if owed and self._deadline is None:
+        incomplete = theirs is h11.IDLE or (theirs is h11.SEND_BODY and self.conn.our_state is h11.DONE)
+        if incomplete and self._deadline is None:
             self._deadline = self.loop.call_later(HEADER_SECONDS, self._too_slow)
-        elif not owed and self._deadline is not None:
+        elif not incomplete and self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
 
@@ -185,7 +188,7 @@ class Connection(H11Protocol):
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._expect_reader()
+        self._start_stall_timer()
 
     def resume_writing(self) -> None:
         super().resume_writing()
@@ -193,12 +196,12 @@ class Connection(H11Protocol):
             self._stall.cancel()
             self._stall = None
 
-    def _expect_reader(self) -> None:
+    def _start_stall_timer(self) -> None:
         if self._stall is None:
             self._stall = self.loop.call_later(STALL_SECONDS, self._socket.abort)
 
-    def close_after_answer(self) -> None:
-        """Close now, or where the client is still sending, once it has had a moment to read the answer."""
+    def close_after_response(self) -> None:
+        """Close now, or if the client is still sending, after LINGER_SECONDS for reading the response."""
         sending = self.conn.their_state in (h11.SEND_BODY, h11.ERROR)
         if sending and self._left is None and not self._socket.is_closing():
             self._linger()
@@ -216,11 +219,11 @@ class Connection(H11Protocol):
     def _finish(self) -> None:
         self._socket.close()
         if self._socket.get_write_buffer_size():
-            self._expect_reader()
+            self._start_stall_timer()
 
 
 class _Closing:
-    """A transport whose `close` is the connection's."""
+    """A transport whose `close` calls the connection's."""
 
     def __init__(self, connection: Connection, transport: asyncio.Transport) -> None:
         self._connection, self._transport = connection, transport
@@ -229,11 +232,11 @@ class _Closing:
         return getattr(self._transport, name)
 
     def close(self) -> None:
-        self._connection.close_after_answer()
+        self._connection.close_after_response()
 
 
-def _notice_dead_peers(transport: asyncio.Transport) -> None:
-    """A peer that vanished without a word is noticed within a minute, in an event stream too."""
+def _enable_keep_alive(transport: asyncio.Transport) -> None:
+    """Detect a vanished peer within a minute, also on an event stream."""
     peer = transport.get_extra_info("socket")
     if peer is None or peer.family not in (socket.AF_INET, socket.AF_INET6):
         return

@@ -1,52 +1,76 @@
-"""What routes ask for. A route that asks for the owner has its key checked and its requests counted."""
+"""Dependencies of the routes.
+
+A route that depends on the owner requires authentication, and its requests are counted.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import Depends, Request, Security
 from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
 
+from core.config import Settings
 from core.texts import ENGLISH, VIETNAMESE
-from internal.api.slots import Slot
-from internal.bootstrap import Application
-from internal.services.authentication import LOCAL
-from internal.services.estimates import Estimator
-from internal.services.job_watcher import Watcher
-from internal.services.streams import Streams
+from internal.api.upload_slots import UploadSlot
+from internal.services.authentication import LOCAL_OWNER
+from internal.services.health import HealthCheck
+from internal.services.job_events import JobEvents
+from internal.services.job_views import JobViews
+from internal.services.jobs import Jobs
+from internal.services.models import Models
+from internal.services.registry import Services
+from internal.services.results import Results
+from internal.services.statistics import Statistics
+from internal.services.stream_limiter import StreamLimiter
+from internal.services.submissions import Submissions
+from internal.services.submit_options import SubmitOptionsValidator
+from internal.services.transcriptions import Transcriptions
+from internal.services.upload_links import UploadLinks
+from internal.services.url_submissions import UrlSubmissions
 
 _header = APIKeyHeader(name="X-API-Key", auto_error=False, description="stt_ID_SECRET")
 _bearer = HTTPBearer(auto_error=False, description="the same key")
-
-
+OWNER = "stt.owner"
+"""Key of the scope under which `AuthenticationMiddleware` stores the owner."""
 MAX_ACCEPT = 1000
 """Characters of Accept-Language that are read."""
 
 
-def get_parts(request: Request) -> Application:
-    parts: Application = request.app.state.parts
-    return parts
+def _service(select: Callable[[Services], object]) -> Any:
+    async def get(request: Request) -> object:
+        return select(request.app.state.services)
+
+    return Depends(get)
 
 
-def get_estimator(request: Request) -> Estimator:
-    estimator: Estimator = request.app.state.estimator
-    return estimator
+HealthCheckDep = Annotated[HealthCheck, _service(lambda services: services.health_check)]
+JobEventsDep = Annotated[JobEvents, _service(lambda services: services.job_events)]
+JobViewsDep = Annotated[JobViews, _service(lambda services: services.job_views)]
+JobsDep = Annotated[Jobs, _service(lambda services: services.jobs)]
+ModelsDep = Annotated[Models, _service(lambda services: services.models)]
+ResultsDep = Annotated[Results, _service(lambda services: services.results)]
+StatisticsDep = Annotated[Statistics, _service(lambda services: services.statistics)]
+StreamLimiterDep = Annotated[StreamLimiter, _service(lambda services: services.stream_limiter)]
+SubmissionsDep = Annotated[Submissions, _service(lambda services: services.submissions)]
+SubmitOptionsDep = Annotated[SubmitOptionsValidator, _service(lambda services: services.submit_options)]
+TranscriptionsDep = Annotated[Transcriptions, _service(lambda services: services.transcriptions)]
+UploadLinksDep = Annotated[UploadLinks, _service(lambda services: services.upload_links)]
+UrlSubmissionsDep = Annotated[UrlSubmissions, _service(lambda services: services.url_submissions)]
 
 
-def get_watcher(request: Request) -> Watcher:
-    watcher: Watcher = request.app.state.watcher
-    return watcher
+async def get_settings(request: Request) -> Settings:
+    settings: Settings = request.app.state.settings
+    return settings
 
 
 def get_language(request: Request) -> str:
-    """`en` or `vi`: what Accept-Language prefers of the two, English where it names neither.
-
-    The greatest weight wins, and of equal ones the first.
-    """
+    """Return `en` or `vi`, whichever Accept-Language weighs more; English if it names neither."""
     chosen, greatest = ENGLISH, 0.0
-    for part in request.headers.get("accept-language", "")[:MAX_ACCEPT].split(","):
-        name, _, parameter = part.partition(";")
+    for option in request.headers.get("accept-language", "")[:MAX_ACCEPT].split(","):
+        name, _, parameter = option.partition(";")
         language, weight = name.strip().lower().partition("-")[0], _weight(parameter)
         if language in (ENGLISH, VIETNAMESE) and weight > greatest:
             chosen, greatest = language, weight
@@ -54,7 +78,7 @@ def get_language(request: Request) -> str:
 
 
 def _weight(parameter: str) -> float:
-    """Of `q=0.8`; 1 where there is none, 0 where it is no number from 0 to 1."""
+    """Return the value of `q=0.8`; 1 without one, 0 if it is not a number from 0 to 1."""
     name, _, value = parameter.partition("=")
     if name.strip().lower() != "q":
         return 1.0
@@ -65,43 +89,34 @@ def _weight(parameter: str) -> float:
     return weight if 0 <= weight <= 1 else 0.0
 
 
-def get_streams(request: Request) -> Streams:
-    streams: Streams = request.app.state.streams
-    return streams
-
-
-ApplicationOf = Annotated[Application, Depends(get_parts)]
-EstimatorOf = Annotated[Estimator, Depends(get_estimator)]
-WatcherOf = Annotated[Watcher, Depends(get_watcher)]
-StreamsOf = Annotated[Streams, Depends(get_streams)]
-Language = Annotated[str, Depends(get_language)]
-
-
-OWNER = "stt.owner"
-"""Where `Admission` leaves the owner in the scope."""
-
-
 async def get_owner(
     request: Request,
     _key: Annotated[str | None, Security(_header)] = None,
     _bearer: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)] = None,
 ) -> str:
-    """The owner that `Admission` found before the body was read. The parameters document the keys."""
+    """Return the owner that `AuthenticationMiddleware` stored. The other parameters document the keys."""
     owner: str = request.scope[OWNER]
     return owner
 
 
-def slot_for(request: Request, owner: str) -> AbstractAsyncContextManager[Slot]:
-    """A slot for an upload of this owner. Callers without a key share by their addresses."""
-    parts, slots = get_parts(request), request.app.state.slots
-    if owner != LOCAL:
+async def get_idempotency_key(request: Request) -> str | None:
+    return request.headers.get("idempotency-key")
+
+
+def upload_slot(request: Request, owner: str) -> AbstractAsyncContextManager[UploadSlot]:
+    """Return a slot for an upload of this owner. Clients without a key share the slots by their addresses."""
+    settings: Settings = request.app.state.settings
+    if owner != LOCAL_OWNER:
         sharer: str | None = owner
-    elif parts.settings.loopback and not parts.settings.allow_anonymous:
+    elif settings.loopback and not settings.allow_anonymous:
         sharer = None
     else:
         sharer = request.client.host if request.client else ""
-    found: AbstractAsyncContextManager[Slot] = slots.taken(sharer)
-    return found
+    slot: AbstractAsyncContextManager[UploadSlot] = request.app.state.upload_slots.acquire(sharer)
+    return slot
 
 
+IdempotencyKey = Annotated[str | None, Depends(get_idempotency_key)]
+Language = Annotated[str, Depends(get_language)]
 Owner = Annotated[str, Depends(get_owner)]
+SettingsDep = Annotated[Settings, Depends(get_settings)]

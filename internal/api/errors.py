@@ -1,4 +1,4 @@
-"""Every error as `application/problem+json` (RFC 9457), with a string `detail` that a person can read."""
+"""Errors as `application/problem+json` (RFC 9457), with a readable `detail`; OpenAI's routes have its own shape."""
 
 from __future__ import annotations
 
@@ -15,13 +15,12 @@ from starlette.exceptions import HTTPException
 from core.errors import InternalError, JobNotFoundError, SttError, UnauthorizedError
 from core.texts import translate, validation_text
 from internal.api.dependencies import get_language
-from internal.services.openai import JobFailed
+from internal.services.transcriptions import JobFailed
 
 log = structlog.get_logger(__name__)
-OPENAI = "/v1/"
-"""Paths whose errors have the shape that OpenAI's clients read."""
-LONGEST_PATH = 500
-"""Characters of a path in an answer and in the log."""
+OPENAI_PREFIX = "/v1/"
+MAX_PATH = 500
+"""Characters of a path in a response and in the log."""
 
 
 def problem(
@@ -34,14 +33,14 @@ def problem(
     headers: dict[str, str] | None = None,
     **extra: Any,
 ) -> JSONResponse:
-    if request.scope["path"].startswith(OPENAI):
+    if request.scope["path"].startswith(OPENAI_PREFIX):
         return openai_error(status, code, detail, errors, headers)
     body: dict[str, Any] = {
         "type": "about:blank",
         "title": translate(HTTPStatus(status).phrase, get_language(request)),
         "status": status,
         "detail": detail,
-        "instance": request.scope["path"][:LONGEST_PATH],
+        "instance": request.scope["path"][:MAX_PATH],
         "code": code,
         **extra,
     }
@@ -79,7 +78,7 @@ def headers_of(error: SttError) -> dict[str, str]:
     if isinstance(error, UnauthorizedError):
         headers["WWW-Authenticate"] = "Bearer"
     if isinstance(error, JobFailed):
-        # OpenAI's clients ask again after 409 and 5xx unless they are told not to
+        # OpenAI's clients repeat a request after 409 and 5xx by default
         headers["x-should-retry"] = "false"
     return headers
 
@@ -89,16 +88,12 @@ async def on_http_error(request: Request, error: Exception) -> JSONResponse:
     code = HTTPStatus(error.status_code).name
     headers = dict(error.headers or {})
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-        headers["Allow"] = ", ".join(sorted(_allowed(request)))
+        # the methods of every route with this path: the framework names those of the first one only
+        path = request.scope["path"]
+        routes = [route for route in request.app.state.api_routes if route.path_regex.match(path)]
+        headers["Allow"] = ", ".join(sorted({method for route in routes for method in route.methods or ()}))
     detail = translate(str(error.detail), get_language(request))
     return problem(request, error.status_code, code, detail, headers=headers)
-
-
-def _allowed(request: Request) -> set[str]:
-    """The methods of every route with this path: the framework names those of the first one only."""
-    path = request.scope["path"]
-    mine = [route for route in request.app.state.api_routes if route.path_regex.match(path)]
-    return {method for route in mine for method in route.methods or ()}
 
 
 async def on_invalid(request: Request, error: Exception) -> JSONResponse:
@@ -116,19 +111,19 @@ async def on_invalid(request: Request, error: Exception) -> JSONResponse:
 
 
 def _field(item: dict[str, Any]) -> str:
-    """Its name, or `body` where the whole of it is no JSON: pydantic names the place in the text there."""
+    """Return the field's path, or `body` if the body is not JSON."""
     path = item["loc"][1:] if item["type"] != "json_invalid" else ()
-    return ".".join(str(part) for part in path) or str(item["loc"][0])
+    return ".".join(str(name) for name in path) or str(item["loc"][0])
 
 
-async def on_unforeseen(request: Request, error: Exception) -> JSONResponse:
-    log.error("unforeseen error", action="internal_error", path=request.scope["path"][:LONGEST_PATH], exc_info=error)
-    wrong = InternalError()
-    return problem(request, 500, wrong.code, wrong.message(get_language(request)))
+async def on_unexpected(request: Request, error: Exception) -> JSONResponse:
+    log.error("unexpected error", action="internal_error", path=request.scope["path"][:MAX_PATH], exc_info=error)
+    internal = InternalError()
+    return problem(request, 500, internal.code, internal.message(get_language(request)))
 
 
 def install(app: FastAPI) -> None:
     app.add_exception_handler(SttError, on_stt_error)
     app.add_exception_handler(HTTPException, on_http_error)
     app.add_exception_handler(RequestValidationError, on_invalid)
-    app.add_exception_handler(Exception, on_unforeseen)
+    app.add_exception_handler(Exception, on_unexpected)

@@ -1,4 +1,4 @@
-"""Around every request: an id, one log line (no query string, it may be a secret), safe headers, small bodies."""
+"""Middleware of every request: request id and log line, security headers, a limit on bodies."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from core.errors import BodyTooLargeError, SttError, UploadTimeoutError
-from internal.api.errors import LONGEST_PATH, on_stt_error
+from internal.api.errors import MAX_PATH, on_stt_error
 
 log = structlog.get_logger(__name__)
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
@@ -23,10 +23,12 @@ REQUESTS = Counter("stt_http_requests_total", "HTTP requests", ["method", "route
 SECONDS = Histogram("stt_http_request_seconds", "Seconds until a request's answer was sent", ["route"])
 METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
 UNMATCHED = "unmatched"
-_QUIET = ("/live", "/metrics")
+UNLOGGED_PATHS = ("/live", "/metrics")
 
 
 class RequestLogMiddleware:
+    """Adds a request id and logs one line per request, without the query string, which may be a secret."""
+
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
@@ -34,10 +36,11 @@ class RequestLogMiddleware:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        request_id = _request_id(Headers(scope=scope).get("x-request-id", ""))
+        given = Headers(scope=scope).get("x-request-id", "")
+        request_id = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
         started, status = time.monotonic(), 500
 
-        async def answer(message: Message) -> None:
+        async def send_with_id(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
@@ -46,75 +49,70 @@ class RequestLogMiddleware:
 
         with structlog.contextvars.bound_contextvars(request_id=request_id):
             try:
-                await self.app(scope, receive, answer)
+                await self.app(scope, receive, send_with_id)
             finally:
                 _record(scope, status, time.monotonic() - started)
 
 
-def _request_id(given: str) -> str:
-    return given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
-
-
 def _record(scope: Scope, status: int, seconds: float) -> None:
-    """Labels come from fixed sets, never from the request: each new one stays in memory for good."""
+    """Labels come from fixed sets, never from the request: every label value stays in memory."""
     route = getattr(scope.get("route"), "path", UNMATCHED)
     method = scope["method"] if scope["method"] in METHODS else "OTHER"
     REQUESTS.labels(method, route, str(status)).inc()
     SECONDS.labels(route).observe(seconds)
-    if scope["path"] not in _QUIET:
+    if scope["path"] not in UNLOGGED_PATHS:
         milliseconds = round(seconds * 1000, 1)
-        log.info("request", action="request", method=method, path=shown(scope["path"]), status=status, ms=milliseconds)
+        log.info(
+            "request", action="request", method=method, path=printable(scope["path"]), status=status, ms=milliseconds
+        )
 
 
-def shown(path: str) -> str:
-    """A path as logs and answers show it: of bounded length, without control characters."""
-    start = path if len(path) <= LONGEST_PATH else f"{path[:LONGEST_PATH]}…"
+def printable(path: str) -> str:
+    """Return the path for the log: of bounded length, without control characters."""
+    start = path if len(path) <= MAX_PATH else f"{path[:MAX_PATH]}…"
     return "".join(letter if letter.isprintable() else "�" for letter in start)
 
 
-SAFE = {
+SECURITY_HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
-PAGES = ("/docs", "/redoc")
+DOCUMENTATION_PATHS = ("/docs", "/redoc")
 """Pages that load scripts; everything else is data and may load nothing."""
 
 
 class SecurityHeadersMiddleware:
-    """What a browser needs to be told so that an answer cannot be misused."""
+    """Adds headers that restrict what browsers do with a response."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def answer(message: Message) -> None:
+        async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
-                for name, value in SAFE.items():
+                for name, value in SECURITY_HEADERS.items():
                     headers.setdefault(name, value)
                 headers.setdefault("Cache-Control", "no-store")
-                if scope["path"] not in PAGES:
+                if scope["path"] not in DOCUMENTATION_PATHS:
                     headers.setdefault("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
             await send(message)
 
-        await self.app(scope, receive, answer if scope["type"] == "http" else send)
+        await self.app(scope, receive, send_with_headers if scope["type"] == "http" else send)
 
 
 MAX_BODY = 64 * 1024
 BODY_SECONDS = 30.0
-"""Within which a small body has arrived, however its bytes are spread."""
+"""Seconds in which a limited body has to arrive."""
 
 
 class BodyLimitMiddleware:
-    """Bodies over 64 KiB are refused before they are read, but where recordings arrive: those routes count.
-
-    A body that takes longer than BODY_SECONDS is refused, too.
-    """
+    """Refuses bodies over 64 KiB or slower than BODY_SECONDS. Upload routes have limits of their own."""
 
     def __init__(self, app: ASGIApp, streams: Callable[[Scope], bool]) -> None:
-        """streams: whether this request's body is read as it arrives."""
+        """streams: return whether the request is an upload."""
         self.app, self._streams = app, streams
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -126,19 +124,19 @@ class BodyLimitMiddleware:
             return
         body = _LimitedBody(receive, send)
         await self.app(scope, body.receive, body.send)
-        if body.refusal is not None and not body.answered:
+        if body.refusal is not None and not body.responded:
             await _refuse(scope, receive, send, body.refusal)
 
 
 class _LimitedBody:
-    """One body on its way in, and the answer on its way out."""
+    """The body of one request, and its response."""
 
     def __init__(self, receive: Receive, send: Send) -> None:
         self._receive, self._send = receive, send
         self._left = MAX_BODY
         self._deadline: float | None = asyncio.get_running_loop().time() + BODY_SECONDS
         self.refusal: SttError | None = None
-        self.answered = False
+        self.responded = False
 
     async def receive(self) -> Message:
         """Raises BodyTooLargeError, UploadTimeoutError."""
@@ -151,19 +149,19 @@ class _LimitedBody:
         if self._left < 0:
             return self._refused(BodyTooLargeError())
         if not message.get("more_body", False):
-            self._deadline = None  # what comes now is the client's hanging up
+            self._deadline = None  # the next message is the disconnect
         return message
 
     def _refused(self, error: SttError) -> Message:
-        if self.answered:
+        if self.responded:
             return {"type": "http.disconnect"}
         self.refusal = error
         raise error
 
     async def send(self, message: Message) -> None:
-        # the framework makes an answer of its own of whatever goes wrong while a body is read
+        # FastAPI turns an error while the body is read into a response of its own
         if self.refusal is None:
-            self.answered = True
+            self.responded = True
             await self._send(message)
 
 

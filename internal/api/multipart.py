@@ -1,4 +1,4 @@
-"""A multipart form read as it arrives: file bytes go on at once, fields are collected. Fields may follow the file."""
+"""Streaming multipart forms: file bytes are passed on at once, fields are collected. Fields may follow the file."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MAX_FIELD_BYTES = 8 * 1024
 
 
 class FileSink(Protocol):
-    """Takes the one file of a form."""
+    """Destination of the one file of a form."""
 
     async def begin(self, filename: str) -> None: ...
     async def write(self, data: bytes) -> None: ...
@@ -31,15 +31,15 @@ class _Part:
 
 
 _Event = tuple[str, _Part, bytes | bytearray]
-SMALL = 64
-"""Bytes of a piece that is joined to the one before it."""
+SMALL_PIECE = 64
+"""Bytes below which a piece is joined to the previous one."""
 
 
 class _Events:
-    """The parser's callbacks, as a list of what happened since it was last emptied."""
+    """The parser's callbacks, recorded as a list of events that the reader empties."""
 
     def __init__(self, boundary: bytes) -> None:
-        self.happened: list[_Event] = []
+        self.pending: list[_Event] = []
         self.ended = False
         self.parts = 0
         self._part, self._header, self._value = _Part(), b"", b""
@@ -81,29 +81,26 @@ class _Events:
         self._part.name = options[b"name"].decode("utf-8", errors="replace")
         if b"filename" in options:
             self._part.filename = options[b"filename"].decode("utf-8", errors="replace")
-        self.happened.append(("begin", self._part, b""))
+        self.pending.append(("begin", self._part, b""))
 
     def _data(self, data: bytes, start: int, end: int) -> None:
-        # bytes that look like the beginning of a boundary come one by one
-        if self.happened and self.happened[-1][0] == "data" and end - start < SMALL:
-            self._joined(data[start:end])
+        # bytes that look like the start of a boundary arrive one by one
+        if self.pending and self.pending[-1][0] == "data" and end - start < SMALL_PIECE:
+            kind, part, before = self.pending[-1]
+            joined = before if isinstance(before, bytearray) else bytearray(before)
+            joined += data[start:end]
+            self.pending[-1] = (kind, part, joined)
         else:
-            self.happened.append(("data", self._part, data[start:end]))
-
-    def _joined(self, piece: bytes) -> None:
-        kind, part, before = self.happened[-1]
-        joined = before if isinstance(before, bytearray) else bytearray(before)
-        joined += piece
-        self.happened[-1] = (kind, part, joined)
+            self.pending.append(("data", self._part, data[start:end]))
 
     def _end(self) -> None:
         self.ended = True
 
 
 async def read_form(content_type: str, chunks: AsyncIterator[bytes], sink: FileSink) -> dict[str, str]:
-    """Feed the file to `sink`, return the other fields.
+    """Write the file to `sink` and return the other fields.
 
-    Raises MalformedUploadError, FileMissingError, InvalidFieldError, and what `chunks` and the sink raise.
+    Raises MalformedUploadError, FileMissingError, InvalidFieldError, and the errors of `chunks` and the sink.
     """
     events = _Events(_boundary(content_type))
     fields: dict[str, bytes] = {}
@@ -113,12 +110,12 @@ async def read_form(content_type: str, chunks: AsyncIterator[bytes], sink: FileS
             events.parser.write(data)
         except FormParserError as error:
             raise MalformedUploadError from error
-        for kind, part, piece in events.happened:
+        for kind, part, piece in events.pending:
             if part.name == "file":
                 files += await _file_event(kind, part, piece, sink, files)
             else:
                 _collect(fields, kind, part.name, piece)
-        events.happened.clear()
+        events.pending.clear()
     if not events.ended:
         raise MalformedUploadError("The upload ended before the final boundary. Send it again.")
     if not files:
@@ -127,7 +124,7 @@ async def read_form(content_type: str, chunks: AsyncIterator[bytes], sink: FileS
 
 
 def _boundary(content_type: str) -> bytes:
-    # the parser's time grows with the square of a header's length; its limit for the parts' headers is 4 KiB
+    # the parser takes quadratic time in a header's length; its own limit covers only the headers of parts
     kind, options = parse_options_header(content_type[:MAX_CONTENT_TYPE])
     boundary = options.get(b"boundary", b"")
     if kind != b"multipart/form-data" or not boundary or len(boundary) > 256:
@@ -136,7 +133,7 @@ def _boundary(content_type: str) -> bytes:
 
 
 async def _file_event(kind: str, part: _Part, piece: bytes | bytearray, sink: FileSink, files: int) -> int:
-    """Returns 1 when a file begins."""
+    """Handle an event of the file part; return 1 if the file begins, else 0."""
     if kind == "data":
         await sink.write(bytes(piece))
         return 0
@@ -149,7 +146,7 @@ async def _file_event(kind: str, part: _Part, piece: bytes | bytearray, sink: Fi
 
 
 def _collect(fields: dict[str, bytes], kind: str, name: str, piece: bytes | bytearray) -> None:
-    """The last of several parts of one name counts; a name that ends in [] is a list, joined with commas."""
+    """Add to a field. The last part of a repeated name wins; a name ending in [] is a list, joined with commas."""
     value = fields.get(name, b"")
     if kind == "begin":
         value = value + b"," if name.endswith("[]") and value else b""

@@ -6,34 +6,31 @@ from typing import Any
 
 from fastapi import FastAPI
 
-OURS = "#/components/schemas/Problem"
-THEIRS = ("HTTPValidationError", "ValidationError")
-PROBLEM = {"application/problem+json": {"schema": {"$ref": OURS}}}
+PROBLEM_REF = "#/components/schemas/Problem"
+FASTAPI_SCHEMAS = ("HTTPValidationError", "ValidationError")
+PROBLEM_CONTENT = {"application/problem+json": {"schema": {"$ref": PROBLEM_REF}}}
 
 
-def describe(app: FastAPI) -> None:
-    """Replace `app.openapi`; the page is made once."""
+def document_problems(app: FastAPI) -> None:
+    """Replace `app.openapi`, whose result is cached."""
     original = app.openapi
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
-            app.openapi_schema = _corrected(original())
+            spec = original()
+            for item in spec["paths"].values():
+                for operation in item.values():
+                    for response in operation["responses"].values():
+                        if _is_problem(response):
+                            response["content"] = PROBLEM_CONTENT
+            for name in FASTAPI_SCHEMAS:
+                spec["components"]["schemas"].pop(name, None)
+            app.openapi_schema = spec
         return app.openapi_schema
 
     app.openapi = openapi  # type: ignore[method-assign]
 
 
-def _corrected(spec: dict[str, Any]) -> dict[str, Any]:
-    for item in spec["paths"].values():
-        for operation in item.values():
-            for response in operation["responses"].values():
-                if _is_problem(response):
-                    response["content"] = PROBLEM
-    for name in THEIRS:
-        spec["components"]["schemas"].pop(name, None)
-    return spec
-
-
 def _is_problem(response: dict[str, Any]) -> bool:
     reference = response.get("content", {}).get("application/json", {}).get("schema", {}).get("$ref", "")
-    return str(reference).endswith(("/Problem", *(f"/{name}" for name in THEIRS)))
+    return str(reference).endswith(("/Problem", *(f"/{name}" for name in FASTAPI_SCHEMAS)))

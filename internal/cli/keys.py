@@ -48,13 +48,11 @@ def create(
     """Create a key and print it; it is not shown again."""
 
     async def work(application: Application) -> None:
-        from internal.services import authentication
-
         lifetime = None if days is None else days * DAY
-        key, key_owner = await authentication.create(application, owner, name, lifetime)
+        key, key_owner = await application.services.api_keys.create(owner, name, lifetime)
         typer.echo(f"key: {key}")
         typer.echo(f"owner: {key_owner}")
-        typer.echo(f"webhook secret: {application.secret.webhook_secret(key_owner)}")
+        typer.echo(f"webhook secret: {application.services.api_keys.webhook_secret(key_owner)}")
         typer.echo("The key is shown this once.")
 
     runner.run("keys", work)
@@ -68,10 +66,7 @@ def list_keys() -> None:
         from rich.console import Console
         from rich.table import Column, Table
 
-        from repositories import api_keys
-
-        async with application.database.read() as session:
-            rows = await api_keys.list_all(session)
+        rows = await application.services.api_keys.list_all()
         table = Table(*(Column(name, no_wrap=name == "id") for name in COLUMNS))
         for row in rows:
             times = (row.created_at, row.expires_at, row.revoked_at, row.last_used_at)
@@ -90,11 +85,7 @@ def revoke(
     """Revoke a key; it is refused from now on."""
 
     async def work(application: Application) -> None:
-        from repositories import api_keys
-
-        async with application.database.write() as session:
-            revoked = await api_keys.revoke(session, key_id)
-        if not revoked:
+        if not await application.services.api_keys.revoke(key_id):
             raise SystemExit(f"There is no valid key {key_id}; `stt keys list` shows all keys.")
         typer.echo(f"{key_id} is revoked.")
 
@@ -113,8 +104,8 @@ def webhook_secret(
     """Print the secret with which an owner verifies webhooks."""
 
     async def work(application: Application) -> None:
-        from internal.services import authentication
+        from internal.services.authentication import LOCAL_OWNER
 
-        typer.echo(application.secret.webhook_secret(owner or authentication.LOCAL))
+        typer.echo(application.services.api_keys.webhook_secret(owner or LOCAL_OWNER))
 
     runner.run("keys", work)

@@ -26,7 +26,7 @@ app.add_typer(dlq.app, name="dlq")
 
 def _print_version(value: bool) -> None:
     if value:
-        from internal.bootstrap import VERSION
+        from core.version import VERSION
 
         typer.echo(f"async-stt {VERSION}")
         raise typer.Exit

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 def api() -> None:
     """Run the HTTP service."""
-    from internal.api.server import serve
+    from internal.api_process import serve
 
     serve()
 

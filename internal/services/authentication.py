@@ -1,138 +1,103 @@
-"""Who calls: API keys `stt_<id>_<secret>`, kept as id and keyed hash, shown once."""
+"""Authentication by API key: `stt_<id>_<secret>`, of which the id and a keyed hash of the secret are stored."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import secrets
 import time
 
-from core.config import API_KEY
-from core.errors import AlreadyExists, DatabaseUnavailable, SettingsError, UnauthorizedError
-from internal.bootstrap import Application
-from internal.services.callers import Caller
+from core.config import API_KEY, Settings
+from core.database import Database
+from core.errors import DatabaseUnavailable, UnauthorizedError
+from core.secret import Secret
+from internal.services.limiting import Limiter
+from internal.services.request_origin import RequestOrigin
 from repositories import api_keys
 
-LOCAL = "local"
-"""The owner of jobs that were submitted without a key, and of the key that API_KEY names."""
+LOCAL_OWNER = "local"
+"""Owner of jobs submitted without a key, and of the key in API_KEY."""
 PURPOSE = "api key"
 NO_HASH = "0" * 64
-VISIT_SECONDS = 1.0
-"""How long a request that needs no owner waits for the database."""
-RECHECK = 5.0
-"""Seconds for which "there are no keys" is believed."""
+PUBLIC_REQUEST_TIMEOUT = 1.0
+"""Seconds that a request without an owner waits for the database."""
+NO_KEYS_TTL = 5.0
+"""Seconds for which the absence of keys is cached."""
 
 
 class Authenticator:
-    """One per API process."""
+    """Decides which owner a request acts for. One per API process."""
 
-    def __init__(self, parts: Application) -> None:
-        self._parts = parts
+    def __init__(self, settings: Settings, database: Database, secret: Secret, limiter: Limiter) -> None:
+        self._settings, self._database, self._secret, self._limiter = settings, database, secret, limiter
         self._has_keys = False
-        self._asked = float("-inf")
+        self._checked_at = float("-inf")
 
-    async def owner(self, key: str | None, caller: Caller) -> str:
-        """The owner that this request acts for; it is counted, unless it comes without a key from this very machine.
+    async def authenticate(self, key: str | None, origin: RequestOrigin) -> str:
+        """Return the request's owner and count the request, unless it comes without a key from this machine.
 
         Raises UnauthorizedError, with one text for all causes; LocalOnlyError, CrossSiteError, UntrustedHostError;
         RateLimitedError; DatabaseUnavailable.
         """
-        settings = self._parts.settings
-        caller.require_trusted_host(() if self._local_only else settings.trusted_hosts)
+        settings = self._settings
+        origin.require_trusted_host(() if self._local_only else settings.trusted_hosts)
         if await self._keys_exist():
             owner = await self._owner_of(key)
-            await self._parts.limiter.request(owner)
+            await self._limiter.request(owner)
             return owner
         if not settings.loopback and not settings.allow_anonymous:
             raise UnauthorizedError
-        self._check_keyless(caller)
-        if not settings.loopback or caller.why_not_local(settings.trusted_hosts):
-            await self._parts.limiter.request(LOCAL)
-        return LOCAL
+        self._check_keyless(origin)
+        if not settings.loopback or origin.reason_not_local(settings.trusted_hosts):
+            await self._limiter.request(LOCAL_OWNER)
+        return LOCAL_OWNER
 
-    async def visit(self, caller: Caller) -> None:
-        """A request that needs no owner. Raises LocalOnlyError, CrossSiteError, UntrustedHostError.
+    async def check_public(self, origin: RequestOrigin) -> None:
+        """Check a request that needs no owner. Raises LocalOnlyError, CrossSiteError, UntrustedHostError.
 
-        It has to be answered while the database is away, too: what was last known of keys counts then.
+        During an outage of the database, the last known answer to whether keys exist is used.
         """
-        settings = self._parts.settings
-        caller.require_trusted_host(() if self._local_only else settings.trusted_hosts)
+        settings = self._settings
+        origin.require_trusted_host(() if self._local_only else settings.trusted_hosts)
         if self._local_only:
             with contextlib.suppress(DatabaseUnavailable, TimeoutError):
-                async with asyncio.timeout(VISIT_SECONDS):
+                async with asyncio.timeout(PUBLIC_REQUEST_TIMEOUT):
                     await self._keys_exist()
         if self._local_only:
-            self._check_keyless(caller)
+            self._check_keyless(origin)
 
     @property
     def _local_only(self) -> bool:
-        """Whether only this machine is served, as far as it is known."""
-        settings = self._parts.settings
+        """Whether only this machine is served, as far as is known."""
+        settings = self._settings
         return settings.loopback and not (settings.allow_anonymous or settings.api_key or self._has_keys)
 
-    def _check_keyless(self, caller: Caller) -> None:
-        """Without keys there is nothing else that a web page or a proxy's clients would need to have."""
-        settings = self._parts.settings
+    def _check_keyless(self, origin: RequestOrigin) -> None:
+        """Without keys, nothing else keeps out web pages and a proxy's clients."""
+        settings = self._settings
         if not settings.allow_anonymous:
-            caller.require_local(settings.trusted_hosts)
-        # `*` is refused at start where there are no keys; it allows nothing here either
-        caller.require_same_site(settings.cors_origins)
+            origin.require_local(settings.trusted_hosts)
+        # `*` is refused at start if there are no keys, and allows nothing here either
+        origin.require_same_site(settings.cors_origins)
 
     async def _owner_of(self, key: str | None) -> str:
-        form = API_KEY.fullmatch(key or "")
-        if form is None:
+        match = API_KEY.fullmatch(key or "")
+        if match is None:
             raise UnauthorizedError
-        key_id, secret = form[1], form[2]
-        async with self._parts.database.read() as session:
-            found = await api_keys.get_valid(session, key_id)
+        key_id, secret = match[1], match[2]
+        async with self._database.read() as session:
+            row = await api_keys.get_valid(session, key_id)
         # an unknown id takes as long as a wrong secret
-        right = self._parts.secret.verify(PURPOSE, secret, found.secret_hash if found else NO_HASH)
-        if found is None or not right:
+        matches = self._secret.verify(PURPOSE, secret, row.secret_hash if row else NO_HASH)
+        if row is None or not matches:
             raise UnauthorizedError
-        if found.last_used_at is None or time.time() - found.last_used_at.timestamp() > api_keys.USED_EVERY:
-            async with self._parts.database.write() as session:
+        if row.last_used_at is None or time.time() - row.last_used_at.timestamp() > api_keys.USED_EVERY:
+            async with self._database.write() as session:
                 await api_keys.record_use(session, key_id)
-        return found.owner
+        return row.owner
 
     async def _keys_exist(self) -> bool:
-        if not self._has_keys and time.monotonic() - self._asked > RECHECK:
-            async with self._parts.database.read() as session:
+        if not self._has_keys and time.monotonic() - self._checked_at > NO_KEYS_TTL:
+            async with self._database.read() as session:
                 self._has_keys = await api_keys.any_exists(session)
-            self._asked = time.monotonic()
+            self._checked_at = time.monotonic()
         return self._has_keys
-
-
-async def create(parts: Application, owner: str | None, name: str | None, lifetime: float | None) -> tuple[str, str]:
-    """A new key and its owner (by default its own id). lifetime in seconds."""
-    key_id, secret = secrets.token_hex(8), secrets.token_urlsafe(32)
-    owner = owner or key_id
-    async with parts.database.write() as session:
-        await api_keys.create(session, key_id, parts.secret.sign(PURPOSE, secret), owner, name, lifetime)
-    return f"stt_{key_id}_{secret}", owner
-
-
-async def ensure_first(parts: Application) -> None:
-    """Make the key that API_KEY names, once. Raises SettingsError where its id has another secret, and where any web
-    page might call a service without keys."""
-    if API_KEY.fullmatch(parts.settings.api_key):
-        await _ensure(parts, parts.settings.api_key)
-    elif "*" in parts.settings.cors_origins:
-        async with parts.database.read() as session:
-            if not await api_keys.any_exists(session):
-                raise SettingsError(
-                    "CORS_ORIGINS: * lets every web page call a service that asks for no key; name the origins, "
-                    "or make a key with `stt keys create` or API_KEY"
-                )
-
-
-async def _ensure(parts: Application, key: str) -> None:
-    _, key_id, secret = key.split("_", 2)
-    hashed = parts.secret.sign(PURPOSE, secret)
-    with contextlib.suppress(AlreadyExists):
-        async with parts.database.write() as session:
-            await api_keys.create(session, key_id, hashed, LOCAL, "API_KEY", None)
-        return
-    async with parts.database.read() as session:
-        found = {key.key_id: key for key in await api_keys.list_all(session)}.get(key_id)
-    if found is None or found.secret_hash != hashed:
-        raise SettingsError("API_KEY: its id belongs to a key with another secret; SECRET_KEY may have changed")

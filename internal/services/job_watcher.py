@@ -1,4 +1,4 @@
-"""Each API process polls once for all the jobs it watches, and wakes whoever waits (design section 8)."""
+"""One poll per API process for all the jobs that its clients wait for."""
 
 from __future__ import annotations
 
@@ -14,27 +14,30 @@ from core.errors import InfrastructureError
 from repositories import jobs
 
 log = structlog.get_logger(__name__)
-ROUND = 0.25
+POLL_INTERVAL = 0.25
+"""Seconds between two polls."""
 
 
 @dataclass(slots=True)
 class Watch:
-    """seq: the newest event number seen; ended: the job changes no more by itself."""
+    """seq: the greatest event number seen; ended: no further change is expected."""
 
     seq: int = -1
     ended: bool = False
     watchers: int = 0
     changed: asyncio.Condition = field(default_factory=asyncio.Condition)
 
-    async def past(self, seq: int, seconds: float) -> bool:
-        """Wait until something newer than `seq` has happened; False: nothing has, for `seconds`."""
+    async def wait_for_change(self, seq: int, timeout: float) -> bool:
+        """Wait until the event number exceeds `seq`; return False after `timeout` seconds."""
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds), self.changed:
+            async with asyncio.timeout(timeout), self.changed:
                 await self.changed.wait_for(lambda: self.seq > seq)
         return self.seq > seq
 
 
-class Watcher:
+class JobWatcher:
+    """Polls only while a job is watched."""
+
     def __init__(self, database: Database) -> None:
         self._database = database
         self._watched: dict[str, Watch] = {}
@@ -42,34 +45,34 @@ class Watcher:
 
     @contextlib.asynccontextmanager
     async def watch(self, job_id: str) -> AsyncIterator[Watch]:
-        """The poll runs only while somebody watches."""
-        found = self._watched.setdefault(job_id, Watch())
-        found.watchers += 1
+        watch = self._watched.setdefault(job_id, Watch())
+        watch.watchers += 1
         if self._task is None or self._task.done():
-            self._task = asyncio.create_task(self._poll(), name="watch jobs")
+            self._task = asyncio.create_task(self._run(), name="watch jobs")
         try:
-            yield found
+            yield watch
         finally:
-            found.watchers -= 1
-            if not found.watchers:
+            watch.watchers -= 1
+            if not watch.watchers:
                 self._watched.pop(job_id, None)
 
-    async def _poll(self) -> None:
+    async def _run(self) -> None:
         while self._watched:
             try:
-                await self._look()
+                await self._poll()
             except InfrastructureError as error:
-                log.warning("cannot look at watched jobs", action="watch_skipped", code=error.code)
+                log.warning("cannot poll watched jobs", action="watch_skipped", code=error.code)
             except Exception:
-                # a poll that ended would leave its watchers waiting for ever
-                log.exception("cannot look at watched jobs", action="watch_skipped")
-            await asyncio.sleep(ROUND)
+                # without the poll its watchers would wait for ever
+                log.exception("cannot poll watched jobs", action="watch_skipped")
+            await asyncio.sleep(POLL_INTERVAL)
 
-    async def _look(self) -> None:
+    async def _poll(self) -> None:
         async with self._database.read() as session:
-            found = await jobs.list_states(session, tuple(self._watched))
+            states = await jobs.list_states(session, tuple(self._watched))
         for job_id, watch in tuple(self._watched.items()):
-            seq, ended = found.get(job_id, (watch.seq + 1 if not watch.ended else watch.seq, True))
+            # a deleted job has ended
+            seq, ended = states.get(job_id, (watch.seq + 1 if not watch.ended else watch.seq, True))
             if seq > watch.seq:
                 watch.seq, watch.ended = seq, ended
                 async with watch.changed:

@@ -1,4 +1,4 @@
-"""How much one owner may ask for: requests a minute, unfinished jobs, seconds of sound in them, bytes a day."""
+"""Limits of one owner: requests per minute, unfinished jobs, seconds of audio in them, bytes per day."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from core.config import Settings
 from core.database import Database
 from core.errors import QuotaExceededError, RateLimitedError
-from repositories import intents, jobs, rate_limits
+from repositories import intents, quotas, rate_limits
 
 DAY = 86_400.0
-BUSY = 30.0
-"""Seconds to wait where only finished work makes room, which nobody can foretell."""
+RETRY_AFTER = 30.0
+"""Seconds to wait when only the end of other jobs makes room, at a time that is unknown."""
 
 
 class DatabaseStorage(Storage):
-    """The library's storage on our own database: counters that several processes share."""
+    """Storage of the `limits` library on the service's database, for counters that several processes share."""
 
     STORAGE_SCHEME = None
 
@@ -39,14 +39,14 @@ class DatabaseStorage(Storage):
 
     async def get(self, key: str) -> int:
         async with self._database.read() as session:
-            found = await rate_limits.get(session, key)
-        return found[0] if found else 0
+            window = await rate_limits.get(session, key)
+        return window[0] if window else 0
 
     async def get_expiry(self, key: str) -> float:
-        """When the window ends, seconds since 1970."""
+        """Return the end of the window, seconds since 1970."""
         async with self._database.read() as session:
-            found = await rate_limits.get(session, key)
-        return found[1].timestamp() if found else time.time()
+            window = await rate_limits.get(session, key)
+        return window[1].timestamp() if window else time.time()
 
     async def check(self) -> bool:
         return True
@@ -60,16 +60,16 @@ class DatabaseStorage(Storage):
 
 
 class Limiter:
-    """Raises RateLimitedError or QuotaExceededError with the seconds to wait."""
+    """Rate limits and quotas. Errors carry the seconds to wait."""
 
     def __init__(self, settings: Settings, database: Database, *, shared: bool) -> None:
-        """shared: several processes count together."""
+        """shared: count together with the other processes."""
         storage: Storage = DatabaseStorage(database) if shared else MemoryStorage()
         self._window = FixedWindowRateLimiter(storage)
         self._settings, self._database = settings, database
 
     async def request(self, owner: str) -> None:
-        """Count one request."""
+        """Count one request. Raises RateLimitedError."""
         allowed = self._settings.rate_limit_per_minute
         if not allowed:
             return
@@ -85,56 +85,61 @@ class Limiter:
             )
 
     async def submit(self, owner: str, size: int = 0) -> None:
-        """May the owner submit one more job of `size` bytes now? An early answer: `admit` is the one that holds."""
+        """Check for one more job of `size` bytes. Raises QuotaExceededError. An early answer: `admit` checks again."""
         async with self._database.read() as session:
             await self._check(session, owner, size)
 
     async def admit(self, session: AsyncSession, owner: str, size: int = 0, seconds: float = 0.0) -> None:
-        """The same inside the transaction that adds the job, one owner's at a time, so that no two pass together.
+        """Check inside the transaction that adds the job, one of an owner at a time. Raises QuotaExceededError.
 
-        seconds: of sound that the job adds. Raises QuotaExceededError, which rolls the transaction back.
+        seconds: of audio that the job adds.
         """
-        if self._limited:
-            await jobs.lock_owner(session, owner, sqlite=self._database.sqlite)
+        settings = self._settings
+        if settings.max_queued_jobs or settings.max_queued_seconds or settings.max_bytes_per_day:
+            await quotas.lock_owner(session, owner, sqlite=self._database.sqlite)
             await self._check(session, owner, size, seconds)
 
-    @property
-    def _limited(self) -> bool:
-        settings = self._settings
-        return bool(settings.max_queued_jobs or settings.max_queued_seconds or settings.max_bytes_per_day)
-
     async def link(self, session: AsyncSession, owner: str) -> None:
-        """May the owner open one more upload link? An open link counts as a job and as the largest upload."""
+        """Check for one more upload link. It counts as a job and as the largest upload. Raises QuotaExceededError."""
         settings = self._settings
-        await jobs.lock_owner(session, owner, sqlite=self._database.sqlite)
+        await quotas.lock_owner(session, owner, sqlite=self._database.sqlite)
         count = await intents.count_open_links(session, owner)
         if count >= settings.max_open_links > 0:
             raise QuotaExceededError(
                 "Limit reached: {count} open upload links. Start some of them or wait until they expire.",
-                retry_after=BUSY,
+                retry_after=RETRY_AFTER,
                 count=count,
             )
         await self._check(session, owner, settings.max_upload_bytes)
 
-    async def _check(self, session: AsyncSession, owner: str, size: int, more: float = 0.0) -> None:
+    async def _check(self, session: AsyncSession, owner: str, size: int, added_seconds: float = 0.0) -> None:
         settings = self._settings
         if settings.max_queued_jobs:
-            queued = await jobs.count_open(session, owner) + await intents.count_open_links(session, owner)
+            queued = await quotas.count_open(session, owner) + await intents.count_open_links(session, owner)
             if queued >= settings.max_queued_jobs:
                 raise QuotaExceededError(
-                    "Limit reached: {count} unfinished jobs. Wait for jobs to finish.", retry_after=BUSY, count=queued
+                    "Limit reached: {count} unfinished jobs. Wait for jobs to finish.",
+                    retry_after=RETRY_AFTER,
+                    count=queued,
                 )
         if settings.max_queued_seconds:
-            seconds = await jobs.queued_seconds(session, owner)
-            if seconds + more > settings.max_queued_seconds or seconds >= settings.max_queued_seconds:
+            seconds = await quotas.queued_seconds(session, owner)
+            if seconds + added_seconds > settings.max_queued_seconds or seconds >= settings.max_queued_seconds:
                 raise QuotaExceededError(
                     "Limit reached: {seconds} s of audio are queued. Wait for jobs to finish.",
-                    retry_after=BUSY,
+                    retry_after=RETRY_AFTER,
                     seconds=round(seconds),
                 )
         if settings.max_bytes_per_day:
-            sent = await jobs.bytes_since(session, owner, DAY)
-            promised = await intents.count_open_links(session, owner) * settings.max_upload_bytes
-            if sent + promised + size > settings.max_bytes_per_day:
-                wait = max(1.0, await jobs.quota_resets_in(session, owner, DAY))
-                raise QuotaExceededError("The bytes of this day are used up.", retry_after=wait)
+            sent = await quotas.bytes_since(session, owner, DAY)
+            reserved = await intents.count_open_links(session, owner) * settings.max_upload_bytes
+            if sent + reserved + size > settings.max_bytes_per_day:
+                wait = max(1.0, await quotas.resets_in(session, owner, DAY))
+                raise QuotaExceededError(
+                    "Limit reached: {sent} of {limit} bytes in 24 hours, open upload links included. "
+                    "Retry in {seconds} s.",
+                    retry_after=wait,
+                    sent=sent + reserved,
+                    limit=settings.max_bytes_per_day,
+                    seconds=math.ceil(wait),
+                )

@@ -1,4 +1,4 @@
-"""What a sender may ask for besides his recording, checked in one place for every way in."""
+"""Options of a submit, validated in one place for every way to submit."""
 
 from __future__ import annotations
 
@@ -16,25 +16,24 @@ from core.domain.json_values import TooDeep, TooManyKeys, check_json
 from core.domain.models import DEMO, choose
 from core.errors import InvalidFieldError, UnknownModelError, UnsupportedLanguageError
 from core.outbound import Outbound, Refused
-from internal.bootstrap import Application
-from repositories import workers
+from internal.services.models import Models
 
 log = structlog.get_logger(__name__)
 NO_WORKER = "No worker is running; the job waits until one starts."
 MAX_URL, MAX_PROMPT, MAX_METADATA = 4096, 2000, 16_384
 MAX_DEPTH, MAX_KEYS = 16, 256
-"""Levels and keys of the metadata object, itself included: far below what any parser on its way gives up at."""
+"""Levels and keys of the metadata object, itself included: far below the limits of every parser involved."""
 FIELDS = ("language", "model", "priority", "callback_url", "metadata", "prompt", "words", "temperature")
-"""Names that a submit may carry; others are ignored."""
+"""Names of the options of a submit; others are ignored."""
 MODEL = re.compile(r"[A-Za-z0-9._-]{1,100}")
 _TRUE, _FALSE = ("true", "1", "yes", "on"), ("false", "0", "no", "off", "")
 
 
 @dataclass(frozen=True, slots=True)
 class SubmitOptions:
-    """What the sender asked for, checked.
+    """Validated options of a submit.
 
-    asked_model: as it was sent; model: the full name it means, or what was sent where no worker lives to resolve it.
+    asked_model: as it was sent; model: the full name it resolves to, or what was sent if no worker is alive.
     """
 
     language: str
@@ -47,81 +46,82 @@ class SubmitOptions:
     asked_model: str = ""
 
 
-async def check(parts: Application, fields: Mapping[str, Any]) -> SubmitOptions:
-    """Raises UnsupportedLanguageError, InvalidFieldError, UnknownModelError; DatabaseUnavailable.
+@dataclass(frozen=True, slots=True)
+class SubmitOptionsValidator:
+    """Validation of the options of every way to submit. webhooks: checks callback addresses."""
 
-    Values are texts, or what JSON has for them; an empty one counts as left out.
-    """
-    language = _language(parts, fields)
-    wanted = str(fields.get("priority") or Priority.NORMAL.value)
-    if wanted not in list(Priority):
-        raise InvalidFieldError(
-            "priority",
-            "`priority` {value} is unknown. Use {allowed}.",
-            value=repr(wanted[:20]),
-            allowed=", ".join(Priority),
+    models: Models
+    webhooks: Outbound
+    languages: tuple[str, ...]
+    default_language: str
+    default_model: str | None
+
+    async def validate(self, fields: Mapping[str, Any]) -> SubmitOptions:
+        """Values are strings or their JSON types; an empty one counts as left out.
+
+        Raises UnsupportedLanguageError, InvalidFieldError, UnknownModelError; DatabaseUnavailable.
+        """
+        language = str(fields.get("language") or self.default_language)
+        allowed = (*self.languages, AUTO)
+        if language not in allowed:
+            raise UnsupportedLanguageError(
+                "`language` {value} is not supported. Use {allowed}.",
+                value=repr(language[:20]),
+                allowed=", ".join(allowed),
+            )
+        priority = str(fields.get("priority") or Priority.NORMAL.value)
+        if priority not in list(Priority):
+            raise InvalidFieldError(
+                "priority",
+                "`priority` {value} is unknown. Use {allowed}.",
+                value=repr(priority[:20]),
+                allowed=", ".join(Priority),
+            )
+        asked_model = str(fields.get("model") or "")
+        model, warning = await self._resolve_model(asked_model, language)
+        return SubmitOptions(
+            language=language,
+            model=model,
+            priority=Priority(priority),
+            warning=warning,
+            options=_job_options(fields),
+            callback_url=_callback_url(self.webhooks, str(fields.get("callback_url") or "")),
+            metadata=_metadata(fields.get("metadata")),
+            asked_model=asked_model,
         )
-    named = str(fields.get("model") or "")
-    model, warning = await _model(parts, named, language)
-    return SubmitOptions(
-        language,
-        model,
-        Priority(wanted),
-        warning,
-        _options(fields),
-        _callback(parts.webhooks, str(fields.get("callback_url") or "")),
-        _metadata(fields.get("metadata")),
-        named,
-    )
+
+    async def _resolve_model(self, asked_model: str, language: str) -> tuple[str | None, str | None]:
+        """Return the full name of a model that a live worker has, and a warning."""
+        live = await self.models.live()
+        name = asked_model or self.default_model
+        if not live.workers:
+            if name and not MODEL.fullmatch(name):
+                raise UnknownModelError("{value} is not a model name.", value=repr(name[:50]))
+            return name or None, NO_WORKER
+        model = choose(asked_model, language, live.names, self.default_model)
+        if model is None:
+            raise UnknownModelError(
+                "No worker has the model {value}. Available models: {allowed}.",
+                value=repr(str(name)[:50]),
+                allowed=", ".join(live.names) or "none",
+            )
+        if not name and model.startswith(DEMO):
+            log.warning("the demo model transcribes only its own sentences", action="demo_model", model=model)
+        return model, None
 
 
-def _language(parts: Application, fields: Mapping[str, Any]) -> str:
-    settings = parts.settings
-    language = str(fields.get("language") or settings.default_language)
-    allowed = (*settings.languages, AUTO)
-    if language not in allowed:
-        raise UnsupportedLanguageError(
-            "`language` {value} is not supported. Use {allowed}.",
-            value=repr(language[:20]),
-            allowed=", ".join(allowed),
-        )
-    return language
-
-
-async def _model(parts: Application, named: str, language: str) -> tuple[str | None, str | None]:
-    """The full name of a live worker's model, and a warning."""
-    async with parts.database.read() as session:
-        alive = await workers.list_live(session)
-    have = workers.available_models(alive)
-    asked = named or parts.settings.default_model
-    if not alive:
-        if asked and not MODEL.fullmatch(asked):
-            raise UnknownModelError("{value} is not a model name.", value=repr(asked[:50]))
-        return asked or None, NO_WORKER
-    model = choose(named, language, have, parts.settings.default_model)
-    if model is None:
-        raise UnknownModelError(
-            "No worker has the model {value}. Available models: {allowed}.",
-            value=repr(str(asked)[:50]),
-            allowed=", ".join(have) or "none",
-        )
-    if not asked and model.startswith(DEMO):
-        log.warning("the demo model transcribes nothing but its own sentences", action="demo_model", model=model)
-    return model, None
-
-
-def _options(fields: Mapping[str, Any]) -> JobOptions:
+def _job_options(fields: Mapping[str, Any]) -> JobOptions:
     prompt = str(fields.get("prompt") or "")
-    if len(prompt) > MAX_PROMPT or "\0" in prompt or not _is_text(prompt):
+    if len(prompt) > MAX_PROMPT or "\0" in prompt or not _is_encodable(prompt):
         raise InvalidFieldError(
             "prompt", "`prompt` must have at most {limit} characters and no NUL character.", limit=MAX_PROMPT
         )
-    words, temperature = _truth("words", fields.get("words")), _temperature(fields.get("temperature"))
+    words, temperature = _boolean("words", fields.get("words")), _temperature(fields.get("temperature"))
     return JobOptions(prompt=prompt, words=words, temperature=temperature)
 
 
-def _is_text(value: str) -> bool:
-    """Half of a pair of surrogates, which JSON can spell, is no text: databases refuse it."""
+def _is_encodable(value: str) -> bool:
+    """Return False for a lone surrogate, which JSON can spell and databases refuse."""
     try:
         value.encode()
     except UnicodeEncodeError:
@@ -129,7 +129,7 @@ def _is_text(value: str) -> bool:
     return True
 
 
-def _truth(name: str, value: Any) -> bool:
+def _boolean(name: str, value: Any) -> bool:
     text = str(value if value is not None else "").lower()
     if text not in (*_TRUE, *_FALSE):
         raise InvalidFieldError(name, "`{name}` must be true or false.", name=name)
@@ -146,20 +146,20 @@ def _temperature(value: Any) -> float:
     return number
 
 
-def _callback(outbound: Outbound, url: str) -> str | None:
+def _callback_url(webhooks: Outbound, url: str) -> str | None:
     if not url:
         return None
     if len(url) > MAX_URL:
         raise InvalidFieldError("callback_url", "`callback_url` is longer than {limit} characters.", limit=MAX_URL)
     try:
-        outbound.check(url)
+        webhooks.check(url)
     except Refused as error:
         raise InvalidFieldError("callback_url", "`callback_url`: {reason}.", reason=str(error)) from None
     return url
 
 
 def _metadata(value: Any) -> dict[str, Any] | None:
-    """A JSON object, or its text; it comes back as it was sent. Of a key that is there twice the last value counts."""
+    """Parse a JSON object, or its text. The last value of a repeated key counts."""
     if value in (None, ""):
         return None
     try:

@@ -1,4 +1,4 @@
-"""Upload by link: the sender puts the bytes into storage himself and then starts the job."""
+"""Upload links: the client puts the bytes into storage, then starts the job."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ import asyncio
 import secrets
 import time
 import uuid
+from collections.abc import AsyncIterator
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import structlog
 
+from core.database import Database
 from core.domain import keys
 from core.domain.job import Priority
 from core.domain.job_options import JobOptions
@@ -20,15 +22,19 @@ from core.errors import (
     ConflictError,
     EmptyFileError,
     InfrastructureError,
-    JobNotFoundError,
     LinkUsedError,
     NothingUploadedError,
     ObjectNotFound,
     UnauthorizedError,
 )
-from core.storage.port import ObjectInfo
-from internal.bootstrap import Application
-from internal.services import results, submissions
+from core.secret import Secret
+from core.storage.port import ObjectInfo, Storage
+from internal.services.idempotency import IdempotentRequests
+from internal.services.incoming_upload import accepted_name, display_name, file_too_large
+from internal.services.jobs import Jobs, is_job_id, job_not_found
+from internal.services.limiting import Limiter
+from internal.services.retention import Retention
+from internal.services.submissions import ROLLED_BACK, Submissions, new_job
 from internal.services.submit_options import SubmitOptions
 from repositories import idempotency, intents
 from repositories.idempotency import IdempotentRequest
@@ -36,150 +42,168 @@ from repositories.models import Job, UploadIntent
 
 log = structlog.get_logger(__name__)
 PURPOSE = "upload link"
-CLEARING = 2.0
-"""Seconds that a start may wait for the object of its link to be removed."""
-SLACK = 3600.0
-"""Seconds past the link's end in which the job can still be started."""
+DELETE_TIMEOUT = 2.0
+"""Seconds that a start waits for the removal of the link's object."""
+START_MARGIN = 3600.0
+"""Seconds after the link's expiry in which the job can still be started."""
 
 
 @dataclass(frozen=True, slots=True)
-class Link:
-    """url: where the bytes go with PUT; a path of our own API where storage has no address of its own."""
+class UploadLink:
+    """url: takes the bytes with PUT; a path of the API if the storage has no address of its own."""
 
     job_id: str
     url: str
     expires_at: datetime
 
 
-async def promise(
-    parts: Application, owner: str, filename: str, submit_options: SubmitOptions, request: IdempotentRequest | None
-) -> Link:
-    """Raises UnsupportedFormatError, QuotaExceededError, IdempotencyMismatchError; StorageUnavailable."""
-    job_id = await submissions.recalled(parts, owner, request) if request else None
-    if job_id is None:
-        job_id = str(uuid.uuid4())
-        name = submissions.accepted_name(filename)
-        stored = {**asdict(submit_options), "options": submit_options.options.to_json(), "filename": name}
-        lifetime = parts.settings.upload_link_ttl_seconds + SLACK
-        try:
-            async with parts.database.write() as session:
-                await parts.limiter.link(session, owner)
-                key = keys.incoming_key(job_id, name)
-                await intents.create(session, key, job_id, lifetime, owner=owner, submit_options=stored)
-                if request is not None:
-                    await idempotency.store(session, owner, request, job_id, {"job_id": job_id})
-        except AlreadyExists:
-            # the same request, twice at once: the other was faster
-            job_id = (await submissions.recalled(parts, owner, request) if request else None) or job_id
-    return await _link(parts, job_id, keys.incoming_key(job_id, submissions.display_name(filename)))
+@dataclass(frozen=True, slots=True)
+class UploadLinks:
+    """ttl_seconds: for which a link takes bytes."""
 
+    database: Database
+    storage: Storage
+    secret: Secret
+    limiter: Limiter
+    idempotent_requests: IdempotentRequests
+    submissions: Submissions
+    jobs: Jobs
+    retention: Retention
+    ttl_seconds: int
 
-async def _link(parts: Application, job_id: str, key: str) -> Link:
-    ttl = parts.settings.upload_link_ttl_seconds
-    expires = datetime.now(UTC) + timedelta(seconds=ttl)
-    url = await parts.storage.upload_link(key, ttl)
-    if url is None:
-        until = int(expires.timestamp())
-        signature = parts.secret.sign(PURPOSE, f"{job_id} {until}")
-        url = f"/api/v1/uploads/{job_id}?expires={until}&signature={signature}"
-    return Link(job_id, url, expires)
+    async def create(
+        self, owner: str, filename: str, options: SubmitOptions, request: IdempotentRequest | None
+    ) -> UploadLink:
+        """Raises UnsupportedFormatError, QuotaExceededError, IdempotencyMismatchError; StorageUnavailable."""
+        job_id = await self.idempotent_requests.find_job_id(owner, request) if request else None
+        if job_id is None:
+            job_id = str(uuid.uuid4())
+            name = accepted_name(filename)
+            stored = {**asdict(options), "options": options.options.to_json(), "filename": name}
+            try:
+                async with self.database.write() as session:
+                    await self.limiter.link(session, owner)
+                    key = keys.incoming_key(job_id, name)
+                    lifetime = self.ttl_seconds + START_MARGIN
+                    await intents.create(session, key, job_id, lifetime, owner=owner, submit_options=stored)
+                    if request is not None:
+                        await idempotency.store(session, owner, request, job_id, {"job_id": job_id})
+            except AlreadyExists:
+                # a concurrent request with the same key has won
+                job_id = (await self.idempotent_requests.find_job_id(owner, request) if request else None) or job_id
+        return await self._link(job_id, keys.incoming_key(job_id, display_name(filename)))
 
+    async def _link(self, job_id: str, key: str) -> UploadLink:
+        expires_at = datetime.now(UTC) + timedelta(seconds=self.ttl_seconds)
+        url = await self.storage.upload_link(key, self.ttl_seconds)
+        if url is None:
+            timestamp = int(expires_at.timestamp())
+            signature = self.secret.sign(PURPOSE, f"{job_id} {timestamp}")
+            url = f"/api/v1/uploads/{job_id}?expires={timestamp}&signature={signature}"
+        return UploadLink(job_id, url, expires_at)
 
-async def intake_of(parts: Application, job_id: str, expires: int, signature: str) -> UploadIntent:
-    """What a signed link of our own allows to be written. Raises UnauthorizedError, JobNotFoundError."""
-    if time.time() > expires or not parts.secret.verify(PURPOSE, f"{job_id} {expires}", signature):
-        raise UnauthorizedError(
-            "The upload link is invalid or has expired. Request a new one with POST /api/v1/uploads."
-        )
-    async with parts.database.read() as session:
-        found = await intents.get_link(session, job_id)
-    if found is None:
-        raise JobNotFoundError("Job not found: {value}", value=job_id[:100])
-    return found
-
-
-async def start(parts: Application, owner: str, job_id: str) -> Job:
-    """Make the job of what was uploaded; harmless twice.
-
-    What was weighed is what the job reads: exactly that version of the object is copied to a key of the job's own,
-    which the link, valid for a while yet, cannot write. Raises NothingUploadedError, FileTooLargeError, EmptyFileError,
-    JobNotFoundError, QuotaExceededError; ConflictError where the object was replaced meanwhile.
-    """
-    intent = None
-    if results.is_job_id(job_id):
-        async with parts.database.read() as session:
+    async def open(self, job_id: str, expires: int, signature: str) -> UploadIntent:
+        """Return the intent that a signed link of the API may write. Raises UnauthorizedError, JobNotFoundError."""
+        if time.time() > expires or not self.secret.verify(PURPOSE, f"{job_id} {expires}", signature):
+            raise UnauthorizedError(
+                "The upload link is invalid or has expired. Request a new one with POST /api/v1/uploads."
+            )
+        async with self.database.read() as session:
             intent = await intents.get_link(session, job_id)
-    if intent is None or intent.owner != owner:
-        return await results.find(parts, job_id, owner)
-    stored = dict(intent.submit_options or {})
-    name = stored.pop("filename", None)
-    found = await _weighed(parts, intent.key)
-    key = keys.pinned_key(job_id, secrets.token_hex(4), name or "")
-    await _pin(parts, found, key, job_id)
-    new = replace(
-        submissions.new_job(job_id, owner, _submit_options(stored)),
-        original_filename=name,
-        audio_key=key,
-        file_size=found.size,
-    )
-    try:
-        job = await submissions.commit(parts, new, None, noted=True, link=intent.key)
-    except submissions.ROLLED_BACK as error:
-        await _discard(parts, key)
-        if isinstance(error, AlreadyExists | LinkUsedError):
-            return await results.find(parts, job_id, owner)
-        raise
-    await submissions.announce(parts, job)
-    await _clear(parts, intent.key)
-    return job
+        if intent is None:
+            raise job_not_found(job_id)
+        return intent
 
+    async def store(self, intent: UploadIntent, pieces: AsyncIterator[bytes]) -> None:
+        """Write the bytes to the link's object. Raises FileTooLargeError; ConflictError if the job was started."""
+        upload = await self.storage.open_upload(intent.key)
+        size = 0
+        try:
+            async for data in pieces:
+                size += len(data)
+                if size > self.submissions.max_upload_bytes:
+                    raise file_too_large(self.submissions.max_upload_bytes)
+                await upload.write(data)
+            await upload.commit()
+            async with self.database.read() as session:
+                if await intents.get_link(session, intent.job_id) is None:
+                    raise ConflictError("The job has already been started; this upload is not part of it.")
+        except BaseException:
+            await asyncio.shield(upload.abort())
+            raise
 
-async def _clear(parts: Application, key: str) -> None:
-    """Remove what the link wrote. Its note stays, for whatever a PUT still writes before the link's end."""
-    try:
-        async with asyncio.timeout(CLEARING):
-            await parts.storage.delete(key)
-    except (InfrastructureError, TimeoutError) as error:
-        log.warning("object of a used link left to the scheduler", action="clear_delayed", reason=repr(error))
+    async def start(self, owner: str, job_id: str) -> Job:
+        """Create the job of the uploaded object. Idempotent.
 
+        The version of the object whose size was checked is copied to a key of the job's own, which the link, still
+        valid for a while, cannot write. Raises NothingUploadedError, FileTooLargeError, EmptyFileError,
+        JobNotFoundError, QuotaExceededError; ConflictError if the object was replaced meanwhile.
+        """
+        intent = None
+        if is_job_id(job_id):
+            async with self.database.read() as session:
+                intent = await intents.get_link(session, job_id)
+        if intent is None or intent.owner != owner:
+            return await self.jobs.find(job_id, owner)
+        stored = dict(intent.submit_options or {})
+        name = stored.pop("filename", None)
+        uploaded = await self._check_object(intent.key)
+        key = keys.pinned_key(job_id, secrets.token_hex(4), name or "")
+        await self._copy(uploaded, key, job_id)
+        new = replace(
+            new_job(job_id, owner, _submit_options(stored)),
+            original_filename=name,
+            audio_key=key,
+            file_size=uploaded.size,
+        )
+        try:
+            job = await self.submissions.commit(new, None, noted=True, link=intent.key)
+        except ROLLED_BACK as error:
+            await self._discard_copy(key)
+            if isinstance(error, AlreadyExists | LinkUsedError):
+                return await self.jobs.find(job_id, owner)
+            raise
+        await self.submissions.announce(job)
+        await self._delete_upload(intent.key)
+        return job
 
-async def _pin(parts: Application, found: ObjectInfo, key: str, job_id: str) -> None:
-    async with parts.database.write() as session:
-        await intents.create(session, key, job_id)
-    try:
-        await parts.storage.copy(found, key)
-    except ObjectNotFound:
-        raise ConflictError(
-            "The recording was replaced while the job was being started. Start the job again."
-        ) from None
+    async def _check_object(self, key: str) -> ObjectInfo:
+        uploaded = await self.storage.stat(key)
+        if uploaded is None:
+            raise NothingUploadedError
+        if uploaded.size > self.submissions.max_upload_bytes:
+            await self.storage.delete_prefix(key)
+            raise file_too_large(self.submissions.max_upload_bytes)
+        if uploaded.size == 0:
+            raise EmptyFileError
+        return uploaded
 
+    async def _copy(self, uploaded: ObjectInfo, key: str, job_id: str) -> None:
+        async with self.database.write() as session:
+            await intents.create(session, key, job_id)
+        try:
+            await self.storage.copy(uploaded, key)
+        except ObjectNotFound:
+            raise ConflictError(
+                "The recording was replaced while the job was being started. Start the job again."
+            ) from None
 
-async def _discard(parts: Application, key: str) -> None:
-    """Remove the copy of a start that made no job; where a part is down its note stays for the collector."""
-    try:
-        await parts.services.retention.remove_object(key)
-    except InfrastructureError as error:
-        log.warning("copy left to the scheduler to collect", action="discard_delayed", code=error.code)
+    async def _discard_copy(self, key: str) -> None:
+        """Remove the copy of a start that created no job. During an outage its intent stays for the collector."""
+        try:
+            await self.retention.remove_object(key)
+        except InfrastructureError as error:
+            log.warning("copy left to the scheduler to collect", action="discard_delayed", code=error.code)
 
-
-async def is_open(parts: Application, job_id: str) -> bool:
-    """Whether the link can still be started."""
-    async with parts.database.read() as session:
-        return await intents.get_link(session, job_id) is not None
+    async def _delete_upload(self, key: str) -> None:
+        """Remove what the link wrote. Its intent stays, for what a PUT may still write before the link expires."""
+        try:
+            async with asyncio.timeout(DELETE_TIMEOUT):
+                await self.storage.delete(key)
+        except (InfrastructureError, TimeoutError) as error:
+            log.warning("object of a used link left to the scheduler", action="clear_delayed", reason=repr(error))
 
 
 def _submit_options(stored: dict[str, Any]) -> SubmitOptions:
     options = JobOptions.from_json(stored.get("options") or {})
     return SubmitOptions(**{**stored, "priority": Priority(stored["priority"]), "options": options})
-
-
-async def _weighed(parts: Application, key: str) -> ObjectInfo:
-    found = await parts.storage.stat(key)
-    if found is None:
-        raise NothingUploadedError
-    if found.size > parts.settings.max_upload_bytes:
-        await parts.storage.delete_prefix(key)
-        raise submissions.too_large(parts)
-    if found.size == 0:
-        raise EmptyFileError
-    return found

@@ -112,3 +112,7 @@ def anchors(path: Path) -> set[str]:
 def test_files_that_are_named_exist(path: Path) -> None:
     names = {name for name in PATH.findall(path.read_text()) if name.split("/")[0] in FOLDERS - {".venv"}}
     assert not {name for name in names - GENERATED if not (ROOT / name).exists()}
+
+
+def test_the_readme_is_short() -> None:
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 100

@@ -25,8 +25,8 @@ from internal.consumer.handlers.finalise import FinaliseHandler
 from internal.consumer.handlers.prepare import PrepareHandler
 from internal.consumer.handlers.transcribe import TranscribeHandler
 from internal.consumer.step_runner import StepRunner
-from internal.services import submissions
 from internal.services.publishing import Publisher
+from internal.services.submissions import Submissions
 from worker import audio, preparer
 from worker.pool import Slot
 
@@ -182,7 +182,7 @@ STEPS: dict[str, Callable[[], None]] = {
     "after the result's upload": lambda: stop_after(FinaliseHandler, "_write_result"),
     "killed by poison": killed_by_poison,
     "fails its second chunk": fails_second_chunk,
-    "stored, no row": lambda: stop_before(submissions, "accept"),
+    "stored, no row": lambda: stop_before(Submissions, "create_from_upload"),
     "committed, no answer": lambda: stop_before(Publisher, "publish", publishes(MessageType.PREPARE)),
 }
 

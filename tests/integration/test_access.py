@@ -23,7 +23,6 @@ from core.secret import Secret
 from internal import bootstrap
 from internal.api.app import create_app
 from internal.bootstrap import Application
-from internal.services import authentication
 from internal.services.limiting import Limiter
 from migrations.run import upgrade
 from repositories import api_keys
@@ -40,8 +39,8 @@ async def serving(folder: Path, **settings: Any) -> AsyncIterator[tuple[httpx.As
     await upgrade(parts.database)
     await parts.storage.start()
     await parts.broker.start()
-    await authentication.ensure_first(parts)
-    transport = httpx.ASGITransport(create_app(parts), raise_app_exceptions=False)
+    await parts.services.api_keys.ensure_configured()
+    transport = httpx.ASGITransport(create_app(parts.settings, parts.services), raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8000") as client:
         yield client, parts
     await parts.stop()
@@ -94,8 +93,8 @@ async def test_both_headers_are_understood(tmp_path: Path) -> None:
 
 async def test_a_key_ends_when_it_is_revoked_or_expires(tmp_path: Path) -> None:
     async with serving(tmp_path, api_key=FIRST) as (client, parts):
-        revoked, _ = await authentication.create(parts, None, None, None)
-        expired, _ = await authentication.create(parts, None, None, 60)
+        revoked, _ = await parts.services.api_keys.create(None, None, None)
+        expired, _ = await parts.services.api_keys.create(None, None, 60)
         for key in (revoked, expired):
             assert (await client.get("/api/v1/jobs", headers=bearing(key))).status_code == 200
         async with parts.database.write() as session:
@@ -115,7 +114,7 @@ async def test_revoking_the_last_key_does_not_open_the_doors(tmp_path: Path) -> 
 
 async def test_the_secret_is_not_in_the_database(tmp_path: Path) -> None:
     async with serving(tmp_path, api_key=FIRST) as (_, parts):
-        key, _owner = await authentication.create(parts, "team", "for the crawler", None)
+        key, _owner = await parts.services.api_keys.create("team", "for the crawler", None)
         await parts.database.stop()
         stored = b"".join(path.read_bytes() for path in (tmp_path / "data").glob("stt.db*"))
         assert key.split("_", 2)[2].encode() not in stored
@@ -124,7 +123,7 @@ async def test_the_secret_is_not_in_the_database(tmp_path: Path) -> None:
 
 async def test_the_first_key_with_another_secret_stops_the_start(tmp_path: Path) -> None:
     async with serving(tmp_path, api_key=FIRST) as (_, parts):
-        await authentication.ensure_first(parts)
+        await parts.services.api_keys.ensure_configured()
     with pytest.raises(SettingsError, match="API_KEY"):
         async with serving(tmp_path, api_key=FIRST[:-1] + "t"):
             pass
@@ -149,12 +148,12 @@ async def test_a_wrong_key_is_noticed_before_the_body_is_read(tmp_path: Path) ->
 # -- what he sees ------------------------------------------------------------------------------------------------------
 async def test_somebody_elses_job_is_not_there_on_any_route(tmp_path: Path) -> None:
     async with serving(tmp_path, api_key=FIRST) as (client, parts):
-        other, _ = await authentication.create(parts, "other", None, None)
+        other, _ = await parts.services.api_keys.create("other", None, None)
         job_id = (await upload(client, **bearing(FIRST))).json()["job_id"]
         submit = {"request_id": "r-1", "media_url": "http://example.com/a.mp3", "language": "en"}
         assert (await client.post("/api/v1/transcribe", json=submit, headers=bearing(FIRST))).status_code == 202
         link = (await client.post("/api/v1/uploads", json={"filename": "a.wav"}, headers=bearing(FIRST))).json()
-        spec = create_app(parts).openapi()["paths"]
+        spec = create_app(parts.settings, parts.services).openapi()["paths"]
         calls = [(path, method) for path, item in spec.items() for method in item if "{" in path and method != "put"]
         assert len(calls) >= 11
         for path, method in calls:
@@ -168,7 +167,7 @@ async def test_somebody_elses_job_is_not_there_on_any_route(tmp_path: Path) -> N
 
 async def test_two_owners_use_the_same_request_id_and_key(tmp_path: Path) -> None:
     async with serving(tmp_path, api_key=FIRST) as (client, parts):
-        other, _ = await authentication.create(parts, "other", None, None)
+        other, _ = await parts.services.api_keys.create("other", None, None)
         submit = {"request_id": "r-1", "media_url": "http://example.com/a.mp3", "language": "en"}
         found = set()
         for key in (FIRST, other, FIRST, other):

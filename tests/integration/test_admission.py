@@ -12,9 +12,9 @@ import pytest
 from core.config import load_settings
 from core.errors import SettingsError
 from internal.api.app import api_routes, create_app
-from internal.api.authentication import AuthenticationMiddleware, asks_for_owner
+from internal.api.authentication import AuthenticationMiddleware, depends_on_owner
 from internal.api.middleware import METHODS, UNMATCHED
-from internal.services.callers import Caller
+from internal.services.request_origin import RequestOrigin
 from repositories import parking
 from tests.integration.test_access import FIRST, bearing, serving, upload
 
@@ -110,7 +110,7 @@ async def test_names_of_our_own_and_allowed_origins(tmp_path: Path) -> None:
 async def test_another_machine_is_not_this_one(tmp_path: Path) -> None:
     async with serving(tmp_path) as (_, parts):
         for peer, status in (("10.0.0.7", 403), ("::ffff:127.0.0.1", 200), ("::1", 200), ("::ffff:10.0.0.7", 403)):
-            transport = httpx.ASGITransport(create_app(parts), client=(peer, 1))
+            transport = httpx.ASGITransport(create_app(parts.settings, parts.services), client=(peer, 1))
             async with httpx.AsyncClient(transport=transport, base_url=HERE) as client:
                 assert (await client.get("/api/v1/jobs")).status_code == status, peer
 
@@ -118,8 +118,8 @@ async def test_another_machine_is_not_this_one(tmp_path: Path) -> None:
 def test_the_default_of_nginx_is_a_proxy_too() -> None:
     """It forwards with HTTP/1.0, the address it was given as Host, and no header of its own."""
     plain = {"host": "127.0.0.1:8000"}
-    assert Caller("127.0.0.1", "GET", "1.1", plain).why_not_local(()) is None
-    assert Caller("127.0.0.1", "GET", "1.0", plain).why_not_local(()) is not None
+    assert RequestOrigin("127.0.0.1", "GET", "1.1", plain).reason_not_local(()) is None
+    assert RequestOrigin("127.0.0.1", "GET", "1.0", plain).reason_not_local(()) is not None
 
 
 async def test_with_keys_a_key_is_enough_from_anywhere(tmp_path: Path) -> None:
@@ -185,13 +185,13 @@ async def test_the_host_header_is_in_no_address_that_is_given_out(
 
 
 def test_every_route_that_asks_for_the_owner_is_checked_first() -> None:
-    owned = [route for route in api_routes() if asks_for_owner(route.dependant)]
+    owned = [route for route in api_routes() if depends_on_owner(route.dependant)]
     admission = AuthenticationMiddleware(lambda *_: None, None, api_routes())  # type: ignore[arg-type]
     assert len(owned) >= 20
     for route in owned:
         path = re.sub(r"\{\w+\}", "x", route.path)
         for method in route.methods or ():
-            assert admission._is_owned({"path": path, "method": method}), route.path
+            assert admission.requires_owner({"path": path, "method": method}), route.path
 
 
 async def test_json_of_strangers_is_not_read(tmp_path: Path) -> None:
@@ -204,7 +204,7 @@ async def test_json_of_strangers_is_not_read(tmp_path: Path) -> None:
 
     async with serving(tmp_path, api_key=FIRST) as (client, _):
         for route in api_routes():
-            if not asks_for_owner(route.dependant):
+            if not depends_on_owner(route.dependant):
                 continue
             path = re.sub(r"\{\w+\}", "x", route.path)
             for method in route.methods or ():

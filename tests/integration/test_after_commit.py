@@ -130,7 +130,7 @@ async def consistent(parts: Application) -> int:
 @pytest.mark.parametrize("key", [None, "once"])
 async def test_cancelled_at_any_wait_an_accepted_job_keeps_its_recording(parts: Application, key: str | None) -> None:
     """A server that is told to stop cancels its requests wherever they wait."""
-    app = create_app(parts)
+    app = create_app(parts.settings, parts.services)
     accepted, at, made = 0, 0, 0
     while True:
         headers = MULTIPART | ({"idempotency-key": f"{key}-{at}"} if key else {})
@@ -159,7 +159,7 @@ async def test_cancelled_while_the_publish_hangs(parts: Application, monkeypatch
 
     monkeypatch.setattr(parts.broker, "publish", hang)
     scope, receive = request("/api/v1/upload", BODY, MULTIPART)
-    task = asyncio.create_task(create_app(parts)(scope, receive, send))
+    task = asyncio.create_task(create_app(parts.settings, parts.services)(scope, receive, send))
     async with asyncio.timeout(60):
         await hanging.wait()
     task.cancel()
@@ -184,7 +184,7 @@ async def test_no_fault_of_the_broker_reaches_the_sender(
     parts: Application, monkeypatch: pytest.MonkeyPatch, publish: Callable[..., Awaitable[None]]
 ) -> None:
     monkeypatch.setattr(parts.broker, "publish", publish)
-    transport = httpx.ASGITransport(create_app(parts), raise_app_exceptions=False)
+    transport = httpx.ASGITransport(create_app(parts.settings, parts.services), raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
         answers = [
             await client.post("/api/v1/upload", content=BODY, headers=MULTIPART),
@@ -203,7 +203,7 @@ async def test_a_publish_that_hangs_holds_up_no_answer(parts: Application, monke
 
     monkeypatch.setattr(parts.broker, "publish", hang)
     monkeypatch.setattr(publishing, "PUBLISH_TIMEOUT", 0.1)
-    transport = httpx.ASGITransport(create_app(parts), raise_app_exceptions=False)
+    transport = httpx.ASGITransport(create_app(parts.settings, parts.services), raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
         async with asyncio.timeout(60):
             answer = await client.post("/api/v1/upload", content=BODY, headers=MULTIPART)
@@ -225,7 +225,7 @@ async def test_a_commit_of_unknown_outcome_leaves_the_object_to_the_collector(
             if jobs:
                 raise DatabaseUnavailable
 
-    transport = httpx.ASGITransport(create_app(parts), raise_app_exceptions=False)
+    transport = httpx.ASGITransport(create_app(parts.settings, parts.services), raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
         with monkeypatch.context() as patch:
             patch.setattr(parts.database, "write", torn)
@@ -242,7 +242,7 @@ async def test_a_commit_of_unknown_outcome_leaves_the_object_to_the_collector(
 
 async def test_the_collector_spares_what_a_job_was_made_of(parts: Application) -> None:
     """A note that should have gone with the COMMIT, and one that expires while the job is being created."""
-    app = create_app(parts)
+    app = create_app(parts.settings, parts.services)
     scope, receive = request("/api/v1/upload", BODY, MULTIPART)
     await app(scope, receive, send)
     async with parts.database.write() as session:
@@ -257,7 +257,7 @@ async def test_an_upload_whose_note_has_expired_becomes_no_job(
 ) -> None:
     monkeypatch.setattr("repositories.intents.LIFETIME", -1.0)
     monkeypatch.setattr("repositories.intents.create.__defaults__", (-1.0,))
-    transport = httpx.ASGITransport(create_app(parts), raise_app_exceptions=False)
+    transport = httpx.ASGITransport(create_app(parts.settings, parts.services), raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
         answer = await client.post("/api/v1/upload", content=BODY, headers=MULTIPART)
     assert (answer.status_code, answer.json()["code"]) == (408, "UPLOAD_TIMEOUT")
@@ -275,10 +275,10 @@ async def test_an_estimate_never_fails_an_answer(tmp_path: Path, monkeypatch: py
     async def hang(*_: object) -> None:
         await asyncio.Event().wait()
 
-    monkeypatch.setattr(estimates, "LONGEST", 0.1)
+    monkeypatch.setattr(estimates, "TIMEOUT", 0.1)
     for number, fault in enumerate((gone, broken, hang)):
         async with serving(tmp_path / str(number)) as (client, _):
-            monkeypatch.setattr(Estimator, "_measured", fault)
+            monkeypatch.setattr(Estimator, "_estimate", fault)
             answer = await client.post("/api/v1/upload", content=BODY, headers=MULTIPART)
             assert (answer.status_code, answer.json()["estimated_time_seconds"]) == (200, None)
             job_id = answer.json()["job_id"]
@@ -341,8 +341,8 @@ async def test_kept_figures_are_bounded(tmp_path: Path) -> None:
             job = (await session.execute(select(Job))).scalar_one()
             session.expunge(job)
         estimator = Estimator(parts.database)
-        for number in range(estimates.MAX_KEPT + 50):
+        for number in range(estimates.MAX_CACHED + 50):
             job.model = f"m{number}"
             job.audio_duration_seconds = 1.0
             await estimator.seconds(job)
-        assert len(estimator._kept) <= estimates.MAX_KEPT
+        assert len(estimator._cache) <= estimates.MAX_CACHED

@@ -13,11 +13,12 @@ from sqlalchemy import select
 
 from core.config import load_settings
 from core.errors import BrokerUnavailable, DatabaseUnavailable, StorageUnavailable
+from core.version import VERSION
 from internal import bootstrap
-from internal.api import slots
+from internal.api import upload_slots
 from internal.api.app import api_routes, create_app
 from internal.bootstrap import Application
-from internal.services import stats
+from internal.services import health
 from migrations.run import upgrade
 from repositories import workers
 from repositories.models import Job, UploadIntent
@@ -39,7 +40,7 @@ async def parts(tmp_path: Path) -> AsyncIterator[Application]:
 
 @pytest.fixture
 async def client(parts: Application) -> AsyncIterator[httpx.AsyncClient]:
-    transport = httpx.ASGITransport(create_app(parts), raise_app_exceptions=False)
+    transport = httpx.ASGITransport(create_app(parts.settings, parts.services), raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8000") as found:
         yield found
 
@@ -128,7 +129,7 @@ async def test_a_stated_length_is_refused_before_the_first_byte(client: httpx.As
 async def test_a_silent_client_is_not_waited_for(
     client: httpx.AsyncClient, parts: Application, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(slots, "ALLOWANCE", 0.1)
+    monkeypatch.setattr(upload_slots, "ALLOWANCE_SECONDS", 0.1)
     never = asyncio.Event()
 
     async def stuck() -> AsyncIterator[bytes]:
@@ -137,9 +138,9 @@ async def test_a_silent_client_is_not_waited_for(
             await never.wait()
 
     with pytest.MonkeyPatch.context() as patch:
-        from internal.api.routes import body
+        from internal.api.routes import upload_body
 
-        patch.setattr(body, "DRAIN_SECONDS", 0.1)
+        patch.setattr(upload_body, "DRAIN_SECONDS", 0.1)
         answer = await post(client, stuck())  # type: ignore[arg-type]
     assert answer.json()["code"] == "UPLOAD_TIMEOUT"
     assert await left_behind(parts) == (0, 0, 0)
@@ -199,9 +200,9 @@ async def test_a_part_that_hangs_is_down(parts: Application, monkeypatch: pytest
     async def hang(*_: Any) -> None:
         await asyncio.Event().wait()
 
-    monkeypatch.setattr(stats, "PATIENCE", 0.05)
+    monkeypatch.setattr(health, "CHECK_TIMEOUT", 0.05)
     monkeypatch.setattr(type(parts.broker), "ping", hang)
-    assert (await stats.health(parts)).checks["broker"] == "down: no answer"
+    assert (await parts.services.health_check.run()).checks["broker"] == "down: no answer"
 
 
 async def test_an_unforeseen_error_tells_nothing(
@@ -266,7 +267,7 @@ HIDDEN = {"/api/stt/upload", "/api/transcribe", "/api/stt/status/{job_id}", "/ap
 
 
 async def test_openapi_equals_the_routes(parts: Application) -> None:
-    app = create_app(parts)
+    app = create_app(parts.settings, parts.services)
     described = {(path, method.upper()) for path, item in app.openapi()["paths"].items() for method in item}
     routes = {(one.path, method) for one in api_routes() if one.path not in HIDDEN for method in one.methods or ()}
     assert described == routes
@@ -281,7 +282,7 @@ async def test_openapi_equals_the_routes(parts: Application) -> None:
 
 
 async def test_the_page_names_every_format(parts: Application) -> None:
-    download = create_app(parts).openapi()["paths"]["/api/v1/download/{job_id}"]["get"]
+    download = create_app(parts.settings, parts.services).openapi()["paths"]["/api/v1/download/{job_id}"]["get"]
     described = next(item["description"] for item in download["parameters"] if item["name"] == "format")
     assert described == ", ".join(formats())
 
@@ -289,7 +290,7 @@ async def test_the_page_names_every_format(parts: Application) -> None:
 async def test_metrics_and_the_front_door(client: httpx.AsyncClient) -> None:
     assert (await client.get("/")).json() == {
         "service": "async-stt",
-        "version": bootstrap.VERSION,
+        "version": VERSION,
         "status": "running",
         "docs": "/docs",
     }
@@ -314,7 +315,7 @@ async def test_a_database_without_our_tables_is_named(tmp_path: Path) -> None:
     bare = bootstrap.build(load_settings(_env_file=None, data_dir=tmp_path / "bare"))
     await bare.storage.start()
     await bare.broker.start()
-    assert (await stats.health(bare)).checks["database"] == "down: no schema, run `make migrate`"
+    assert (await bare.services.health_check.run()).checks["database"] == "down: no schema, run `make migrate`"
     await bare.stop()
 
 

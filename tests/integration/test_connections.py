@@ -18,8 +18,7 @@ from core.config import load_settings
 from internal import bootstrap
 from internal.api import connections, middleware
 from internal.api.app import create_app
-from internal.api.connections import Config, Throttle, most_connections, throttle_accept_errors
-from internal.services import authentication
+from internal.api.connections import Config, Throttle, max_connections, throttle_accept_errors
 from migrations.run import upgrade
 from tests.integration.test_access import FIRST
 
@@ -40,9 +39,11 @@ async def listening(folder: Path, **settings: Any) -> AsyncIterator[tuple[int, C
     await upgrade(parts.database)
     await parts.storage.start()
     await parts.broker.start()
-    await authentication.ensure_first(parts)
+    await parts.services.api_keys.ensure_configured()
     listener = socket.create_server(("127.0.0.1", 0))
-    config = Config(create_app(parts), parts.settings, lifespan="off", timeout_graceful_shutdown=1)
+    config = Config(
+        create_app(parts.settings, parts.services), parts.settings, lifespan="off", timeout_graceful_shutdown=1
+    )
     server = Server(config)
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     async with asyncio.timeout(PATIENCE):
@@ -218,7 +219,7 @@ def test_room_is_shared_among_peers_and_proxies_may_take_all() -> None:
 def test_the_limit_of_open_files_bounds_connections(monkeypatch: pytest.MonkeyPatch) -> None:
     for files, wanted, most in ((1024, 0, 768), (1024, 100, 100), (256, 2000, 192), (64, 0, 8), (10**6, 0, 2000)):
         monkeypatch.setattr(resource, "getrlimit", lambda _, files=files: (files, files))
-        assert most_connections(wanted) == most
+        assert max_connections(wanted) == most
 
 
 async def test_no_more_files_is_one_line_a_minute(capsys: pytest.CaptureFixture[str]) -> None:
@@ -244,22 +245,22 @@ def test_other_errors_of_the_loop_are_still_reported(caplog: pytest.LogCaptureFi
     assert "something else" in caplog.text
 
 
-def test_what_was_passed_over_is_counted() -> None:
+def test_suppressed_events_are_counted() -> None:
     throttle = Throttle(60)
-    assert [throttle.passed_over() for _ in range(3)] == [0, None, None]
+    assert [throttle.suppressed() for _ in range(3)] == [0, None, None]
     throttle._next = 0.0
-    assert throttle.passed_over() == 2
+    assert throttle.suppressed() == 2
 
 
 async def test_dead_peers_are_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[int] = []
-    notice = connections._notice_dead_peers
+    notice = connections._enable_keep_alive
 
     def noticing(transport: asyncio.Transport) -> None:
         notice(transport)
         seen.append(transport.get_extra_info("socket").getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE))
 
-    monkeypatch.setattr(connections, "_notice_dead_peers", noticing)
+    monkeypatch.setattr(connections, "_enable_keep_alive", noticing)
     async with listening(tmp_path) as (port, _):
         await rest(await connected(port, b"GET /live HTTP/1.1\r\nConnection: close\r\n" + HEAD + b"\r\n"))
     assert seen == [1]

@@ -23,7 +23,7 @@ from internal.bootstrap import Application
 from internal.consumer.runtime import Consumer
 from internal.outage_retry import OutageRetry
 from internal.periodic_tasks import PeriodicTasks
-from internal.services import publishing, submissions
+from internal.services import publishing
 from internal.services.submit_options import SubmitOptions
 from migrations.run import upgrade
 from repositories import intents, jobs
@@ -80,12 +80,12 @@ async def parts(tmp_path: Path) -> AsyncIterator[Application]:
 
 async def submitted(parts: Application, sound: Audio, folder: Path, language: str = "en") -> str:
     """A job as the API makes it."""
-    intake = submissions.Intake(parts)
+    intake = parts.services.submissions.new_upload()
     await intake.begin("speech.wav")
     await intake.write(write_wav(folder / "speech.wav", sound).read_bytes())
     await intake.finish()
     submit_options = SubmitOptions(language, "demo-q5_0", Priority.NORMAL)
-    return (await submissions.accept(parts, intake, "local", submit_options)).job_id
+    return (await parts.services.submissions.create_from_upload(intake, "local", submit_options)).job_id
 
 
 async def ended(parts: Application, job_id: str) -> Job:

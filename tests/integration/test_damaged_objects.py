@@ -15,7 +15,6 @@ from core.errors import ObjectDamagedError
 from core.storage.local import LocalStorage
 from internal.bootstrap import Application
 from internal.consumer import working_audio
-from internal.services import results
 from repositories.models import Chunk, UploadIntent
 from tests.integration.bad_engines import FINE
 from tests.integration.test_consumer import configured, consuming, ended, job_of, made, submitted, wish
@@ -81,7 +80,7 @@ async def test_damaged_working_audio_never_completes_and_a_retry_prepares_it_aga
         await parts.services.jobs.retry(job_id, "local")
         job = await ended(parts, job_id)
     assert job.status == JobStatus.COMPLETED
-    assert (await results.stored(parts, job)).duration_seconds == pytest.approx(100, abs=0.1)
+    assert (await parts.services.results.read(job)).duration_seconds == pytest.approx(100, abs=0.1)
     assert job.working_audio_path != damaged
     async with parts.database.read() as session:
         noted = list((await session.execute(select(UploadIntent.key))).scalars())
@@ -146,7 +145,7 @@ async def test_a_job_is_completed_only_when_its_result_can_be_read(
     async with consuming(parts):
         job = await ended(parts, await submitted(parts, wish(FINE), tmp_path))
     assert (job.status, cuts) == (JobStatus.COMPLETED, 3)
-    assert (await results.stored(parts, job)).job_id == job.job_id
+    assert (await parts.services.results.read(job)).job_id == job.job_id
 
 
 @pytest.mark.parametrize("content", [b"", b'{"job_id": "x"', b"[]", b"\xff\xfe"])
@@ -157,4 +156,4 @@ async def test_a_damaged_result_is_an_error_with_a_name(parts: Application, tmp_
     parts.storage.object_path(keys.result_key(job.job_id)).write_bytes(content)
     for name in ("json", "srt"):
         with pytest.raises(ObjectDamagedError):
-            await results.exported(parts, job, name)
+            await parts.services.results.export(job, name)

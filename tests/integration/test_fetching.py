@@ -17,7 +17,7 @@ from core.messaging.port import MessageType, QueueName, decode
 from core.outbound import Limits, Outbound, Unreachable
 from internal import bootstrap
 from internal.bootstrap import Application
-from internal.services import publishing, url_submissions
+from internal.services import publishing
 from internal.services.submit_options import SubmitOptions
 from repositories.claims import WakeUp
 from repositories.models import Job
@@ -59,7 +59,7 @@ async def media_server(body: bytes) -> AsyncIterator[tuple[str, asyncio.Event]]:
 
 
 async def by(parts: Application, owner: str, url: str, number: int = 0) -> str:
-    return (await url_submissions.accept(parts, owner, f"{owner}-{number}", url, WISHES, None))[0].job_id
+    return (await parts.services.url_submissions.submit(owner, f"{owner}-{number}", url, WISHES, None))[0].job_id
 
 
 async def held(parts: Application, owner: str) -> int:

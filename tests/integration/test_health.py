@@ -16,8 +16,8 @@ from core.database import Database
 from core.errors import DatabaseUnavailable
 from internal import bootstrap
 from internal.bootstrap import Application
-from internal.services import stats
-from migrations.run import known, upgrade
+from internal.services import health
+from migrations.run import known_revisions, upgrade
 
 
 @contextlib.asynccontextmanager
@@ -32,14 +32,15 @@ async def on(url: str, folder: Path) -> AsyncIterator[Application]:
 
 
 async def said(parts: Application) -> str:
-    return (await stats.health(parts)).checks["database"]
+    return (await parts.services.health_check.run()).checks["database"]
 
 
 async def test_a_schema_of_another_version_is_named(database_url: str, tmp_path: Path) -> None:
     async with on(database_url, tmp_path) as parts:
         assert await said(parts) == "down: no schema, run `make migrate`"
-        await upgrade(parts.database, known()[-1])
-        assert f"({known()[-1]}) is older than {known()[0]}, run `make migrate`" in await said(parts)
+        newest, *_, oldest = known_revisions()
+        await upgrade(parts.database, oldest)
+        assert f"({oldest}) is older than {newest}, run `make migrate`" in await said(parts)
         await upgrade(parts.database)
         assert await said(parts) == "ok"
         async with parts.database.write() as session:
@@ -65,7 +66,7 @@ async def test_what_is_wrong_with_the_address(
 
 
 async def test_an_exhausted_pool_is_named(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stats, "PATIENCE", 0.5)
+    monkeypatch.setattr(health, "CHECK_TIMEOUT", 0.5)
     async with on(database_url, tmp_path) as parts, contextlib.AsyncExitStack() as stack:
         await upgrade(parts.database)
         for _ in range(parts.database._max_connections):
@@ -78,7 +79,7 @@ async def test_a_database_that_does_not_answer_is_named(tmp_path: Path, monkeypa
     async def silent(_: Database) -> None:
         await asyncio.sleep(60)
 
-    monkeypatch.setattr(stats, "PATIENCE", 0.1)
+    monkeypatch.setattr(health, "CHECK_TIMEOUT", 0.1)
     monkeypatch.setattr(Database, "ping", silent)
     async with on("", tmp_path) as parts:
         assert await said(parts) == f"down: {database_errors.SLOW}"

@@ -30,7 +30,7 @@ async def parts(tmp_path: Path) -> AsyncIterator[Application]:
 
 @pytest.fixture
 async def client(parts: Application) -> AsyncIterator[httpx.AsyncClient]:
-    transport = httpx.ASGITransport(create_app(parts))
+    transport = httpx.ASGITransport(create_app(parts.settings, parts.services))
     async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8000") as found:
         yield found
 

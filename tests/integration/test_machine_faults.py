@@ -26,7 +26,7 @@ from internal import bootstrap
 from internal.bootstrap import Application
 from internal.consumer import machine_health
 from internal.consumer.handlers.prepare import PrepareHandler
-from internal.services import stats
+from internal.services.health import HealthReport
 from tests.engine_processes import process_ids
 from tests.integration.bad_engines import FINE
 from tests.integration.test_consumer import configured, consuming, ended, job_of, made, submitted, wish
@@ -107,7 +107,7 @@ def break_temp_dir(folder: Path) -> None:
 async def test_a_sick_consumer_stops_says_so_and_goes_on_when_it_is_well(parts: Application, tmp_path: Path) -> None:
     temp = tmp_path / "tmp"
     async with consuming(parts) as consumer, scheduling(parts):
-        assert (await stats.health(parts)).healthy
+        assert (await parts.services.health_check.run()).healthy
         break_temp_dir(temp)
         accepted = [await submitted(parts, wish(FINE), tmp_path) for _ in range(4)]
         await until(lambda: consumer.health.reason is not None)
@@ -123,12 +123,12 @@ async def test_a_sick_consumer_stops_says_so_and_goes_on_when_it_is_well(parts: 
         for job_id in accepted:
             assert (await ended(parts, job_id)).status == JobStatus.COMPLETED
         assert consumer.health.reason is None
-    assert (await stats.health(parts)).healthy
+    assert (await parts.services.health_check.run()).healthy
 
 
-async def sick_state(parts: Application) -> stats.Health:
+async def sick_state(parts: Application) -> HealthReport:
     async with asyncio.timeout(SECONDS):
-        while not (state := await stats.health(parts)).workers_sick:
+        while not (state := await parts.services.health_check.run()).workers_sick:
             await asyncio.sleep(0.02)
     return state
 
@@ -143,7 +143,7 @@ async def test_a_well_consumer_beside_a_sick_one_finishes_every_job(parts: Appli
             for job_id in [*first, *[await submitted(parts, wish(FINE), tmp_path) for _ in range(4)]]:
                 job = await ended(parts, job_id)
                 assert (job.status, job.failures, job.lost) == (JobStatus.COMPLETED, 0, 0)
-            state = await stats.health(parts)
+            state = await parts.services.health_check.run()
             assert (state.healthy, state.workers_active, len(state.workers_sick)) == (True, 1, 1)
 
 
@@ -220,14 +220,14 @@ async def test_health_tells_a_full_disk(tmp_path: Path) -> None:
         pytest.skip("needs the right to mount a small disk")
     try:
         async with made(configured(tmp_path, data_dir=small)) as parts:
-            assert (await stats.health(parts)).checks["disk"] == "ok"
+            assert (await parts.services.health_check.run()).checks["disk"] == "ok"
             with contextlib.suppress(OSError), (small / "filler").open("wb", buffering=0) as file:
                 while True:
                     file.write(bytes(4096))
-            state = await stats.health(parts)
+            state = await parts.services.health_check.run()
             assert (state.healthy, state.checks["disk"]) == (False, "down: DISK_FULL")
             (small / "filler").unlink()
-            assert (await stats.health(parts)).healthy
+            assert (await parts.services.health_check.run()).healthy
     finally:
         subprocess.run(["umount", "-l", str(small)], check=True)  # noqa: ASYNC221
 

@@ -22,7 +22,7 @@ from core.messaging.port import Ack, Delivery, QueueName
 from internal import bootstrap
 from internal.bootstrap import Application
 from internal.consumer import model_selector
-from internal.services import publishing, submissions
+from internal.services import publishing
 from internal.services.submit_options import SubmitOptions
 from repositories.claims import WakeUp
 from repositories.models import Chunk, Job, Worker
@@ -74,12 +74,12 @@ class Bench:
         return new.replace(path)
 
     async def submitted(self, model: str | None, asked: str, language: str = "en") -> str:
-        intake = submissions.Intake(self.parts)
+        intake = self.parts.services.submissions.new_upload()
         await intake.begin("speech.wav")
         await intake.write(write_wav(self.folder / "speech.wav", wish(FINE)).read_bytes())
         await intake.finish()
         submit_options = SubmitOptions(language, model, Priority.NORMAL, asked_model=asked)
-        return (await submissions.accept(self.parts, intake, "local", submit_options)).job_id
+        return (await self.parts.services.submissions.create_from_upload(intake, "local", submit_options)).job_id
 
     async def prepare(self, job_id: str) -> Job:
         job = await rows.job(self.parts.database, job_id)

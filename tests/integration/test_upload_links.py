@@ -14,7 +14,7 @@ from sqlalchemy import select, update
 from core.database import after
 from internal.api.app import create_app
 from internal.bootstrap import Application
-from internal.services import upload_links
+from internal.services.upload_links import UploadLinks
 from repositories.models import Job, UploadIntent
 from tests.integration.test_access import serving
 from tests.integration.test_after_commit import parts  # noqa: F401  a fixture
@@ -24,7 +24,7 @@ FIRST, OTHER = b"RIFF" + b"1" * 100, b"RIFF" + b"2" * 200
 
 @pytest.fixture
 async def client(parts: Application) -> Any:
-    transport = httpx.ASGITransport(create_app(parts), raise_app_exceptions=False)
+    transport = httpx.ASGITransport(create_app(parts.settings, parts.services), raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as found:
         yield found
 
@@ -72,14 +72,14 @@ async def test_a_swap_during_the_start_is_noticed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     link = await opened(client)
-    pin = upload_links._pin
+    copy = UploadLinks._copy
 
     async def swapped(*args: Any) -> None:
         await parts.storage.put_bytes(f"incoming/{link['job_id']}/a.wav", OTHER)
-        await pin(*args)
+        await copy(*args)
 
     with monkeypatch.context() as patch:
-        patch.setattr(upload_links, "_pin", swapped)
+        patch.setattr(UploadLinks, "_copy", swapped)
         answer = await client.post(f"/api/v1/jobs/{link['job_id']}/start")
     assert (answer.status_code, answer.json()["code"]) == (409, "CONFLICT")
     assert (await client.post(f"/api/v1/jobs/{link['job_id']}/start")).status_code == 202

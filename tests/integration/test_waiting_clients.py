@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from core.config import load_settings
 from core.errors import StreamsExhaustedError, TooManyStreamsError
 from internal.api.app import create_app
-from internal.services.streams import Streams
+from internal.services.stream_limiter import StreamLimiter
+from repositories import quotas
 from tests.integration.test_access import WAV, serving
 from tests.integration.test_after_commit import request
 
@@ -59,34 +59,32 @@ async def until(condition: Any) -> None:
 @pytest.mark.parametrize("stream", ["false", "true"])
 async def test_an_openai_client_that_hangs_up_is_waited_for_no_longer(tmp_path: Path, stream: str) -> None:
     async with serving(tmp_path) as (_, parts):
-        app = create_app(parts)
+        app = create_app(parts.settings, parts.services)
         client = Client(app, "POST", "/v1/audio/transcriptions", form(model="whisper-1", stream=stream))
-        await until(lambda: app.state.watcher._watched)
-        assert app.state.streams._by_owner.total() == 1
+        await until(lambda: parts.services.job_events.watcher._watched)
+        assert parts.services.stream_limiter._by_owner.total() == 1
         await client.hang_up()
-        await until(lambda: not app.state.watcher._watched)
-        assert app.state.streams._by_owner.total() == 0
+        await until(lambda: not parts.services.job_events.watcher._watched)
+        assert parts.services.stream_limiter._by_owner.total() == 0
         async with parts.database.read() as session:
-            from repositories import jobs
-
-            assert await jobs.count_open(session, "local") == 1, "the job goes on"
+            assert await quotas.count_open(session, "local") == 1, "the job goes on"
 
 
 async def test_an_event_stream_ends_with_its_client(tmp_path: Path) -> None:
     async with serving(tmp_path) as (http, parts):
         job_id = (await http.post("/api/v1/upload", files={"file": WAV})).json()["job_id"]
-        app = create_app(parts)
+        app = create_app(parts.settings, parts.services)
         client = Client(app, "GET", f"/api/v1/jobs/{job_id}/events")
         await until(lambda: len(client.sent) > 1)
         await client.hang_up()
-        await until(lambda: not app.state.watcher._watched)
-        assert app.state.streams._by_owner.total() == 0
+        await until(lambda: not parts.services.job_events.watcher._watched)
+        assert parts.services.stream_limiter._by_owner.total() == 0
 
 
 async def test_event_streams_of_one_owner_are_limited(tmp_path: Path) -> None:
     async with serving(tmp_path, max_event_streams_per_owner=2) as (http, parts):
         job_id = (await http.post("/api/v1/upload", files={"file": WAV})).json()["job_id"]
-        app = create_app(parts)
+        app = create_app(parts.settings, parts.services)
         path = f"/api/v1/jobs/{job_id}/events"
         open_ones = [Client(app, "GET", path) for _ in range(2)]
         await until(lambda: all(client.sent for client in open_ones))
@@ -102,25 +100,25 @@ async def test_event_streams_of_one_owner_are_limited(tmp_path: Path) -> None:
         assert again.sent[0]["status"] == 200
         for client in (open_ones[1], again, refused, waiting):
             await client.hang_up()
-        assert app.state.streams._by_owner.total() == 0
+        assert parts.services.stream_limiter._by_owner.total() == 0
 
 
 def test_places_are_counted_by_owner_and_in_total() -> None:
-    streams = Streams(load_settings(_env_file=None, max_event_streams=3, max_event_streams_per_owner=2))
-    slots = [streams.take("a"), streams.take("a"), streams.take("b")]
+    limiter = StreamLimiter(total=3, per_owner=2)
+    slots = [limiter.acquire("a"), limiter.acquire("a"), limiter.acquire("b")]
     with pytest.raises(TooManyStreamsError):
-        streams.take("a")
+        limiter.acquire("a")
     with pytest.raises(StreamsExhaustedError):
-        streams.take("c")
-    slots[0].leave()
-    slots[0].leave()
-    with streams.held("c"), pytest.raises(StreamsExhaustedError):
-        streams.take("d")
+        limiter.acquire("c")
+    slots[0].release()
+    slots[0].release()
+    with limiter.slot("c"), pytest.raises(StreamsExhaustedError):
+        limiter.acquire("d")
     for slot in slots:
-        slot.leave()
-    assert dict(streams._by_owner) == {}
-    unlimited = Streams(load_settings(_env_file=None, max_event_streams=0, max_event_streams_per_owner=0))
-    assert len([unlimited.take("a") for _ in range(1000)]) == 1000
+        slot.release()
+    assert dict(limiter._by_owner) == {}
+    unlimited = StreamLimiter(total=0, per_owner=0)
+    assert len([unlimited.acquire("a") for _ in range(1000)]) == 1000
 
 
 # -- quotas ----------------------------------------------------------------------------------------------------------

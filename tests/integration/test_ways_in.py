@@ -17,7 +17,6 @@ from core.database import after
 from core.domain.job import JobStatus, Priority
 from core.errors import DatabaseUnavailable
 from internal import bootstrap
-from internal.services import url_submissions
 from internal.services.submit_options import SubmitOptions
 from repositories.models import Chunk, Job, UploadIntent
 from tests.clients.external_server import run_external_server
@@ -183,9 +182,8 @@ async def test_servers_that_waste_our_time(tmp_path: Path, path: str, code: str,
         )
         async with made(settings) as parts, consuming(parts):
             submit_options = SubmitOptions("en", "demo-q5_0", Priority.NORMAL)
-            job, new = await url_submissions.accept(
-                parts, "local", "r-1", external_server.url(path), submit_options, None
-            )
+            submissions = parts.services.url_submissions
+            job, new = await submissions.submit("local", "r-1", external_server.url(path), submit_options, None)
             assert new
             end = await ended(parts, job.job_id)
         assert (end.status, end.error_code, end.retry_count) == (JobStatus.FAILED, code, retries)
@@ -197,9 +195,8 @@ async def test_what_was_fetched_is_not_fetched_again(tmp_path: Path) -> None:
     with run_external_server() as external_server:
         async with made(configured(tmp_path, media_url_allowed_hosts=external_server.host)) as parts:
             submit_options = SubmitOptions("en", "demo-q5_0", Priority.NORMAL)
-            job, _ = await url_submissions.accept(
-                parts, "local", "r-1", external_server.url("/a.mp3"), submit_options, None
-            )
+            submissions = parts.services.url_submissions
+            job, _ = await submissions.submit("local", "r-1", external_server.url("/a.mp3"), submit_options, None)
             async with consuming(parts):
                 assert (await ended(parts, job.job_id)).status == JobStatus.COMPLETED
             async with parts.database.write() as session:

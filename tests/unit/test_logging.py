@@ -16,7 +16,7 @@ from sqlalchemy import text
 from core.config import LogFormat
 from core.database import Database
 from core.logging import RotatingLogFile, configure, expired_files, process_file, redact_secrets
-from internal.api.server import application
+from internal.api_process import application
 from internal.process import settings_or_exit
 
 

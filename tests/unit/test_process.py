@@ -37,7 +37,7 @@ def test_a_service_that_cannot_go_on_ends_with_status_1(
     """Regression: it lived on, deaf, with a heartbeat, and no supervisor started it again."""
     settings = load_settings(_env_file=None, data_dir=tmp_path / "data", temp_dir=tmp_path / "tmp")
     monkeypatch.setattr(process, "settings_or_exit", lambda _: settings)
-    monkeypatch.setattr(process, "_limit_the_end", lambda: None)  # it would end the tests' own process
+    monkeypatch.setattr(process, "_limit_shutdown", lambda: None)  # it would end the tests' own process
     with pytest.raises(SystemExit) as ended:
         process.run("consumer", Failing)
     assert ended.value.code == 1

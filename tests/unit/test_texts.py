@@ -10,7 +10,7 @@ from http import HTTPStatus
 import pytest
 from starlette.requests import Request
 
-import internal.services.openai  # noqa: F401  brings its own error in
+import internal.services.transcriptions  # noqa: F401  brings its own error in
 from core.errors import InvalidFieldError, SourceNotFoundError, SttError
 from core.failure_text import failure_text
 from core.texts import TEXTS, VALIDATION, format_template, translate, validation_text

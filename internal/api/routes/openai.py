@@ -1,38 +1,41 @@
-"""OpenAI-compatible routes: the official `openai` package, unchanged, is the test."""
+"""OpenAI-compatible routes."""
 
 from __future__ import annotations
 
-import asyncio
-import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing
 from typing import Any
 
 import structlog
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
+from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
 from starlette.requests import ClientDisconnect
 
 from core.domain.job import AUTO
 from core.errors import InvalidFieldError, SttError
-from internal.api.dependencies import ApplicationOf, Language, Owner, StreamsOf, WatcherOf, slot_for
+from internal.api.dependencies import (
+    JobEventsDep,
+    Language,
+    ModelsDep,
+    Owner,
+    ResultsDep,
+    StreamLimiterDep,
+    SubmissionsDep,
+    SubmitOptionsDep,
+    TranscriptionsDep,
+    upload_slot,
+)
 from internal.api.multipart import read_form
-from internal.api.routes.body import Body, refuse_stated
 from internal.api.routes.responses import TEXT, Responses, form
-from internal.api.routes.streaming import JobStream, while_connected
-from internal.api.schemas import openai as shapes
-from internal.bootstrap import Application
-from internal.services import openai, results, submissions
-from internal.services.events import follow
-from internal.services.job_watcher import Watcher
-from internal.services.streams import Slot
-from internal.services.submit_options import SubmitOptions, check
-from repositories import workers
-from repositories.models import Job
+from internal.api.routes.streaming import JobStream, encode_event, while_connected
+from internal.api.routes.upload_body import UploadBody, check_content_length
+from internal.api.schemas import openai as schemas
+from internal.services.job_events import KEEP_ALIVE, JobEvent
 
 log = structlog.get_logger(__name__)
 CLIENT_CLOSED_REQUEST = 499
-"""Nobody reads this answer; the log line of the request shows it, as nginx has it."""
+"""Status in the request log, as nginx has it; no client reads this response."""
 router = APIRouter(tags=["openai"])
 FORMATS = ("json", "text", "srt", "verbose_json", "vtt")
 GRANULARITIES = "timestamp_granularities[]"
@@ -75,44 +78,67 @@ FORM = form(
 )
 
 
+ANY_MODEL = ("whisper-1", "gpt-4o-transcribe", "gpt-4o-mini-transcribe")
+"""Names that OpenAI's clients send by default: they mean the default model."""
+
+
 @router.post("/v1/audio/transcriptions", openapi_extra=FORM, responses=ANSWERS, response_class=Response)
 async def transcribe(
-    request: Request, parts: ApplicationOf, owner: Owner, watcher: WatcherOf, streams: StreamsOf, language: Language
+    request: Request,
+    submissions: SubmissionsDep,
+    submit_options: SubmitOptionsDep,
+    transcriptions: TranscriptionsDep,
+    results: ResultsDep,
+    job_events: JobEventsDep,
+    stream_limiter: StreamLimiterDep,
+    owner: Owner,
+    language: Language,
 ) -> Response:
-    """Waits on the queue. A client that hangs up loses nothing: the same body again finds its job."""
-    slot = streams.take(owner)
+    """Transcribe and wait for the result. After a disconnect, the same body again finds its job."""
+    stream_slot = stream_limiter.acquire(owner)
+    streaming = False
     try:
-        answer = await _transcribed(request, parts, owner, watcher, language, slot)
-    except BaseException:
-        slot.leave()
-        raise
-    if not isinstance(answer, JobStream):
-        slot.leave()
-    return answer
+        await check_content_length(request, submissions.max_upload_bytes)
+        body = UploadBody(request)
+        upload = submissions.new_upload(fingerprint=True)
+        async with upload_slot(request, owner) as slot, body.discarding(upload):
+            fields = await read_form(request.headers.get("content-type", ""), slot.pieces(body.pieces()), upload)
+            kind, granularities = response_format(fields), timestamp_granularities(fields)
+            options = await submit_options.validate(
+                {
+                    **fields,
+                    "language": fields.get("language") or AUTO,
+                    "model": "" if fields.get("model") in ANY_MODEL else fields.get("model", ""),
+                    "words": "word" in granularities,
+                }
+            )
+            job = await transcriptions.submit(upload, owner, options, fields)
+        if fields.get("stream", "").lower() in ("true", "1"):
+            streaming = True
+
+            async def text() -> str:
+                return (await results.read(await transcriptions.wait(job))).text
+
+            return JobStream(_deltas(job_events.follow(job.job_id, 0), text, language), stream_slot)
+        try:
+            job = await while_connected(request, transcriptions.wait(job))
+        except ClientDisconnect:
+            log.info("client disconnected, the job goes on", action="client_gone", job_id=job.job_id)
+            return Response(status_code=CLIENT_CLOSED_REQUEST)
+        if kind in ("text", "srt", "vtt"):
+            exporter, data = await results.export(job, "txt" if kind == "text" else kind)
+            return Response(data, media_type=exporter.media_type)
+        result = await results.read(job)
+        if kind == "json":
+            return JSONResponse(schemas.transcription(result))
+        return JSONResponse(schemas.verbose(result, job.options.temperature, granularities))
+    finally:
+        if not streaming:
+            stream_slot.release()
 
 
-async def _transcribed(
-    request: Request, parts: Application, owner: str, watcher: Watcher, language: str, slot: Slot
-) -> Response:
-    await refuse_stated(request, parts)
-    body = Body(request)
-    intake = submissions.Intake(parts, fingerprint=True)
-    async with slot_for(request, owner) as turn, body.refusing(intake):
-        fields = await read_form(request.headers.get("content-type", ""), turn.pieces(body.pieces()), intake)
-        submit_options, kind = await _submit_options(parts, fields)
-        job = await openai.accept(parts, intake, owner, submit_options, fields)
-    if fields.get("stream", "").lower() in ("true", "1"):
-        return JobStream(_deltas(parts, watcher, job, language), slot)
-    try:
-        done = await while_connected(request, openai.finished(parts, watcher, job))
-    except ClientDisconnect:
-        log.info("client hung up, the job goes on", action="client_gone", job_id=job.job_id)
-        return Response(status_code=CLIENT_CLOSED_REQUEST)
-    return await _answer(parts, done, kind, fields)
-
-
-async def _submit_options(parts: Application, fields: dict[str, str]) -> tuple[SubmitOptions, str]:
-    """Raises InvalidFieldError, UnsupportedLanguageError, UnknownModelError."""
+def response_format(fields: Mapping[str, str]) -> str:
+    """Raises InvalidFieldError."""
     kind = fields.get("response_format") or "json"
     if kind not in FORMATS:
         raise InvalidFieldError(
@@ -121,66 +147,43 @@ async def _submit_options(parts: Application, fields: dict[str, str]) -> tuple[S
             value=repr(kind[:20]),
             allowed=", ".join(FORMATS),
         )
-    wanted = set(filter(None, fields.get(GRANULARITIES, "").split(",")))
-    if wanted - {"segment", "word"}:
+    return kind
+
+
+def timestamp_granularities(fields: Mapping[str, str]) -> set[str]:
+    """Return `segment` and `word` as asked for, by default `segment`. Raises InvalidFieldError."""
+    granularities = set(filter(None, fields.get(GRANULARITIES, "").split(",")))
+    if granularities - {"segment", "word"}:
         raise InvalidFieldError("timestamp_granularities", "`timestamp_granularities` must be segment or word.")
-    if wanted and kind != "verbose_json":
+    if granularities and (fields.get("response_format") or "json") != "verbose_json":
         raise InvalidFieldError(
             "timestamp_granularities", "`timestamp_granularities` requires response_format=verbose_json."
         )
-    model = fields.get("model", "")
-    asked = {
-        **fields,
-        "language": fields.get("language") or AUTO,
-        "model": "" if model in openai.ANY_MODEL else model,
-        "words": "word" in wanted,
-    }
-    return await check(parts, asked), kind
+    return granularities if GRANULARITIES in fields else {"segment"}
 
 
-async def _answer(parts: Application, job: Job, kind: str, fields: dict[str, str]) -> Response:
-    if kind in ("text", "srt", "vtt"):
-        exporter, data = await results.exported(parts, job, "txt" if kind == "text" else kind)
-        return Response(data, media_type=exporter.media_type)
-    result = await results.stored(parts, job)
-    if kind == "json":
-        return JSONResponse({"text": result.text, "usage": shapes.usage(result)})
-    wanted = fields.get(GRANULARITIES, "segment")
-    segments, words = "segment" in wanted, "word" in wanted
-    return JSONResponse(shapes.verbose(result, job.options.temperature, segments=segments, words=words))
-
-
-async def _deltas(parts: Application, watcher: Watcher, job: Job, language: str) -> AsyncIterator[str]:
-    """Each segment as it is finished, then the whole text."""
+async def _deltas(
+    job_events: AsyncGenerator[JobEvent], text: Callable[[], Awaitable[str]], language: str
+) -> AsyncIterator[bytes]:
+    """Yield each segment as it is finished, then the whole text."""
     try:
-        first = True
-        async with aclosing(follow(parts, watcher, job.job_id, 0)) as events:
-            async for event in events:
+        separator = ""
+        async with aclosing(job_events):
+            async for event in job_events:
                 if event.segment is not None:
-                    yield _data({"type": "transcript.text.delta", "delta": ("" if first else " ") + event.segment.text})
-                    first = False
-                elif event.kind == "quiet":
-                    yield ": still here\n\n"
-        done = await results.stored(parts, await openai.finished(parts, watcher, job))
-        yield _data({"type": "transcript.text.done", "text": done.text})
-    except asyncio.CancelledError:
-        raise
+                    yield encode_event({"type": "transcript.text.delta", "delta": separator + event.segment.text})
+                    separator = " "
+                elif event.kind == KEEP_ALIVE:
+                    yield KEEPALIVE_COMMENT
+        yield encode_event({"type": "transcript.text.done", "text": await text()})
     except SttError as error:
-        yield _data(
-            {"error": {"message": error.message(language), "type": "server_error", "param": None, "code": error.code}}
-        )
-    yield "data: [DONE]\n\n"
-
-
-def _data(data: dict[str, Any]) -> str:
-    return f"data: {json.dumps(data, ensure_ascii=False)}\n\n"
+        body = {"message": error.message(language), "type": "server_error", "param": None, "code": error.code}
+        yield encode_event({"error": body})
+    yield format_sse_event(data_str="[DONE]")
 
 
 @router.get("/v1/models", responses={status: REFUSALS[status] for status in (401, 403, 429, 500, 503)})
-async def models(parts: ApplicationOf, _: Owner) -> dict[str, Any]:
-    """Every model that a live worker has."""
-    async with parts.database.read() as session:
-        alive = await workers.list_live(session)
-    names = workers.available_models(alive)
-    started = min((int(worker.started_at.timestamp()) for worker in alive), default=0)
-    return shapes.models(names, started)
+async def models(models: ModelsDep, _: Owner) -> dict[str, Any]:
+    """List the models of the live workers."""
+    live = await models.live()
+    return schemas.models(live.names, live.since)

@@ -1,4 +1,4 @@
-"""What routes document by hand: forms, and the refusals that every one may answer, and more."""
+"""Documentation that FastAPI cannot derive: multipart forms and error responses."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ TEXT: dict[str, Any] = {"type": "string"}
 
 
 def form(required: list[str], **properties: dict[str, Any]) -> dict[str, Any]:
-    """A multipart form as the OpenAPI page shows it: our routes read theirs as it arrives, out of FastAPI's sight."""
+    """Return a multipart form for the OpenAPI page. The routes read theirs as it arrives, without FastAPI."""
     fields = {"file": {"type": "string", "format": "binary"}, **properties}
     schema = {"type": "object", "required": required, "properties": fields}
     return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": schema}}}}
 
 
 def refusals(*statuses: int) -> Responses:
-    """These, and what any route that asks for the owner may answer."""
+    """Document these statuses and those of every route that depends on the owner."""
     return {status: {"model": Problem} for status in sorted({401, 403, 429, 500, 503, *statuses})}

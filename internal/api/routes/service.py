@@ -1,37 +1,28 @@
-"""Health, life, figures."""
+"""Health, liveness, figures."""
 
 from __future__ import annotations
-
-from datetime import UTC, datetime
-from typing import Any
 
 from fastapi import APIRouter, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from internal.api.dependencies import ApplicationOf, Owner
+from core.version import VERSION
+from internal.api.dependencies import HealthCheckDep, Owner, StatisticsDep
 from internal.api.routes.responses import refusals
 from internal.api.schemas.service import About, HealthBody, Live, StatsBody
-from internal.bootstrap import VERSION
-from internal.services import stats
+from internal.services.health import HealthReport
+from internal.services.statistics import Report
 
 router = APIRouter(tags=["service"])
 
 
-@router.get("/health", responses={503: {"model": HealthBody, "description": "A part is down"}})
-async def health(parts: ApplicationOf, response: Response) -> HealthBody:
-    """For people and monitors. Container checks use /live, so that a broker's outage restarts nothing."""
-    state = await stats.health(parts)
-    response.status_code = 200 if state.healthy else 503
-    return HealthBody(
-        status="healthy" if state.healthy else "unhealthy",
-        timestamp=datetime.now(UTC),
-        workers_active=state.workers_active,
-        jobs_pending=state.jobs_pending,
-        jobs_processing=state.jobs_processing,
-        models=state.models,
-        checks=state.checks,
-        workers_sick=state.workers_sick,
-    )
+@router.get(
+    "/health", response_model=HealthBody, responses={503: {"model": HealthBody, "description": "A dependency is down"}}
+)
+async def health(health_check: HealthCheckDep, response: Response) -> HealthReport:
+    """For users and monitoring. Container checks use /live, so that a broker's outage restarts nothing."""
+    report = await health_check.run()
+    response.status_code = 200 if report.healthy else 503
+    return report
 
 
 @router.get("/live")
@@ -39,16 +30,15 @@ async def live() -> Live:
     return Live()
 
 
-@router.get("/api/v1/stats", responses=refusals())
-async def figures(parts: ApplicationOf, _: Owner) -> StatsBody:
-    found: dict[str, Any] = await stats.stats(parts)
-    return StatsBody(**found)
+@router.get("/api/v1/stats", response_model=StatsBody, responses=refusals())
+async def stats(statistics: StatisticsDep, _: Owner) -> Report:
+    return await statistics.report()
 
 
 @router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
-async def metrics(parts: ApplicationOf) -> Response:
-    """Prometheus: this process's own figures, and how many items of housekeeping are parked."""
-    await stats.count_parked(parts)
+async def metrics(statistics: StatisticsDep) -> Response:
+    """Prometheus metrics of this process, and the number of parked items."""
+    await statistics.update_gauges()
     return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
 
 

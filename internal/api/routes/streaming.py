@@ -1,57 +1,64 @@
-"""Answers that take as long as a job: they end when their client is gone."""
+"""Responses that take as long as a job. They end when their client disconnects."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 from collections.abc import AsyncIterator, Coroutine
 from typing import Any, TypeVar
 
 from fastapi import Request
-from fastapi.responses import StreamingResponse
+from fastapi.sse import EventSourceResponse, format_sse_event
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
-from internal.services.streams import Slot
+from internal.services.stream_limiter import StreamSlot
 
 T = TypeVar("T")
 
 
 async def while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:
-    """The result of `work`, which is cancelled when the client hangs up: then raises ClientDisconnect.
+    """Return the result of `work`; cancel it and raise ClientDisconnect if the client disconnects.
 
     The request's body has been read to its end, so the next message can only be the disconnect.
     """
+
+    async def wait_for_disconnect() -> None:
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+
     working = asyncio.create_task(work, name="wait for a job")
-    leaving = asyncio.create_task(_disconnected(request.receive), name="watch the connection")
+    disconnecting = asyncio.create_task(wait_for_disconnect(), name="watch the connection")
     try:
-        await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({working, disconnecting}, return_when=asyncio.FIRST_COMPLETED)
         if not working.done():
             raise ClientDisconnect
         return working.result()
     finally:
-        for task in (working, leaving):
+        for task in (working, disconnecting):
             task.cancel()
-        await asyncio.gather(working, leaving, return_exceptions=True)
+        await asyncio.gather(working, disconnecting, return_exceptions=True)
 
 
-async def _disconnected(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
+class JobStream(EventSourceResponse):
+    """Server-sent events that close their generator and release their slot, however they end."""
 
-
-class JobStream(StreamingResponse):
-    """A stream that closes its generator, and gives its place back, however it ends."""
-
-    def __init__(self, lines: AsyncIterator[str], slot: Slot, **options: Any) -> None:
-        super().__init__(lines, media_type="text/event-stream", **options)
-        self._lines, self._slot = lines, slot
+    def __init__(self, events: AsyncIterator[bytes], slot: StreamSlot, **options: Any) -> None:
+        super().__init__(events, **options)
+        self._events, self._slot = events, slot
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             await super().__call__(scope, receive, send)
         finally:
-            self._slot.leave()
-            if hasattr(self._lines, "aclose"):
+            self._slot.release()
+            if hasattr(self._events, "aclose"):
                 with contextlib.suppress(RuntimeError):
-                    await self._lines.aclose()
+                    await self._events.aclose()
+
+
+def encode_event(data: Any, kind: str | None = None, number: int | None = None) -> bytes:
+    """Return the wire format of an event with JSON data."""
+    text = json.dumps(data, ensure_ascii=False)
+    return format_sse_event(data_str=text, event=kind, id=None if number is None else str(number))

@@ -1,22 +1,25 @@
-"""Upload: the body is read as it arrives, never held. What is refused leaves nothing behind."""
+"""Upload of a recording as a multipart form, stored as it arrives."""
 
 from __future__ import annotations
-
-from collections.abc import AsyncIterator
 
 from fastapi import APIRouter, Request
 
 from core.texts import translate
-from internal.api.dependencies import ApplicationOf, EstimatorOf, Language, Owner, slot_for
+from internal.api.dependencies import (
+    IdempotencyKey,
+    JobViewsDep,
+    Language,
+    Owner,
+    SubmissionsDep,
+    SubmitOptionsDep,
+    upload_slot,
+)
 from internal.api.multipart import read_form
-from internal.api.routes.body import Body, refuse_stated
 from internal.api.routes.responses import TEXT, form, refusals
-from internal.api.schemas.jobs import ACCEPTED, Accepted
-from internal.bootstrap import Application
-from internal.services import submissions
-from internal.services.submissions import Intake
-from internal.services.submit_options import FIELDS, check
-from repositories.models import Job
+from internal.api.routes.upload_body import UploadBody, check_content_length
+from internal.api.schemas.jobs import UPLOAD_ACCEPTED, UploadAccepted
+from internal.services.idempotency import idempotent_request
+from internal.services.submit_options import FIELDS
 
 router = APIRouter(tags=["upload"])
 FORM = form(
@@ -25,9 +28,9 @@ FORM = form(
     model={**TEXT, "description": "one that GET /health lists"},
     priority={**TEXT, "enum": ["high", "normal", "low"]},
     callback_url={**TEXT, "description": "called when the job has ended"},
-    metadata={**TEXT, "description": "a JSON object; comes back as it is"},
+    metadata={**TEXT, "description": "a JSON object; returned unchanged"},
     prompt={**TEXT, "description": "names and words to expect"},
-    words={"type": "boolean", "description": "also tell when each word was said"},
+    words={"type": "boolean", "description": "include the times of the words"},
 )
 
 
@@ -35,41 +38,31 @@ FORM = form(
 @router.post("/api/stt/upload", include_in_schema=False)
 @router.post("/api/transcribe", include_in_schema=False)
 async def upload(
-    request: Request, parts: ApplicationOf, owner: Owner, estimator: EstimatorOf, language: Language
-) -> Accepted:
-    """Send a recording; answers at once with the `job_id` to come back with."""
-    await refuse_stated(request, parts)
-    body = Body(request)
-    intake = Intake(parts, fingerprint="idempotency-key" in request.headers)
-    async with slot_for(request, owner) as slot, body.refusing(intake):
-        if not intake.fingerprint:
-            # before the first byte is kept; a repeated request may still find its job
-            await parts.limiter.submit(owner)
-        job, warning = await _receive(request, slot.pieces(body.pieces()), parts, owner, intake)
-    return Accepted(
+    request: Request,
+    submissions: SubmissionsDep,
+    submit_options: SubmitOptionsDep,
+    views: JobViewsDep,
+    owner: Owner,
+    idempotency_key: IdempotencyKey,
+    language: Language,
+) -> UploadAccepted:
+    """Upload a recording. The response has the `job_id` to poll."""
+    await check_content_length(request, submissions.max_upload_bytes)
+    body = UploadBody(request)
+    incoming = submissions.new_upload(fingerprint=idempotency_key is not None)
+    async with upload_slot(request, owner) as slot, body.discarding(incoming):
+        if idempotency_key is None:
+            # before the first byte is stored; a repeated request may still get its job
+            await submissions.check_quota(owner)
+        fields = await read_form(request.headers.get("content-type", ""), slot.pieces(body.pieces()), incoming)
+        options = await submit_options.validate(fields)
+        identity = {name: fields.get(name, "") for name in FIELDS} | {"name": incoming.filename}
+        repeatable = idempotent_request(idempotency_key, identity, incoming.digest.hexdigest())
+        job = await submissions.submit_upload(incoming, owner, options, repeatable)
+    return UploadAccepted(
         job_id=job.job_id,
         status=job.status,
-        estimated_time_seconds=await estimator.seconds(job),
-        message=translate(ACCEPTED, language),
-        warning=warning and translate(warning, language),
+        estimated_time_seconds=await views.estimator.seconds(job),
+        message=translate(UPLOAD_ACCEPTED, language),
+        warning=options.warning and translate(options.warning, language),
     )
-
-
-async def _receive(
-    request: Request, pieces: AsyncIterator[bytes], parts: Application, owner: str, intake: Intake
-) -> tuple[Job, str | None]:
-    fields = await read_form(request.headers.get("content-type", ""), pieces, intake)
-    submit_options = await check(parts, fields)
-    key = request.headers.get("idempotency-key")
-    known = {name: fields.get(name, "") for name in FIELDS} | {"name": intake.filename}
-    idempotent_request = None if key is None else submissions.request_of(key, known, intake.digest.hexdigest())
-
-    async def make() -> Job:
-        await intake.finish()
-        return await submissions.accept(parts, intake, owner, submit_options, idempotent_request)
-
-    # two at once both stream; one insert wins, the loser removes its object and answers like the winner
-    job, new = await submissions.once(parts, owner, idempotent_request, make)
-    if not new:
-        await intake.discard()
-    return job, submit_options.warning

@@ -1,24 +1,28 @@
-"""The bodies of section 1 of the HTTP contract."""
+"""Bodies about jobs and their results."""
 
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, computed_field
 
-ACCEPTED = "File uploaded successfully. Processing started."
+from core.domain.json_values import showable
+
+UPLOAD_ACCEPTED = "File uploaded successfully. Processing started."
 
 
-class Accepted(BaseModel):
+class UploadAccepted(BaseModel):
     job_id: str
     status: str
-    message: str = ACCEPTED
+    message: str = UPLOAD_ACCEPTED
     estimated_time_seconds: float | None = Field(description="Measured; null until there is a first measurement.")
     warning: str | None = None
 
 
-class Status(BaseModel):
+class JobStatusBody(BaseModel):
+    model_config = ConfigDict(from_attributes=True)
+
     job_id: str
     status: str
     progress: float = Field(description="Per cent of the chunks; 0.0 until they are known.")
@@ -32,40 +36,54 @@ class Status(BaseModel):
     estimated_time_seconds: float | None
 
 
-class JobBody(Status):
-    """A job with everything that was asked for it."""
+class JobBody(JobStatusBody):
+    """A job with all its options."""
 
     language: str
     detected_language: str | None
     model: str | None
     priority: str
     original_filename: str | None
-    duration_seconds: float | None
+    duration_seconds: float | None = Field(validation_alias="audio_duration_seconds")
     request_id: str | None
-    metadata: dict[str, Any] | None
+    metadata: Annotated[dict[str, Any] | None, BeforeValidator(showable)] = Field(validation_alias="client_metadata")
     retry_count: int
     expires_at: datetime | None
 
 
 class JobList(BaseModel):
+    model_config = ConfigDict(from_attributes=True)
+
     jobs: list[JobBody]
-    next_cursor: str | None = Field(description="Hand it back as `cursor`; null on the last page.")
+    next_cursor: str | None = Field(description="Value of `cursor` for the next page; null on the last page.")
+
+
+class WordBody(BaseModel):
+    model_config = ConfigDict(from_attributes=True)
+
+    word: str
+    start: float
+    end: float
+    probability: float
 
 
 class SegmentBody(BaseModel):
+    model_config = ConfigDict(from_attributes=True)
+
     id: int
     start: float
     end: float
     text: str
     confidence: float
-    words: list[dict[str, Any]] | None = None
+    words: Annotated[list[WordBody] | None, BeforeValidator(lambda words: words or None)] = None
 
 
 class ResultBody(BaseModel):
+    model_config = ConfigDict(from_attributes=True)
+
     job_id: str
     status: str
     text: str
-    word_count: int
     duration_seconds: float
     language: str
     confidence: float
@@ -74,8 +92,15 @@ class ResultBody(BaseModel):
     minio_result_path: str | None
     completed_at: datetime | None
     processing_time: float
-    download_url: str
     progress: float
+
+    @computed_field
+    def word_count(self) -> int:
+        return len(self.text.split())
+
+    @computed_field
+    def download_url(self) -> str:
+        return f"/api/v1/download/{self.job_id}"
 
 
 class Problem(BaseModel):

@@ -1,9 +1,10 @@
-"""What OpenAI's clients read (section 4 of the HTTP contract)."""
+"""Bodies of the OpenAI-compatible routes."""
 
 from __future__ import annotations
 
 import math
 import zlib
+from collections.abc import Set
 from typing import Any
 
 from core.domain.result import Result, ResultSegment
@@ -11,8 +12,12 @@ from core.domain.result import Result, ResultSegment
 NAMES = {"en": "english", "vi": "vietnamese"}
 
 
-def verbose(result: Result, temperature: float, *, segments: bool, words: bool) -> dict[str, Any]:
-    """`verbose_json`. What the engine does not tell (token numbers, no_speech_prob) is empty or 0."""
+def transcription(result: Result) -> dict[str, Any]:
+    return {"text": result.text, "usage": usage(result)}
+
+
+def verbose(result: Result, temperature: float, granularities: Set[str]) -> dict[str, Any]:
+    """Return a `verbose_json` body. Fields without a value from the engine (tokens, no_speech_prob) are empty or 0."""
     language = result.detected_language or result.language
     body: dict[str, Any] = {
         "task": "transcribe",
@@ -20,11 +25,11 @@ def verbose(result: Result, temperature: float, *, segments: bool, words: bool) 
         "duration": result.duration_seconds,
         "text": result.text,
     }
-    if segments:
+    if "segment" in granularities:
         body["segments"] = [_segment(segment, temperature) for segment in result.segments]
-    if words:
-        heard = [word for segment in result.segments for word in segment.words]
-        body["words"] = [{"word": word.word, "start": word.start, "end": word.end} for word in heard]
+    if "word" in granularities:
+        words_of_all = [word for segment in result.segments for word in segment.words]
+        body["words"] = [{"word": word.word, "start": word.start, "end": word.end} for word in words_of_all]
     return body | {"usage": usage(result)}
 
 
@@ -48,7 +53,7 @@ def _segment(segment: ResultSegment, temperature: float) -> dict[str, Any]:
 
 
 def compression(text: str) -> float:
-    """Bytes of the text over its bytes packed by zlib, as Whisper's own code has it: high where words repeat."""
+    """Return the compression ratio of the text with zlib, as Whisper's code does: high for repeated words."""
     data = text.encode()
     return round(len(data) / len(zlib.compress(data)), 4)
 

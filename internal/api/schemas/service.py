@@ -1,14 +1,15 @@
-"""The bodies of section 6 of the HTTP contract."""
+"""Bodies about the service: health, figures."""
 
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 
 class HealthBody(BaseModel):
+    model_config = ConfigDict(from_attributes=True)
+
     status: str
     timestamp: datetime
     workers_active: int
@@ -20,14 +21,27 @@ class HealthBody(BaseModel):
 
 
 class QueueBody(BaseModel):
+    model_config = ConfigDict(from_attributes=True)
+
     name: str
-    priority: str
-    pending: int
+    priority: str = "0-9"
+    pending: int = Field(validation_alias="ready")
     unacked: int
-    workers: int
+    workers: int = Field(validation_alias="consumers")
+
+
+class WorkerBody(BaseModel):
+    model_config = ConfigDict(from_attributes=True)
+
+    worker_id: str
+    slots: int
+    models: list[str]
+    sick: str | None
 
 
 class StatsBody(BaseModel):
+    model_config = ConfigDict(from_attributes=True)
+
     queues: list[QueueBody]
     jobs_by_status: dict[str, int]
     job_success_rate: float
@@ -35,7 +49,7 @@ class StatsBody(BaseModel):
     avg_retry_count: float
     chunk_processing_time: float | None
     total_processing_time: float | None
-    workers: list[dict[str, Any]]
+    workers: list[WorkerBody]
 
 
 class Live(BaseModel):

@@ -1,4 +1,4 @@
-"""The bodies of sections 2 and 3 of the HTTP contract that start a job."""
+"""Bodies of requests that submit a job as JSON, and their responses."""
 
 from __future__ import annotations
 
@@ -7,29 +7,39 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
+from core.domain.job import JobStatus
+from core.errors import JobCancelledError
+from core.texts import translate
+from internal.services.job_views import JobView
 from internal.services.url_submissions import REQUEST_ID
 
+URL_JOB_MESSAGES = {
+    JobStatus.PROCESSING: "Transcription in progress",
+    JobStatus.COMPLETED: "Transcription completed successfully",
+    JobStatus.FAILED: "Transcription failed",
+}
 
-class Wanted(BaseModel):
-    """What every submit may carry."""
+
+class SubmitFields(BaseModel):
+    """Options of every way to submit."""
 
     language: str | None = Field(None, description="`en`, `vi` or `auto`")
     model: str | None = Field(None, description="one that GET /health lists")
     priority: str | None = Field(None, description="`high`, `normal` or `low`")
     callback_url: str | None = Field(None, description="called when the job has ended")
-    metadata: dict[str, Any] | None = Field(None, description="comes back as it is")
+    metadata: dict[str, Any] | None = Field(None, description="returned unchanged")
     prompt: str | None = Field(None, description="names and words to expect")
-    words: bool | None = Field(None, description="also tell when each word was said")
+    words: bool | None = Field(None, description="include the times of the words")
     temperature: float | None = Field(None, description="0 to 1")
 
 
-class UrlSubmit(Wanted):
+class UrlSubmit(SubmitFields):
     request_id: str = Field(min_length=1, max_length=255, pattern=rf"^{REQUEST_ID.pattern}$")
     media_url: str = Field(min_length=1, description="http, https, or minio://bucket/inbox/OWNER/…")
 
 
-class Polled(BaseModel):
-    """The shape that polling clients know; more is there once the job has ended."""
+class UrlJob(BaseModel):
+    """A job by URL. The text and the figures are present once it is COMPLETED, the error once it is FAILED."""
 
     request_id: str
     status: str = Field(description="PROCESSING, COMPLETED or FAILED")
@@ -43,12 +53,36 @@ class Polled(BaseModel):
     error: str | None = None
     error_code: str | None = None
 
+    @classmethod
+    def of(cls, job: JobView, language: str) -> UrlJob:
+        """Figures are never null once COMPLETED: clients format them. A cancelled job counts as FAILED."""
+        status = JobStatus(job.status)
+        if not status.terminal:
+            status = JobStatus.PROCESSING
+        elif status is JobStatus.CANCELLED:
+            status = JobStatus.FAILED
+        body = cls(
+            request_id=job.request_id or "",
+            status=status,
+            message=translate(URL_JOB_MESSAGES[status], language),
+            job_id=job.job_id,
+        )
+        if status is JobStatus.COMPLETED:
+            body.transcription = job.transcription_text or ""
+            body.duration = round(job.audio_duration_seconds or 0.0, 3)
+            body.confidence = job.confidence or 0.0
+            body.processing_time = job.processing_seconds or 0.0
+        elif status is JobStatus.FAILED:
+            body.error = job.failure or ""
+            body.error_code = job.error_code or JobCancelledError.code
+        return body
 
-class LinkWanted(Wanted):
-    filename: str = Field(min_length=1, max_length=1000, description="its ending says the format")
+
+class UploadLinkSubmit(SubmitFields):
+    filename: str = Field(min_length=1, max_length=1000, description="its extension determines the format")
 
 
-class LinkBody(BaseModel):
+class UploadLinkBody(BaseModel):
     job_id: str
     upload_url: str
     method: str = "PUT"

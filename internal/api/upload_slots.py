@@ -9,39 +9,39 @@ from collections.abc import AsyncIterator
 
 from core.errors import TooManyUploads, UploadTimeoutError
 
-ALLOWANCE = 60.0
+ALLOWANCE_SECONDS = 60.0
 """Seconds that a client may be silent or behind the minimum rate before its upload ends."""
-BEHIND = 5.0
-"""Seconds behind the minimum rate after which an upload gives its slot to one that waits."""
-WAIT = 15.0
+PREEMPT_SECONDS = 5.0
+"""Seconds behind the minimum rate after which an upload loses its slot to a waiting one."""
+WAIT_TIMEOUT = 15.0
 """Seconds that an upload waits for a slot."""
 
 
-class Slot:
-    """One upload. Time counts only while the client is waited for, never while storage is."""
+class UploadSlot:
+    """The slot of one upload. Only the time spent waiting for the client counts, not that of the storage."""
 
     def __init__(self, owner: str | None, min_rate: float) -> None:
-        """min_rate: bytes a second; 0: a byte every ALLOWANCE seconds is enough."""
+        """min_rate: bytes per second; 0: one byte every ALLOWANCE_SECONDS is enough."""
         self.owner = owner
         self._min_rate = min_rate
-        self._allowance = ALLOWANCE
+        self._allowance = ALLOWANCE_SECONDS
         self._reading: asyncio.Timeout | None = None
-        self._since = 0.0
+        self._reading_since = 0.0
         self._ended = False
 
-    def behind(self) -> float:
-        """Seconds by which the client is behind the minimum rate, at most ALLOWANCE."""
-        waiting = asyncio.get_running_loop().time() - self._since if self._reading is not None else 0.0
-        return ALLOWANCE - self._allowance + waiting
+    def seconds_behind(self) -> float:
+        """Return the seconds by which the client is behind the minimum rate, at most ALLOWANCE_SECONDS."""
+        waiting = asyncio.get_running_loop().time() - self._reading_since if self._reading is not None else 0.0
+        return ALLOWANCE_SECONDS - self._allowance + waiting
 
     def end(self) -> None:
-        """The upload raises UploadTimeoutError as soon as it waits for its client."""
+        """Make the upload raise UploadTimeoutError as soon as it waits for its client."""
         self._ended = True
         if self._reading is not None and not self._reading.expired():
             self._reading.reschedule(asyncio.get_running_loop().time())
 
     async def pieces(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-        """The pieces that are not empty. Raises UploadTimeoutError for a client that is too slow."""
+        """Yield the pieces that are not empty. Raises UploadTimeoutError if the client is too slow."""
         iterator = aiter(chunks)
         while (data := await self._next(iterator)) is not None:
             if data:
@@ -49,7 +49,7 @@ class Slot:
 
     async def _next(self, iterator: AsyncIterator[bytes]) -> bytes | None:
         loop = asyncio.get_running_loop()
-        self._since = loop.time()
+        self._reading_since = loop.time()
         try:
             async with asyncio.timeout(0 if self._ended else self._allowance) as self._reading:
                 data = await anext(iterator, None)
@@ -57,29 +57,29 @@ class Slot:
             raise UploadTimeoutError from error
         finally:
             self._reading = None
-        self._allowance -= loop.time() - self._since
+        self._allowance -= loop.time() - self._reading_since
         if data:
-            gained = len(data) / self._min_rate if self._min_rate else ALLOWANCE
-            self._allowance = min(ALLOWANCE, self._allowance + gained)
+            gained = len(data) / self._min_rate if self._min_rate else ALLOWANCE_SECONDS
+            self._allowance = min(ALLOWANCE_SECONDS, self._allowance + gained)
         return data
 
 
-class Slots:
-    """At most `total` uploads at once; a known owner has at most three quarters of them, so that others find room."""
+class UploadSlots:
+    """At most `total` uploads at once. A named owner gets at most three quarters of them, so that others find room."""
 
     def __init__(self, total: int, min_rate: float) -> None:
         self._total, self._min_rate = total, min_rate
         self._share = max(1, total - max(1, total // 4))
-        self._taken: list[Slot] = []
+        self._taken: list[UploadSlot] = []
         self._waiting: list[tuple[str | None, asyncio.Future[None]]] = []
 
     @contextlib.asynccontextmanager
-    async def taken(self, owner: str | None) -> AsyncIterator[Slot]:
-        """Hold a slot. owner: None where all callers are one, the person at this machine.
+    async def acquire(self, owner: str | None) -> AsyncIterator[UploadSlot]:
+        """Hold a slot. owner: None if all clients are one, the user of this machine.
 
-        Raises TooManyUploads after WAIT seconds, or at once where too many wait already.
+        Raises TooManyUploads after WAIT_TIMEOUT seconds, or at once if too many wait already.
         """
-        slot = Slot(owner, self._min_rate)
+        slot = UploadSlot(owner, self._min_rate)
         if self._waiting or not self._has_room(owner):
             await self._wait(owner)
         self._taken.append(slot)
@@ -90,10 +90,9 @@ class Slots:
             self._wake()
 
     def _has_room(self, owner: str | None) -> bool:
-        held = Counter(slot.owner for slot in self._taken)
-        promised = [who for who, wake in self._waiting if wake.done() and not wake.cancelled()]
-        held.update(promised)
-        return held.total() < self._total and (owner is None or held[owner] < self._share)
+        used = Counter(slot.owner for slot in self._taken)
+        used.update(waiter for waiter, granted in self._waiting if granted.done() and not granted.cancelled())
+        return used.total() < self._total and (owner is None or used[owner] < self._share)
 
     async def _wait(self, owner: str | None) -> None:
         if len(self._waiting) >= 4 * self._total:
@@ -102,7 +101,7 @@ class Slots:
         self._waiting.append(place)
         try:
             self._wake()
-            async with asyncio.timeout(WAIT):
+            async with asyncio.timeout(WAIT_TIMEOUT):
                 while not place[1].done():
                     self._end_slowest()
                     await asyncio.wait([place[1]], timeout=1)
@@ -114,16 +113,16 @@ class Slots:
             self._wake()
 
     def _wake(self) -> None:
-        """Give what is free to those that wait: the owner with the fewest slots first, then the one that came first."""
+        """Grant the free slots: to the owner with the fewest first, then in order of arrival."""
         while True:
-            held = Counter(slot.owner for slot in self._taken)
+            used = Counter(slot.owner for slot in self._taken)
             waiting = [place for place in self._waiting if not place[1].done() and self._has_room(place[0])]
             if not waiting:
                 return
-            min(waiting, key=lambda place: held[place[0]])[1].set_result(None)
+            min(waiting, key=lambda place: used[place[0]])[1].set_result(None)
 
     def _end_slowest(self) -> None:
-        """End the upload that is furthest behind the minimum rate, if any is noticeably."""
-        slowest = max(self._taken, key=Slot.behind, default=None)
-        if slowest is not None and slowest.behind() >= BEHIND:
+        """End the upload that is furthest behind the minimum rate, if any is noticeably behind."""
+        slowest = max(self._taken, key=UploadSlot.seconds_behind, default=None)
+        if slowest is not None and slowest.seconds_behind() >= PREEMPT_SECONDS:
             slowest.end()

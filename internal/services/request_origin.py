@@ -1,4 +1,4 @@
-"""Where a request comes from, as far as its connection and headers show it: this machine, a proxy, another web site."""
+"""Origin of a request, as its connection and headers show it: this machine, a proxy, another web site."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 @dataclass(frozen=True, slots=True)
-class Caller:
-    """peer: the address that the connection comes from; version: of HTTP; headers: with lower-case names."""
+class RequestOrigin:
+    """peer: address of the connection; version: of HTTP; headers: with lower-case names."""
 
     peer: str
     method: str
@@ -34,8 +34,8 @@ class Caller:
     def host(self) -> str:
         return self.headers.get("host", "").strip().lower()
 
-    def why_not_local(self, trusted: Collection[str]) -> str | None:
-        """The reason why this may not come from a program on this machine; None: nothing speaks against it."""
+    def reason_not_local(self, trusted: Collection[str]) -> str | None:
+        """Return why the request may not come from a program on this machine; None if it may."""
         names = (name for name in self.headers if name in FORWARDING or name.startswith(FORWARDING_FAMILIES))
         forwarded = next(names, None)
         if not is_loopback(self.peer):
@@ -44,13 +44,13 @@ class Caller:
             return "the request was forwarded by a proxy"
         if self.version == "1.0":
             return "the request uses HTTP/1.0, as reverse proxies do"
-        if not knows_host(self.host, trusted):
+        if not is_trusted_host(self.host, trusted):
             return "`Host` is not a name of this machine"
         return None
 
     def require_local(self, trusted: Collection[str]) -> None:
         """Raises LocalOnlyError."""
-        reason = self.why_not_local(trusted)
+        reason = self.reason_not_local(trusted)
         if reason is not None:
             raise LocalOnlyError(
                 "Without API keys this service accepts requests from this machine only: {reason}. "
@@ -59,18 +59,18 @@ class Caller:
             )
 
     def require_trusted_host(self, trusted: Collection[str]) -> None:
-        """Raises UntrustedHostError where `trusted` names hosts, and neither them nor loopback is meant."""
-        if trusted and not knows_host(self.host, trusted):
+        """Raises UntrustedHostError if `trusted` is not empty and `Host` is neither in it nor loopback."""
+        if trusted and not is_trusted_host(self.host, trusted):
             raise UntrustedHostError
 
     def require_same_site(self, allowed: Collection[str]) -> None:
-        """Raises CrossSiteError for what the page of another site makes a browser send.
+        """Raises CrossSiteError for a browser's request on behalf of another site's page.
 
-        A link that is followed shows its answer to the person only, so navigation by GET passes.
+        Navigation by GET passes: only the user sees its response.
         """
         origin, site = self.headers.get("origin"), self.headers.get("sec-fetch-site", "none")
         if origin is not None:
-            if not (origin.lower() in allowed or _same(origin, self.host)):
+            if not (origin.lower() in allowed or _is_same_origin(origin, self.host)):
                 raise CrossSiteError
         elif site not in ("none", "same-origin"):
             navigates = self.headers.get("sec-fetch-mode") == "navigate" and self.method in ("GET", "HEAD")
@@ -79,12 +79,12 @@ class Caller:
 
 
 def host_name(host: str) -> str:
-    """A Host header's name without its port, in small letters; an IPv6 address keeps its brackets."""
+    """Return the name in a Host header, in lower case and without its port; an IPv6 address keeps its brackets."""
     name = host.partition("]")[0] + "]" if host.startswith("[") else host.partition(":")[0]
     return name.lower().removesuffix(".")
 
 
-def knows_host(host: str, trusted: Collection[str]) -> bool:
+def is_trusted_host(host: str, trusted: Collection[str]) -> bool:
     name = host_name(host)
     return name == "localhost" or is_loopback(name.strip("[]")) or name in trusted
 
@@ -98,8 +98,8 @@ def is_loopback(address: str) -> bool:
     return (mapped or ip).is_loopback
 
 
-def _same(origin: str, host: str) -> bool:
-    """Whether an Origin is the one that `host` serves, over TLS or not."""
+def _is_same_origin(origin: str, host: str) -> bool:
+    """Return whether `host` serves this Origin, over TLS or not."""
     try:
         theirs, ours = urlsplit(origin.lower()), urlsplit(f"//{host}")
         default = _DEFAULT_PORTS.get(theirs.scheme)

@@ -1,0 +1,115 @@
+"""An upload on its way into storage."""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from pathlib import PurePosixPath
+
+import structlog
+
+from core.database import Database
+from core.domain import keys
+from core.errors import EmptyFileError, FileTooLargeError, InfrastructureError, UnsupportedFormatError
+from core.storage.port import Storage, Upload
+from repositories import intents
+
+log = structlog.get_logger(__name__)
+ACCEPTED_EXTENSIONS = (
+    *(".mp3", ".wav", ".m4a", ".mp4", ".aac", ".ogg", ".flac", ".wma"),
+    *(".webm", ".mkv", ".avi", ".mov", ".opus", ".aiff", ".amr"),
+)
+MAX_NAME = 255
+"""Characters of a file name."""
+
+
+class IncomingUpload:
+    """A file sink that writes to storage under the id of the job to be.
+
+    `discard` removes everything until `hand_over`. From there on a committed job may refer to the object, so it belongs
+    to the job or to the collector of expired intents; only `take_back` after a certain rollback ends that.
+    """
+
+    def __init__(self, database: Database, storage: Storage, max_bytes: int, *, fingerprint: bool = False) -> None:
+        """fingerprint: compute the file's SHA-256 while it arrives, about a second of CPU time per GB."""
+        self._database, self._storage, self._max_bytes = database, storage, max_bytes
+        self.fingerprint = fingerprint
+        self.job_id = str(uuid.uuid4())
+        self.filename = ""
+        self.key = ""
+        self.size = 0
+        self.digest = hashlib.sha256()
+        self._upload: Upload | None = None
+        self._handed_over = False
+
+    async def begin(self, filename: str) -> None:
+        """Raises UnsupportedFormatError; TooManyUploads, StorageUnavailable, DatabaseUnavailable."""
+        self.filename = accepted_name(filename)
+        self.key = keys.upload_key(self.job_id, self.filename)
+        async with self._database.write() as session:
+            await intents.create(session, self.key, self.job_id)
+        self._upload = await self._storage.open_upload(self.key)
+
+    async def write(self, data: bytes) -> None:
+        """Raises FileTooLargeError; StorageUnavailable."""
+        assert self._upload is not None
+        self.size += len(data)
+        if self.size > self._max_bytes:
+            raise file_too_large(self._max_bytes)
+        if self.fingerprint:
+            self.digest.update(data)
+        await self._upload.write(data)
+
+    async def finish(self) -> None:
+        """Complete the object in storage. Raises EmptyFileError."""
+        assert self._upload is not None
+        if self.size == 0:
+            raise EmptyFileError
+        await self._upload.commit()
+
+    def hand_over(self) -> None:
+        """Call before the transaction that creates the job begins: its outcome may stay unknown."""
+        self._handed_over = True
+
+    def take_back(self) -> None:
+        """Call only if the transaction was certainly rolled back."""
+        self._handed_over = False
+
+    async def discard(self) -> None:
+        """Remove what has arrived. During an outage the intent stays, and the scheduler collects the object later."""
+        if self._handed_over:
+            return
+        try:
+            if self._upload is not None:
+                await self._upload.abort()
+                # by the exact key: S3 servers list unfinished multipart uploads that way only
+                await self._storage.delete_prefix(self.key)
+            if self.key:
+                async with self._database.write() as session:
+                    await intents.delete(session, self.key)
+        except InfrastructureError as error:
+            log.warning("upload left to the scheduler to collect", action="discard_delayed", code=error.code)
+
+
+def file_too_large(max_bytes: int) -> FileTooLargeError:
+    return FileTooLargeError(
+        "The file is larger than {limit} MB. Use a smaller or more compressed one.", limit=max_bytes // 1024**2
+    )
+
+
+def accepted_name(filename: str) -> str:
+    """Return the display name. Raises UnsupportedFormatError for an extension that is not accepted."""
+    name = display_name(filename)
+    if PurePosixPath(name.lower()).suffix not in ACCEPTED_EXTENSIONS:
+        raise UnsupportedFormatError(
+            "The format of {value} is not supported. Use {allowed}.",
+            value=repr(name),
+            allowed=", ".join(ACCEPTED_EXTENSIONS),
+        )
+    return name
+
+
+def display_name(filename: str) -> str:
+    """Return the last path segment without control characters, at most 255 characters, with its extension."""
+    last = filename.replace("\\", "/").split("/")[-1]
+    return "".join(letter for letter in last if letter.isprintable())[-MAX_NAME:]

@@ -1,0 +1,75 @@
+"""Jobs as the API shows them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from core.domain.job import JobStatus
+from core.errors import JobCancelledError
+from core.failure_text import failure_text
+from internal.services.estimates import Estimator
+from internal.services.jobs import JobPage
+from repositories.models import Job
+
+
+@dataclass(frozen=True, slots=True)
+class JobView:
+    """A job with its progress, its failure in the reader's language, and an estimate.
+
+    Attributes that are not defined here are the job row's.
+    """
+
+    job: Job
+    failure: str | None
+    estimated_time_seconds: float | None = None
+
+    @property
+    def progress(self) -> float:
+        return progress_of(self.job)
+
+    @property
+    def error_message(self) -> str | None:
+        return self.failure if self.job.error_code else None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.job, name)
+
+
+@dataclass(frozen=True, slots=True)
+class JobViewPage:
+    jobs: list[JobView]
+    next_cursor: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class JobViews:
+    estimator: Estimator
+
+    async def of(self, job: Job, language: str) -> JobView:
+        """language: of the failure text."""
+        return JobView(job, failure_message(job, language), await self.estimator.seconds(job))
+
+    async def page(self, page: JobPage, language: str) -> JobViewPage:
+        return JobViewPage([await self.of(job, language) for job in page.jobs], page.next_cursor)
+
+
+def view_of(job: Job, language: str) -> JobView:
+    """Return a view without an estimate."""
+    return JobView(job, failure_message(job, language))
+
+
+def progress_of(job: Job) -> float:
+    """Return the percentage of finished chunks, one decimal; 100 only for a COMPLETED job."""
+    if job.status == JobStatus.COMPLETED:
+        return 100.0
+    if not job.chunks_total:
+        return 0.0
+    return min(round(100 * job.chunks_completed / job.chunks_total, 1), 99.9)
+
+
+def failure_message(job: Job, language: str) -> str | None:
+    """Return why the job has no result; None if it has not failed."""
+    if job.status == JobStatus.CANCELLED and job.error_code is None:
+        return JobCancelledError.general(language)
+    return failure_text(job.error_code, job.error_details, job.error_message, language)

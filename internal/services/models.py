@@ -1,0 +1,28 @@
+"""The models that live workers have."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from core.database import Database
+from repositories import workers
+
+
+@dataclass(frozen=True, slots=True)
+class LiveModels:
+    """workers: number of live ones; since: start of the oldest, seconds since 1970, 0 without any."""
+
+    names: list[str]
+    workers: int
+    since: int
+
+
+@dataclass(frozen=True, slots=True)
+class Models:
+    database: Database
+
+    async def live(self) -> LiveModels:
+        async with self.database.read() as session:
+            alive = await workers.list_live(session)
+        since = min((int(worker.started_at.timestamp()) for worker in alive), default=0)
+        return LiveModels(workers.available_models(alive), len(alive), since)
