@@ -46,14 +46,14 @@ class RawBroker(Broker, Protocol):
 
 @pytest.fixture(params=["memory", pytest.param("rabbitmq", marks=pytest.mark.servers)])
 async def broker(request: pytest.FixtureRequest) -> AsyncIterator[RawBroker]:
-    made: MemoryBroker | RabbitMQBroker
+    broker: MemoryBroker | RabbitMQBroker
     if request.param == "memory":
-        made = MemoryBroker(retry_delays=DELAYS)
+        broker = MemoryBroker(retry_delays=DELAYS)
     else:
-        made = RabbitMQBroker(request.getfixturevalue("rabbitmq_url"), retry_delays=DELAYS)
-    await made.start()
-    yield made
-    await made.stop()
+        broker = RabbitMQBroker(request.getfixturevalue("rabbitmq_url"), retry_delays=DELAYS)
+    await broker.start()
+    yield broker
+    await broker.stop()
 
 
 def prepare(level: int = 0, **changes: object) -> Message:
@@ -357,7 +357,7 @@ async def rabbit(rabbitmq_url: str) -> AsyncIterator[RabbitMQBroker]:
     await broker.stop()
 
 
-async def publish_patiently(broker: Broker, message: Message) -> None:
+async def publish_with_retries(broker: Broker, message: Message) -> None:
     async with asyncio.timeout(PATIENCE):
         while True:
             with contextlib.suppress(BrokerUnavailable):
@@ -376,7 +376,7 @@ async def test_survives_a_killed_broker(rabbit: RabbitMQBroker, rabbitmq_server:
     with pytest.raises(BrokerUnavailable):
         await rabbit.publish(prepare())
     await asyncio.to_thread(rabbitmq_server.start)
-    await publish_patiently(rabbit, prepare())
+    await publish_with_retries(rabbit, prepare())
     await inbox.wait(1)
 
 
@@ -389,7 +389,7 @@ async def test_declares_again_what_was_deleted(
     async with httpx.AsyncClient(base_url=shared_rabbitmq.management) as client:
         for path in (f"queues/{vhost_of(rabbitmq_url)}/stt_jobs", f"exchanges/{vhost_of(rabbitmq_url)}/stt"):
             (await client.delete(f"/api/{path}")).raise_for_status()
-    await publish_patiently(rabbit, prepare())
+    await publish_with_retries(rabbit, prepare())
     await inbox.wait(1)
 
 
@@ -400,14 +400,14 @@ async def test_a_closed_connection_is_made_again(
     inbox = Inbox()
     await rabbit.consume(QueueName.JOBS, inbox, 1)
     async with httpx.AsyncClient(base_url=shared_rabbitmq.management) as client, asyncio.timeout(PATIENCE):
-        mine: list[str] = []
-        while len(mine) < 2:
+        connections: list[str] = []
+        while len(connections) < 2:
             rows = (await client.get("/api/connections")).json()
-            mine = [row["name"] for row in rows if row.get("vhost") == vhost_of(rabbitmq_url)]
+            connections = [row["name"] for row in rows if row.get("vhost") == vhost_of(rabbitmq_url)]
             await asyncio.sleep(0.1)
-        for name in mine:
+        for name in connections:
             await client.delete(f"/api/connections/{name}")
-    await publish_patiently(rabbit, prepare())
+    await publish_with_retries(rabbit, prepare())
     await inbox.wait(1)
 
 
@@ -515,5 +515,5 @@ async def test_a_memory_alarm_refuses_publishes_and_lets_answers_through(
         release.set()
     finally:
         await asyncio.to_thread(rabbitmq_server.control, "set_vm_memory_high_watermark", "0.6")
-    await publish_patiently(rabbit, prepare())
+    await publish_with_retries(rabbit, prepare())
     await inbox.wait(2)

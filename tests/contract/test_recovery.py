@@ -115,9 +115,9 @@ async def test_due_rows_go_to_one_scheduler(database: Database) -> None:
         async with database.write() as session:
             return await schedule.reserve_due_chunks(session)
 
-    taken = [row for rows in await asyncio.gather(*(take() for _ in range(4))) for row in rows]
-    assert len(taken) == len(set(taken)) == 20
-    assert {row.job_id for row in taken} == expected
+    due_rows = [row for rows in await asyncio.gather(*(take() for _ in range(4))) for row in rows]
+    assert len(due_rows) == len(set(due_rows)) == 20
+    assert {row.job_id for row in due_rows} == expected
     await invariants.check(database)
 
 

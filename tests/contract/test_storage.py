@@ -21,7 +21,7 @@ from core.errors import (
 )
 from core.storage.local import LocalStorage
 from core.storage.port import Storage
-from tests.contract.storages import KEY, MAX_UPLOADS, MIB, AnyStorage, leftovers, of_bucket, until_begun, upload
+from tests.contract.storages import KEY, MAX_UPLOADS, MIB, AnyStorage, leftovers, of_bucket, upload, wait_until_begun
 from tests.servers.minio import Bucket
 
 
@@ -33,16 +33,16 @@ def make(request: pytest.FixtureRequest, kind: str, tmp_path: Path) -> AnyStorag
 
 
 @pytest.fixture(params=["local", pytest.param("minio", marks=pytest.mark.servers)])
-def fresh(request: pytest.FixtureRequest, tmp_path: Path) -> AnyStorage:
+def unstarted(request: pytest.FixtureRequest, tmp_path: Path) -> AnyStorage:
     """A storage that is not started."""
     return make(request, request.param, tmp_path)
 
 
 @pytest.fixture
-async def storage(fresh: AnyStorage) -> AsyncIterator[AnyStorage]:
-    await fresh.start()
-    yield fresh
-    await fresh.stop()
+async def storage(unstarted: AnyStorage) -> AsyncIterator[AnyStorage]:
+    await unstarted.start()
+    yield unstarted
+    await unstarted.stop()
 
 
 # -- bytes in, bytes out --------------------------------------------------------------------------------------------
@@ -146,13 +146,13 @@ async def test_uploads_side_by_side(storage: AnyStorage) -> None:
 async def test_folders_come_and_go_under_many_hands(storage: AnyStorage) -> None:
     """Regression: empty folders were removed between another upload's mkdir and its open."""
 
-    async def one(number: int) -> None:
+    async def upload_repeatedly(number: int) -> None:
         for turn in range(40):
             writer = await storage.open_upload(f"uploads/{number}-{turn}/a")
             await writer.write(b"x")
             await writer.abort()
 
-    await asyncio.gather(*(one(number) for number in range(MAX_UPLOADS)))
+    await asyncio.gather(*(upload_repeatedly(number) for number in range(MAX_UPLOADS)))
     assert await storage.delete_prefix("uploads/") == 0
 
 
@@ -303,7 +303,7 @@ async def test_a_prefix_ends_unfinished_uploads(storage: AnyStorage, prefix: str
     await other.write(b"x" * (9 * MIB))
     writer = await storage.open_upload(KEY)
     await writer.write(b"x" * (20 * MIB))
-    await until_begun(storage)
+    await wait_until_begun(storage)
     await storage.delete_prefix(prefix)
     with pytest.raises(StorageUnavailable):
         await writer.commit()
@@ -353,30 +353,30 @@ async def test_a_full_disk_stops_a_download(storage: AnyStorage) -> None:
 
 
 # -- start and stop -------------------------------------------------------------------------------------------------
-async def test_ping_needs_a_start(fresh: AnyStorage) -> None:
+async def test_ping_needs_a_start(unstarted: AnyStorage) -> None:
     with pytest.raises(StorageUnavailable):
-        await fresh.ping()
-    await fresh.start()
-    await fresh.ping()
-    await fresh.stop()
+        await unstarted.ping()
+    await unstarted.start()
+    await unstarted.ping()
+    await unstarted.stop()
 
 
-async def test_stop_twice_and_before_start_and_start_again(fresh: AnyStorage) -> None:
-    await fresh.stop()
-    await fresh.start()
-    await fresh.start()
-    await fresh.put_bytes(KEY, b"x")
-    await fresh.stop()
-    await fresh.stop()
-    assert await fresh.get_bytes(KEY) == b"x"
-    await fresh.stop()
+async def test_stop_twice_and_before_start_and_start_again(unstarted: AnyStorage) -> None:
+    await unstarted.stop()
+    await unstarted.start()
+    await unstarted.start()
+    await unstarted.put_bytes(KEY, b"x")
+    await unstarted.stop()
+    await unstarted.stop()
+    assert await unstarted.get_bytes(KEY) == b"x"
+    await unstarted.stop()
 
 
 async def test_several_processes_start_at_once(
-    request: pytest.FixtureRequest, fresh: AnyStorage, tmp_path: Path
+    request: pytest.FixtureRequest, unstarted: AnyStorage, tmp_path: Path
 ) -> None:
-    kind = "local" if isinstance(fresh, LocalStorage) else "minio"
-    storages: list[Storage] = [fresh, *(make(request, kind, tmp_path) for _ in range(5))]
+    kind = "local" if isinstance(unstarted, LocalStorage) else "minio"
+    storages: list[Storage] = [unstarted, *(make(request, kind, tmp_path) for _ in range(5))]
     await asyncio.gather(*(storage.start() for storage in storages))
     for storage in storages:
         await storage.ping()

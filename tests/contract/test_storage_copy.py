@@ -8,7 +8,7 @@ import pytest
 
 from core.errors import ObjectNotFound
 from tests.contract.storages import KEY, AnyStorage
-from tests.contract.test_storage import fresh, storage  # noqa: F401  fixtures
+from tests.contract.test_storage import storage, unstarted  # noqa: F401  fixtures
 
 TARGET = "uploads/job-1/0a/b.wav"
 

@@ -21,7 +21,7 @@ from core.errors import ObjectNotFound, ObjectRefusedError, ShortRead, StorageUn
 from core.storage import transport
 from core.storage.minio import MinioStorage
 from tests.contract.s3_stub import Answer, stub
-from tests.contract.storages import KEY, MIB, leftovers, of_bucket, until_begun
+from tests.contract.storages import KEY, MIB, leftovers, of_bucket, wait_until_begun
 from tests.servers.base import Server, free_port
 from tests.servers.minio import Bucket, LocalMinio, Minio, program_path
 
@@ -33,7 +33,7 @@ def of_stub(endpoint: str) -> MinioStorage:
     return MinioStorage(endpoint, "access", "secret-secret", "bucket")
 
 
-def ours(server: Minio) -> Server:
+def stoppable(server: Minio) -> Server:
     if not isinstance(server, Server):
         pytest.skip("an external server cannot be stopped")
     return server
@@ -46,11 +46,11 @@ async def test_a_server_killed_during_an_upload(minio_server: Minio, minio_bucke
     """MinIO lists an interrupted upload by its exact key after a restart; by prefix it lists only those begun since.
     The test therefore removes the remains by key in either case.
     """
-    server, storage = ours(minio_server), of_bucket(minio_bucket)
+    server, storage = stoppable(minio_server), of_bucket(minio_bucket)
     await storage.start()
     writer = await storage.open_upload(KEY)
     await writer.write(b"x" * (10 * MIB))
-    await until_begun(storage)
+    await wait_until_begun(storage)
     await asyncio.to_thread(server.kill)
     try:
         async with asyncio.timeout(30):
@@ -82,11 +82,11 @@ async def test_a_server_that_freezes(
     minio_server: Minio, minio_bucket: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(transport, "READ_TIMEOUT", 1.0)
-    server, storage = ours(minio_server), of_bucket(minio_bucket)
+    server, storage = stoppable(minio_server), of_bucket(minio_bucket)
     await storage.start()
     writer = await storage.open_upload(KEY)
     await writer.write(b"x" * (10 * MIB))
-    await until_begun(storage)
+    await wait_until_begun(storage)
     server.pause()
     try:
         async with asyncio.timeout(30):
@@ -111,7 +111,7 @@ async def test_a_server_that_freezes(
 @pytest.mark.servers
 async def test_a_restart_between_two_calls_is_not_noticed(minio_server: Minio, minio_bucket: Bucket) -> None:
     """The pooled connections are dead, which the client notices only when it uses them."""
-    server, storage = ours(minio_server), of_bucket(minio_bucket)
+    server, storage = stoppable(minio_server), of_bucket(minio_bucket)
     await storage.start()
     await storage.put_bytes(KEY, b"x")
     await asyncio.to_thread(server.restart)
@@ -410,14 +410,14 @@ async def test_uploads_leave_the_default_executor_alone(minio_bucket: Bucket) ->
 @pytest.mark.servers
 def test_memory_does_not_grow_with_the_upload(minio_bucket: Bucket) -> None:
     """200 MiB; the CPU seconds are printed next to the SDK's, not asserted."""
-    mine, sdk = (child(way, minio_bucket) for way in ("port", "sdk"))
-    print(f"\n{SIZE} MiB: port {mine}, fput_object {sdk}")  # noqa: T201
-    assert 8 < mine["grown"] < 64, "a part is 8 MiB, so less means that nothing was measured"
+    through_port, sdk = (child(way, minio_bucket) for way in ("port", "sdk"))
+    print(f"\n{SIZE} MiB: port {through_port}, fput_object {sdk}")  # noqa: T201
+    assert 8 < through_port["grown"] < 64, "a part is 8 MiB, so less means that nothing was measured"
 
 
 def child(way: str, bucket: Bucket) -> dict[str, float]:
-    where = (bucket.endpoint, bucket.access_key, bucket.secret_key, bucket.bucket, str(SIZE))
-    call = [sys.executable, "-m", "tests.contract.upload_child", way, *where]
+    arguments = (bucket.endpoint, bucket.access_key, bucket.secret_key, bucket.bucket, str(SIZE))
+    call = [sys.executable, "-m", "tests.contract.upload_child", way, *arguments]
     done = subprocess.run(call, cwd=ROOT, capture_output=True, text=True, timeout=110, check=False)
     assert done.returncode == 0, done.stderr
     found: dict[str, float] = json.loads(done.stdout)

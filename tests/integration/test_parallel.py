@@ -23,14 +23,14 @@ from tests.servers.postgres import ExternalPostgres
 from tests.servers.shared import Keeper, ask
 
 
-class Started:
+class FakeServer:
     """A fake server that counts its starts and stops."""
 
     def __init__(self) -> None:
         self.starts = self.ends = 0
         self.url = "postgresql://a@127.0.0.1:1/postgres"
 
-    def find(self) -> Started:
+    def find(self) -> FakeServer:
         self.starts += 1
         return self
 
@@ -39,20 +39,20 @@ class Started:
 
 
 @pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Started:
-    made = Started()
-    monkeypatch.setitem(shared.FIND, "postgresql", (made.find, lambda server: ExternalPostgres(server.url)))
-    return made
+def server(monkeypatch: pytest.MonkeyPatch) -> FakeServer:
+    fake = FakeServer()
+    monkeypatch.setitem(shared.FIND, "postgresql", (fake.find, lambda server: ExternalPostgres(server.url)))
+    return fake
 
 
 @pytest.fixture
-def keeper(server: Started) -> Iterator[Keeper]:
-    made = Keeper()
-    yield made
-    made.close()
+def keeper(server: FakeServer) -> Iterator[Keeper]:
+    fake = Keeper()
+    yield fake
+    fake.close()
 
 
-def test_a_shared_server_starts_once_and_ends_with_the_run(keeper: Keeper, server: Started) -> None:
+def test_a_shared_server_starts_once_and_ends_with_the_run(keeper: Keeper, server: FakeServer) -> None:
     assert server.starts == 0
     assert [ask(keeper.address, "postgresql").url for _ in range(3)] == [server.url] * 3
     keeper.close()

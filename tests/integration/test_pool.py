@@ -35,26 +35,26 @@ MODEL = Path("model.bin")
 ENGLISH = Options("en")
 
 
-def pcm(wish: int, samples: int = 16_000) -> bytes:
+def pcm(command: int, samples: int = 16_000) -> bytes:
     sound = np.zeros(samples, "<i2")
-    sound[0] = wish
+    sound[0] = command
     return sound.tobytes()
 
 
-async def hear(slot: Slot, wish: int, deadline: float = 30.0) -> str:
-    return (await slot.transcribe(MODEL, pcm(wish), ENGLISH, deadline)).segments[0].text
+async def transcribe(slot: Slot, command: int, deadline: float = 30.0) -> str:
+    return (await slot.transcribe(MODEL, pcm(command), ENGLISH, deadline)).segments[0].text
 
 
 @pytest.fixture
 async def pool() -> AsyncIterator[Pool]:
-    made = Pool(2, ADAPTER)
-    await made.start()
-    yield made
-    await made.stop()
+    pool = Pool(2, ADAPTER)
+    await pool.start()
+    yield pool
+    await pool.stop()
 
 
 @pytest.mark.parametrize(
-    ("wish", "error"),
+    ("command", "error"),
     [
         (CRASH, WhisperCrashError),
         (EXIT, WhisperCrashError),
@@ -62,12 +62,12 @@ async def pool() -> AsyncIterator[Pool]:
         (MEMORY, OutOfMemoryError),
     ],
 )
-async def test_a_dead_child_is_an_error_and_the_slot_goes_on(pool: Pool, wish: int, error: type[Exception]) -> None:
+async def test_a_dead_child_is_an_error_and_the_slot_goes_on(pool: Pool, command: int, error: type[Exception]) -> None:
     async with pool.slot() as slot, pool.slot() as other:
         neighbour = await process_id(other)
         with pytest.raises(error):
-            await hear(slot, wish)
-        assert await hear(slot, FINE)
+            await transcribe(slot, command)
+        assert await transcribe(slot, FINE)
         assert await process_id(other) == neighbour
 
 
@@ -75,7 +75,7 @@ async def test_what_outlives_its_deadline_is_killed(pool: Pool) -> None:
     async with pool.slot() as slot:
         before = await process_id(slot)
         with pytest.raises(ChunkTimeoutError):
-            await hear(slot, HANG, deadline=0.3)
+            await transcribe(slot, HANG, deadline=0.3)
         assert await process_id(slot) != before
         assert not psutil.pid_exists(before)
 
@@ -84,19 +84,19 @@ async def test_a_stopped_child_is_noticed(pool: Pool) -> None:
     async with pool.slot() as slot:
         os.kill(await process_id(slot), signal.SIGSTOP)
         with pytest.raises(ChunkTimeoutError):
-            await hear(slot, FINE, deadline=0.3)
-        assert await hear(slot, FINE)
+            await transcribe(slot, FINE, deadline=0.3)
+        assert await transcribe(slot, FINE)
 
 
 async def test_cancelling_ends_the_child(pool: Pool) -> None:
     async with pool.slot() as slot:
         before = await process_id(slot)
-        task = asyncio.create_task(hear(slot, HANG))
+        task = asyncio.create_task(transcribe(slot, HANG))
         await asyncio.sleep(0.3)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        assert await hear(slot, FINE)
+        assert await transcribe(slot, FINE)
     await asyncio.to_thread(wait_until, lambda: not psutil.pid_exists(before), "the child has gone", 10)
 
 
@@ -125,13 +125,13 @@ async def test_two_out_of_memory_at_once_leave_a_slot(pool: Pool) -> None:
     async def run_out_of_memory() -> None:
         async with pool.slot() as slot:
             with pytest.raises(OutOfMemoryError):
-                await hear(slot, KILL)
+                await transcribe(slot, KILL)
             pool.reduce_slots(600)
             pool.reduce_slots(600)
 
     await asyncio.gather(*(run_out_of_memory() for _ in range(4)))
     async with asyncio.timeout(60), pool.slot() as slot:
-        assert await hear(slot, FINE)
+        assert await transcribe(slot, FINE)
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.2), pool.slot():
                 pass
@@ -149,12 +149,12 @@ async def test_a_child_that_died_idle_is_replaced_before_its_next_use(pool: Pool
     for child in before:
         os.kill(child, signal.SIGKILL)
     async with pool.slot() as slot, pool.slot() as other:
-        assert await hear(slot, FINE)
-        assert await hear(other, FINE)
+        assert await transcribe(slot, FINE)
+        assert await transcribe(other, FINE)
     # killed after the check, before the call is taken
     async with pool.slot() as slot:
         os.kill(await process_id(slot), signal.SIGKILL)
-        assert await hear(slot, FINE)
+        assert await transcribe(slot, FINE)
 
 
 async def test_a_stopped_idle_child_is_replaced(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -163,7 +163,7 @@ async def test_a_stopped_idle_child_is_replaced(pool: Pool, monkeypatch: pytest.
         os.kill(child, signal.SIGSTOP)
     monkeypatch.setattr("worker.pool.DEADLINE_GRACE", 0.5)
     async with pool.slot() as slot:
-        assert await hear(slot, FINE)
+        assert await transcribe(slot, FINE)
 
 
 async def test_a_pool_whose_own_threads_died_is_made_again(pool: Pool) -> None:
@@ -172,7 +172,7 @@ async def test_a_pool_whose_own_threads_died_is_made_again(pool: Pool) -> None:
         channel = slot._pool._pool_manager.worker_manager.pool_channel
         assert channel is not None
         channel.close()  # type: ignore[no-untyped-call]
-        assert await hear(slot, FINE)
+        assert await transcribe(slot, FINE)
 
 
 async def test_a_slot_that_cannot_be_made_again_heals_later(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -191,8 +191,8 @@ async def test_a_slot_that_cannot_be_made_again_heals_later(pool: Pool, monkeypa
             await pool.ensure()
     await pool.ensure()
     async with pool.slot() as slot, pool.slot() as other:
-        assert await hear(slot, FINE)
-        assert await hear(other, FINE)
+        assert await transcribe(slot, FINE)
+        assert await transcribe(other, FINE)
 
 
 async def test_a_signal_to_the_whole_group_does_not_end_the_children(pool: Pool) -> None:
@@ -200,7 +200,7 @@ async def test_a_signal_to_the_whole_group_does_not_end_the_children(pool: Pool)
         for number in (signal.SIGINT, signal.SIGTERM):
             os.kill(child, number)
     async with pool.slot() as slot:
-        assert await hear(slot, FINE)
+        assert await transcribe(slot, FINE)
 
 
 async def test_stop_leaves_nothing_and_is_harmless_twice(pool: Pool) -> None:

@@ -24,11 +24,11 @@ def _nothing_of_the_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_separate_process_on_a_queue_in_memory_does_not_start(kind: str, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as ended:
+    with pytest.raises(SystemExit) as system_exit:
         settings_or_exit(kind)
-    said = capsys.readouterr().err
-    assert ended.value.code == 2
-    assert all(word in said for word in ("BROKER", "cmd/embedded", "make run", "RABBITMQ_URL"))
+    stderr = capsys.readouterr().err
+    assert system_exit.value.code == 2
+    assert all(word in stderr for word in ("BROKER", "cmd/embedded", "make run", "RABBITMQ_URL"))
 
 
 @pytest.mark.parametrize("words", [["cmd/api/main.py"], ["-m", "internal.cli.main", "api"]], ids=["cmd", "stt"])
@@ -67,8 +67,8 @@ def test_what_the_service_writes_is_its_owners_alone(tmp_path: Path, sample: Pat
         with services.embedded(tmp_path, LOG_FILE=str(tmp_path / "logs" / "stt.log")) as service:
             service.upload(sample)
             service.client.post("/api/v1/uploads", json={"filename": "a.wav"})
-            made = [path for name in ("data", "logs", "tmp") for path in (tmp_path / name).rglob("*")]
-            modes = {path: path.stat().st_mode & 0o777 for path in made if path.exists() and not path.is_symlink()}
+            created = [path for name in ("data", "logs", "tmp") for path in (tmp_path / name).rglob("*")]
+            modes = {path: path.stat().st_mode & 0o777 for path in created if path.exists() and not path.is_symlink()}
     finally:
         os.umask(before)
     names = {path.name for path in modes}
