@@ -58,7 +58,7 @@ async def read(database: Database, job_id: str) -> Job:
         return (await session.execute(select(Job).where(Job.job_id == job_id))).scalar_one()
 
 
-async def test_fetches_of_one_owner_at_once_are_limited(database: Database) -> None:
+async def test_concurrent_fetches_of_one_owner_are_limited(database: Database) -> None:
     """Ten concurrent claims; other owners are not affected."""
     ids = [await url_submissions(database) for _ in range(10)]
     other = await url_submissions(database, "ben")
@@ -67,7 +67,7 @@ async def test_fetches_of_one_owner_at_once_are_limited(database: Database) -> N
     assert claims_[-1] is not None
 
 
-async def test_a_row_put_off_waits_until_it_is_woken(database: Database) -> None:
+async def test_a_deferred_row_waits_until_it_is_woken(database: Database) -> None:
     first, second, third = [await url_submissions(database) for _ in range(3)]
     assert await fetch(database, first, 1)
     assert await fetch(database, third, 1) is None
@@ -84,7 +84,7 @@ async def test_a_row_put_off_waits_until_it_is_woken(database: Database) -> None
     assert await wake(database) == []
 
 
-async def test_a_fetched_recording_releases_its_prepare_once(database: Database) -> None:
+async def test_a_fetched_recording_wakes_its_prepare_once(database: Database) -> None:
     job_id = await url_submissions(database)
     assert await prepare(database, job_id) is None, "there is nothing to decode yet"
     assert await fetch(database, job_id)
@@ -95,7 +95,7 @@ async def test_a_fetched_recording_releases_its_prepare_once(database: Database)
     assert await prepare(database, job_id)
 
 
-async def test_prepared_sound_of_one_owner_is_limited(database: Database) -> None:
+async def test_prepared_audio_of_one_owner_is_limited(database: Database) -> None:
     await prepared(database, 99)
     assert await prepare(database, await pending_job(database)), (
         "total below the limit, whatever the recording's own length"
@@ -107,17 +107,17 @@ async def test_prepared_sound_of_one_owner_is_limited(database: Database) -> Non
     assert await prepare(database, late, 0), "0: no limit"
 
 
-async def test_the_first_recording_passes_whatever_its_length(database: Database) -> None:
+async def test_the_first_recording_of_an_owner_may_have_any_length(database: Database) -> None:
     assert await prepare(database, await pending_job(database), 1)
 
 
 @pytest.mark.parametrize(("priority", "passes"), [("high", True), ("normal", False), ("low", False)])
-async def test_sound_of_a_lower_priority_holds_nothing_back(database: Database, priority: str, passes: bool) -> None:
+async def test_audio_of_lower_priority_does_not_count(database: Database, priority: str, passes: bool) -> None:
     await prepared(database, 10_000, priority="normal")
     assert bool(await prepare(database, await pending_job(database, priority=priority))) is passes
 
 
-async def test_the_higher_priority_is_woken_first(database: Database) -> None:
+async def test_higher_priority_is_woken_first(database: Database) -> None:
     await prepared(database, 10_000, priority="high")
     ids = {name: await pending_job(database, priority=name) for name in ("low", "normal", "high")}
     for job_id in ids.values():
@@ -126,7 +126,7 @@ async def test_the_higher_priority_is_woken_first(database: Database) -> None:
     assert woken == [ids["high"], ids["normal"], ids["low"]]
 
 
-async def test_only_rows_of_an_emptied_queue_are_published_again(database: Database) -> None:
+async def test_only_rows_of_a_purged_queue_are_published_again(database: Database) -> None:
     """The backlog of a queue is not due because another queue is empty, nor are deferred rows."""
     waiting: dict[str, Any] = {"publishes": 1, "due_at": after(300)}
     upload, url = (

@@ -44,7 +44,7 @@ async def test_a_starving_job_has_one_boost_outstanding(database: Database) -> N
     assert await boost(database) == [WakeUp(job_id, 1, 0)], "an interval without progress"
 
 
-async def test_boosts_are_a_budget_oldest_first_and_refilled_as_they_are_taken(database: Database) -> None:
+async def test_boosts_stay_within_a_budget_oldest_first(database: Database) -> None:
     job_ids = [await new_job(database) for _ in range(12)]
     for age, job_id in enumerate(job_ids):
         await set_quiet(database, 10_000 - age, job_id)
@@ -66,7 +66,7 @@ async def test_each_queue_has_its_own_budget(database: Database) -> None:
     assert sum(row.job_id in planned for row in rows) == 2
 
 
-async def test_boosts_lost_with_a_purged_queue_do_not_use_the_budget_up(database: Database) -> None:
+async def test_boosts_lost_in_a_purged_queue_do_not_use_up_the_budget(database: Database) -> None:
     job_ids = [await new_job(database) for _ in range(4)]
     await set_quiet(database, 400)
     first = await boost(database, 2)

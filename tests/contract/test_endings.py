@@ -42,7 +42,7 @@ async def test_a_chunk_handed_back_waits(database: Database) -> None:
 
 
 @pytest.mark.parametrize("ending", ["cancel", "fail", "delete"])
-async def test_a_chunk_that_runs_when_its_job_ends_waits_without_a_claim(database: Database, ending: str) -> None:
+async def test_a_running_chunk_loses_its_claim_when_its_job_ends(database: Database, ending: str) -> None:
     job_id = await planned_job(database, 2)
     await claim_chunk(database, job_id)
     before = await chunk(database, job_id, 0)
@@ -59,7 +59,7 @@ async def test_a_chunk_that_runs_when_its_job_ends_waits_without_a_claim(databas
         assert (row.status, row.holder, row.due_at) == (JobStatus.PENDING, None, None)
 
 
-async def test_an_ended_job_says_when(database: Database) -> None:
+async def test_an_ended_job_has_the_time_of_its_end(database: Database) -> None:
     cancelled, failed = await planned_job(database, 1), await planned_job(database, 1)
     async with database.write() as session:
         assert await failures.cancel_job(session, cancelled, "local", ttl=60)
@@ -73,7 +73,7 @@ async def test_an_ended_job_says_when(database: Database) -> None:
     assert (await job(database, failed)).cancel_requested_at is None
 
 
-async def test_a_job_taken_up_again_shows_nothing_of_its_end(database: Database) -> None:
+async def test_a_reopened_job_has_no_trace_of_its_end(database: Database) -> None:
     job_id = await planned_job(database, 2)
     await run_chunk(database, job_id, 1)
     claimed = await claim_chunk(database, job_id)

@@ -60,7 +60,7 @@ async def test_a_renewed_lease_does_not_lapse(database: Database) -> None:
     await invariants.check(database)
 
 
-async def test_who_was_taken_for_dead_and_lives_gets_its_row_back_uncounted(database: Database) -> None:
+async def test_a_live_holder_regains_its_lapsed_row_uncounted(database: Database) -> None:
     """The holder could not renew for a while, but nobody else has claimed the row since."""
     unplanned, planned = await new_job(database), await planned_job(database, 1)
     chunk_claim = await claim(database, planned)
@@ -76,7 +76,7 @@ async def test_who_was_taken_for_dead_and_lives_gets_its_row_back_uncounted(data
     await invariants.check(database)
 
 
-async def test_a_row_claimed_by_another_since_is_left_to_it(database: Database) -> None:
+async def test_a_row_claimed_by_another_consumer_is_not_regained(database: Database) -> None:
     job_id = await planned_job(database, 1)
     first = await claim(database, job_id)
     await lapse(database, job_id)
@@ -92,7 +92,7 @@ async def test_a_row_claimed_by_another_since_is_left_to_it(database: Database) 
 
 
 @pytest.mark.parametrize("ending", ["hand back", "retry", "commit", "fail", "cancel", "delete"])
-async def test_a_renewal_that_comes_late_takes_nothing_back(database: Database, ending: str) -> None:
+async def test_a_late_renewal_regains_nothing(database: Database, ending: str) -> None:
     """The renewal arrives after the consumer handed the row back, or after the job has ended."""
     job_id = await planned_job(database, 2)
     chunk_claim = await claim(database, job_id)
@@ -124,7 +124,7 @@ async def test_a_stored_plan_ends_the_lease_of_its_prepare(database: Database) -
     assert (await job(database, job_id)).holder is None, "Finalise would wait for an unused lease"
 
 
-async def test_a_reopened_jobs_rows_do_not_go_back_to_their_old_holder(database: Database) -> None:
+async def test_rows_of_a_reopened_job_do_not_return_to_their_old_holder(database: Database) -> None:
     job_id = await planned_job(database, 1)
     chunk_claim = await claim(database, job_id)
     assert chunk_claim is not None
@@ -136,7 +136,7 @@ async def test_a_reopened_jobs_rows_do_not_go_back_to_their_old_holder(database:
     await invariants.check(database)
 
 
-async def test_an_hour_of_outages_loses_nobody(database: Database) -> None:
+async def test_an_hour_of_outages_loses_no_holder(database: Database) -> None:
     """The holder waits for storage for hours; it renews while the scheduler runs."""
     job_id = await planned_job(database, 1)
     chunk_claim = await claim(database, job_id)
@@ -152,7 +152,7 @@ async def test_an_hour_of_outages_loses_nobody(database: Database) -> None:
     assert (row.lost, row.failures, row.attempts) == (0, 0, 1)
 
 
-async def test_lapsed_leases_go_to_one_scheduler(database: Database) -> None:
+async def test_a_lapsed_lease_is_released_by_one_scheduler(database: Database) -> None:
     job_id = await planned_job(database, 10)
     for index in range(10):
         await claim(database, job_id, index)
@@ -167,7 +167,7 @@ async def test_lapsed_leases_go_to_one_scheduler(database: Database) -> None:
     await invariants.check(database)
 
 
-async def test_a_cancel_and_a_claim_at_the_same_instant_leave_nothing_due(database: Database) -> None:
+async def test_a_concurrent_cancel_and_claim_leave_nothing_due(database: Database) -> None:
     for _ in range(20):
         job_id = await planned_job(database, 2)
         start = asyncio.Barrier(2)
@@ -185,7 +185,7 @@ async def test_a_cancel_and_a_claim_at_the_same_instant_leave_nothing_due(databa
         await invariants.check(database)
 
 
-async def test_rows_that_older_versions_left_due_are_cleared(database: Database) -> None:
+async def test_rows_left_due_by_older_versions_are_cleared(database: Database) -> None:
     """A claim that raced a cancel left its chunk due forever, and each scan skipped it."""
     cancelled, deleted, alive = [await planned_job(database, 2) for _ in range(3)]
     async with database.write() as session:

@@ -49,7 +49,7 @@ async def since(database: Database, job_id: str, seconds: float) -> None:
         await session.execute(update(Job).where(Job.job_id == job_id).values(model_missing_since=after(-seconds)))
 
 
-async def test_time_counts_from_the_first_look_that_found_it_nowhere(database: Database) -> None:
+async def test_the_wait_starts_when_the_file_is_first_missed(database: Database) -> None:
     await announce(database, models=("other",))
     job_id = await pinned_job(database)
     first = await missing(database, job_id)
@@ -85,7 +85,7 @@ async def test_time_without_any_consumer_does_not_count(database: Database) -> N
     ],
     ids=["it", "it among others", "another file of its name", "not read yet", "an older version", "another name", "no"],
 )
-async def test_a_planned_job_needs_its_very_file(
+async def test_a_planned_job_needs_exactly_its_file(
     database: Database, models: tuple[str, ...], checksums: dict[str, list[str]] | None, has: bool
 ) -> None:
     worker = await announce(database, models=models, checksums=checksums)
@@ -113,7 +113,7 @@ async def test_a_planned_job_needs_its_very_file(
         (None, "medium", None, ("tiny",), False),
     ],
 )
-async def test_a_job_without_a_plan_needs_what_was_asked_for(
+async def test_a_job_without_a_plan_needs_a_file_of_the_requested_model(
     database: Database,
     requested: str | None,
     model: str | None,
@@ -126,7 +126,7 @@ async def test_a_job_without_a_plan_needs_what_was_asked_for(
     assert (await missing(database, job_id, default) is None) == has
 
 
-async def test_a_busy_consumer_that_has_it_is_enough(database: Database) -> None:
+async def test_a_busy_consumer_with_the_file_ends_the_wait(database: Database) -> None:
     await announce(database, "right", ("demo-q5_0",), {"demo-q5_0": [OURS]})
     for number in range(3):
         await announce(database, f"wrong-{number}")
@@ -162,7 +162,7 @@ async def test_a_retry_makes_a_new_plan(database: Database, error: SttError) -> 
     assert path is not None
 
 
-async def test_a_retry_keeps_what_is_finished_where_the_file_is_there_again(database: Database) -> None:
+async def test_a_retry_keeps_finished_chunks_if_the_file_is_back(database: Database) -> None:
     await announce(database, models=("demo-q5_0",), checksums={"demo-q5_0": [OURS]})
     job_id = await pinned_job(database)
     await run_chunk(database, job_id, 0)
@@ -171,7 +171,7 @@ async def test_a_retry_keeps_what_is_finished_where_the_file_is_there_again(data
     assert (await chunk(database, job_id, 0)).status == "COMPLETED"
 
 
-async def test_a_retry_begins_anew_where_the_file_is_gone_for_good(database: Database) -> None:
+async def test_a_retry_starts_over_if_the_file_is_gone(database: Database) -> None:
     """Two models in one transcript would be worse than repeated work."""
     await announce(database, models=("demo-q5_0",), checksums={"demo-q5_0": [OTHER]})
     job_id = await pinned_job(database)

@@ -44,7 +44,7 @@ async def rows(database: Database, job_id: str) -> list[WebhookDelivery]:
         return list((await session.execute(statement.order_by(WebhookDelivery.created_at))).scalars())
 
 
-async def test_each_end_is_told_once(database: Database) -> None:
+async def test_each_end_of_a_job_has_one_delivery(database: Database) -> None:
     url = "https://a.example/hook"
     done = await planned_job(database, 1, callback_url=url)
     await run_chunk(database, done, 0)
@@ -61,7 +61,7 @@ async def test_each_end_is_told_once(database: Database) -> None:
     assert await rows(database, silent) == []
 
 
-async def test_a_backlog_over_many_hosts_leaves_room_for_everybody(database: Database) -> None:
+async def test_a_backlog_over_many_hosts_leaves_room_for_other_owners(database: Database) -> None:
     """Regression: hosts were taken in alphabetical order, so early names always came first."""
     for number in range(40):
         await due_in(database, await failed_job(database, f"https://a{number}.example/hook", "greedy"), -900)
@@ -85,7 +85,7 @@ async def test_limits_of_a_host_and_of_an_owner_at_a_host(database: Database) ->
     assert max(map(taken.count, taken)) <= webhooks.PER_OWNER_AND_HOST
 
 
-async def test_the_longest_due_goes_first(database: Database) -> None:
+async def test_the_longest_due_delivery_is_first(database: Database) -> None:
     jobs = [await failed_job(database, f"https://host-{number}.example/hook") for number in range(4)]
     for number, job_id in enumerate(jobs):
         await due_in(database, job_id, -100 - number)
@@ -93,14 +93,14 @@ async def test_the_longest_due_goes_first(database: Database) -> None:
     assert [one.job_id for one in await take(database, 1)] == [jobs[2]]
 
 
-async def test_several_schedulers_share_them(database: Database) -> None:
+async def test_several_schedulers_share_the_deliveries(database: Database) -> None:
     for number in range(10):
         await failed_job(database, f"https://host-{number}.example/hook", f"owner-{number}")
     taken = [one.webhook_id for batch in await asyncio.gather(*(take(database) for _ in range(4))) for one in batch]
     assert len(taken) == len(set(taken)) == 10
 
 
-async def test_a_lease_runs_out(database: Database) -> None:
+async def test_a_delivery_is_due_again_after_its_lease(database: Database) -> None:
     await failed_job(database, "https://a.example/hook")
     [first] = await take(database)
     assert await take(database) == []
@@ -109,7 +109,7 @@ async def test_a_lease_runs_out(database: Database) -> None:
     assert [one.webhook_id for one in await take(database)] == [first.webhook_id]
 
 
-async def test_again_delivered_given_up_and_once_more(database: Database) -> None:
+async def test_states_of_a_delivery(database: Database) -> None:
     job_id = await failed_job(database, "https://a.example/hook")
     [stale] = await take(database)
     await due_in(database, job_id, -1)
@@ -137,13 +137,13 @@ async def test_again_delivered_given_up_and_once_more(database: Database) -> Non
     assert (status, at is not None) == (JobStatus.COMPLETED, True)
 
 
-async def test_a_job_that_runs_has_nothing_to_send_again(database: Database) -> None:
+async def test_a_running_job_has_no_delivery_to_repeat(database: Database) -> None:
     job_id = await new_job(database, callback_url="https://a.example/hook")
     async with database.write() as session:
         assert await webhooks.resend(session, job_id) is None
 
 
-async def test_asked_for_by_hand_once_a_minute(database: Database) -> None:
+async def test_redelivery_can_be_requested_once_a_minute(database: Database) -> None:
     job_id = await failed_job(database, "https://a.example/hook")
     [delivery] = await take(database)
     async with database.write() as session:

@@ -410,7 +410,7 @@ class Interleavings(RuleBasedStateMachine):
 
 
 @pytest.mark.timeout(600)  # passing takes half a minute; shrinking a failing example takes hypothesis five minutes
-def test_whatever_interleaves_every_job_ends_and_nothing_is_done_twice() -> None:
+def test_interleaved_events_end_every_job_without_repeated_work() -> None:
     """Each step checks invariants, the state machine, event numbers, commits and results; finally all jobs end."""
     options = settings(max_examples=25, stateful_step_count=50, deadline=None, print_blob=True)
     options = settings(options, derandomize=bool(os.environ.get("CI")), suppress_health_check=[HealthCheck.too_slow])

@@ -55,7 +55,7 @@ async def upload(client: httpx.AsyncClient, **headers: str) -> httpx.Response:
 
 
 # -- authentication ----------------------------------------------------------------------------------------------------
-async def test_without_keys_loopback_is_open_and_the_network_is_not(tmp_path: Path) -> None:
+async def test_without_keys_only_loopback_is_allowed(tmp_path: Path) -> None:
     async with serve_api(tmp_path / "a") as (client, _):
         assert (await upload(client, **{"X-API-Key": "anything"})).status_code == 200
     async with serve_api(tmp_path / "b", api_host="0.0.0.0") as (client, _):
@@ -77,7 +77,7 @@ async def test_without_keys_loopback_is_open_and_the_network_is_not(tmp_path: Pa
         "stt_0123456789abcdef_" + "\x7f" * 40,
     ],
 )
-async def test_every_wrong_key_gets_the_same_words(tmp_path: Path, key: str) -> None:
+async def test_every_invalid_key_gets_the_same_answer(tmp_path: Path, key: str) -> None:
     async with serve_api(tmp_path, api_key=FIRST) as (client, _):
         answer = await client.get("/api/v1/jobs", headers={"X-API-Key": key})
         assert answer.status_code == 401
@@ -85,13 +85,13 @@ async def test_every_wrong_key_gets_the_same_words(tmp_path: Path, key: str) -> 
         assert answer.headers["www-authenticate"] == "Bearer"
 
 
-async def test_both_headers_are_understood(tmp_path: Path) -> None:
+async def test_keys_are_read_from_both_headers(tmp_path: Path) -> None:
     async with serve_api(tmp_path, api_key=FIRST) as (client, _):
         for headers in ({"X-API-Key": FIRST}, with_key(FIRST)):
             assert (await client.get("/api/v1/jobs", headers=headers)).status_code == 200
 
 
-async def test_a_key_ends_when_it_is_revoked_or_expires(tmp_path: Path) -> None:
+async def test_revoked_and_expired_keys_are_rejected(tmp_path: Path) -> None:
     async with serve_api(tmp_path, api_key=FIRST) as (client, app):
         revoked, _ = await app.services.api_keys.create(None, None, None)
         expired, _ = await app.services.api_keys.create(None, None, 60)
@@ -105,7 +105,7 @@ async def test_a_key_ends_when_it_is_revoked_or_expires(tmp_path: Path) -> None:
             assert (await client.get("/api/v1/jobs", headers=with_key(key))).status_code == 401
 
 
-async def test_revoking_the_last_key_does_not_open_the_doors(tmp_path: Path) -> None:
+async def test_revoking_the_last_key_does_not_disable_authentication(tmp_path: Path) -> None:
     async with serve_api(tmp_path, api_key=FIRST) as (client, app):
         async with app.database.write() as session:
             await api_keys.revoke(session, FIRST.split("_")[1])
@@ -121,7 +121,7 @@ async def test_the_secret_is_not_in_the_database(tmp_path: Path) -> None:
         assert FIRST.split("_")[2].encode() not in stored
 
 
-async def test_the_first_key_with_another_secret_stops_the_start(tmp_path: Path) -> None:
+async def test_a_first_key_of_another_secret_prevents_the_start(tmp_path: Path) -> None:
     async with serve_api(tmp_path, api_key=FIRST) as (_, app):
         await app.services.api_keys.ensure_configured()
     with pytest.raises(SettingsError, match="API_KEY"):
@@ -129,7 +129,7 @@ async def test_the_first_key_with_another_secret_stops_the_start(tmp_path: Path)
             pass
 
 
-async def test_a_wrong_key_is_noticed_before_the_body_is_read(tmp_path: Path) -> None:
+async def test_an_invalid_key_is_rejected_before_the_body_is_read(tmp_path: Path) -> None:
     read = 0
 
     async def body() -> AsyncIterator[bytes]:
@@ -146,7 +146,7 @@ async def test_a_wrong_key_is_noticed_before_the_body_is_read(tmp_path: Path) ->
 
 
 # -- visibility --------------------------------------------------------------------------------------------------------
-async def test_somebody_elses_job_is_not_there_on_any_route(tmp_path: Path) -> None:
+async def test_another_owners_job_is_not_found_on_any_route(tmp_path: Path) -> None:
     async with serve_api(tmp_path, api_key=FIRST) as (client, app):
         other, _ = await app.services.api_keys.create("other", None, None)
         job_id = (await upload(client, **with_key(FIRST))).json()["job_id"]
@@ -165,7 +165,7 @@ async def test_somebody_elses_job_is_not_there_on_any_route(tmp_path: Path) -> N
         assert (await client.get(f"/api/v1/status/{job_id}", headers=with_key(FIRST))).status_code == 200
 
 
-async def test_two_owners_use_the_same_request_id_and_key(tmp_path: Path) -> None:
+async def test_two_owners_may_use_the_same_request_id_and_key(tmp_path: Path) -> None:
     async with serve_api(tmp_path, api_key=FIRST) as (client, app):
         other, _ = await app.services.api_keys.create("other", None, None)
         submit = {"request_id": "r-1", "media_url": "http://example.com/a.mp3", "language": "en"}
@@ -176,7 +176,7 @@ async def test_two_owners_use_the_same_request_id_and_key(tmp_path: Path) -> Non
         assert len(job_ids) == 2
 
 
-async def test_what_a_sender_cannot_set(tmp_path: Path) -> None:
+async def test_clients_cannot_set_internal_fields(tmp_path: Path) -> None:
     """Mass assignment: the service's own fields are ignored in all parts of a request."""
     async with serve_api(tmp_path) as (client, app):
         mine = {"job_id": "x", "owner": "other", "status": "COMPLETED", "failures": 9, "options": {"a": 1}, "band": 9}
@@ -191,7 +191,7 @@ async def test_what_a_sender_cannot_set(tmp_path: Path) -> None:
         assert (job.owner, job.status, job.failures, job.options, job.band) == expected
 
 
-async def test_pages(tmp_path: Path) -> None:
+async def test_pagination(tmp_path: Path) -> None:
     async with serve_api(tmp_path) as (client, _):
         job_ids = [(await upload(client)).json()["job_id"] for _ in range(7)]
         seen: list[str] = []
@@ -212,7 +212,7 @@ async def test_pages(tmp_path: Path) -> None:
 
 
 # -- limits ------------------------------------------------------------------------------------------------------------
-async def test_requests_a_minute(tmp_path: Path) -> None:
+async def test_requests_per_minute_are_limited(tmp_path: Path) -> None:
     async with serve_api(tmp_path, rate_limit_per_minute=5) as (client, _):
         assert {(await client.get("/api/v1/jobs")).status_code for _ in range(6)} == {200}, "loopback is not limited"
     async with serve_api(tmp_path, rate_limit_per_minute=5, api_key=FIRST) as (client, _):
@@ -223,7 +223,7 @@ async def test_requests_a_minute(tmp_path: Path) -> None:
         assert (await client.get("/live")).status_code == 200
 
 
-async def test_several_processes_count_together(database: Database, tmp_path: Path) -> None:
+async def test_rate_limits_are_shared_by_processes(database: Database, tmp_path: Path) -> None:
     settings = load_settings(_env_file=None, data_dir=tmp_path, rate_limit_per_minute=20)
     limiters = [Limiter(settings, database, shared=True) for _ in range(4)]
     results = await asyncio.gather(*(limiters[n % 4].request("owner") for n in range(30)), return_exceptions=True)
@@ -253,7 +253,7 @@ async def test_quotas(tmp_path: Path) -> None:
 
 
 # -- network safety ----------------------------------------------------------------------------------------------------
-async def test_headers_that_browsers_need(tmp_path: Path) -> None:
+async def test_security_headers(tmp_path: Path) -> None:
     async with serve_api(tmp_path) as (client, _):
         for path in ("/", "/live", "/api/v1/jobs", "/nowhere", "/docs"):
             headers = (await client.get(path)).headers
@@ -263,7 +263,7 @@ async def test_headers_that_browsers_need(tmp_path: Path) -> None:
             assert "access-control-allow-origin" not in headers
 
 
-async def test_cross_origin_calls_only_where_allowed(tmp_path: Path) -> None:
+async def test_cross_origin_requests_need_an_allowed_origin(tmp_path: Path) -> None:
     async with serve_api(tmp_path, cors_origins="https://app.example") as (client, _):
         allowed = await client.get("/live", headers={"Origin": "https://app.example"})
         assert allowed.headers["access-control-allow-origin"] == "https://app.example"
@@ -272,7 +272,7 @@ async def test_cross_origin_calls_only_where_allowed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("stated", [True, False])
-async def test_bodies_are_small(tmp_path: Path, stated: bool) -> None:
+async def test_body_sizes_are_limited(tmp_path: Path, stated: bool) -> None:
     big = b'{"request_id": "' + b"x" * 70_000 + b'"}'
 
     async def pieces() -> AsyncIterator[bytes]:
@@ -300,13 +300,13 @@ async def test_bodies_are_small(tmp_path: Path, stated: bool) -> None:
         ("DATABASE_URL", {"database_url": "postgresql://stt@10.0.0.1/stt?password=admin"}),
     ],
 )
-def test_passwords_that_everybody_knows_stop_the_start(name: str, values: dict[str, str]) -> None:
+def test_default_passwords_prevent_the_start(name: str, values: dict[str, str]) -> None:
     with pytest.raises(SettingsError, match=name):
         load_settings(_env_file=None, **values)
     load_settings(_env_file=None, allow_default_credentials=True, **values)
 
 
-def test_a_short_secret_stops_the_start() -> None:
+def test_a_short_secret_prevents_the_start() -> None:
     with pytest.raises(SettingsError, match=r"SECRET_KEY.*openssl rand"):
         load_settings(_env_file=None, secret_key="s" * 31)
     load_settings(_env_file=None, secret_key="s" * 32)
@@ -333,7 +333,7 @@ async def test_parameters_of_statements_are_in_no_error(database: Database) -> N
     assert "s3cret" not in repr(caught.value.__cause__) + str(caught.value.__cause__)
 
 
-def test_a_secret_that_others_could_read_is_closed_to_them(
+def test_permissions_of_a_readable_secret_are_restricted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Secret("", tmp_path).sign("a", "text")
@@ -347,7 +347,7 @@ def test_a_secret_that_others_could_read_is_closed_to_them(
         Secret("", tmp_path)
 
 
-def test_the_secret_is_made_once_and_is_nobody_elses(tmp_path: Path) -> None:
+def test_the_secret_is_created_once_with_private_permissions(tmp_path: Path) -> None:
     first, second = Secret("", tmp_path), Secret("", tmp_path)
     signature = first.sign("a", "text")
     assert second.verify("a", "text", signature)
@@ -377,7 +377,7 @@ async def test_a_key_of_a_deleted_job_is_free_again(tmp_path: Path) -> None:
         assert second.json()["job_id"] != first.json()["job_id"]
 
 
-async def test_a_link_is_promised_once_per_key(tmp_path: Path) -> None:
+async def test_an_upload_link_is_created_once_per_key(tmp_path: Path) -> None:
     async with serve_api(tmp_path) as (client, _):
         headers = {"Idempotency-Key": "k"}
         body = {"filename": "a.wav"}
@@ -387,13 +387,13 @@ async def test_a_link_is_promised_once_per_key(tmp_path: Path) -> None:
         assert (other.status_code, other.json()["code"]) == (422, "IDEMPOTENCY_MISMATCH")
 
 
-async def test_figures_of_everybody_need_a_key(tmp_path: Path) -> None:
+async def test_global_statistics_need_a_key(tmp_path: Path) -> None:
     async with serve_api(tmp_path, api_key=FIRST) as (client, _):
         assert (await client.get("/api/v1/stats")).status_code == 401
         assert (await client.get("/api/v1/stats", headers=with_key(FIRST))).status_code == 200
 
 
-def test_keys_by_command(tmp_path: Path) -> None:
+def test_keys_are_managed_by_command(tmp_path: Path) -> None:
     def stt(*words: str) -> str:
         call = [sys.executable, "-m", "internal.cli.main", *words]
         environment = {**os.environ, "DATA_DIR": str(tmp_path), "COLUMNS": "200"}

@@ -128,7 +128,9 @@ async def check_consistency(app: Application) -> int:
 
 
 @pytest.mark.parametrize("key", [None, "once"])
-async def test_cancelled_at_any_wait_an_accepted_job_keeps_its_recording(app: Application, key: str | None) -> None:
+async def test_an_accepted_job_keeps_its_recording_when_cancelled_at_any_await(
+    app: Application, key: str | None
+) -> None:
     """A server's shutdown cancels its requests at any await."""
     http_app = create_app(app.settings, app.services)
     accepted, at, previous = 0, 0, 0
@@ -150,7 +152,7 @@ async def test_cancelled_at_any_wait_an_accepted_job_keeps_its_recording(app: Ap
     assert await check_consistency(app) == accepted
 
 
-async def test_cancelled_while_the_publish_hangs(app: Application, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_request_cancelled_during_a_hanging_publish(app: Application, monkeypatch: pytest.MonkeyPatch) -> None:
     hanging = asyncio.Event()
 
     async def hang(*_: object, **__: object) -> None:
@@ -180,7 +182,7 @@ async def refuse_connection(*_: object, **__: object) -> None:
 
 
 @pytest.mark.parametrize("publish", [refuse, break_off, refuse_connection])
-async def test_no_fault_of_the_broker_reaches_the_sender(
+async def test_no_broker_error_reaches_the_client(
     app: Application, monkeypatch: pytest.MonkeyPatch, publish: Callable[..., Awaitable[None]]
 ) -> None:
     monkeypatch.setattr(app.broker, "publish", publish)
@@ -197,7 +199,7 @@ async def test_no_fault_of_the_broker_reaches_the_sender(
     assert await check_consistency(app) == 2
 
 
-async def test_a_publish_that_hangs_holds_up_no_answer(app: Application, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_hanging_publish_does_not_delay_the_answer(app: Application, monkeypatch: pytest.MonkeyPatch) -> None:
     async def hang(_: Message) -> None:
         await asyncio.Event().wait()
 
@@ -240,7 +242,7 @@ async def test_a_commit_of_unknown_outcome_leaves_the_object_to_the_collector(
     assert await app.storage.stat(noted[0]) is None
 
 
-async def test_the_collector_spares_what_a_job_was_made_of(app: Application) -> None:
+async def test_the_collector_keeps_objects_of_jobs(app: Application) -> None:
     """Cases: an intent left over after the COMMIT, and one that expires while the job is being created."""
     http_app = create_app(app.settings, app.services)
     scope, receive = request("/api/v1/upload", BODY, MULTIPART)
@@ -252,7 +254,7 @@ async def test_the_collector_spares_what_a_job_was_made_of(app: Application) -> 
     assert await check_consistency(app) == 1
 
 
-async def test_an_upload_whose_note_has_expired_becomes_no_job(
+async def test_an_upload_with_an_expired_intent_creates_no_job(
     app: Application, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("repositories.intents.LIFETIME", -1.0)
@@ -299,9 +301,7 @@ async def test_an_estimate_never_fails_an_answer(tmp_path: Path, monkeypatch: py
 
 
 @pytest.mark.parametrize("path", ["/cancel", "/retry", "/start"])
-async def test_a_database_that_goes_away_after_the_commit(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str
-) -> None:
+async def test_a_database_outage_after_the_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str) -> None:
     """Whatever the answer would read after the COMMIT is left out."""
     async with serve_api(tmp_path) as (client, app):
         if path == "/start":
@@ -333,7 +333,7 @@ async def test_a_database_that_goes_away_after_the_commit(
         assert answer.status_code == 202, answer.text
 
 
-async def test_kept_figures_are_bounded(tmp_path: Path) -> None:
+async def test_stored_statistics_are_bounded(tmp_path: Path) -> None:
     """File extensions and model names come from clients."""
     async with serve_api(tmp_path) as (client, app):
         await client.post("/api/v1/upload", content=BODY, headers=MULTIPART)

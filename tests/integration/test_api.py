@@ -68,7 +68,7 @@ async def post(client: httpx.AsyncClient, body: bytes | Iterator[bytes], **heade
     return await client.post("/api/v1/upload", content=body, headers=kind)
 
 
-async def test_an_upload_is_a_job_and_an_object(client: httpx.AsyncClient, app: Application) -> None:
+async def test_an_upload_creates_a_job_and_an_object(client: httpx.AsyncClient, app: Application) -> None:
     answer = await post(client, FILE + part("language", b"en") + END)
     assert answer.status_code == 200
     body = answer.json()
@@ -100,7 +100,9 @@ BODIES = {
 
 @pytest.mark.parametrize("name", sorted(BODIES))
 @pytest.mark.parametrize("chunked", [False, True])
-async def test_bad_forms_leave_nothing(client: httpx.AsyncClient, app: Application, name: str, chunked: bool) -> None:
+async def test_invalid_forms_leave_nothing(
+    client: httpx.AsyncClient, app: Application, name: str, chunked: bool
+) -> None:
     body, code, status = BODIES[name]
 
     async def pieces() -> AsyncIterator[bytes]:
@@ -115,18 +117,20 @@ async def test_bad_forms_leave_nothing(client: httpx.AsyncClient, app: Applicati
 @pytest.mark.parametrize(
     "kind", ["", "text/plain", "multipart/form-data", "multipart/form-data; boundary=" + "b" * 300]
 )
-async def test_wrong_content_types(client: httpx.AsyncClient, kind: str) -> None:
+async def test_invalid_content_types_are_rejected(client: httpx.AsyncClient, kind: str) -> None:
     answer = await client.post("/api/v1/upload", content=FILE + END, headers={"Content-Type": kind})
     assert (answer.status_code, answer.json()["code"]) == (400, "MALFORMED_UPLOAD")
 
 
-async def test_a_stated_length_is_refused_before_the_first_byte(client: httpx.AsyncClient, app: Application) -> None:
+async def test_an_excessive_content_length_is_rejected_before_the_body(
+    client: httpx.AsyncClient, app: Application
+) -> None:
     answer = await post(client, FILE + END, **{"Content-Length": "99999999"})
     assert answer.status_code == 413
     assert await left_behind(app) == (0, 0, 0)
 
 
-async def test_a_silent_client_is_not_waited_for(
+async def test_a_silent_client_times_out(
     client: httpx.AsyncClient, app: Application, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(upload_slots, "ALLOWANCE_SECONDS", 0.1)
@@ -146,7 +150,7 @@ async def test_a_silent_client_is_not_waited_for(
     assert await left_behind(app) == (0, 0, 0)
 
 
-async def test_uploads_at_once_are_limited(client: httpx.AsyncClient, app: Application) -> None:
+async def test_concurrent_uploads_are_limited(client: httpx.AsyncClient, app: Application) -> None:
     uploads = [await app.storage.open_upload(f"uploads/x/{number}") for number in range(2)]
     answer = await post(client, FILE + END)
     assert (answer.status_code, answer.json()["code"]) == (503, "TOO_MANY_UPLOADS")
@@ -168,7 +172,7 @@ def break_dependency(
     monkeypatch.setattr(type(owner), method, down)
 
 
-async def test_storage_down_is_503_and_nothing_is_half_made(
+async def test_a_storage_outage_is_503_and_leaves_nothing(
     client: httpx.AsyncClient, app: Application, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     break_dependency(app, monkeypatch, "storage", "open_upload", StorageUnavailable())
@@ -178,7 +182,7 @@ async def test_storage_down_is_503_and_nothing_is_half_made(
     assert (await left_behind(app))[0] == 0
 
 
-async def test_database_down_is_503(
+async def test_a_database_outage_is_503(
     client: httpx.AsyncClient, app: Application, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     break_dependency(app, monkeypatch, "database", "write", DatabaseUnavailable())
@@ -187,7 +191,7 @@ async def test_database_down_is_503(
     assert await left_behind(app) == (0, 0, 0)
 
 
-async def test_broker_down_is_accepted_all_the_same(client: httpx.AsyncClient, app: Application) -> None:
+async def test_uploads_are_accepted_during_a_broker_outage(client: httpx.AsyncClient, app: Application) -> None:
     await app.broker.stop()
     assert (await post(client, FILE + END)).status_code == 200
     health = await client.get("/health")
@@ -198,7 +202,7 @@ async def test_broker_down_is_accepted_all_the_same(client: httpx.AsyncClient, a
     assert (await client.get("/api/v1/stats")).status_code == 503
 
 
-async def test_a_part_that_hangs_is_down(app: Application, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_hanging_dependency_is_down(app: Application, monkeypatch: pytest.MonkeyPatch) -> None:
     async def hang(*_: Any) -> None:
         await asyncio.Event().wait()
 
@@ -207,7 +211,7 @@ async def test_a_part_that_hangs_is_down(app: Application, monkeypatch: pytest.M
     assert (await app.services.health_check.run()).checks["broker"] == "down: no answer"
 
 
-async def test_an_unforeseen_error_tells_nothing(
+async def test_an_unexpected_error_reveals_nothing(
     client: httpx.AsyncClient, app: Application, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     break_dependency(app, monkeypatch, "database", "read", RuntimeError("secret detail"))
@@ -219,7 +223,7 @@ async def test_an_unforeseen_error_tells_nothing(
         assert "secret" not in answer.text
 
 
-async def test_a_model_must_live_somewhere(client: httpx.AsyncClient, app: Application) -> None:
+async def test_a_model_must_be_available_on_a_consumer(client: httpx.AsyncClient, app: Application) -> None:
     worker = workers.WorkerInfo("w", workers.CONSUMER, "h", 1, "0", 1, ("base-q5_0", "demo-q5_0"))
     async with app.database.write() as session:
         await workers.heartbeat(session, worker)
@@ -234,7 +238,7 @@ async def test_a_model_must_live_somewhere(client: httpx.AsyncClient, app: Appli
             assert (await session.execute(select(Job.model).where(Job.job_id == job_id))).scalar_one() == stored
 
 
-async def test_request_ids(client: httpx.AsyncClient) -> None:
+async def test_request_ids_are_returned(client: httpx.AsyncClient) -> None:
     assert (await client.get("/live", headers={"X-Request-ID": "mine-1"})).headers["x-request-id"] == "mine-1"
     forged = await client.get("/live", headers={"X-Request-ID": "a b\tc" + "x" * 200})
     assert len(forged.headers["x-request-id"]) == 32
@@ -252,13 +256,13 @@ async def test_every_error_is_a_problem(client: httpx.AsyncClient, method: str, 
     assert isinstance(answer.json()["detail"], str)
 
 
-async def test_a_wrong_query_is_a_problem(client: httpx.AsyncClient) -> None:
+async def test_an_invalid_query_is_a_problem(client: httpx.AsyncClient) -> None:
     job_id = (await post(client, FILE + END)).json()["job_id"]
     answer = await client.get(f"/api/v1/result/{job_id}", params={"partial": "maybe"})
     assert (answer.status_code, answer.json()["code"]) == (422, "INVALID_FIELD")
 
 
-async def test_never_null(client: httpx.AsyncClient) -> None:
+async def test_answers_omit_null_fields(client: httpx.AsyncClient) -> None:
     job_id = (await post(client, FILE + END)).json()["job_id"]
     assert (await client.get(f"/api/v1/status/{job_id}")).json()["progress"] == 0.0
     partial = (await client.get(f"/api/v1/result/{job_id}", params={"partial": True})).json()
@@ -285,13 +289,13 @@ async def test_openapi_equals_the_routes(app: Application) -> None:
     }
 
 
-async def test_the_page_names_every_format(app: Application) -> None:
+async def test_the_schema_lists_every_format(app: Application) -> None:
     download = create_app(app.settings, app.services).openapi()["paths"]["/api/v1/download/{job_id}"]["get"]
     described = next(item["description"] for item in download["parameters"] if item["name"] == "format")
     assert described == ", ".join(formats())
 
 
-async def test_metrics_and_the_front_door(client: httpx.AsyncClient) -> None:
+async def test_metrics_and_the_root_page(client: httpx.AsyncClient) -> None:
     assert (await client.get("/")).json() == {
         "service": "async-stt",
         "version": VERSION,
@@ -305,7 +309,7 @@ async def test_metrics_and_the_front_door(client: httpx.AsyncClient) -> None:
     assert (await client.get("/docs")).status_code == 200
 
 
-async def test_a_broker_that_refuses_is_no_error_of_the_sender(
+async def test_a_refusing_broker_does_not_fail_the_submit(
     client: httpx.AsyncClient, app: Application, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     break_dependency(app, monkeypatch, "broker", "publish", BrokerUnavailable())
@@ -315,7 +319,7 @@ async def test_a_broker_that_refuses_is_no_error_of_the_sender(
     assert job.due_at is not None, "the scheduler publishes it"
 
 
-async def test_a_database_without_our_tables_is_named(tmp_path: Path) -> None:
+async def test_the_error_for_a_database_without_tables(tmp_path: Path) -> None:
     bare = bootstrap.build(load_settings(_env_file=None, data_dir=tmp_path / "bare"))
     await bare.storage.start()
     await bare.broker.start()
@@ -323,7 +327,9 @@ async def test_a_database_without_our_tables_is_named(tmp_path: Path) -> None:
     await bare.stop()
 
 
-async def test_the_same_key_and_request_make_one_job(client: httpx.AsyncClient, app: Application) -> None:
+async def test_a_repeated_request_with_the_same_key_creates_one_job(
+    client: httpx.AsyncClient, app: Application
+) -> None:
     body = FILE + part("language", b"en") + END
     first = await post(client, body, **{"Idempotency-Key": "k1"})
     second = await post(client, body, **{"Idempotency-Key": "k1"})
@@ -336,7 +342,9 @@ async def test_the_same_key_and_request_make_one_job(client: httpx.AsyncClient, 
     assert (await post(client, body, **{"Idempotency-Key": "k2"})).json()["job_id"] != first.json()["job_id"]
 
 
-async def test_the_same_key_twice_at_once(client: httpx.AsyncClient, app: Application) -> None:
+async def test_concurrent_requests_with_the_same_key_create_one_job(
+    client: httpx.AsyncClient, app: Application
+) -> None:
     answers = await asyncio.gather(*(post(client, FILE + END, **{"Idempotency-Key": "k"}) for _ in range(2)))
     assert [answer.status_code for answer in answers] == [200, 200]
     assert len({answer.json()["job_id"] for answer in answers}) == 1
@@ -344,7 +352,7 @@ async def test_the_same_key_twice_at_once(client: httpx.AsyncClient, app: Applic
 
 
 @pytest.mark.parametrize("key", ["", "k" * 300])
-async def test_a_key_that_is_none(client: httpx.AsyncClient, app: Application, key: str) -> None:
+async def test_invalid_keys_are_rejected(client: httpx.AsyncClient, app: Application, key: str) -> None:
     answer = await post(client, FILE + END, **{"Idempotency-Key": key})
     assert (answer.status_code, answer.json()["code"]) == (422, "INVALID_FIELD")
     assert await left_behind(app) == (0, 0, 0)

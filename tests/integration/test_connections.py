@@ -108,7 +108,7 @@ async def test_silent_and_half_open_connections_are_closed(tmp_path: Path, monke
                 await asyncio.sleep(0.01)
 
 
-async def test_trickled_headers_do_not_move_the_deadline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_trickled_headers_do_not_extend_the_timeout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connections, "HEADER_SECONDS", 0.3)
     async with listening(tmp_path) as (port, _):
         for start, piece in ((b"GET / HTTP/1.1\r\n" + HEAD, b"X: y\r\n"), (b"", b"\r\n")):
@@ -129,7 +129,7 @@ async def test_idle_connections_are_closed(tmp_path: Path, monkeypatch: pytest.M
 @pytest.mark.parametrize(
     "target", [b"POST /api/v1/transcribe", b"POST /api/v1/nowhere", b"GET /api/v1/jobs", b"GET /live"]
 )
-async def test_a_body_that_never_ends_is_closed(
+async def test_a_connection_with_an_endless_body_is_closed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, target: bytes, framing: bytes
 ) -> None:
     monkeypatch.setattr(middleware, "BODY_SECONDS", 0.3)
@@ -148,7 +148,7 @@ async def test_a_body_that_never_ends_is_closed(
     ],
 )
 @pytest.mark.parametrize("chunked", [False, True])
-async def test_without_a_key_the_answer_comes_before_the_body(tmp_path: Path, target: str, chunked: bool) -> None:
+async def test_without_a_key_the_answer_precedes_the_body(tmp_path: Path, target: str, chunked: bool) -> None:
     framing = "Transfer-Encoding: chunked" if chunked else "Content-Length: 60000"
     async with listening(tmp_path, api_key=FIRST) as (port, _):
         head = f"POST {target} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n{framing}\r\n\r\n"
@@ -158,7 +158,7 @@ async def test_without_a_key_the_answer_comes_before_the_body(tmp_path: Path, ta
         assert b"UNAUTHORIZED" in answer or b"invalid_api_key" in answer
 
 
-async def test_a_client_that_is_writing_sees_its_refusal(tmp_path: Path) -> None:
+async def test_a_client_that_is_still_writing_receives_the_refusal(tmp_path: Path) -> None:
     async with listening(tmp_path, api_key=FIRST) as (port, _):
         head = b"POST /api/v1/upload HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
         answer = await trickle(await connect(port, head), b"400\r\n" + b"x" * 1024 + b"\r\n")
@@ -205,7 +205,7 @@ async def test_connections_beyond_the_limit_are_answered_and_closed(tmp_path: Pa
         assert (await read_rest(ends)).startswith(b"HTTP/1.1 200 ")
 
 
-def test_room_is_shared_among_peers_and_proxies_may_take_all() -> None:
+def test_connections_are_shared_among_peers_except_proxies() -> None:
     config = Config(object(), load_settings(_env_file=None, max_connections=8, forwarded_allow_ips="10.0.0.0/8"))
     config.peers.update({"192.0.2.1": 5, "192.0.2.2": 4, "10.1.2.3": 8})
     assert not config.room_for("192.0.2.1", 8)
@@ -220,7 +220,7 @@ def test_the_limit_of_open_files_bounds_connections(monkeypatch: pytest.MonkeyPa
         assert max_connections(wanted) == most
 
 
-async def test_no_more_files_is_one_line_a_minute(capsys: pytest.CaptureFixture[str]) -> None:
+async def test_running_out_of_files_logs_one_line_a_minute(capsys: pytest.CaptureFixture[str]) -> None:
     loop = asyncio.get_running_loop()
     throttle_accept_errors(loop)
     try:
@@ -250,7 +250,7 @@ def test_suppressed_events_are_counted() -> None:
     assert throttle.suppressed() == 2
 
 
-async def test_dead_peers_are_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_dead_peers_are_detected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[int] = []
     notice = connections._enable_keep_alive
 

@@ -108,7 +108,7 @@ def bad_audio(kind: int, seconds: float = 3) -> Audio:
     return audio
 
 
-async def test_a_crash_every_time_fails_the_job_and_other_jobs_go_on(app: Application, tmp_path: Path) -> None:
+async def test_repeated_crashes_fail_the_job_only(app: Application, tmp_path: Path) -> None:
     async with running_consumer(app):
         bad = await submit_audio(app, bad_audio(CRASH), tmp_path)
         good = await submit_audio(app, bad_audio(FINE), tmp_path)
@@ -120,7 +120,7 @@ async def test_a_crash_every_time_fails_the_job_and_other_jobs_go_on(app: Applic
     assert (chunk.attempts, chunk.failures, chunk.status) == (4, 4, JobStatus.FAILED)
 
 
-async def test_the_dead_letter_tells_what_happened_and_reopens_the_job(app: Application, tmp_path: Path) -> None:
+async def test_a_dead_letter_describes_the_failure_and_reopens_the_job(app: Application, tmp_path: Path) -> None:
     assert isinstance(app.broker, MemoryBroker)
     async with running_consumer(app):
         job_id = await submit_audio(app, bad_audio(CRASH), tmp_path)
@@ -151,7 +151,7 @@ async def get_job(app: Application, job_id: str) -> Job:
     return job
 
 
-async def test_out_of_memory_is_heard_in_halves(app: Application, tmp_path: Path) -> None:
+async def test_a_chunk_out_of_memory_is_retried_in_halves(app: Application, tmp_path: Path) -> None:
     """The bad engine is killed by the first sample; so is the first half on the retry, and the job fails."""
     async with running_consumer(app) as consumer:
         job_id = await submit_audio(app, bad_audio(KILL), tmp_path)
@@ -160,7 +160,7 @@ async def test_out_of_memory_is_heard_in_halves(app: Application, tmp_path: Path
     assert (job.status, job.error_code) == (JobStatus.FAILED, "OUT_OF_MEMORY")
 
 
-async def test_a_hang_is_ended_by_the_deadline(tmp_path: Path) -> None:
+async def test_a_hanging_chunk_ends_at_its_deadline(tmp_path: Path) -> None:
     settings = settings_for(tmp_path, chunk_timeout_seconds=0.3, max_retries=1)
     async with open_application(settings) as app, running_consumer(app):
         job = await wait_for_end(app, await submit_audio(app, bad_audio(HANG), tmp_path))
@@ -197,7 +197,7 @@ async def test_duplicates_change_nothing(app: Application, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(("language", "asked"), [("en", ["en", "en", "en"]), ("auto", ["auto", "vi", "vi"])])
-async def test_the_language_is_detected_once_and_only_where_it_was_not_given(
+async def test_the_language_is_detected_once_and_only_if_not_given(
     tmp_path: Path, language: str, asked: list[str]
 ) -> None:
     """The first chunk of an `auto` job decides for all; a given language is not detected."""
@@ -217,7 +217,7 @@ async def test_the_language_is_detected_once_and_only_where_it_was_not_given(
     assert [segment["text"] for segments in texts for segment in segments or []] == asked
 
 
-async def test_messages_for_jobs_that_are_not_there_are_dropped(app: Application) -> None:
+async def test_messages_for_unknown_jobs_are_dropped(app: Application) -> None:
     async with running_consumer(app) as consumer:
         for kind in MessageType:
             message = Message(kind, "00000000-0000-4000-8000-00000000000a", 0, token="t", model="demo-q5_0")
@@ -228,7 +228,7 @@ async def test_messages_for_jobs_that_are_not_there_are_dropped(app: Application
         assert consumer.workspace.path.exists()
 
 
-async def test_a_vanished_upload_fails_with_a_word(app: Application, tmp_path: Path) -> None:
+async def test_a_missing_upload_fails_the_job_with_a_reason(app: Application, tmp_path: Path) -> None:
     job_id = await submit_audio(app, bad_audio(FINE), tmp_path)
     await app.storage.delete_prefix(f"uploads/{job_id}/")
     async with running_consumer(app):
@@ -236,7 +236,7 @@ async def test_a_vanished_upload_fails_with_a_word(app: Application, tmp_path: P
     assert (job.status, job.error_code) == (JobStatus.FAILED, "SOURCE_NOT_FOUND")
 
 
-async def test_shutdown_hands_back_what_runs(tmp_path: Path) -> None:
+async def test_shutdown_hands_running_work_back(tmp_path: Path) -> None:
     async with open_application(settings_for(tmp_path)) as app:
         async with running_consumer(app):
             job_id = await submit_audio(app, bad_audio(HANG), tmp_path)
@@ -265,7 +265,7 @@ async def test_expired_intents_are_collected_with_their_objects(app: Application
         assert (await session.execute(select(UploadIntent))).first() is None
 
 
-async def test_wrong_names_stop_the_start(tmp_path: Path) -> None:
+async def test_invalid_names_prevent_the_start(tmp_path: Path) -> None:
     for name, value in (("chunk_strategy", "magic"), ("engine", "magic")):
         app = bootstrap.build(settings_for(tmp_path, **{name: value}))
         with pytest.raises(SettingsError, match=name.upper()):
@@ -274,7 +274,7 @@ async def test_wrong_names_stop_the_start(tmp_path: Path) -> None:
 
 
 # -- the consumer's building blocks -----------------------------------------------------------------------------------
-async def test_patience_waits_an_outage_out_and_holds_new_work_back() -> None:
+async def test_outage_retry_waits_and_holds_new_work_back() -> None:
     outage_retry, calls = OutageRetry(), 0
 
     async def down_twice() -> str:
@@ -293,7 +293,7 @@ async def test_patience_waits_an_outage_out_and_holds_new_work_back() -> None:
     await outage_retry.ready()
 
 
-async def test_patience_ends() -> None:
+async def test_outage_retry_gives_up() -> None:
     async def down() -> None:
         raise DatabaseUnavailable
 
@@ -324,7 +324,7 @@ async def test_side_tasks_survive_errors() -> None:
     await tasks.stop()
 
 
-async def test_new_work_goes_on_while_the_ping_answers() -> None:
+async def test_new_work_continues_while_the_ping_succeeds() -> None:
     """One operation fails while the ping succeeds: only that operation waits, and only briefly."""
     down = asyncio.Event()
 
@@ -351,7 +351,7 @@ async def test_new_work_goes_on_while_the_ping_answers() -> None:
     await outage_retry.ready()
 
 
-async def test_an_operation_that_fails_alone_is_given_up_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_single_failing_operation_is_given_up_soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("internal.outage_retry.MAX_WAIT_REACHABLE", 0.1)
 
     async def ping() -> None:

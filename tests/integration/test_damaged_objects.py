@@ -95,7 +95,7 @@ async def test_damaged_working_audio_never_completes_and_a_retry_prepares_it_aga
     assert damaged in noted
 
 
-async def test_one_wrong_read_is_repeated(app: Application, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_wrong_read_is_repeated_once(app: Application, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     get_bytes, wrong = LocalStorage.get_bytes, 0
 
     async def once_wrong(self: LocalStorage, key: str, first: int = 0, length: int | None = None) -> bytes:
@@ -112,7 +112,7 @@ async def test_one_wrong_read_is_repeated(app: Application, tmp_path: Path, monk
     assert (job.status, wrong) == (JobStatus.COMPLETED, 1)
 
 
-async def test_the_plan_holds_length_and_checksums(app: Application, tmp_path: Path) -> None:
+async def test_the_plan_contains_length_and_checksums(app: Application, tmp_path: Path) -> None:
     async with running_consumer(app):
         job = await wait_for_end(app, await submit_audio(app, bad_audio(FINE, 65), tmp_path))
     assert job.working_audio_bytes == 65 * 32_000
@@ -139,7 +139,7 @@ async def test_a_recording_that_shrank_in_storage_is_not_transcribed(
     assert (job.status, job.error_code) == (JobStatus.FAILED, ObjectDamagedError.code)
 
 
-async def test_a_job_is_completed_only_when_its_result_can_be_read(
+async def test_a_job_is_completed_only_if_its_result_can_be_read(
     app: Application, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put_bytes, cuts = LocalStorage.put_bytes, 0
@@ -157,7 +157,7 @@ async def test_a_job_is_completed_only_when_its_result_can_be_read(
 
 
 @pytest.mark.parametrize("content", [b"", b'{"job_id": "x"', b"[]", b"\xff\xfe"])
-async def test_a_damaged_result_is_an_error_with_a_name(app: Application, tmp_path: Path, content: bytes) -> None:
+async def test_a_damaged_result_has_its_own_error(app: Application, tmp_path: Path, content: bytes) -> None:
     async with running_consumer(app):
         job = await wait_for_end(app, await submit_audio(app, bad_audio(FINE), tmp_path))
     assert isinstance(app.storage, LocalStorage)

@@ -74,7 +74,7 @@ def test_every_row_has_a_code_and_two_texts(error: type[SttError]) -> None:
 
 
 @pytest.mark.parametrize("error", errors_of(Kind.PERMANENT), ids=lambda error: error.code)
-async def test_permanent_ends_at_once(app: Application, error: type[SttError]) -> None:
+async def test_permanent_errors_fail_the_job_at_once(app: Application, error: type[SttError]) -> None:
     job_id = await rows.planned_job(app.database, 2)
     assert await fail_with(app, bootstrap.consumer(app), job_id, error()) == Ack()
     job = await rows.job(app.database, job_id)
@@ -83,7 +83,7 @@ async def test_permanent_ends_at_once(app: Application, error: type[SttError]) -
 
 
 @pytest.mark.parametrize("error", errors_of(Kind.WORK), ids=lambda error: error.code)
-async def test_work_is_tried_again(app: Application, error: type[SttError]) -> None:
+async def test_work_errors_are_retried(app: Application, error: type[SttError]) -> None:
     consumer = bootstrap.consumer(app)
     job_id = await rows.planned_job(app.database, 1)
     allowed = 3 if error.max_retries is None else error.max_retries
@@ -104,7 +104,7 @@ async def test_work_is_tried_again(app: Application, error: type[SttError]) -> N
 @pytest.mark.parametrize(
     "error", [error for kind in WAITING for error in errors_of(kind)], ids=lambda error: error.code
 )
-async def test_outages_and_machine_faults_are_counted_nowhere(app: Application, error: type[SttError]) -> None:
+async def test_outages_and_machine_faults_are_not_counted(app: Application, error: type[SttError]) -> None:
     """The row is handed back each time, with a growing delay."""
     consumer = bootstrap.consumer(app)
     job_id = await rows.planned_job(app.database, 1)
@@ -133,7 +133,7 @@ MACHINE = [
 
 
 @pytest.mark.parametrize("error", MACHINE, ids=repr)
-async def test_what_the_system_refuses_is_the_machines_fault(app: Application, error: Exception) -> None:
+async def test_refused_system_calls_are_machine_faults(app: Application, error: Exception) -> None:
     consumer = bootstrap.consumer(app)
     job_id = await rows.planned_job(app.database, 1)
     assert await fail_with(app, consumer, job_id, error) == Ack()
@@ -142,7 +142,7 @@ async def test_what_the_system_refuses_is_the_machines_fault(app: Application, e
 
 
 @pytest.mark.parametrize("error", [KeyError("bug"), ConnectionResetError(104, "x"), ssl.SSLError(5, "x")], ids=repr)
-async def test_an_unknown_exception_is_retried_then_fails_and_tells_nothing(app: Application, error: Exception) -> None:
+async def test_an_unknown_exception_is_retried_and_reveals_nothing(app: Application, error: Exception) -> None:
     consumer = bootstrap.consumer(app)
     job_id = await rows.planned_job(app.database, 1)
     for failures in range(3):
@@ -154,7 +154,7 @@ async def test_an_unknown_exception_is_retried_then_fails_and_tells_nothing(app:
     assert consumer.health.reason == "INTERNAL", "many in a row may be the machine's fault"
 
 
-async def test_an_outage_for_lack_of_sockets_is_the_machines_fault(app: Application) -> None:
+async def test_an_outage_for_lack_of_sockets_is_a_machine_fault(app: Application) -> None:
     """Waiting for a database that is up would delay the work for ten minutes without any effect."""
     consumer = bootstrap.consumer(app)
 
@@ -170,7 +170,7 @@ async def test_an_outage_for_lack_of_sockets_is_the_machines_fault(app: Applicat
     await consumer.outage_retry.ready()
 
 
-async def test_three_faults_in_a_row_make_a_machine_sick_and_a_success_between_them_does_not(
+async def test_three_consecutive_faults_mark_the_machine_as_sick(
     app: Application,
 ) -> None:
     consumer = bootstrap.consumer(app)

@@ -76,7 +76,7 @@ async def fetching_count(app: Application, owner: str) -> int:
         return (await session.execute(statement)).scalar_one()
 
 
-async def test_ten_trickling_addresses_of_one_sender_hold_nobody_up(tmp_path: Path) -> None:
+async def test_ten_trickling_urls_of_one_owner_delay_no_other_job(tmp_path: Path) -> None:
     """An upload and another owner's URL finish meanwhile; later the ten do, each woken by the previous one."""
     body = write_wav(tmp_path / "a.wav", bad_audio(FINE)).read_bytes()
     async with media_server(body) as (host, go_on):
@@ -132,7 +132,7 @@ async def test_a_starving_fetch_is_boosted_in_its_own_queue(tmp_path: Path) -> N
             assert (await wait_for_end(app, job_id)).status == JobStatus.COMPLETED
 
 
-async def test_a_dead_letter_of_a_fetch_starts_with_the_fetch_again(tmp_path: Path) -> None:
+async def test_a_replayed_dead_letter_of_a_fetch_fetches_again(tmp_path: Path) -> None:
     body = write_wav(tmp_path / "a.wav", bad_audio(FINE)).read_bytes()
     async with (
         media_server(body) as (host, go_on),
@@ -154,7 +154,7 @@ async def test_a_dead_letter_of_a_fetch_starts_with_the_fetch_again(tmp_path: Pa
         assert (await wait_for_end(app, job_id)).status == JobStatus.COMPLETED
 
 
-async def test_a_server_below_the_minimum_rate_is_given_up() -> None:
+async def test_a_fetch_below_the_minimum_rate_is_given_up() -> None:
     async with media_server(bytes(100_000)) as (host, _):
         outbound = Outbound([host])
         limits = Limits(total=60, min_rate=1024, rate_window=0.5)
@@ -167,7 +167,7 @@ async def test_a_server_below_the_minimum_rate_is_given_up() -> None:
         await outbound.stop()
 
 
-async def test_jobs_beyond_the_prepared_sound_follow_as_others_end(tmp_path: Path) -> None:
+async def test_jobs_beyond_the_limit_of_prepared_audio_follow_as_others_end(tmp_path: Path) -> None:
     async with open_application(settings_for(tmp_path, max_prepared_seconds=0.5)) as app, running_consumer(app):
         ids = [await submit_audio(app, bad_audio(FINE), tmp_path) for _ in range(6)]
         for job_id in ids:

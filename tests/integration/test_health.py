@@ -35,7 +35,7 @@ async def database_check(app: Application) -> str:
     return (await app.services.health_check.run()).checks["database"]
 
 
-async def test_a_schema_of_another_version_is_named(database_url: str, tmp_path: Path) -> None:
+async def test_a_schema_of_another_version_is_reported(database_url: str, tmp_path: Path) -> None:
     async with application_on(database_url, tmp_path) as app:
         assert await database_check(app) == "down: no schema, run `make migrate`"
         newest, *_, oldest = known_revisions()
@@ -58,14 +58,16 @@ async def test_a_schema_of_another_version_is_named(database_url: str, tmp_path:
     ],
     ids=["name", "user", "port"],
 )
-async def test_what_is_wrong_with_the_address(
+async def test_problems_of_the_database_url_are_reported(
     postgres_url: str, tmp_path: Path, change: Callable[[str], str], name: str
 ) -> None:
     async with application_on(change(postgres_url), tmp_path) as app:
         assert await database_check(app) == f"down: {name}"
 
 
-async def test_an_exhausted_pool_is_named(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_exhausted_pool_is_reported(
+    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(health, "CHECK_TIMEOUT", 0.5)
     async with application_on(database_url, tmp_path) as app, contextlib.AsyncExitStack() as stack:
         await upgrade(app.database)
@@ -75,7 +77,7 @@ async def test_an_exhausted_pool_is_named(database_url: str, tmp_path: Path, mon
         assert await database_check(app) == f"down: {database_errors.EXHAUSTED}"
 
 
-async def test_a_database_that_does_not_answer_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_unresponsive_database_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def silent(_: Database) -> None:
         await asyncio.sleep(60)
 
@@ -85,7 +87,7 @@ async def test_a_database_that_does_not_answer_is_named(tmp_path: Path, monkeypa
         assert await database_check(app) == f"down: {database_errors.SLOW}"
 
 
-async def test_a_folder_a_damaged_and_a_locked_file(tmp_path: Path) -> None:
+async def test_problems_of_the_sqlite_file_are_reported(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "text.db").write_text("no database at all " * 100)
     for name, expected in (("folder", database_errors.NO_FILE), ("text.db", database_errors.DAMAGED)):
@@ -93,7 +95,7 @@ async def test_a_folder_a_damaged_and_a_locked_file(tmp_path: Path) -> None:
             assert await database_check(app) == f"down: {expected}"
 
 
-async def test_a_refused_connection_is_an_outage_and_no_internal_error(tmp_path: Path) -> None:
+async def test_a_refused_connection_is_an_outage(tmp_path: Path) -> None:
     database = Database("postgresql+asyncpg://u:p@127.0.0.1:1/d")
     with pytest.raises(DatabaseUnavailable):
         await database.ping()
@@ -101,7 +103,7 @@ async def test_a_refused_connection_is_an_outage_and_no_internal_error(tmp_path:
 
 
 @pytest.mark.servers
-async def test_a_wrong_user_is_an_outage_and_no_internal_error(postgres_url: str) -> None:
+async def test_a_wrong_user_is_an_outage(postgres_url: str) -> None:
     """The driver's errors while connecting pass through SQLAlchemy unchanged."""
     database = Database(postgres_url.replace("postgresql://stt@", "postgresql+asyncpg://nobody@"))
     with pytest.raises(DatabaseUnavailable):

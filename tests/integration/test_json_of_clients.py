@@ -74,7 +74,7 @@ WAYS = [by_form, by_json, upload_links]
 
 
 @pytest.mark.parametrize("way", WAYS)
-async def test_bad_metadata_is_refused_at_every_way_in(database_url: str, tmp_path: Path, way: Any) -> None:
+async def test_invalid_metadata_is_rejected_by_every_endpoint(database_url: str, tmp_path: Path, way: Any) -> None:
     async with serve_api(tmp_path, database_url=database_url) as (client, _):
         for case, metadata in BAD.items():
             answer = await way(client, metadata)
@@ -85,7 +85,7 @@ async def test_bad_metadata_is_refused_at_every_way_in(database_url: str, tmp_pa
 
 
 @pytest.mark.parametrize("way", WAYS)
-async def test_good_metadata_comes_back_as_it_was_sent(database_url: str, tmp_path: Path, way: Any) -> None:
+async def test_valid_metadata_is_returned_unchanged(database_url: str, tmp_path: Path, way: Any) -> None:
     async with serve_api(tmp_path, database_url=database_url) as (client, _):
         for case, metadata in GOOD.items():
             answer = await way(client, metadata)
@@ -107,7 +107,7 @@ STORED = {
 
 
 @pytest.mark.parametrize("case", sorted(STORED))
-async def test_a_row_that_is_stored_already_breaks_no_page(database_url: str, tmp_path: Path, case: str) -> None:
+async def test_invalid_stored_values_break_no_answer(database_url: str, tmp_path: Path, case: str) -> None:
     async with serve_api(tmp_path, database_url=database_url) as (client, app):
         if not app.database.sqlite and case in ("infinity", "nan", "surrogate", "very-deep"):
             pytest.skip("JSONB takes none of it, or another parser does")
@@ -127,7 +127,7 @@ async def test_a_row_that_is_stored_already_breaks_no_page(database_url: str, tm
         assert (await client.post(f"/api/v1/jobs/{ids[1]}/cancel")).status_code == 202
 
 
-async def test_a_webhook_of_such_a_row_is_written_all_the_same(tmp_path: Path) -> None:
+async def test_invalid_stored_values_break_no_webhook(tmp_path: Path) -> None:
     async with serve_api(tmp_path, webhook_allowed_hosts="127.0.0.1:9") as (client, app):
         fields = {"callback_url": "http://127.0.0.1:9/hook"}
         answer = await client.post("/api/v1/upload", files={"file": WAV}, data=fields)
@@ -137,7 +137,7 @@ async def test_a_webhook_of_such_a_row_is_written_all_the_same(tmp_path: Path) -
         assert (await client.post(f"/api/v1/jobs/{job_id}/cancel")).status_code == 202
 
 
-def test_the_walk_takes_any_depth() -> None:
+def test_validation_handles_any_depth() -> None:
     deep: Any = 1
     for _ in range(100_000):
         deep = [deep]

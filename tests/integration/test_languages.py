@@ -89,7 +89,7 @@ REFUSED: dict[str, tuple[str, str, dict[str, Any], int, str | None]] = {
 
 
 @pytest.mark.parametrize("case", sorted(REFUSED))
-async def test_a_refusal_in_both_languages(tmp_path: Path, case: str) -> None:
+async def test_errors_are_available_in_both_languages(tmp_path: Path, case: str) -> None:
     method, path, request, status, field = REFUSED[case]
     async with serve_api(tmp_path) as (client, _):
         own = request.get("headers", {})
@@ -109,7 +109,7 @@ async def test_a_refusal_in_both_languages(tmp_path: Path, case: str) -> None:
             assert answer["code"] == english.json()["code"]
 
 
-async def test_no_key(tmp_path: Path) -> None:
+async def test_a_missing_key_is_explained_in_both_languages(tmp_path: Path) -> None:
     async with serve_api(tmp_path, api_key=FIRST) as (client, _):
         answer = await client.get("/api/v1/jobs", headers=VI)
         assert (answer.status_code, all(map(vietnamese, sentences(answer.json())))) == (401, True)
@@ -148,7 +148,7 @@ FAILURES = [kind for kind in error_classes() if kind.kind.value in ("permanent",
     ],
     ids=lambda error: f"{error.code}-{len(error.values)}",
 )
-async def test_a_failed_job_is_explained_in_the_readers_language(tmp_path: Path, error: SttError) -> None:
+async def test_a_failed_job_is_explained_in_the_requested_language(tmp_path: Path, error: SttError) -> None:
     async with serve_api(tmp_path) as (client, app):
         job_id = await submit_wav(client)
         await fail(app, job_id, error)
@@ -162,7 +162,7 @@ async def test_a_failed_job_is_explained_in_the_readers_language(tmp_path: Path,
             assert str(value) in local[0]
 
 
-async def test_a_failure_stored_before_is_not_told_in_english(tmp_path: Path) -> None:
+async def test_a_failure_stored_by_an_older_version_is_translated(tmp_path: Path) -> None:
     async with serve_api(tmp_path) as (client, app):
         job_id = await submit_wav(client)
         await fail(app, job_id, NetworkError())
@@ -172,7 +172,7 @@ async def test_a_failure_stored_before_is_not_told_in_english(tmp_path: Path) ->
         assert all(map(vietnamese, await explanations(client, job_id, VI)))
 
 
-async def test_answers_that_are_no_errors(tmp_path: Path) -> None:
+async def test_other_answers_are_translated(tmp_path: Path) -> None:
     async with serve_api(tmp_path) as (client, _):
         answers = [
             await client.post("/api/v1/upload", files={"file": WAV}, headers=VI),
@@ -191,7 +191,7 @@ async def test_answers_that_are_no_errors(tmp_path: Path) -> None:
     assert [sentence for answer in answers for sentence in sentences(answer.json()) if sentence in TEXTS] == []
 
 
-async def test_at_once_each_reader_gets_his_own(tmp_path: Path) -> None:
+async def test_concurrent_requests_get_their_own_language(tmp_path: Path) -> None:
     async with serve_api(tmp_path) as (client, _):
         answers = await asyncio.gather(
             *(client.get(f"/api/v1/status/{GONE}", headers=VI if n % 2 else {}) for n in range(8))

@@ -49,7 +49,7 @@ async def chunk_of(app: Application, job_id: str) -> Chunk:
         return (await session.execute(select(Chunk).where(Chunk.job_id == job_id))).scalar_one()
 
 
-async def test_waiting_longer_than_job_timeout_fails_nothing(tmp_path: Path) -> None:
+async def test_waiting_longer_than_job_timeout_fails_no_job(tmp_path: Path) -> None:
     """A queue of hours, or a laptop that slept: the job is claimed before the scheduler looks at it."""
     async with open_application(settings_for(tmp_path)) as app, running_consumer(app):
         job_id = await submit_audio(app, bad_audio(HANG), tmp_path)
@@ -67,7 +67,7 @@ async def test_working_longer_than_job_timeout_fails_the_job_without_a_retry(tmp
     assert (job.status, job.error_code, job.retry_count) == (JobStatus.FAILED, "TIMEOUT", 0)
 
 
-async def test_storage_away_beyond_lease_and_job_timeout_counts_nothing(
+async def test_a_storage_outage_beyond_lease_and_job_timeout_is_not_counted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     down = asyncio.Event()
@@ -103,7 +103,7 @@ async def test_storage_away_beyond_lease_and_job_timeout_counts_nothing(
     assert (done.lost, done.failures, done.attempts) == (0, 0, 1)
 
 
-async def test_a_copy_of_a_running_message_is_acknowledged_and_the_row_stays_safe(tmp_path: Path) -> None:
+async def test_a_copy_of_a_running_message_is_acknowledged_without_effect(tmp_path: Path) -> None:
     """The broker connection broke: the message is delivered to another consumer while its holder is alive."""
     async with (
         open_application(settings_for(tmp_path, lease_seconds=3)) as app,
@@ -193,7 +193,7 @@ async def test_one_bad_row_does_not_stop_what_is_due(tmp_path: Path) -> None:
         assert row.due_at is not None
 
 
-async def test_one_dead_letter_that_cannot_be_made_does_not_stop_the_others(
+async def test_one_failing_dead_letter_does_not_stop_the_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with open_application(settings_for(tmp_path)) as app:
@@ -216,7 +216,7 @@ async def test_one_dead_letter_that_cannot_be_made_does_not_stop_the_others(
         assert (await get_job(app, bad)).due_at is not None
 
 
-async def test_a_refused_publish_is_repeated_in_seconds_and_the_round_ends(
+async def test_a_refused_publish_ends_the_round_and_is_repeated_in_seconds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     attempts = 0

@@ -55,7 +55,7 @@ async def wait_for_first_chunk(app: Application) -> None:
             await asyncio.sleep(0.02)
 
 
-async def test_cancel_keeps_what_is_finished(client: httpx.AsyncClient, app: Application, tmp_path: Path) -> None:
+async def test_cancel_keeps_finished_chunks(client: httpx.AsyncClient, app: Application, tmp_path: Path) -> None:
     async with running_consumer(app):
         job_id = await submit_audio(app, bad_audio(HANG), tmp_path)
         await wait_for_first_chunk(app)
@@ -68,7 +68,7 @@ async def test_cancel_keeps_what_is_finished(client: httpx.AsyncClient, app: App
     await invariants.check(app.database)
 
 
-async def test_retry_runs_what_is_missing(client: httpx.AsyncClient, app: Application, tmp_path: Path) -> None:
+async def test_retry_runs_missing_chunks_only(client: httpx.AsyncClient, app: Application, tmp_path: Path) -> None:
     job_id = await submit_audio(app, recording("en", 30, 2)[0], tmp_path)
     assert (await client.post(f"/api/v1/jobs/{job_id}/cancel")).status_code == 202
     assert (await client.post(f"/api/v1/jobs/{job_id}/retry")).status_code == 202
@@ -93,7 +93,7 @@ async def test_a_failed_job_can_be_retried(client: httpx.AsyncClient, app: Appli
     assert job.event_seq == before + 2, "reopened and failed: two visible changes"
 
 
-async def test_delete_removes_everything_also_while_it_runs(
+async def test_delete_removes_everything_while_the_job_runs(
     client: httpx.AsyncClient, app: Application, tmp_path: Path
 ) -> None:
     async with running_consumer(app):
@@ -107,7 +107,7 @@ async def test_delete_removes_everything_also_while_it_runs(
     await invariants.check(app.database)
 
 
-async def test_the_second_pass_removes_rows_and_what_came_late(
+async def test_the_second_pass_removes_rows_and_late_objects(
     client: httpx.AsyncClient, app: Application, tmp_path: Path
 ) -> None:
     job_id = await submit_audio(app, bad_audio(FINE), tmp_path)
@@ -123,7 +123,7 @@ async def test_the_second_pass_removes_rows_and_what_came_late(
         assert (await session.execute(select(Job))).first() is None
 
 
-async def test_results_expire_when_told_to(tmp_path: Path) -> None:
+async def test_results_expire_after_their_ttl(tmp_path: Path) -> None:
     async with open_application(settings_for(tmp_path, result_ttl_seconds=3600)) as app, running_consumer(app):
         job_id = await submit_audio(app, bad_audio(FINE), tmp_path)
         job = await wait_for_end(app, job_id)
@@ -139,6 +139,6 @@ async def test_results_expire_when_told_to(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("method", ["cancel", "retry"])
-async def test_unknown_jobs(client: httpx.AsyncClient, method: str) -> None:
+async def test_unknown_jobs_are_not_found(client: httpx.AsyncClient, method: str) -> None:
     assert (await client.post(f"/api/v1/jobs/nobody/{method}")).status_code == 404
     assert (await client.delete("/api/v1/jobs/nobody")).status_code == 404

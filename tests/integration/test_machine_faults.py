@@ -83,7 +83,7 @@ async def eventually(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.02)
 
 
-async def test_idle_engine_processes_that_are_killed_cost_nothing(app: Application, tmp_path: Path) -> None:
+async def test_killed_idle_engine_processes_are_not_counted(app: Application, tmp_path: Path) -> None:
     """The kernel kills idle processes first when memory runs out."""
     async with running_consumer(app) as consumer:
         before = await process_ids(consumer.pool)
@@ -97,7 +97,7 @@ async def test_idle_engine_processes_that_are_killed_cost_nothing(app: Applicati
         assert not set(before) & set(await process_ids(consumer.pool))
 
 
-async def test_a_temporary_folder_that_is_removed_is_made_again(app: Application, tmp_path: Path) -> None:
+async def test_a_removed_temporary_folder_is_created_again(app: Application, tmp_path: Path) -> None:
     async with running_consumer(app) as consumer:
         for folder in (consumer.workspace.path, consumer.workspace.root, tmp_path / "tmp"):
             shutil.rmtree(folder)
@@ -112,7 +112,7 @@ def break_temp_dir(folder: Path) -> None:
     folder.write_text("in the way")
 
 
-async def test_a_sick_consumer_stops_says_so_and_goes_on_when_it_is_well(app: Application, tmp_path: Path) -> None:
+async def test_a_sick_consumer_stops_reports_it_and_resumes(app: Application, tmp_path: Path) -> None:
     temp = tmp_path / "tmp"
     async with running_consumer(app) as consumer, scheduling(app):
         assert (await app.services.health_check.run()).healthy
@@ -141,7 +141,7 @@ async def sick_state(app: Application) -> HealthReport:
     return state
 
 
-async def test_a_well_consumer_beside_a_sick_one_finishes_every_job(app: Application, tmp_path: Path) -> None:
+async def test_a_healthy_consumer_finishes_the_jobs_of_a_sick_one(app: Application, tmp_path: Path) -> None:
     other = replace(app, settings=settings_for(tmp_path, temp_dir=tmp_path / "broken"))
     async with running_consumer(other) as sick, scheduling(app):
         break_temp_dir(tmp_path / "broken")
@@ -155,7 +155,7 @@ async def test_a_well_consumer_beside_a_sick_one_finishes_every_job(app: Applica
             assert (state.healthy, state.workers_active, len(state.workers_sick)) == (True, 1, 1)
 
 
-async def test_a_machine_that_is_sick_at_the_start_is_waited_for(app: Application, tmp_path: Path) -> None:
+async def test_a_consumer_waits_for_a_machine_that_is_sick_at_its_start(app: Application, tmp_path: Path) -> None:
     (tmp_path / "tmp").write_text("in the way")
     async with running_consumer(app) as consumer, scheduling(app):
         assert consumer.health.reason is not None
@@ -164,7 +164,7 @@ async def test_a_machine_that_is_sick_at_the_start_is_waited_for(app: Applicatio
         assert (await wait_for_end(app, job_id)).status == JobStatus.COMPLETED
 
 
-async def test_no_process_can_be_started_for_a_while(
+async def test_a_temporary_failure_of_fork_fails_no_job(
     app: Application, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """EAGAIN on fork: the slots cannot be started again, and no job fails."""
@@ -188,7 +188,7 @@ async def test_no_process_can_be_started_for_a_while(
             assert (job.status, job.retry_count) == (JobStatus.COMPLETED, 0)
 
 
-async def test_a_recording_that_the_machine_lost_is_not_the_recordings_fault(
+async def test_a_recording_lost_by_the_machine_is_a_machine_fault(
     app: Application, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The folder is removed between download and decode, and ffmpeg reports the missing file as invalid."""
@@ -219,7 +219,7 @@ def test_a_process_out_of_file_descriptors_fails_no_job(tmp_path: Path, operatio
     assert "EMFILE" in outcome["sick"]
 
 
-async def test_health_tells_a_full_disk(tmp_path: Path) -> None:
+async def test_health_reports_a_full_disk(tmp_path: Path) -> None:
     """The API's machine has no space and accepts no uploads."""
     small = tmp_path / "small"
     small.mkdir()
@@ -258,7 +258,7 @@ class Draining:
         await self._both.wait()
 
 
-async def test_all_queues_share_one_grace(app: Application) -> None:
+async def test_all_queues_share_one_grace_period(app: Application) -> None:
     consumer = bootstrap.consumer(app)
     both = asyncio.Barrier(2)
     consumer._subscriptions = [Draining(both), Draining(both)]
@@ -266,7 +266,7 @@ async def test_all_queues_share_one_grace(app: Application) -> None:
         await consumer.stop()
 
 
-async def test_a_consumer_that_gets_no_more_deliveries_fails(app: Application, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_consumer_fails_with_its_subscription(app: Application, monkeypatch: pytest.MonkeyPatch) -> None:
     assert isinstance(app.broker, MemoryBroker)
 
     async def broken(_: _Subscription) -> None:

@@ -146,14 +146,14 @@ async def test_a_name_is_resolved_once_and_pinned(
     assert bench.pool.heard == [GGML + expected.encode()]
 
 
-async def test_what_the_submit_was_answered_with_wins_and_its_family_stands_in(bench: Bench) -> None:
+async def test_the_model_of_the_answer_is_preferred_to_its_family(bench: Bench) -> None:
     bench.put("medium")
     bench.put("medium-q5_0")
     assert (await bench.prepare(await bench.submit_audio("medium-q5_0", "medium"))).model == "medium-q5_0"
     assert (await bench.prepare(await bench.submit_audio("medium-q8_0", "medium"))).model == "medium"
 
 
-async def test_a_file_swapped_after_the_plan_is_not_used(bench: Bench) -> None:
+async def test_a_file_replaced_after_the_plan_is_not_used(bench: Bench) -> None:
     """A rollout replaces a file: the job continues on consumers that still have the planned one."""
     bench.put("tiny", b"planned")
     job_id = await bench.submit_audio("tiny", "tiny")
@@ -184,7 +184,7 @@ async def test_the_planned_file_in_another_folder_is_found(bench: Bench, tmp_pat
     assert (await bench.transcribe(job_id)).status == JobStatus.COMPLETED
 
 
-async def test_a_file_swapped_while_it_is_heard_counts_for_nothing(bench: Bench) -> None:
+async def test_output_of_a_file_replaced_meanwhile_is_discarded(bench: Bench) -> None:
     bench.put("tiny", b"planned")
     job_id = await bench.submit_audio("tiny", "tiny")
     await bench.prepare(job_id)
@@ -193,7 +193,7 @@ async def test_a_file_swapped_while_it_is_heard_counts_for_nothing(bench: Bench)
 
 
 @pytest.mark.parametrize("step", ["prepare", "transcribe"])
-async def test_one_message_a_row_however_long_it_waits(bench: Bench, step: str) -> None:
+async def test_a_waiting_row_has_one_message(bench: Bench, step: str) -> None:
     """Regression: each hand-back published before any claim, and the scheduler added one every 40 s."""
     bench.put("tiny")
     job_id = await bench.submit_audio("tiny", "tiny")
@@ -216,7 +216,7 @@ async def test_one_message_a_row_however_long_it_waits(bench: Bench, step: str) 
 
 
 @pytest.mark.parametrize("step", ["prepare", "transcribe"])
-async def test_nowhere_for_model_wait_ends_the_job_and_a_retry_resolves_anew(bench: Bench, step: str) -> None:
+async def test_a_missing_model_fails_the_job_and_a_retry_resolves_again(bench: Bench, step: str) -> None:
     bench.put("tiny-q5_0")
     job_id = await bench.submit_audio("tiny", "tiny")
     if step == "transcribe":
@@ -263,7 +263,7 @@ def test_the_delay_grows_to_half_a_minute() -> None:
 
 
 # -- the catalogue ---------------------------------------------------------------------------------------------------
-def test_a_file_is_read_once_until_it_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_is_read_once_per_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path, reads = tmp_path / "ggml-tiny.bin", 0
     path.write_bytes(GGML + b"one")
     digest = hashlib.file_digest
@@ -292,7 +292,7 @@ def test_a_file_is_read_once_until_it_changes(tmp_path: Path, monkeypatch: pytes
     assert (reads, catalogue.find("tiny", first)) == (2, None)
 
 
-def test_an_engine_in_memory_is_not_taken_for_a_replaced_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_loaded_engine_is_not_used_for_a_replaced_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Regression: a slot kept the old weights after the file was replaced."""
     path = tmp_path / "ggml-tiny.bin"
     path.write_bytes(b"old")

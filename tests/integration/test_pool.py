@@ -62,7 +62,9 @@ async def pool() -> AsyncIterator[Pool]:
         (MEMORY, OutOfMemoryError),
     ],
 )
-async def test_a_dead_child_is_an_error_and_the_slot_goes_on(pool: Pool, command: int, error: type[Exception]) -> None:
+async def test_a_dead_child_is_an_error_and_the_slot_continues(
+    pool: Pool, command: int, error: type[Exception]
+) -> None:
     async with pool.slot() as slot, pool.slot() as other:
         neighbour = await process_id(other)
         with pytest.raises(error):
@@ -71,7 +73,7 @@ async def test_a_dead_child_is_an_error_and_the_slot_goes_on(pool: Pool, command
         assert await process_id(other) == neighbour
 
 
-async def test_what_outlives_its_deadline_is_killed(pool: Pool) -> None:
+async def test_work_beyond_its_deadline_is_killed(pool: Pool) -> None:
     async with pool.slot() as slot:
         before = await process_id(slot)
         with pytest.raises(ChunkTimeoutError):
@@ -80,7 +82,7 @@ async def test_what_outlives_its_deadline_is_killed(pool: Pool) -> None:
         assert not psutil.pid_exists(before)
 
 
-async def test_a_stopped_child_is_noticed(pool: Pool) -> None:
+async def test_a_stopped_child_is_detected(pool: Pool) -> None:
     async with pool.slot() as slot:
         os.kill(await process_id(slot), signal.SIGSTOP)
         with pytest.raises(ChunkTimeoutError):
@@ -100,7 +102,7 @@ async def test_cancelling_ends_the_child(pool: Pool) -> None:
     await asyncio.to_thread(wait_until, lambda: not psutil.pid_exists(before), "the child has gone", 10)
 
 
-async def test_slots_are_given_one_at_a_time(pool: Pool) -> None:
+async def test_a_slot_is_used_by_one_caller_at_a_time(pool: Pool) -> None:
     async with pool.slot(), pool.slot():
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.1), pool.slot():
@@ -109,7 +111,7 @@ async def test_slots_are_given_one_at_a_time(pool: Pool) -> None:
         pass
 
 
-async def test_shrinking_takes_a_slot_away_for_a_while(pool: Pool) -> None:
+async def test_shrinking_parks_a_slot_temporarily(pool: Pool) -> None:
     async with pool.slot():
         pool.reduce_slots(0.5)
         await asyncio.sleep(0.05)
@@ -119,7 +121,7 @@ async def test_shrinking_takes_a_slot_away_for_a_while(pool: Pool) -> None:
             assert time.monotonic() - started > 0.2
 
 
-async def test_two_out_of_memory_at_once_leave_a_slot(pool: Pool) -> None:
+async def test_two_concurrent_memory_errors_leave_one_slot(pool: Pool) -> None:
     """Regression: both were parked, and nothing ran for ten minutes."""
 
     async def run_out_of_memory() -> None:
@@ -137,7 +139,7 @@ async def test_two_out_of_memory_at_once_leave_a_slot(pool: Pool) -> None:
                 pass
 
 
-async def test_a_parked_slot_comes_back(pool: Pool) -> None:
+async def test_a_parked_slot_returns(pool: Pool) -> None:
     async with pool.slot():
         pool.reduce_slots(0.01)
     async with asyncio.timeout(60), pool.slot(), pool.slot():
@@ -166,7 +168,7 @@ async def test_a_stopped_idle_child_is_replaced(pool: Pool, monkeypatch: pytest.
         assert await transcribe(slot, FINE)
 
 
-async def test_a_pool_whose_own_threads_died_is_made_again(pool: Pool) -> None:
+async def test_a_pool_with_dead_threads_is_rebuilt(pool: Pool) -> None:
     async with pool.slot() as slot:
         assert slot._pool is not None
         channel = slot._pool._pool_manager.worker_manager.pool_channel
@@ -175,7 +177,7 @@ async def test_a_pool_whose_own_threads_died_is_made_again(pool: Pool) -> None:
         assert await transcribe(slot, FINE)
 
 
-async def test_a_slot_that_cannot_be_made_again_heals_later(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_slot_that_cannot_be_rebuilt_recovers_later(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(_: Slot) -> None:
         raise BlockingIOError(errno.EAGAIN, "fork")
 
@@ -203,7 +205,7 @@ async def test_a_signal_to_the_whole_group_does_not_end_the_children(pool: Pool)
         assert await transcribe(slot, FINE)
 
 
-async def test_stop_leaves_nothing_and_is_harmless_twice(pool: Pool) -> None:
+async def test_stop_is_idempotent_and_leaves_no_process(pool: Pool) -> None:
     children = await process_ids(pool)
     await pool.stop()
     await pool.stop()
@@ -211,7 +213,7 @@ async def test_stop_leaves_nothing_and_is_harmless_twice(pool: Pool) -> None:
     await Pool(1, ADAPTER).stop()
 
 
-async def test_two_halves_in_a_fresh_process(pool: Pool) -> None:
+async def test_two_halves_run_in_a_new_process(pool: Pool) -> None:
     async with pool.slot() as slot:
         before = await process_id(slot)
         heard = await transcribe_with_less_memory(slot, MODEL, pcm(FINE, 160_000), ENGLISH, 30)
@@ -222,7 +224,7 @@ async def test_two_halves_in_a_fresh_process(pool: Pool) -> None:
         assert heard.segments[1].start == pytest.approx(int(first[1]) / 16_000)
 
 
-async def test_a_missing_model_is_no_crash() -> None:
+async def test_a_missing_model_is_not_a_crash() -> None:
     pool = Pool(1, "whisper_cpp")
     await pool.start()
     async with pool.slot() as slot:

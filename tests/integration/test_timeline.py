@@ -67,7 +67,7 @@ def first_sound(samples: Audio) -> float:
 
 @pytest.mark.parametrize("extension", ["mp4", "mov", "mkv", "webm"])
 @pytest.mark.parametrize("video", [True, False])
-async def test_sound_that_starts_late_is_late(tmp_path: Path, extension: str, video: bool) -> None:
+async def test_a_late_start_is_kept(tmp_path: Path, extension: str, video: bool) -> None:
     source, target = write_wav(tmp_path / "sound.wav", speech()), tmp_path / f"late.{extension}"
     picture = ["-c:v", "libvpx" if extension == "webm" else "mpeg4"] if video else []
     inputs = [*(PICTURE if video else ()), "-itsoffset", "3.99", "-i", str(source)]
@@ -78,7 +78,7 @@ async def test_sound_that_starts_late_is_late(tmp_path: Path, extension: str, vi
     assert len(late) / RATE == pytest.approx(3.99 + len(speech()) / RATE, abs=0.1)
 
 
-async def test_an_avi_stream_that_starts_late_is_late(tmp_path: Path) -> None:
+async def test_a_late_start_in_an_avi_is_kept(tmp_path: Path) -> None:
     source = encode(speech(), tmp_path / "a.avi")
     data = bytearray(source.read_bytes())
     header = data.index(b"strh") + 8
@@ -89,21 +89,21 @@ async def test_an_avi_stream_that_starts_late_is_late(tmp_path: Path) -> None:
     assert first_sound(await decoded(source)) == pytest.approx(3.99 + expected, abs=0.1)
 
 
-async def test_sound_before_the_picture_is_not_cut(tmp_path: Path) -> None:
+async def test_audio_before_the_video_is_kept(tmp_path: Path) -> None:
     source = write_wav(tmp_path / "sound.wav", speech())
     convert(*PICTURE, "-itsoffset", "-1.5", "-i", source, "-c:v", "mpeg4", "-c:a", "pcm_s16le", tmp_path / "a.mkv")
     assert len(await decoded(tmp_path / "a.mkv")) == pytest.approx(len(speech()), abs=16)
 
 
 @pytest.mark.parametrize("extension", sorted(ENCODINGS))
-async def test_a_plain_recording_is_what_it_was(tmp_path: Path, extension: str) -> None:
+async def test_an_ordinary_recording_is_unchanged(tmp_path: Path, extension: str) -> None:
     """An encoder's delay is not a start offset, and a file without timestamps has no offset to follow."""
     source = encode(speech(), tmp_path / f"a.{extension}")
     assert (await decoded(source)).tobytes() == convert_plainly(source)
 
 
 @pytest.mark.parametrize("extension", ["mp3", "aac", "ogg", "opus"])
-async def test_two_files_in_one_keep_all_their_sound(tmp_path: Path, extension: str) -> None:
+async def test_concatenated_files_keep_all_audio(tmp_path: Path, extension: str) -> None:
     one = encode(speech(), tmp_path / f"one.{extension}")
     both = tmp_path / f"both.{extension}"
     both.write_bytes(one.read_bytes() * 2)
@@ -118,7 +118,7 @@ async def test_a_gap_becomes_silence(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("factor", [1.01, 0.99])
-async def test_drift_is_followed(tmp_path: Path, factor: float) -> None:
+async def test_drift_is_corrected(tmp_path: Path, factor: float) -> None:
     samples = np.tile(speech(), 12)
     drifted = await decoded(with_timestamps(tmp_path, f"PTS*{factor}", samples=samples))
     assert len(drifted) / RATE == pytest.approx(len(samples) / RATE * factor, abs=0.15)
@@ -135,12 +135,12 @@ async def test_drift_is_followed(tmp_path: Path, factor: float) -> None:
         "PTS/2",
     ],
 )
-async def test_timestamps_gone_wrong_neither_add_hours_nor_take_the_sound(tmp_path: Path, expression: str) -> None:
+async def test_invalid_timestamps_neither_add_hours_nor_lose_audio(tmp_path: Path, expression: str) -> None:
     samples = await decoded(with_timestamps(tmp_path, expression))
     assert 0.85 * len(speech()) <= len(samples) <= 3600 * RATE + 1.2 * len(speech())
 
 
-async def test_a_file_cut_from_a_live_stream_starts_at_its_own_beginning(tmp_path: Path) -> None:
+async def test_a_cut_of_a_live_stream_starts_at_zero(tmp_path: Path) -> None:
     """Video and audio carry the stream's time of day; the audio is 3.99 s behind the video."""
     source = write_wav(tmp_path / "sound.wav", speech())
     late = [*PICTURE, "-itsoffset", "3.99", "-i", str(source), "-map", "0:v", "-map", "1:a", "-c:v", "mpeg4"]
@@ -159,7 +159,7 @@ async def test_nearly_an_hour_of_silence_fits_in_memory(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("start", [0, 60])
-async def test_a_late_file_cut_short_is_still_noticed(tmp_path: Path, start: int) -> None:
+async def test_a_truncated_late_file_is_detected(tmp_path: Path, start: int) -> None:
     source = with_timestamps(tmp_path, f"PTS+{start}/TB", samples=np.tile(speech(), 10))
     assert len(await decoded(source)) == pytest.approx(10 * len(speech()) + start * RATE, abs=RATE)
     source.write_bytes(source.read_bytes()[: source.stat().st_size // 4])
@@ -167,5 +167,5 @@ async def test_a_late_file_cut_short_is_still_noticed(tmp_path: Path, start: int
         await decoded(source)
 
 
-async def test_silence_alone_is_a_recording(tmp_path: Path) -> None:
+async def test_silence_alone_is_accepted(tmp_path: Path) -> None:
     assert len(await decoded(write_wav(tmp_path / "a.wav", silence(3)))) == 3 * RATE

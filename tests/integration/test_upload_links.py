@@ -50,7 +50,7 @@ async def recording(app: Application) -> bytes:
     return await app.storage.get_bytes(key)
 
 
-async def test_a_link_that_is_still_valid_changes_nothing(
+async def test_a_used_link_that_is_still_valid_changes_nothing(
     client: httpx.AsyncClient,
     app: Application,
 ) -> None:
@@ -66,7 +66,7 @@ async def test_a_link_that_is_still_valid_changes_nothing(
     assert await app.storage.stat(f"incoming/{link['job_id']}/a.wav") is None, "leftovers are collected"
 
 
-async def test_a_swap_during_the_start_is_noticed(
+async def test_an_object_replaced_during_the_start_is_detected(
     client: httpx.AsyncClient,
     app: Application,
     monkeypatch: pytest.MonkeyPatch,
@@ -86,7 +86,7 @@ async def test_a_swap_during_the_start_is_noticed(
     assert await recording(app) == OTHER
 
 
-async def test_started_many_times_at_once_it_is_one_job(client: httpx.AsyncClient, app: Application) -> None:
+async def test_concurrent_starts_create_one_job(client: httpx.AsyncClient, app: Application) -> None:
     link = await open_link(client)
     answers = await asyncio.gather(*(client.post(f"/api/v1/jobs/{link['job_id']}/start") for _ in range(6)))
     assert {answer.status_code for answer in answers} == {202}, [answer.text for answer in answers]
@@ -98,7 +98,7 @@ async def test_started_many_times_at_once_it_is_one_job(client: httpx.AsyncClien
     assert await recording(app) == FIRST
 
 
-async def test_an_expired_link_starts_nothing_and_leaves_nothing(client: httpx.AsyncClient, app: Application) -> None:
+async def test_an_expired_link_starts_no_job_and_leaves_nothing(client: httpx.AsyncClient, app: Application) -> None:
     link = await open_link(client)
     async with app.database.write() as session:
         await session.execute(update(UploadIntent).values(expires_at=after(-1)))
@@ -107,7 +107,7 @@ async def test_an_expired_link_starts_nothing_and_leaves_nothing(client: httpx.A
     assert await app.storage.stat(f"incoming/{link['job_id']}/a.wav") is None
 
 
-async def test_a_put_that_ends_after_the_start_is_told_so(tmp_path: Any) -> None:
+async def test_an_upload_that_ends_after_the_start_is_a_conflict(tmp_path: Any) -> None:
     async with serve_api(tmp_path) as (client, app):
         link = await open_link(client)
         begun, go_on = asyncio.Event(), asyncio.Event()
@@ -128,7 +128,7 @@ async def test_a_put_that_ends_after_the_start_is_told_so(tmp_path: Any) -> None
         assert (await client.put(link["upload_url"], content=OTHER)).status_code == 404
 
 
-async def test_open_links_count(tmp_path: Any) -> None:
+async def test_open_links_count_towards_the_limit(tmp_path: Any) -> None:
     body = {"filename": "a.wav"}
     async with serve_api(tmp_path / "a", max_open_links=2) as (client, _):
         links = [await open_link(client) for _ in range(2)]

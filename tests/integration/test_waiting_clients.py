@@ -57,7 +57,7 @@ async def eventually(condition: Any) -> None:
 
 
 @pytest.mark.parametrize("stream", ["false", "true"])
-async def test_an_openai_client_that_hangs_up_is_waited_for_no_longer(tmp_path: Path, stream: str) -> None:
+async def test_the_wait_of_a_disconnected_openai_client_ends(tmp_path: Path, stream: str) -> None:
     async with serve_api(tmp_path) as (_, app):
         http_app = create_app(app.settings, app.services)
         client = Client(http_app, "POST", "/v1/audio/transcriptions", form(model="whisper-1", stream=stream))
@@ -103,7 +103,7 @@ async def test_event_streams_of_one_owner_are_limited(tmp_path: Path) -> None:
         assert app.services.stream_limiter._by_owner.total() == 0
 
 
-def test_places_are_counted_by_owner_and_in_total() -> None:
+def test_waiting_clients_are_limited_by_owner_and_in_total() -> None:
     limiter = StreamLimiter(total=3, per_owner=2)
     slots = [limiter.acquire("a"), limiter.acquire("a"), limiter.acquire("b")]
     with pytest.raises(TooManyStreamsError):
@@ -122,7 +122,7 @@ def test_places_are_counted_by_owner_and_in_total() -> None:
 
 
 # -- quotas ----------------------------------------------------------------------------------------------------------
-async def test_cancel_and_retry_do_not_pass_the_quota(database_url: str, tmp_path: Path) -> None:
+async def test_cancel_and_retry_cannot_exceed_the_quota(database_url: str, tmp_path: Path) -> None:
     async with serve_api(tmp_path, database_url=database_url, max_queued_jobs=2) as (client, _):
         ids = []
         for _ in range(4):
@@ -137,7 +137,7 @@ async def test_cancel_and_retry_do_not_pass_the_quota(database_url: str, tmp_pat
         assert (await client.post(f"/api/v1/jobs/{running}/retry")).status_code == 409, "not subject to quotas"
 
 
-async def test_submits_at_once_do_not_pass_the_quota_together(database_url: str, tmp_path: Path) -> None:
+async def test_concurrent_submits_cannot_exceed_the_quota(database_url: str, tmp_path: Path) -> None:
     async with serve_api(tmp_path, database_url=database_url, max_queued_jobs=2) as (client, _):
         bodies = [{"request_id": f"r-{n}", "media_url": "http://example.com/a.mp3"} for n in range(8)]
         answers = await asyncio.gather(*(client.post("/api/v1/transcribe", json=body) for body in bodies))

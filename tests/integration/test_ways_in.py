@@ -31,7 +31,7 @@ async def set_job(app: Any, **values: Any) -> None:
         await session.execute(update(Job).values(**values))
 
 
-async def test_a_request_id_is_free_again_after_its_time(tmp_path: Path) -> None:
+async def test_a_request_id_can_be_reused_after_it_expires(tmp_path: Path) -> None:
     async with serve_api(tmp_path, job_ttl_seconds=60) as (client, app):
         first = (await client.post("/api/v1/transcribe", json=SUBMIT)).json()["job_id"]
         await set_job(app, status=JobStatus.COMPLETED, completed_at=after(-50), transcription_text="hello")
@@ -47,7 +47,7 @@ async def test_a_request_id_is_free_again_after_its_time(tmp_path: Path) -> None
         assert second.json()["job_id"] != first
 
 
-async def test_an_outage_in_the_middle_of_a_poll_is_json_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_outage_during_a_poll_is_answered_in_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with serve_api(tmp_path) as (client, app):
         await client.post("/api/v1/transcribe", json=SUBMIT)
 
@@ -65,7 +65,7 @@ async def test_an_outage_in_the_middle_of_a_poll_is_json_too(tmp_path: Path, mon
         assert (await client.get("/api/v1/transcribe/r-1")).json()["status"] == "PROCESSING"
 
 
-async def test_a_signature_in_an_address_is_nowhere_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+async def test_a_url_signature_is_never_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     async with serve_api(tmp_path) as (client, _):
         job_id = (await client.post("/api/v1/transcribe", json=SUBMIT)).json()["job_id"]
         answers = (await client.get(f"/api/v1/jobs/{job_id}")).text + (await client.get("/api/v1/jobs")).text
@@ -79,7 +79,7 @@ async def create_link(client: httpx.AsyncClient) -> dict[str, str]:
     return link
 
 
-async def test_what_is_too_large_is_refused_on_its_way(tmp_path: Path) -> None:
+async def test_an_excessive_upload_is_rejected_during_transfer(tmp_path: Path) -> None:
     async with serve_api(tmp_path, max_upload_size_mb=1) as (client, app):
         link = await create_link(client)
         answer = await client.put(link["upload_url"], content=bytes(2_000_000))
@@ -87,7 +87,7 @@ async def test_what_is_too_large_is_refused_on_its_way(tmp_path: Path) -> None:
         assert not objects(app)
 
 
-async def test_what_came_into_storage_too_large_is_refused_at_the_start(tmp_path: Path) -> None:
+async def test_an_excessive_object_in_storage_is_rejected_at_the_start(tmp_path: Path) -> None:
     async with serve_api(tmp_path, max_upload_size_mb=1) as (client, app):
         link = await create_link(client)
         await app.storage.put_bytes(f"incoming/{link['job_id']}/a.wav", bytes(2_000_000))
@@ -96,7 +96,7 @@ async def test_what_came_into_storage_too_large_is_refused_at_the_start(tmp_path
         assert not objects(app)
 
 
-async def test_a_link_that_was_never_started_ends(tmp_path: Path) -> None:
+async def test_an_unused_link_expires(tmp_path: Path) -> None:
     async with serve_api(tmp_path) as (client, app):
         link = await create_link(client)
         async with app.database.write() as session:
@@ -137,7 +137,7 @@ async def api_on_either_database(database_url: str, tmp_path: Path) -> AsyncIter
     ],
     ids=str,
 )
-async def test_what_no_database_takes_is_refused(
+async def test_values_that_no_database_stores_are_rejected(
     api_on_either_database: httpx.AsyncClient, fields: dict[str, Any]
 ) -> None:
     body = json.dumps({**SUBMIT, **fields}).encode()
@@ -161,7 +161,7 @@ async def test_what_no_database_takes_is_refused(
         ("/api/v1/uploads/%00?expires=1&signature=%00", 405),
     ],
 )
-async def test_addresses_that_no_database_takes(
+async def test_urls_that_no_database_stores_are_rejected(
     api_on_either_database: httpx.AsyncClient, path: str, status: int
 ) -> None:
     assert (await api_on_either_database.get(path)).status_code == status
@@ -176,7 +176,7 @@ async def test_addresses_that_no_database_takes(
         ("/status/500", "NETWORK", 1),
     ],
 )
-async def test_servers_that_waste_our_time(tmp_path: Path, path: str, code: str, retries: int) -> None:
+async def test_slow_and_endless_servers_are_given_up(tmp_path: Path, path: str, code: str, retries: int) -> None:
     """Fetches are limited in bytes and seconds; temporary errors are retried."""
     with run_external_server() as external_server:
         settings = settings_for(
@@ -197,7 +197,7 @@ async def test_servers_that_waste_our_time(tmp_path: Path, path: str, code: str,
         assert not objects(app)
 
 
-async def test_what_was_fetched_is_not_fetched_again(tmp_path: Path) -> None:
+async def test_a_fetched_recording_is_not_fetched_again(tmp_path: Path) -> None:
     with run_external_server() as external_server:
         async with open_application(settings_for(tmp_path, media_url_allowed_hosts=external_server.host)) as app:
             submit_options = SubmitOptions("en", "demo-q5_0", Priority.NORMAL)

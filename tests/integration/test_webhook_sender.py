@@ -69,7 +69,7 @@ async def run_rounds(sender: sending.WebhookDeliverer) -> None:
 
 
 @pytest.mark.parametrize("hosts", [1, 60], ids=["one slow host", "sixty slow hosts"])
-async def test_slow_receivers_of_one_owner_hold_up_nobody_else(
+async def test_slow_receivers_of_one_owner_delay_no_other_owner(
     app: Application, receivers: Receivers, hosts: int
 ) -> None:
     """Regression: a batch waited for its slowest member, so one owner's slow receivers delayed all by minutes."""
@@ -95,7 +95,7 @@ async def test_slow_receivers_of_one_owner_hold_up_nobody_else(
         await sender.stop()
 
 
-async def test_a_free_place_is_filled_while_others_are_still_under_way(app: Application, receivers: Receivers) -> None:
+async def test_a_free_place_is_filled_while_others_are_in_progress(app: Application, receivers: Receivers) -> None:
     await failed_job(app, "https://slow.example/hook", "a")
     urls = [f"https://quick{number}.example/hook" for number in range(20)]
     for url in urls:
@@ -113,7 +113,7 @@ async def test_a_free_place_is_filled_while_others_are_still_under_way(app: Appl
         await sender.stop()
 
 
-async def test_several_senders_deliver_each_once(app: Application, receivers: Receivers) -> None:
+async def test_several_deliverers_deliver_each_webhook_once(app: Application, receivers: Receivers) -> None:
     urls = [f"https://quick{number}.example/hook" for number in range(30)]
     for number, url in enumerate(urls):
         await failed_job(app, url, f"owner-{number % 7}")
@@ -131,7 +131,7 @@ async def test_several_senders_deliver_each_once(app: Application, receivers: Re
             await sender.stop()
 
 
-async def test_an_outcome_that_cannot_be_noted_ends_nothing(
+async def test_an_outcome_that_cannot_be_stored_stops_nothing(
     app: Application, receivers: Receivers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def down(*_: Any) -> None:
@@ -148,7 +148,7 @@ async def test_an_outcome_that_cannot_be_noted_ends_nothing(
     await sender.stop()
 
 
-async def test_asking_again_and_again_is_refused_with_a_time(app: Application) -> None:
+async def test_repeated_requests_for_redelivery_are_refused_with_a_time(app: Application) -> None:
     job_id = await failed_job(app, "https://a.example/hook", "local")
     await app.services.jobs.redeliver_webhook(job_id, "local")
     with pytest.raises(RateLimitedError) as refused:
@@ -157,7 +157,7 @@ async def test_asking_again_and_again_is_refused_with_a_time(app: Application) -
     assert 0 < refused.value.retry_after <= webhooks.RESEND_INTERVAL
 
 
-def test_turns_go_round() -> None:
+def test_owners_take_turns() -> None:
     """Among owners with equally many deliveries in progress, the one served least recently is next."""
     due = [
         Candidate(f"{owner}{number}", owner, f"{owner}.x", order)
