@@ -1,4 +1,4 @@
-"""The S3 adapter's own: a server that dies, freezes, lies or is slow; memory, and what other clients see."""
+"""S3 storage only: servers that crash, freeze, are slow or answer wrongly; memory, and interoperability."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from core.errors import ObjectNotFound, ObjectRefusedError, ShortRead, StorageUn
 from core.storage import transport
 from core.storage.minio import MinioStorage
 from tests.contract.s3_stub import Answer, stub
-from tests.contract.storages import KEY, MIB, leftovers, of_bucket, until_begun
+from tests.contract.storages import KEY, MIB, leftovers, of_bucket, wait_until_begun
 from tests.servers.base import Server, free_port
 from tests.servers.minio import Bucket, LocalMinio, Minio, program_path
 
@@ -33,23 +33,24 @@ def of_stub(endpoint: str) -> MinioStorage:
     return MinioStorage(endpoint, "access", "secret-secret", "bucket")
 
 
-def ours(server: Minio) -> Server:
+def stoppable(server: Minio) -> Server:
     if not isinstance(server, Server):
-        pytest.skip("not ours to stop")
+        pytest.skip("an external server cannot be stopped")
     return server
 
 
-# -- a server that goes away ----------------------------------------------------------------------------------------
+# -- unavailable servers ---------------------------------------------------------------------------------------------
 @pytest.mark.servers
 @pytest.mark.parametrize("prefix", [KEY, "uploads/job-1/"])
 async def test_a_server_killed_during_an_upload(minio_server: Minio, minio_bucket: Bucket, prefix: str) -> None:
-    """By its exact key the unfinished upload is found after the restart; by its folder MinIO finds only what was begun
-    since, so what was left is removed here by its key in either case."""
-    server, storage = ours(minio_server), of_bucket(minio_bucket)
+    """MinIO lists an interrupted upload by its exact key after a restart; by prefix it lists only those begun since.
+    The test therefore removes the remains by key in either case.
+    """
+    server, storage = stoppable(minio_server), of_bucket(minio_bucket)
     await storage.start()
     writer = await storage.open_upload(KEY)
     await writer.write(b"x" * (10 * MIB))
-    await until_begun(storage)
+    await wait_until_begun(storage)
     await asyncio.to_thread(server.kill)
     try:
         async with asyncio.timeout(30):
@@ -77,15 +78,15 @@ async def test_a_server_killed_during_an_upload(minio_server: Minio, minio_bucke
 
 
 @pytest.mark.servers
-async def test_a_server_that_freezes(
+async def test_a_frozen_server_is_an_outage(
     minio_server: Minio, minio_bucket: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(transport, "READ_TIMEOUT", 1.0)
-    server, storage = ours(minio_server), of_bucket(minio_bucket)
+    server, storage = stoppable(minio_server), of_bucket(minio_bucket)
     await storage.start()
     writer = await storage.open_upload(KEY)
     await writer.write(b"x" * (10 * MIB))
-    await until_begun(storage)
+    await wait_until_begun(storage)
     server.pause()
     try:
         async with asyncio.timeout(30):
@@ -101,16 +102,16 @@ async def test_a_server_that_freezes(
         server.resume()
     async with asyncio.timeout(20):
         await storage.delete_prefix(KEY)
-        while leftovers(storage):  # requests that it had accepted while frozen are answered now
+        while leftovers(storage):  # the server now answers the requests that it accepted while frozen
             await storage.delete_prefix(KEY)
     assert await storage.stat(KEY) is None
     await storage.stop()
 
 
 @pytest.mark.servers
-async def test_a_restart_between_two_calls_is_not_noticed(minio_server: Minio, minio_bucket: Bucket) -> None:
-    """The kept connections are dead, and nobody is told."""
-    server, storage = ours(minio_server), of_bucket(minio_bucket)
+async def test_a_restart_between_two_calls_is_transparent(minio_server: Minio, minio_bucket: Bucket) -> None:
+    """The pooled connections are dead, which the client notices only when it uses them."""
+    server, storage = stoppable(minio_server), of_bucket(minio_bucket)
     await storage.start()
     await storage.put_bytes(KEY, b"x")
     await asyncio.to_thread(server.restart)
@@ -118,23 +119,24 @@ async def test_a_restart_between_two_calls_is_not_noticed(minio_server: Minio, m
     await storage.stop()
 
 
-async def test_nobody_listens() -> None:
+async def test_a_closed_port_is_an_outage() -> None:
     storage = of_stub(f"127.0.0.1:{free_port()}")
     writer = await storage.open_upload(KEY)
     await writer.write(b"x")
     for call in (storage.start(), storage.ping(), storage.get_bytes(KEY), storage.delete_prefix(KEY), writer.commit()):
         with pytest.raises(StorageUnavailable) as failed:
             await call
-        assert failed.value.detail is None  # hosts and keys are for the log
+        assert failed.value.detail is None  # hosts and keys belong in the log only
     await writer.abort()
     await storage.stop()
 
 
-# -- a server that lies or is slow ----------------------------------------------------------------------------------
+# -- wrong and slow answers -----------------------------------------------------------------------------------------
 @pytest.mark.parametrize("kept", [True, False])
-async def test_a_slow_link_has_its_minute(monkeypatch: pytest.MonkeyPatch, kept: bool) -> None:
-    """Regression: the connect timeout bounded sending a part, so a link under 13 Mbit/s always failed; on a new
-    connection and on one that was kept."""
+async def test_a_slow_link_has_time_to_send_a_part(monkeypatch: pytest.MonkeyPatch, kept: bool) -> None:
+    """Regression: the connect timeout limited the sending of a part, so links under 13 Mbit/s always failed, on new and
+    on kept connections.
+    """
     monkeypatch.setattr(transport, "CONNECT_TIMEOUT", 0.2)
     answer = Answer(mib_per_second=16, keep=kept)
     with stub(answer) as endpoint:
@@ -142,11 +144,11 @@ async def test_a_slow_link_has_its_minute(monkeypatch: pytest.MonkeyPatch, kept:
         started = time.monotonic()
         await storage.put_bytes(KEY, b"x" * (8 * MIB))
         assert time.monotonic() - started > 2 * transport.CONNECT_TIMEOUT
-        assert answer.seen == ["GET", "PUT", "HEAD"], "nothing was tried again"
+        assert answer.seen == ["GET", "PUT", "HEAD"], "no request was retried"
         await storage.stop()
 
 
-async def test_a_server_that_takes_nothing_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_server_that_stops_reading_is_an_outage(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transport, "READ_TIMEOUT", 0.5)
     with stub(Answer(mib_per_second=2)) as endpoint:
         storage = of_stub(endpoint)
@@ -156,7 +158,7 @@ async def test_a_server_that_takes_nothing_any_more(monkeypatch: pytest.MonkeyPa
         await storage.stop()
 
 
-async def test_a_body_cut_short_never_passes(tmp_path: Path) -> None:
+async def test_a_truncated_body_is_an_error(tmp_path: Path) -> None:
     with stub(Answer(body=b"x" * 500, length=1000)) as endpoint:
         storage = of_stub(endpoint)
         with pytest.raises(StorageUnavailable):
@@ -168,8 +170,8 @@ async def test_a_body_cut_short_never_passes(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("ends", [False, True], ids=["length of its own", "no length at all"])
 @pytest.mark.parametrize("size", [0, 1, 99, 101, 500])
-async def test_a_range_of_another_length_never_passes(size: int, ends: bool) -> None:
-    """An object that was cut in storage, a gateway that ignores ranges, a proxy that closes early: all end in order."""
+async def test_a_range_of_the_wrong_length_is_an_error(size: int, ends: bool) -> None:
+    """A truncated object, a gateway that ignores ranges, or a proxy that closes early: all end without an error."""
     with stub(Answer(status=206, body=b"x" * size, ends=ends)) as endpoint:
         storage = of_stub(endpoint)
         with pytest.raises(ShortRead):
@@ -177,7 +179,7 @@ async def test_a_range_of_another_length_never_passes(size: int, ends: bool) -> 
         await storage.stop()
 
 
-async def test_an_invalid_range_is_no_empty_answer() -> None:
+async def test_an_invalid_range_is_not_an_empty_answer() -> None:
     """Regression: it became b"", and the chunk's words were missing from a COMPLETED job."""
     with stub(Answer(416, S3_ERROR.format("InvalidRange").encode())) as endpoint:
         storage = of_stub(endpoint)
@@ -188,8 +190,8 @@ async def test_an_invalid_range_is_no_empty_answer() -> None:
 
 
 @pytest.mark.parametrize("stored", [0, 7])
-async def test_an_object_that_was_not_stored_whole_is_not_written(tmp_path: Path, stored: int) -> None:
-    """The server says yes to the bytes, and has fewer of them afterwards."""
+async def test_a_partially_stored_object_is_an_error(tmp_path: Path, stored: int) -> None:
+    """The server acknowledges the bytes but stores fewer."""
     (tmp_path / "source").write_bytes(b"12345678")
     with stub(Answer(stored=stored)) as endpoint:
         storage = of_stub(endpoint)
@@ -218,7 +220,7 @@ S3_ERROR = "<Error><Code>{}</Code><Message>m</Message><Key>k</Key><BucketName>b<
         (400, "QuotaExceeded", StorageUnavailable),
     ],
 )
-async def test_what_its_errors_mean(status: int, code: str, expected: type[Exception]) -> None:
+async def test_s3_errors_are_translated(status: int, code: str, expected: type[Exception]) -> None:
     with stub(Answer(status, S3_ERROR.format(code).encode())) as endpoint:
         storage = of_stub(endpoint)
         with pytest.raises(expected):
@@ -230,7 +232,7 @@ REFUSED = [(403, "AccessDenied"), (403, "InvalidObjectState"), (405, "MethodNotA
 
 
 @pytest.mark.parametrize(("status", "code"), REFUSED)
-async def test_an_answer_about_one_object_is_no_outage(status: int, code: str, tmp_path: Path) -> None:
+async def test_an_error_about_one_object_is_not_an_outage(status: int, code: str, tmp_path: Path) -> None:
     with stub(Answer(status, S3_ERROR.format(code).encode(), only=KEY)) as endpoint:
         storage = of_stub(endpoint)
         await storage.ping()
@@ -251,7 +253,7 @@ async def test_an_answer_about_one_object_is_no_outage(status: int, code: str, t
     ("status", "code"),
     [(503, "SlowDown"), (500, "InternalError"), (408, "RequestTimeout"), (403, "RequestTimeTooSkewed"), (429, "Slow")],
 )
-async def test_what_passes_is_tried_again_also_for_one_object(status: int, code: str) -> None:
+async def test_temporary_errors_of_one_object_are_retried(status: int, code: str) -> None:
     with stub(Answer(status, S3_ERROR.format(code).encode(), only=KEY)) as endpoint:
         storage = of_stub(endpoint)
         with pytest.raises(StorageUnavailable):
@@ -260,8 +262,8 @@ async def test_what_passes_is_tried_again_also_for_one_object(status: int, code:
 
 
 @pytest.mark.parametrize("body", [gzip.compress(b"sound" * 1000), b"not compressed at all"], ids=["gzip", "a lie"])
-async def test_what_content_encoding_says_is_not_undone(body: bytes, tmp_path: Path) -> None:
-    """Regression: the decoded length did not match, and the storage counted as down."""
+async def test_content_encoding_is_not_decoded(body: bytes, tmp_path: Path) -> None:
+    """Regression: the decoded length did not match, and storage was considered down."""
     with stub(Answer(body=body, encoding="gzip")) as endpoint:
         storage = of_stub(endpoint)
         assert await storage.get_bytes(KEY) == body
@@ -271,7 +273,7 @@ async def test_what_content_encoding_says_is_not_undone(body: bytes, tmp_path: P
 
 
 @pytest.mark.servers
-async def test_an_object_stored_with_content_encoding(minio_bucket: Bucket, tmp_path: Path) -> None:
+async def test_an_object_stored_with_content_encoding_is_read_unchanged(minio_bucket: Bucket, tmp_path: Path) -> None:
     storage = of_bucket(minio_bucket)
     await storage.start()
     for key, body in (("uploads/job-1/a", gzip.compress(b"sound" * 1000)), ("uploads/job-1/b", b"no gzip at all")):
@@ -285,8 +287,8 @@ async def test_an_object_stored_with_content_encoding(minio_bucket: Bucket, tmp_
 
 
 @pytest.mark.servers
-async def test_wrong_credentials_and_a_bucket_that_is_gone_are_outages(minio_bucket: Bucket, tmp_path: Path) -> None:
-    """Else every waiting job would fail of them."""
+async def test_wrong_credentials_and_a_missing_bucket_are_outages(minio_bucket: Bucket, tmp_path: Path) -> None:
+    """Otherwise every waiting job would fail."""
     good = of_bucket(minio_bucket)
     await good.start()
     await good.put_bytes(KEY, b"x")
@@ -300,8 +302,8 @@ async def test_wrong_credentials_and_a_bucket_that_is_gone_are_outages(minio_buc
     await good.stop()
 
 
-async def test_a_page_of_something_else_is_no_storage() -> None:
-    """A proxy's own page, answered with 200."""
+async def test_an_html_page_is_not_an_s3_answer() -> None:
+    """A proxy answers with its own page and status 200."""
     with stub(Answer(body=b"<html><p>Sign in<br></html>")) as endpoint:
         storage = of_stub(endpoint)
         with pytest.raises(StorageUnavailable):
@@ -310,8 +312,8 @@ async def test_a_page_of_something_else_is_no_storage() -> None:
 
 
 @pytest.mark.servers
-async def test_some_objects_cannot_be_deleted(minio_bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The SDK hands the errors over one by one, and deletes only as they are read."""
+async def test_errors_of_a_bulk_delete_are_raised(minio_bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The SDK yields errors one by one and deletes only as they are consumed."""
     storage = of_bucket(minio_bucket)
     await storage.start()
     await storage.put_bytes(KEY, b"x")
@@ -333,7 +335,7 @@ async def test_some_objects_cannot_be_deleted(minio_bucket: Bucket, monkeypatch:
 
 # -- other clients, other regions -----------------------------------------------------------------------------------
 @pytest.mark.servers
-async def test_another_client_sees_the_objects(minio_bucket: Bucket) -> None:
+async def test_other_clients_see_the_objects(minio_bucket: Bucket) -> None:
     storage = of_bucket(minio_bucket)
     await storage.start()
     await storage.put_bytes(KEY, b"x", "audio/wav")
@@ -349,8 +351,8 @@ class ExternalServer(LocalMinio):
 
 
 @pytest.mark.servers
-async def test_a_server_of_another_region() -> None:
-    """Requests are signed for the bucket's region; a fixed one would be refused. Making one there is not ours."""
+async def test_a_server_in_another_region() -> None:
+    """Requests are signed for the bucket's region; a fixed region would be rejected. We do not create buckets there."""
     program = program_path()
     if program is None:
         pytest.skip("no MinIO program on this machine")
@@ -384,8 +386,8 @@ asyncio.run(main())
 """
 
 
-def test_a_process_ends_with_an_upload_open() -> None:
-    """Regression: the uploading thread waited for bytes for ever, and the interpreter for the thread."""
+def test_a_process_exits_with_an_open_upload() -> None:
+    """Regression: the uploading thread waited forever, and the interpreter for the thread."""
     done = subprocess.run(
         [sys.executable, "-c", LEAVES], cwd=ROOT, capture_output=True, text=True, timeout=30, check=False
     )
@@ -394,7 +396,7 @@ def test_a_process_ends_with_an_upload_open() -> None:
 
 @pytest.mark.servers
 async def test_uploads_leave_the_default_executor_alone(minio_bucket: Bucket) -> None:
-    """Name look-ups run there."""
+    """DNS look-ups run in the default executor."""
     loop, storage = asyncio.get_running_loop(), of_bucket(minio_bucket)
     await storage.start()
     writer = await storage.open_upload(KEY)
@@ -407,15 +409,15 @@ async def test_uploads_leave_the_default_executor_alone(minio_bucket: Bucket) ->
 
 @pytest.mark.servers
 def test_memory_does_not_grow_with_the_upload(minio_bucket: Bucket) -> None:
-    """200 MiB; the CPU seconds are printed beside the SDK's own, not asserted."""
-    mine, sdk = (child(way, minio_bucket) for way in ("port", "sdk"))
-    print(f"\n{SIZE} MiB: port {mine}, fput_object {sdk}")  # noqa: T201
-    assert 8 < mine["grown"] < 64, "a part is 8 MiB: less means that nothing was measured"
+    """200 MiB; the CPU seconds are printed next to the SDK's, not asserted."""
+    through_port, sdk = (child(way, minio_bucket) for way in ("port", "sdk"))
+    print(f"\n{SIZE} MiB: port {through_port}, fput_object {sdk}")  # noqa: T201
+    assert 8 < through_port["grown"] < 64, "a part is 8 MiB, so less means that nothing was measured"
 
 
 def child(way: str, bucket: Bucket) -> dict[str, float]:
-    where = (bucket.endpoint, bucket.access_key, bucket.secret_key, bucket.bucket, str(SIZE))
-    call = [sys.executable, "-m", "tests.contract.upload_child", way, *where]
+    arguments = (bucket.endpoint, bucket.access_key, bucket.secret_key, bucket.bucket, str(SIZE))
+    call = [sys.executable, "-m", "tests.contract.upload_child", way, *arguments]
     done = subprocess.run(call, cwd=ROOT, capture_output=True, text=True, timeout=110, check=False)
     assert done.returncode == 0, done.stderr
     found: dict[str, float] = json.loads(done.stdout)

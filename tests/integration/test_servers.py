@@ -1,4 +1,4 @@
-"""The fixture layer itself: each server can be killed, paused and restarted, and keeps what it had."""
+"""The server fixtures: each server can be killed, paused and restarted, and keeps its data."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ pytestmark = pytest.mark.servers
 def server(request: pytest.FixtureRequest) -> Server:
     found = request.getfixturevalue(f"{request.param}_server")
     if not isinstance(found, Server):
-        pytest.skip("a server given by its address is not ours to stop")
+        pytest.skip("an external server cannot be stopped")
     return found
 
 
-def test_killed_and_started_again(server: Server) -> None:
+def test_a_killed_server_starts_again(server: Server) -> None:
     server.kill()
     with pytest.raises((OSError, httpx.TransportError)):
         server.is_ready()
@@ -27,7 +27,7 @@ def test_killed_and_started_again(server: Server) -> None:
     assert server.is_ready()
 
 
-def test_stopped_twice_and_started_twice(server: Server) -> None:
+def test_start_and_stop_are_idempotent(server: Server) -> None:
     server.stop()
     server.stop()
     server.start()
@@ -35,20 +35,20 @@ def test_stopped_twice_and_started_twice(server: Server) -> None:
     assert server.is_ready()
 
 
-def test_paused_and_resumed(server: Server) -> None:
+def test_a_paused_server_resumes(server: Server) -> None:
     server.pause()
     try:
         with pytest.raises((TimeoutError, httpx.TimeoutException)):
             server.is_ready()
     finally:
         server.resume()
-    wait_until(server.is_ready, "answers again", 20)
+    wait_until(server.is_ready, "the server responds again", 20)
 
 
 def test_a_database_survives_a_kill(postgres_server: postgres.Postgres, postgres_url: str) -> None:
     postgres.run(postgres_url, "CREATE TABLE kept (n int)")
     if not isinstance(postgres_server, Server):
-        pytest.skip("not ours to stop")
+        pytest.skip("an external server cannot be stopped")
     postgres_server.kill()
     postgres_server.start()
     postgres.run(postgres_url, "INSERT INTO kept VALUES (1)")
