@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from core.config import load_settings
 from core.errors import CorruptedFileError, DatabaseUnavailable, SttError, WhisperCrashError
 from core.messaging.port import Ack, Delivery, Message, MessageType, Retry
 from internal.consumer import step_runner
@@ -64,19 +65,25 @@ class Rows:
         self.claims.append(request)
         return (CLAIM, JOB) if self.claimable[min(len(self.claims), len(self.claimable)) - 1] else None
 
-    async def is_suspect(self, _: object, job_id: str, chunk_index: int | None) -> bool:
+    async def is_suspect(self, session: object, job_id: str, chunk_index: int | None) -> bool:
+        assert session is self
         self.asked.append((job_id, chunk_index))
         return self.suspect
 
-    async def retry_later(self, _: object, claim: Claim, error: SttError, delay: float) -> int | None:
+    async def retry_later(self, session: object, claim: Claim, error: SttError, delay: float) -> int | None:
+        assert session is self
         self.retried.append((claim, error, delay))
         return self.retry_count
 
-    async def fail_job(self, _: object, job_id: str, error: SttError, token: str, *, claim: Claim, ttl: int) -> bool:
+    async def fail_job(
+        self, session: object, job_id: str, error: SttError, token: str, *, claim: Claim, ttl: int
+    ) -> bool:
+        assert session is self
         self.failed.append((job_id, error, token, claim, ttl))
         return self.still_open
 
-    async def hand_back(self, _: object, claim: Claim, delay: float) -> bool:
+    async def hand_back(self, session: object, claim: Claim, delay: float) -> bool:
+        assert session is self
         self.handed_back.append((claim, delay))
         return True
 
@@ -310,3 +317,9 @@ def test_the_last_delay_is_repeated() -> None:
     assert POLICY.max_delay == 6.0
     none = replace(POLICY, delays=())
     assert [none.delay(0), none.delay(5), none.max_delay] == [9.0] * 3
+
+
+def test_the_policy_is_that_of_the_settings() -> None:
+    names = {"max_retries": 2, "retry_delay_seconds": 3, "retry_backoff_multiplier": 2, "failure_ttl_seconds": 77}
+    settings = load_settings(_env_file=None, retry_jitter=False, **names)
+    assert RetryPolicy.from_settings(settings) == RetryPolicy(2, (3.0, 6.0), 3.0, jitter=False, failure_ttl=77)
