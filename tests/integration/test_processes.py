@@ -35,9 +35,9 @@ def test_separate_processes_refuse_an_in_memory_queue(kind: str, capsys: pytest.
 def test_the_program_refuses_an_in_memory_queue(tmp_path: Path, words: list[str]) -> None:
     environment = services.settings(tmp_path, 0)
     call = [sys.executable, *words]
-    done = subprocess.run(call, env=environment, cwd=services.ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 2
-    assert "BROKER" in done.stderr
+    completed = subprocess.run(call, env=environment, cwd=services.ROOT, capture_output=True, text=True, check=False)
+    assert completed.returncode == 2
+    assert "BROKER" in completed.stderr
 
 
 @pytest.mark.parametrize("kind", [*KINDS, "embedded"])
