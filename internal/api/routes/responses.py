@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
+
+from pydantic import BaseModel
 
 from internal.api.schemas.jobs import Problem
 
@@ -15,6 +17,16 @@ def form(required: list[str], **properties: dict[str, Any]) -> dict[str, Any]:
     fields = {"file": {"type": "string", "format": "binary"}, **properties}
     schema = {"type": "object", "required": required, "properties": fields}
     return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": schema}}}}
+
+
+def form_properties(fields: type[BaseModel]) -> dict[str, dict[str, Any]]:
+    """Return the fields of a JSON body as fields of a form, where everything but booleans and numbers is text."""
+    kinds = {bool: "boolean", float: "number"}
+    return {
+        name: {"type": next((kinds[kind] for kind in get_args(field.annotation) if kind in kinds), "string")}
+        | {"description": field.description}
+        for name, field in fields.model_fields.items()
+    }
 
 
 def refusals(*statuses: int) -> Responses:
