@@ -23,8 +23,6 @@ NO_WORKER = "No worker is running; the job waits until one starts."
 MAX_URL, MAX_PROMPT, MAX_METADATA = 4096, 2000, 16_384
 MAX_DEPTH, MAX_KEYS = 16, 256
 """Levels and keys of the metadata object, itself included: far below the limits of every parser involved."""
-FIELDS = ("language", "model", "priority", "callback_url", "metadata", "prompt", "words", "temperature")
-"""Names of the options of a submit; others are ignored."""
 MODEL = re.compile(r"[A-Za-z0-9._-]{1,100}")
 _TRUE, _FALSE = ("true", "1", "yes", "on"), ("false", "0", "no", "off", "")
 
