@@ -1,4 +1,4 @@
-"""Alembic's environment: the same migrations for PostgreSQL and SQLite, on a connection the caller opened."""
+"""Alembic's environment: the same migrations for PostgreSQL and SQLite, on a connection that the caller opened."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from repositories.models import Base
 
 
 def run(connection: Connection) -> None:
+    """Run the migrations that the caller asked Alembic for."""
     context.configure(
         connection=connection,
         target_metadata=Base.metadata,

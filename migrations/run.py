@@ -1,4 +1,4 @@
-"""Bring a database to the newest schema. Two at once are harmless: PostgreSQL holds an advisory lock meanwhile."""
+"""Upgrades of a database's schema. In PostgreSQL an advisory lock lets one run at a time; SQLite has one writer."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ from sqlalchemy import Connection, text
 from core.database import Database
 
 _LOCK = 0x5354_5400
-"""Any number of our own: the advisory lock that one migration at a time holds."""
+"""Key of the advisory lock: any number that nothing else in the database uses."""
 LOCK_TIMEOUT = "30s"
 
 
 def config(connection: Connection) -> Config:
+    """Return Alembic's configuration for an open connection."""
     settings = Config()
     settings.set_main_option("script_location", str(Path(__file__).parent))
     settings.attributes["connection"] = connection
@@ -26,22 +27,25 @@ def config(connection: Connection) -> Config:
 
 
 @cache
-def known() -> tuple[str, ...]:
-    """Every revision of this version of the program, the newest first."""
+def known_revisions() -> tuple[str, ...]:
+    """Return every revision of this version of the program, the newest first."""
     scripts = Config()
     scripts.set_main_option("script_location", str(Path(__file__).parent))
-    return tuple(found.revision for found in ScriptDirectory.from_config(scripts).walk_revisions())
+    return tuple(script.revision for script in ScriptDirectory.from_config(scripts).walk_revisions())
 
 
-async def revision(database: Database) -> str | None:
-    """The revision that the database has; None without one. Raises DatabaseUnavailable."""
+async def current_revision(database: Database) -> str | None:
+    """Return the database's revision, or None if it has no schema. Raises DatabaseUnavailable."""
     async with database.read() as session:
         connection = await session.connection()
         return await connection.run_sync(lambda sync: MigrationContext.configure(sync).get_current_revision())
 
 
 async def upgrade(database: Database, target: str = "head") -> None:
-    """Raises DatabaseUnavailable; SQL errors of a migration pass through and leave the schema as it was."""
+    """Upgrade the schema to `target`. Raises DatabaseUnavailable.
+
+    SQL errors of a migration pass through, and leave the schema as it was.
+    """
     async with database.write() as session:
         connection = await session.connection()
         if not database.sqlite:

@@ -22,30 +22,30 @@ ADMITTED = 4
 
 
 async def claim_fetch(
-    session: AsyncSession, job_id: str, failures: int, request: ClaimRequest, most: int
+    session: AsyncSession, job_id: str, failures: int, request: ClaimRequest, max_running: int
 ) -> tuple[Claim, Job] | None:
-    """Take a job whose recording is to be fetched; put it off if its owner has `most` fetches running."""
+    """Take a job whose recording is to be fetched; put it off if its owner has `max_running` fetches running."""
     job = await _lock_owner_of(session, job_id)
     if job is None:
         return None
     running = select(func.count()).where(*_others(job), unfetched(), Job.holder.is_not(None))
-    if (await session.execute(running)).scalar_one() >= most:
+    if (await session.execute(running)).scalar_one() >= max_running:
         await _put_off(session, job, failures)
         return None
     return await claims.claim_fetch(session, job_id, failures, request)
 
 
 async def claim_prepare(
-    session: AsyncSession, job_id: str, failures: int, request: ClaimRequest, most: float
+    session: AsyncSession, job_id: str, failures: int, request: ClaimRequest, max_seconds: float
 ) -> tuple[Claim, Job] | None:
-    """Take a job that has no plan yet; put it off if its owner has `most` seconds of prepared audio waiting (0: any).
+    """Take a job that has no plan yet; put it off if its owner has `max_seconds` of prepared audio waiting.
 
-    Audio of lower priority does not count. If none waits, a job of any length is taken.
+    max_seconds 0: no limit. Audio of lower priority does not count. If none waits, a job of any length is taken.
     """
     job = await _lock_owner_of(session, job_id)
     if job is None:
         return None
-    if most and await _prepared_seconds(session, job) >= most:
+    if max_seconds and await _prepared_seconds(session, job) >= max_seconds:
         await _put_off(session, job, failures)
         return None
     return await claims.claim_prepare(session, job_id, failures, request)

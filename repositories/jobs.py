@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, func, insert, literal, or_, select, tuple_, update
+from sqlalchemy import func, insert, literal, or_, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import undefer
 
@@ -18,9 +18,9 @@ from core.database import UtcDateTime, after
 from core.domain.job import OPEN, TERMINAL, JobStatus, Priority, job_band
 from core.domain.job_options import JobOptions
 from core.domain.transcript import ChunkTranscript, Segment
-from repositories import transitions
+from repositories import quotas, transitions
 from repositories.claims import WakeUp, unfetched
-from repositories.models import Chunk, Job, JobId, Metric
+from repositories.models import Chunk, Job, JobId
 from repositories.state_machine import apply
 from repositories.unique import unique_key
 
@@ -53,7 +53,7 @@ async def create(session: AsyncSession, new: NewJob) -> Job:
 
     Raises AlreadyExists if the owner has used the request_id.
     """
-    band = job_band(await count_open(session, new.owner))
+    band = job_band(await quotas.count_open(session, new.owner))
     with unique_key():
         await session.execute(
             insert(Job).values(
@@ -76,40 +76,6 @@ async def create(session: AsyncSession, new: NewJob) -> Job:
             )
         )
     return (await session.execute(select(Job).where(Job.job_id == new.job_id))).scalar_one()
-
-
-async def lock_owner(session: AsyncSession, owner: str, *, sqlite: bool) -> None:
-    """Hold off other counts of the owner's quotas until the transaction ends; SQLite has one writer anyway."""
-    if not sqlite:
-        await session.execute(select(func.pg_advisory_xact_lock(func.hashtext(f"quota {owner}"))))
-
-
-def _open_jobs(owner: str) -> ColumnElement[bool]:
-    return and_(Job.owner == owner, Job.status.in_(OPEN), Job.deleted_at.is_(None))
-
-
-async def count_open(session: AsyncSession, owner: str) -> int:
-    """Return the number of the owner's unfinished jobs."""
-    return (await session.execute(select(func.count()).select_from(Job).where(_open_jobs(owner)))).scalar_one()
-
-
-async def queued_seconds(session: AsyncSession, owner: str) -> float:
-    """Return seconds of audio in the owner's unfinished jobs, as far as their durations are known."""
-    statement = select(func.sum(Job.audio_duration_seconds)).where(_open_jobs(owner))
-    return float((await session.execute(statement)).scalar_one() or 0.0)
-
-
-async def bytes_since(session: AsyncSession, owner: str, seconds: float) -> int:
-    """Return the bytes of the recordings that the owner submitted in the last `seconds`."""
-    statement = select(func.sum(Job.file_size_mb)).where(Job.owner == owner, Job.created_at > after(-seconds))
-    return int(((await session.execute(statement)).scalar_one() or 0.0) * 1024 * 1024)
-
-
-async def quota_resets_in(session: AsyncSession, owner: str, seconds: float) -> float:
-    """Return the seconds until the owner's oldest job of the last `seconds` no longer counts."""
-    statement = select(func.min(Job.created_at), after()).where(Job.owner == owner, Job.created_at > after(-seconds))
-    oldest, now = (await session.execute(statement)).one()
-    return seconds if oldest is None else seconds - float((now - oldest).total_seconds())
 
 
 async def get(session: AsyncSession, job_id: str, owner: str | None = None, *, with_text: bool = False) -> Job | None:
@@ -178,55 +144,6 @@ async def last_committed_at(session: AsyncSession, job_id: str) -> datetime | No
     """Return the time of the last chunk's commit: the result's timestamp, the same however often it is made."""
     statement = select(func.max(Chunk.processed_at)).where(Chunk.job_id == job_id)
     return (await session.execute(statement)).scalar_one()
-
-
-async def count_by_status(session: AsyncSession) -> dict[str, int]:
-    """Return the number of jobs of each status, 0 included."""
-    statement = select(Job.status, func.count()).where(Job.deleted_at.is_(None)).group_by(Job.status)
-    counts: dict[str, int] = {row[0]: row[1] for row in (await session.execute(statement)).all()}
-    return {status.value: counts.get(status.value, 0) for status in JobStatus}
-
-
-async def average_retries(session: AsyncSession) -> float:
-    """Return the mean number of retries per job."""
-    value = (await session.execute(select(func.avg(Job.retry_count)).where(Job.deleted_at.is_(None)))).scalar_one()
-    return float(value or 0.0)
-
-
-async def recent_mean(session: AsyncSession, metric: str, model: str | None = None, last: int = 50) -> float | None:
-    """Return the mean of a metric's last values, of jobs run with `model` if given; None before the first value."""
-    recent = select(Metric.metric_value).where(Metric.metric_name == metric)
-    if model is not None:
-        recent = recent.join(Job, Job.job_id == Metric.job_id).where(Job.model == model)
-    values = recent.order_by(Metric.recorded_at.desc()).limit(last).subquery()
-    mean = (await session.execute(select(func.avg(values.c.metric_value)))).scalar_one()
-    return None if mean is None else float(mean)
-
-
-async def seconds_per_megabyte(session: AsyncSession, extension: str, last: int = 20) -> float | None:
-    """Return the measured audio seconds per MiB of recent files with this extension; None before the first."""
-    ratio = Job.audio_duration_seconds / Job.file_size_mb
-    recent = (
-        select(ratio.label("ratio"))
-        .where(
-            Job.file_size_mb > 0,
-            Job.audio_duration_seconds > 0,
-            func.lower(Job.original_filename).like(f"%.{extension}"),
-        )
-        .order_by(Job.created_at.desc())
-        .limit(last)
-        .subquery()
-    )
-    mean = (await session.execute(select(func.avg(recent.c.ratio)))).scalar_one()
-    return None if mean is None else float(mean)
-
-
-async def backlog_seconds(session: AsyncSession, created_before: datetime) -> float:
-    """Return the audio seconds left to transcribe in older unfinished jobs, as far as their durations are known."""
-    share = 1.0 - Job.chunks_completed * 1.0 / func.nullif(Job.chunks_total, 0)
-    left = func.sum(Job.audio_duration_seconds * func.coalesce(share, 1.0))
-    statement = select(left).where(Job.status.in_(OPEN), Job.created_at < created_before, Job.deleted_at.is_(None))
-    return float((await session.execute(statement)).scalar_one() or 0.0)
 
 
 async def get_by_request_id(

@@ -22,7 +22,7 @@ REFUSED_DELAY = 5.0
 
 @dataclass(frozen=True, slots=True)
 class DueJob:
-    """A job's row that is due. token: of its dead letter, which is to be published; None: its next step is."""
+    """A job's row that is due. token: of the dead letter to be published; None: the wake-up is to be published."""
 
     wake_up: WakeUp
     token: str | None
@@ -68,7 +68,7 @@ async def reserve_due_chunks(session: AsyncSession, limit: int = BATCH) -> list[
     return [WakeUp(*row) for row in (await apply(session, statement)).all()]
 
 
-def _await_same_attempt(table: Table, rows: Sequence[WakeUp]) -> ColumnElement[bool]:
+def _awaits_attempt(table: Table, rows: Sequence[WakeUp]) -> ColumnElement[bool]:
     """Return the condition that a row is one of these and still waits for the same attempt."""
     if table is Job:
         keys = [(row.job_id, row.failures) for row in rows if row.chunk_index is None]
@@ -80,13 +80,13 @@ def _await_same_attempt(table: Table, rows: Sequence[WakeUp]) -> ColumnElement[b
 async def mark_published(session: AsyncSession, rows: Sequence[WakeUp]) -> None:
     """Count confirmed publishes and put the next ones off. A row that is claimed or finished is left alone."""
     for table in _tables(rows):
-        await apply(session, transitions.published(table).where(_await_same_attempt(table, rows)))
+        await apply(session, transitions.published(table).where(_awaits_attempt(table, rows)))
 
 
 async def postpone(session: AsyncSession, rows: Sequence[WakeUp], delay: float) -> None:
     """Publish these rows again in `delay` seconds: the broker refused their wake-ups."""
     for table in _tables(rows):
-        await apply(session, transitions.postponed(table, delay).where(_await_same_attempt(table, rows)))
+        await apply(session, transitions.postponed(table, delay).where(_awaits_attempt(table, rows)))
 
 
 def _tables(rows: Sequence[WakeUp]) -> list[Table]:

@@ -109,9 +109,9 @@ def transition(
     arrows = {table: each for table, each in ((Job, job), (Chunk, chunk)) if each is not None}
 
     def register(writes: Callable[Concatenate[Table, P], Values]) -> Transition[P]:
-        made = Transition(writes.__name__.replace("_", " "), arrows, writes, touches)
-        TRANSITIONS.append(made)
-        return made
+        registered = Transition(writes.__name__.replace("_", " "), arrows, writes, touches)
+        TRANSITIONS.append(registered)
+        return registered
 
     return register
 

@@ -19,7 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from core.database import Database
 from core.domain.job import JobStatus
 from core.errors import InfrastructureError
-from repositories import jobs, workers
+from repositories import job_statistics, workers
 from repositories.models import Job
 
 log = structlog.get_logger(__name__)
@@ -55,7 +55,7 @@ class Estimator:
 
     async def _estimate(self, job: Job) -> float | None:
         factor: float | None = await self._cached(
-            ("factor", job.model), lambda session: jobs.recent_mean(session, "real_time_factor", job.model)
+            ("factor", job.model), lambda session: job_statistics.recent_mean(session, "real_time_factor", job.model)
         )
         length = await self._length(job)
         if factor is None or length is None:
@@ -64,7 +64,7 @@ class Estimator:
         queued_before = 0.0
         if not job.chunks_completed:
             async with self._database.read() as session:
-                queued_before = await jobs.backlog_seconds(session, job.created_at)
+                queued_before = await job_statistics.backlog_seconds(session, job.created_at)
         slots: int = await self._cached("slots", _live_slots)
         return round((length * (1 - finished) + queued_before) * factor / max(slots, 1), 1)
 
@@ -73,7 +73,9 @@ class Estimator:
         if job.audio_duration_seconds is not None:
             return job.audio_duration_seconds
         extension = PurePosixPath(job.original_filename or "").suffix.lstrip(".").lower()
-        ratio = await self._cached(("ratio", extension), lambda session: jobs.seconds_per_megabyte(session, extension))
+        ratio = await self._cached(
+            ("ratio", extension), lambda session: job_statistics.seconds_per_megabyte(session, extension)
+        )
         return None if ratio is None else float(ratio * (job.file_size_mb or 0.0))
 
     async def _cached(self, key: object, query: Callable[[AsyncSession], Awaitable[Any]]) -> Any:

@@ -18,7 +18,7 @@ from core.files import check_disk
 from core.messaging.port import Broker
 from core.storage.port import Storage
 from migrations import run as migrations
-from repositories import jobs, workers
+from repositories import job_statistics, workers
 
 log = structlog.get_logger(__name__)
 CHECK_TIMEOUT = 3.0
@@ -71,7 +71,7 @@ class HealthCheck:
         try:
             async with self.database.read() as session:
                 alive = await workers.list_live(session)
-                counts = await jobs.count_by_status(session)
+                counts = await job_statistics.count_by_status(session)
         except DatabaseUnavailable as error:
             return HealthReport({**checks, "database": self._database_fault(error)})
         return HealthReport(
@@ -88,10 +88,10 @@ class HealthCheck:
         try:
             async with asyncio.timeout(CHECK_TIMEOUT):
                 await self.database.ping()
-                revision = await migrations.revision(self.database)
+                revision = await migrations.current_revision(self.database)
         except (TimeoutError, DatabaseUnavailable) as error:
             return self._database_fault(error)
-        newest, *_ = known = migrations.known()
+        newest, *_ = known = migrations.known_revisions()
         if revision is None:
             return f"down: {database_errors.NO_SCHEMA}"
         if revision not in known:

@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from core.config import Settings
 from core.database import Database
 from core.errors import QuotaExceededError, RateLimitedError
-from repositories import intents, jobs, rate_limits
+from repositories import intents, quotas, rate_limits
 
 DAY = 86_400.0
 RETRY_AFTER = 30.0
@@ -96,13 +96,13 @@ class Limiter:
         """
         settings = self._settings
         if settings.max_queued_jobs or settings.max_queued_seconds or settings.max_bytes_per_day:
-            await jobs.lock_owner(session, owner, sqlite=self._database.sqlite)
+            await quotas.lock_owner(session, owner, sqlite=self._database.sqlite)
             await self._check(session, owner, size, seconds)
 
     async def enforce_link_quota(self, session: AsyncSession, owner: str) -> None:
         """Check for one more upload link. It counts as a job and as the largest upload. Raises QuotaExceededError."""
         settings = self._settings
-        await jobs.lock_owner(session, owner, sqlite=self._database.sqlite)
+        await quotas.lock_owner(session, owner, sqlite=self._database.sqlite)
         count = await intents.count_open_links(session, owner)
         if count >= settings.max_open_links > 0:
             raise QuotaExceededError(
@@ -115,7 +115,7 @@ class Limiter:
     async def _check(self, session: AsyncSession, owner: str, size: int, added_seconds: float = 0.0) -> None:
         settings = self._settings
         if settings.max_queued_jobs:
-            queued = await jobs.count_open(session, owner) + await intents.count_open_links(session, owner)
+            queued = await quotas.count_open(session, owner) + await intents.count_open_links(session, owner)
             if queued >= settings.max_queued_jobs:
                 raise QuotaExceededError(
                     "Limit reached: {count} unfinished jobs. Wait for jobs to finish.",
@@ -123,7 +123,7 @@ class Limiter:
                     count=queued,
                 )
         if settings.max_queued_seconds:
-            seconds = await jobs.queued_seconds(session, owner)
+            seconds = await quotas.queued_seconds(session, owner)
             if seconds + added_seconds > settings.max_queued_seconds or seconds >= settings.max_queued_seconds:
                 raise QuotaExceededError(
                     "Limit reached: {seconds} s of audio are queued. Wait for jobs to finish.",
@@ -131,10 +131,10 @@ class Limiter:
                     seconds=round(seconds),
                 )
         if settings.max_bytes_per_day:
-            sent = await jobs.bytes_since(session, owner, DAY)
+            sent = await quotas.bytes_since(session, owner, DAY)
             reserved = await intents.count_open_links(session, owner) * settings.max_upload_bytes
             if sent + reserved + size > settings.max_bytes_per_day:
-                wait = max(1.0, await jobs.quota_resets_in(session, owner, DAY))
+                wait = max(1.0, await quotas.resets_in(session, owner, DAY))
                 raise QuotaExceededError(
                     "Limit reached: {sent} of {limit} bytes in 24 hours, open upload links included. "
                     "Retry in {seconds} s.",

@@ -12,7 +12,7 @@ from prometheus_client import Gauge
 from core.database import Database
 from core.errors import DatabaseUnavailable
 from core.messaging.port import Broker, QueueStats
-from repositories import jobs, parking, workers
+from repositories import job_statistics, parking, workers
 from repositories.models import Worker
 
 log = structlog.get_logger(__name__)
@@ -58,10 +58,10 @@ class Statistics:
         async with self.database.read() as session:
             return Report(
                 queues=queues,
-                jobs_by_status=await jobs.count_by_status(session),
-                avg_retry_count=await jobs.average_retries(session),
-                chunk_processing_time=await jobs.recent_mean(session, "chunk_seconds"),
-                total_processing_time=await jobs.recent_mean(session, "total_seconds"),
+                jobs_by_status=await job_statistics.count_by_status(session),
+                avg_retry_count=await job_statistics.average_retries(session),
+                chunk_processing_time=await job_statistics.recent_mean(session, "chunk_seconds"),
+                total_processing_time=await job_statistics.recent_mean(session, "total_seconds"),
                 workers=await workers.list_live(session),
             )
 

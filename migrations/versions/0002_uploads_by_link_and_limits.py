@@ -1,4 +1,4 @@
-"""Uploads by link keep what their sender asked for; counters of the rate limits.
+"""Add the options of upload links, and the counters of the rate limits.
 
 Revision: 0002
 """

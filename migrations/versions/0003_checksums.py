@@ -1,4 +1,4 @@
-"""Length and checksums of working audio, so that a damaged object is noticed when it is read.
+"""Add length and checksums of working audio, which detect a damaged object when it is read.
 
 Revision: 0003
 """

@@ -1,4 +1,4 @@
-"""A failure keeps the values of its message, so that it is put into words in the language of its reader.
+"""Add the values of a failure's message, which is rendered in the language of its reader.
 
 Revision: 0004
 """

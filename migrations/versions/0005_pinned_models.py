@@ -1,4 +1,4 @@
-"""The model that was asked for, since when no worker has a job's model file, and the checksums of workers' files.
+"""Add the model that was asked for, the time since which it is missing, and the checksums of workers' model files.
 
 Revision: 0005
 """

@@ -1,4 +1,4 @@
-"""Whose each webhook delivery is, and when it was last asked for by hand.
+"""Add the owner of a webhook delivery, and the time of its last request by the owner.
 
 Revision: 0006
 """

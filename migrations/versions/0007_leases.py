@@ -1,4 +1,4 @@
-"""Claims note when they were made; housekeeping items that keep failing are parked; ended jobs are due no more.
+"""Add the time of claims and the parked items of housekeeping; ended jobs are no longer due.
 
 Revision: 0007
 """

@@ -1,4 +1,4 @@
-"""A worker says why it takes no work at present.
+"""Add the reason for which a worker takes no work.
 
 Revision: 0008
 """

@@ -1,4 +1,4 @@
-"""Time at which a job was put off because its owner has enough in work.
+"""Add the time at which a job was put off because its owner has enough in work.
 
 Revision: 0009
 """

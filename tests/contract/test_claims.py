@@ -11,7 +11,7 @@ from sqlalchemy import update
 from core.database import Database, after
 from core.domain.job import JobStatus
 from core.errors import ChunkTimeoutError
-from repositories import claims, commits, failures, plans
+from repositories import claims, commits, failures, job_statistics, plans
 from repositories.claims import ClaimRequest
 from repositories.models import Job, UploadIntent
 from tests.contract import invariants
@@ -239,12 +239,11 @@ async def test_metrics_are_written_with_the_commit(database: Database) -> None:
     outcome = commits.ChunkOutcome([], 1.0, "en", {"chunk_seconds": 2.5})
     async with database.write() as session:
         assert await commits.commit_chunk(session, claimed, outcome, pin_language=False)
-    from repositories import jobs
 
     async with database.read() as session:
-        assert await jobs.recent_mean(session, "chunk_seconds") == 2.5
-        assert await jobs.recent_mean(session, "chunk_seconds", "demo-q5_0") == 2.5
-        assert await jobs.recent_mean(session, "chunk_seconds", "other") is None
+        assert await job_statistics.recent_mean(session, "chunk_seconds") == 2.5
+        assert await job_statistics.recent_mean(session, "chunk_seconds", "demo-q5_0") == 2.5
+        assert await job_statistics.recent_mean(session, "chunk_seconds", "other") is None
 
 
 async def test_a_failed_attempt_needs_its_own_claim(database: Database) -> None:

@@ -11,7 +11,7 @@ from sqlalchemy import select, update
 from core.database import Database, after
 from core.domain.job import JobStatus
 from core.errors import AlreadyExists, DatabaseUnavailable
-from repositories import intents, jobs, workers
+from repositories import intents, job_statistics, jobs, workers
 from repositories.models import Job
 from tests.contract.rows import job, new_job, planned_job, run_chunk
 from tests.servers.base import Server
@@ -37,7 +37,7 @@ async def test_counts_name_every_status(database: Database) -> None:
     await new_job(database)
     await planned_job(database, 1)
     async with database.read() as session:
-        counts = await jobs.count_by_status(session)
+        counts = await job_statistics.count_by_status(session)
     assert counts == {"PENDING": 1, "PROCESSING": 1, "COMPLETED": 0, "FAILED": 0, "CANCELLED": 0}
 
 
@@ -57,16 +57,16 @@ async def test_waiting_audio_counts_what_is_left_of_older_jobs(database: Databas
     await run_chunk(database, job_id, 0)
     younger = await job(database, await new_job(database))
     async with database.read() as session:
-        assert await jobs.backlog_seconds(session, younger.created_at) == pytest.approx(9.0)
+        assert await job_statistics.backlog_seconds(session, younger.created_at) == pytest.approx(9.0)
 
 
 async def test_length_is_guessed_from_measured_files_only(database: Database) -> None:
     async with database.read() as session:
-        assert await jobs.seconds_per_megabyte(session, "wav") is None
+        assert await job_statistics.seconds_per_megabyte(session, "wav") is None
     await planned_job(database, 30)
     async with database.read() as session:
-        assert await jobs.seconds_per_megabyte(session, "wav") == pytest.approx(30.0)
-        assert await jobs.seconds_per_megabyte(session, "mp3") is None
+        assert await job_statistics.seconds_per_megabyte(session, "wav") == pytest.approx(30.0)
+        assert await job_statistics.seconds_per_megabyte(session, "mp3") is None
 
 
 async def test_the_owners_band_falls_with_unfinished_jobs(database: Database) -> None:

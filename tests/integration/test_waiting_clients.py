@@ -11,6 +11,7 @@ import pytest
 from core.errors import StreamsExhaustedError, TooManyStreamsError
 from internal.api.app import create_app
 from internal.services.stream_limiter import StreamLimiter
+from repositories import quotas
 from tests.integration.test_access import WAV, serving
 from tests.integration.test_after_commit import request
 
@@ -66,9 +67,7 @@ async def test_an_openai_client_that_hangs_up_is_waited_for_no_longer(tmp_path: 
         await until(lambda: not parts.services.job_events.watcher._watched)
         assert parts.services.stream_limiter._by_owner.total() == 0
         async with parts.database.read() as session:
-            from repositories import jobs
-
-            assert await jobs.count_open(session, "local") == 1, "the job goes on"
+            assert await quotas.count_open(session, "local") == 1, "the job goes on"
 
 
 async def test_an_event_stream_ends_with_its_client(tmp_path: Path) -> None:

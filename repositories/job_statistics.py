@@ -1,0 +1,60 @@
+"""Statistics over all jobs: counts, measured speeds and the backlog."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from sqlalchemy import func, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from core.domain.job import OPEN, JobStatus
+from repositories.models import Job, Metric
+
+
+async def count_by_status(session: AsyncSession) -> dict[str, int]:
+    """Return the number of jobs of each status, 0 included."""
+    statement = select(Job.status, func.count()).where(Job.deleted_at.is_(None)).group_by(Job.status)
+    counts: dict[str, int] = {row[0]: row[1] for row in (await session.execute(statement)).all()}
+    return {status.value: counts.get(status.value, 0) for status in JobStatus}
+
+
+async def average_retries(session: AsyncSession) -> float:
+    """Return the mean number of retries per job."""
+    value = (await session.execute(select(func.avg(Job.retry_count)).where(Job.deleted_at.is_(None)))).scalar_one()
+    return float(value or 0.0)
+
+
+async def recent_mean(session: AsyncSession, metric: str, model: str | None = None, last: int = 50) -> float | None:
+    """Return the mean of a metric's last values, of jobs run with `model` if given; None before the first value."""
+    recent = select(Metric.metric_value).where(Metric.metric_name == metric)
+    if model is not None:
+        recent = recent.join(Job, Job.job_id == Metric.job_id).where(Job.model == model)
+    values = recent.order_by(Metric.recorded_at.desc()).limit(last).subquery()
+    mean = (await session.execute(select(func.avg(values.c.metric_value)))).scalar_one()
+    return None if mean is None else float(mean)
+
+
+async def seconds_per_megabyte(session: AsyncSession, extension: str, last: int = 20) -> float | None:
+    """Return the measured audio seconds per MiB of recent files with this extension; None before the first."""
+    ratio = Job.audio_duration_seconds / Job.file_size_mb
+    recent = (
+        select(ratio.label("ratio"))
+        .where(
+            Job.file_size_mb > 0,
+            Job.audio_duration_seconds > 0,
+            func.lower(Job.original_filename).like(f"%.{extension}"),
+        )
+        .order_by(Job.created_at.desc())
+        .limit(last)
+        .subquery()
+    )
+    mean = (await session.execute(select(func.avg(recent.c.ratio)))).scalar_one()
+    return None if mean is None else float(mean)
+
+
+async def backlog_seconds(session: AsyncSession, created_before: datetime) -> float:
+    """Return the audio seconds left to transcribe in older unfinished jobs, as far as their durations are known."""
+    share = 1.0 - Job.chunks_completed * 1.0 / func.nullif(Job.chunks_total, 0)
+    left = func.sum(Job.audio_duration_seconds * func.coalesce(share, 1.0))
+    statement = select(left).where(Job.status.in_(OPEN), Job.created_at < created_before, Job.deleted_at.is_(None))
+    return float((await session.execute(statement)).scalar_one() or 0.0)
