@@ -16,7 +16,6 @@ from core.database import Database
 from core.domain import keys
 from core.domain.job import JobStatus
 from core.errors import (
-    FileTooLargeError,
     NetworkError,
     ObjectDamagedError,
     ObjectNotFound,
@@ -27,6 +26,7 @@ from core.files import BLOCK_SIZE, own_file_errors
 from core.outbound import Limits, Outbound, Refused, Response, TooLarge, Unreachable
 from core.storage.port import Storage
 from internal.outage_retry import OutageRetry
+from internal.services.incoming_upload import file_too_large
 from repositories import jobs
 from repositories.models import Job
 
@@ -40,17 +40,13 @@ DOWNLOAD_FAILED = "Failed to download audio file: {reason}"
 class RecordingLimits:
     """Limits of a recording. fetch_timeout: seconds; min_rate: bytes per second."""
 
-    max_megabytes: int
+    max_bytes: int
     fetch_timeout: float
     min_rate: float
 
     @classmethod
     def from_settings(cls, settings: Settings) -> RecordingLimits:
-        return cls(settings.max_upload_size_mb, settings.download_timeout_seconds, settings.download_min_rate * 1024)
-
-    @property
-    def max_bytes(self) -> int:
-        return self.max_megabytes * 1024 * 1024
+        return cls(settings.max_upload_bytes, settings.download_timeout_seconds, settings.download_min_rate * 1024)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +85,7 @@ class Recordings:
         if stored is None:
             raise SourceNotFoundError(DOWNLOAD_FAILED, reason="the object does not exist in storage")
         if stored.size > self.limits.max_bytes:
-            raise _too_large(self.limits)
+            raise file_too_large(self.limits.max_bytes)
 
     async def fetch(self, job: Job, target: Path) -> tuple[str, int]:
         """Fetch the recording by way of `target` into storage. Return its key and its size in bytes.
@@ -106,7 +102,7 @@ class Recordings:
         except Unreachable as error:
             raise NetworkError(DOWNLOAD_FAILED, reason=str(error)) from error
         except TooLarge as error:
-            raise _too_large(self.limits) from error
+            raise file_too_large(self.limits.max_bytes) from error
         log.info("recording fetched", action="fetched", bytes=size, file=job.original_filename)
         key = keys.upload_key(job.job_id, job.original_filename or "recording")
         await self.outage_retry.run(partial(self.storage.put_file, key, target))
@@ -140,12 +136,6 @@ class Recordings:
             current = await jobs.get(session, job.job_id)
         if current is None or JobStatus(current.status).terminal:
             raise SourceNotFoundError(DOWNLOAD_FAILED, reason="the job has ended")
-
-
-def _too_large(limits: RecordingLimits) -> FileTooLargeError:
-    return FileTooLargeError(
-        "The file is larger than {limit} MB. Use a smaller or more compressed one.", limit=limits.max_megabytes
-    )
 
 
 def _check_status(response: Response) -> None:

@@ -90,40 +90,7 @@ class Consumer:
         self.steps = StepRunner(
             self.worker_id, retrying, self.leases, self.health, dead_letters, RetryPolicy.from_settings(settings)
         )
-        recordings = Recordings(database, storage, media, self.outage_retry, RecordingLimits.from_settings(settings))
-        models = ModelSelector(self.catalogue, retrying, settings.default_model, settings.model_wait_seconds)
-        self.fetch = FetchHandler(self.steps, retrying, recordings, self.workspace, publisher, settings.fetch_per_owner)
-        self.prepare = PrepareHandler(
-            self.steps,
-            retrying,
-            recordings,
-            models,
-            self.workspace,
-            storage,
-            self.outage_retry,
-            publisher,
-            PrepareSettings.from_settings(settings),
-        )
-        self.transcribe = TranscribeHandler(
-            self.steps,
-            retrying,
-            self.pool,
-            models,
-            WorkingAudioReader(storage, self.outage_retry),
-            publisher,
-            settings.languages,
-            settings.chunk_timeout_seconds,
-        )
-        self.finalise = FinaliseHandler(
-            self.steps, retrying, storage, self.outage_retry, publisher, retention, settings.result_ttl_seconds
-        )
-        self._handlers: dict[MessageType, Handler] = {
-            MessageType.FETCH: self.fetch,
-            MessageType.PREPARE: self.prepare,
-            MessageType.TRANSCRIBE: self.transcribe,
-            MessageType.FINALISE: self.finalise,
-            MessageType.REPLAY: ReplayHandler(retrying, publisher),
-        }
+        self.handlers = self._create_handlers(retrying, media, publisher, retention)
         self._periodic_tasks = PeriodicTasks()
         self._recovery = PeriodicTasks()
         self._subscriptions: list[Subscription] = []
@@ -131,6 +98,54 @@ class Consumer:
         self._failure: Exception | None = None
         self._failed = asyncio.Event()
         self._announced: tuple[object, object] | None = None
+
+    def _create_handlers(
+        self, database: RetryingDatabase, media: Outbound, publisher: Publisher, retention: Retention
+    ) -> dict[MessageType, Handler]:
+        settings, storage, outage_retry = self._settings, self._storage, self.outage_retry
+        limits = RecordingLimits.from_settings(settings)
+        recordings = Recordings(self._database, storage, media, outage_retry, limits)
+        models = ModelSelector(self.catalogue, database, settings.default_model, settings.model_wait_seconds)
+        fetch = FetchHandler(
+            self.steps, database, recordings, self.workspace, publisher, max_per_owner=settings.fetch_per_owner
+        )
+        prepare = PrepareHandler(
+            self.steps,
+            database,
+            recordings,
+            models,
+            self.workspace,
+            storage,
+            outage_retry,
+            publisher,
+            PrepareSettings.from_settings(settings),
+        )
+        transcribe = TranscribeHandler(
+            self.steps,
+            database,
+            self.pool,
+            models,
+            WorkingAudioReader(storage, outage_retry),
+            publisher,
+            languages=settings.languages,
+            chunk_timeout=settings.chunk_timeout_seconds,
+        )
+        finalise = FinaliseHandler(
+            self.steps,
+            database,
+            storage,
+            outage_retry,
+            publisher,
+            retention,
+            result_ttl=settings.result_ttl_seconds,
+        )
+        return {
+            MessageType.FETCH: fetch,
+            MessageType.PREPARE: prepare,
+            MessageType.TRANSCRIBE: transcribe,
+            MessageType.FINALISE: finalise,
+            MessageType.REPLAY: ReplayHandler(database, publisher),
+        }
 
     async def start(self) -> None:
         """Start consuming; return once the subscriptions stand. Wait for dependencies that are not up yet.
@@ -240,7 +255,7 @@ class Consumer:
         chunk = {} if message.chunk_index is None else {"chunk_index": message.chunk_index}
         with structlog.contextvars.bound_contextvars(job_id=message.job_id, **chunk):
             try:
-                return await self._handlers[message.type](delivery)
+                return await self.handlers[message.type](delivery)
             except Exception as error:  # noqa: BLE001
                 code = self.health.classify(error).code
                 log.warning("message handed back", action="handed_back", code=code, reason=str(error))

@@ -1,4 +1,4 @@
-"""A fresh, migrated database of each kind: every suite on claims and queries runs on both."""
+"""Migrated databases of both kinds for the suites on claims and queries."""
 
 from __future__ import annotations
 

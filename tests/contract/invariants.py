@@ -1,4 +1,4 @@
-"""What must hold after every step, whatever died."""
+"""Invariants of the rows, checked after every step and every fault."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from repositories.models import Chunk, Job
 
 
 async def check(database: Database) -> None:
-    """An unfinished job has a row, its own or a chunk's, with `due_at` set, an ended one none; counters equal rows."""
+    """Check that exactly the unfinished jobs have a due row, their own or a chunk's, and that counters equal rows."""
     async with database.read() as session:
         for job in (await session.execute(select(Job))).scalars().all():
             chunks = (await session.execute(select(Chunk).where(Chunk.job_id == job.job_id))).scalars().all()
@@ -23,11 +23,11 @@ async def check(database: Database) -> None:
             if job.status in OPEN and job.deleted_at is None:
                 assert dues, f"{job.status} job with nothing due: {job.chunks_completed}/{job.chunks_total}"
             numbers = sorted(chunk.event_seq for chunk in chunks if chunk.status == JobStatus.COMPLETED)
-            assert len(set(numbers)) == len(numbers), "an event number was given twice"
+            assert len(set(numbers)) == len(numbers), "an event number was used twice"
 
 
 def check_leases(job: Job, chunks: list[Chunk]) -> None:
-    """What is held has a lease; what nobody may take any more is neither held nor due."""
+    """Check that held rows have a lease, and that rows of ended jobs are neither held nor due."""
     over = job.status not in OPEN or job.deleted_at is not None
     letter = job.status == JobStatus.FAILED and job.replay_token is not None and job.deleted_at is None
     rows: list[Job | Chunk] = [job, *chunks]

@@ -1,4 +1,4 @@
-"""Small builders of rows for the suites on claims and queries."""
+"""Builders of rows for the suites on claims and queries."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ async def chunk(database: Database, job_id: str, index: int) -> Chunk:
 
 
 async def expire(database: Database, job_id: str) -> None:
-    """Let every due date of the job pass."""
+    """Make all due times of the job pass."""
     async with database.write() as session:
         for row in (Job, Chunk):
             await session.execute(
@@ -108,7 +108,7 @@ async def expire(database: Database, job_id: str) -> None:
 
 
 async def lapse(database: Database, job_id: str) -> int:
-    """Let the leases of the job lapse and the scheduler notice; returns how many it ended."""
+    """Expire the job's leases, let the scheduler release them, and return their number."""
     await expire(database, job_id)
     async with database.write() as session:
         return await leases.release_lapsed(session, await leases.current_time(session))

@@ -1,4 +1,4 @@
-"""An S3 server that misbehaves on purpose: slow to take bytes, short in its answers, out of space, or no S3 at all."""
+"""An S3 server that misbehaves on purpose: slow, with truncated answers, out of space, or not S3 at all."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ LOCATION = b'<LocationConstraint xmlns="http://s3.amazonaws.com/doc/2006-03-01/"
 
 @dataclass
 class Answer:
-    """status and body of every answer but the bucket's location. length: what Content-Length says (None: the truth).
+    """The answer to all requests but those for the bucket's location. length: the Content-Length (None: the real one).
 
-    taken: bytes of the last body that was sent here, which is what HEAD answers with where there is no `body`;
-    stored: what HEAD answers with in its place. ends: no Content-Length, the body ends with the connection.
+    taken: size of the last body sent here, reported by HEAD if there is no `body`; stored: the size that HEAD reports
+    instead. ends: no Content-Length; the connection's end marks the body's end.
 
-    mib_per_second: how fast request bodies are taken (None: as they come). keep: connections stay open
-    between requests. seen: the methods asked for, in order.
+    mib_per_second: rate at which request bodies are read (None: unlimited). keep: keep connections open between
+    requests. seen: methods requested, in order.
 
-    only: the end of the one key that is answered so; every other object is there and holds `x`. encoding: what
-    Content-Encoding says of the body.
+    only: suffix of the only key that gets this answer; every other object exists and contains `x`. encoding: the
+    Content-Encoding of the body.
     """
 
     status: int = 200
@@ -46,14 +46,14 @@ class Answer:
 
 class Server(ThreadingHTTPServer):
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Clients that give up are what the tests are about; anything else is shown."""
+        """Ignore clients that disconnect, which the tests provoke; show all other errors."""
         if not isinstance(sys.exception(), ConnectionError):
             super().handle_error(request, client_address)
 
 
 @contextlib.contextmanager
 def stub(answer: Answer) -> Iterator[str]:
-    """Its host:port."""
+    """Run the server and yield its host:port."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"

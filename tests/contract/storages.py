@@ -1,4 +1,4 @@
-"""What the storage suites share."""
+"""Helpers of the storage suites."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def of_bucket(bucket: Bucket) -> MinioStorage:
 
 
 async def upload(storage: Storage, key: str, data: bytes, seed: int = 1) -> int:
-    """Write in pieces of odd sizes, from single bytes to several MiB."""
+    """Write data in pieces of odd sizes, from single bytes to several MiB."""
     rng, at = random.Random(seed), 0
     writer = await storage.open_upload(key)
     while at < len(data):
@@ -32,7 +32,7 @@ async def upload(storage: Storage, key: str, data: bytes, seed: int = 1) -> int:
 
 
 def leftovers(storage: AnyStorage, key: str = KEY) -> list[str]:
-    """Unfinished uploads: any file under the root, or multipart uploads of this very key."""
+    """Return unfinished uploads: files under the root, or multipart uploads of this key."""
     if isinstance(storage, LocalStorage):
         return [str(path) for path in storage.root.rglob("*") if path.is_file()]
     return [
@@ -41,7 +41,7 @@ def leftovers(storage: AnyStorage, key: str = KEY) -> list[str]:
 
 
 async def until_begun(storage: AnyStorage, key: str = KEY) -> None:
-    """Wait until an upload's first bytes are in the storage."""
+    """Wait until the first bytes of an upload are in storage."""
     async with asyncio.timeout(20):
         while not leftovers(storage, key):
             await asyncio.sleep(0.02)

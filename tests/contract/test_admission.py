@@ -1,4 +1,4 @@
-"""What one owner may have in work at once, on both databases."""
+"""Limits on the work in progress of one owner, on both databases."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ async def read(database: Database, job_id: str) -> Job:
 
 
 async def test_fetches_of_one_owner_at_once_are_limited(database: Database) -> None:
-    """Ten claims at the same instant; other owners are not concerned."""
+    """Ten concurrent claims; other owners are not affected."""
     ids = [await url_submissions(database) for _ in range(10)]
     other = await url_submissions(database, "ben")
     taken = await asyncio.gather(*(fetch(database, job_id) for job_id in [*ids, other]))
@@ -75,7 +75,7 @@ async def test_a_row_put_off_waits_until_it_is_woken(database: Database) -> None
     job = await read(database, second)
     async with database.read() as session:
         late = select(Job.job_id).where(Job.job_id == second, Job.due_at > after(60))
-        assert (await session.execute(late)).first(), "not published again by a clock of seconds"
+        assert (await session.execute(late)).first(), "a purged queue does not wake it"
         assert await admission.list_waiting_owners(session) == ["anna"]
     assert (job.holder, job.status, job.failures) == (None, JobStatus.PENDING, 0)
     assert await wake(database, "ben") == []
@@ -97,7 +97,7 @@ async def test_a_fetched_recording_releases_its_prepare_once(database: Database)
 
 async def test_prepared_sound_of_one_owner_is_limited(database: Database) -> None:
     await prepared(database, 99)
-    assert await prepare(database, await made(database)), "below the limit, whatever its own length"
+    assert await prepare(database, await made(database)), "total below the limit, whatever the recording's own length"
     await prepared(database, 5)
     late = await made(database)
     assert await prepare(database, late) is None
@@ -125,7 +125,7 @@ async def test_the_higher_priority_is_woken_first(database: Database) -> None:
 
 
 async def test_only_rows_of_an_emptied_queue_are_published_again(database: Database) -> None:
-    """Another queue's backlog is not due because one is empty, as that of fetches often is, nor is what was put off."""
+    """The backlog of a queue is not due because another queue is empty, nor are deferred rows."""
     waiting: dict[str, Any] = {"publishes": 1, "due_at": after(300)}
     upload, url = await made(database, **waiting), await made(database, **waiting, media_url="u", minio_audio_path=None)
     late = await made(database, **waiting, media_url="u", minio_audio_path=None, put_off_at=after())

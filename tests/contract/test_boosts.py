@@ -1,4 +1,4 @@
-"""Boosting within a budget, oldest first; on both databases."""
+"""Boosts of starving jobs, within a budget and oldest first, on both databases."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ async def boost(database: Database, budget: int = starvation.BUDGET) -> list[Wak
 
 
 async def quiet(database: Database, seconds: float, job_id: str | None = None) -> None:
-    """No progress, and the last boost, so long ago."""
+    """Date the job's last progress and last boost back by `seconds`."""
     which = Job.job_id == job_id if job_id else Job.job_id.is_not(None)
     long_ago = {"progressed_at": after(-seconds)}
     async with database.write() as session:
@@ -35,13 +35,13 @@ async def test_a_starving_job_has_one_boost_outstanding(database: Database) -> N
     await quiet(database, 400)
     assert await boost(database) == [WakeUp(job_id, 0, 0)]
     await boosted_before(database, 400)
-    assert await boost(database) == [], "the first still waits"
+    assert await boost(database) == [], "the first boost is still waiting"
     await claim(database, job_id, 0)
-    assert await boost(database) == [], "it runs"
+    assert await boost(database) == [], "the chunk is running"
     async with database.write() as session:
         await session.execute(update(Job).values(progressed_at=after(-4000)))
         await session.execute(update(Chunk).values(claimed_at=after(-350)))
-    assert await boost(database) == [WakeUp(job_id, 1, 0)], "nothing of it moved for an interval"
+    assert await boost(database) == [WakeUp(job_id, 1, 0)], "an interval without progress"
 
 
 async def test_boosts_are_a_budget_oldest_first_and_refilled_as_they_are_taken(database: Database) -> None:

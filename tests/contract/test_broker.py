@@ -1,4 +1,4 @@
-"""One suite for both brokers: bytes in, priorities, delays, redelivery, dead letters."""
+"""One suite for both brokers: bytes, priorities, delays, redelivery, dead letters."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def prepare(level: int = 0, **changes: object) -> Message:
 
 
 class Inbox:
-    """A handler that records, answers what it is told, and wakes the test."""
+    """A handler that records deliveries, returns the given verdict and wakes the test."""
 
     def __init__(self, answer: Callable[[Delivery], Awaitable[Verdict]] | None = None) -> None:
         self.got: list[Delivery] = []
@@ -81,7 +81,7 @@ class Inbox:
 
 
 async def ready(broker: Broker, name: QueueName, count: int) -> None:
-    """Wait until a queue holds `count` waiting messages."""
+    """Wait until a queue holds `count` ready messages."""
     async with asyncio.timeout(PATIENCE):
         while {row.name: row.ready for row in await broker.stats()}[name.value] != count:
             await asyncio.sleep(0.02)
@@ -338,7 +338,7 @@ async def test_a_cancelled_subscription_has_not_failed(broker: RawBroker) -> Non
 
 
 async def test_draining_can_be_cancelled(broker: RawBroker) -> None:
-    """Regression: the end of a connection swallowed the cancellation of whoever waited for it."""
+    """Regression: closing a connection swallowed the cancellation of the task that waited for it."""
     subscription = await broker.consume(QueueName.JOBS, Inbox(), 1)
     draining = asyncio.create_task(subscription.drain(30))
     await asyncio.sleep(0)
@@ -348,7 +348,7 @@ async def test_draining_can_be_cancelled(broker: RawBroker) -> None:
             await draining
 
 
-# -- what only a real broker can do ------------------------------------------------------------------------------------
+# -- real broker only --------------------------------------------------------------------------------------------------
 @pytest.fixture
 async def rabbit(rabbitmq_url: str) -> AsyncIterator[RabbitMQBroker]:
     broker = RabbitMQBroker(rabbitmq_url, retry_delays=DELAYS)
@@ -369,7 +369,7 @@ async def publish_patiently(broker: Broker, message: Message) -> None:
 @pytest.mark.servers
 async def test_survives_a_killed_broker(rabbit: RabbitMQBroker, rabbitmq_server: RabbitMQ) -> None:
     if not isinstance(rabbitmq_server, Server):
-        pytest.skip("not ours to stop")
+        pytest.skip("an external server cannot be stopped")
     inbox = Inbox()
     await rabbit.consume(QueueName.JOBS, inbox, 1)
     await asyncio.to_thread(rabbitmq_server.kill)
@@ -420,7 +420,7 @@ async def test_a_queue_with_other_arguments_is_named(rabbit: RabbitMQBroker, rab
 
 
 async def redeclare(server: RabbitMQ, url: str, queue: str) -> None:
-    """As another program would: the same name, other arguments."""
+    """Declare the queue again with other arguments, as another program would."""
     path = f"/api/queues/{vhost_of(url)}/{queue}"
     async with httpx.AsyncClient(base_url=server.management) as client:
         (await client.delete(path)).raise_for_status()
@@ -431,7 +431,7 @@ async def redeclare(server: RabbitMQ, url: str, queue: str) -> None:
 async def test_reconnecting_to_other_arguments_fails_the_subscription(
     rabbit: RabbitMQBroker, rabbitmq_server: RabbitMQ, rabbitmq_url: str
 ) -> None:
-    """Regression: the task that reconnects died of it, and the consumer lived on without a subscription."""
+    """Regression: the reconnecting task failed, and the consumer kept running without a subscription."""
     subscription = await rabbit.consume(QueueName.JOBS, Inbox(), 1)
     await rabbit.publish(prepare())
     await redeclare(rabbitmq_server, rabbitmq_url, "stt_jobs")
@@ -481,7 +481,7 @@ async def test_a_subscription_whose_task_dies_has_failed(
 
 @pytest.mark.servers
 async def test_dropping_a_connection_can_be_cancelled(rabbit: RabbitMQBroker) -> None:
-    """Regression: it swallowed the cancellation, so a process that was told to stop went on connecting."""
+    """Regression: it swallowed the cancellation, so a process kept connecting after SIGTERM."""
     dropping = asyncio.create_task(rabbit._publishing.drop())
     await asyncio.sleep(0)
     dropping.cancel()
@@ -494,7 +494,7 @@ async def test_a_memory_alarm_refuses_publishes_and_lets_answers_through(
     rabbit: RabbitMQBroker, rabbitmq_server: RabbitMQ
 ) -> None:
     if not isinstance(rabbitmq_server, LocalRabbitMQ):
-        pytest.skip("not ours to alarm")
+        pytest.skip("an external server cannot be controlled")
     release = asyncio.Event()
 
     async def answer(_: Delivery) -> Verdict:
@@ -511,7 +511,7 @@ async def test_a_memory_alarm_refuses_publishes_and_lets_answers_through(
         with pytest.raises(BrokerUnavailable):
             for _ in range(3):  # the server blocks a connection at its first publish after the alarm
                 await rabbit.publish(prepare())
-        assert time.monotonic() - started < 15, "a blocked publish waits for ever"
+        assert time.monotonic() - started < 15, "a blocked publish never returns"
         release.set()
     finally:
         await asyncio.to_thread(rabbitmq_server.control, "set_vm_memory_high_watermark", "0.6")

@@ -1,4 +1,4 @@
-"""Claims and commits, the same on both databases (design section 3)."""
+"""Claims and commits on both databases."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ async def test_only_a_lapsed_lease_is_taken_over_and_counts_the_lost_run(databas
     job_id = await planned_job(database, 1)
     first = await claim(database, job_id)
     await expire(database, job_id)
-    assert await claim(database, job_id, worker="worker-2") is None, "only the scheduler ends a lease"
+    assert await claim(database, job_id, worker="worker-2") is None, "only the scheduler releases a lease"
     assert await lapse(database, job_id) == 1
     second = await claim(database, job_id, worker="worker-2")
     assert first is not None
@@ -65,7 +65,7 @@ async def test_a_claim_repeated_after_a_lost_answer_takes_its_own_row(database: 
     async with database.write() as session:
         again = await claims.claim_chunk(session, job_id, 0, 0, request)
         assert await claims.claim_chunk(session, job_id, 0, 0, ClaimRequest(WORKER, LEASE)) is None, (
-            "another call's lease"
+            "the lease of another call"
         )
     assert again is not None
     assert again.claim.lost == 0
@@ -284,7 +284,7 @@ async def test_what_has_lost_several_consumers_is_only_taken_alone(database: Dat
     assert taken.claim.lost == claims.SUSPECT
     async with database.read() as session:
         assert not await claims.is_suspect(session, job_id, 0), (
-            "somebody runs it: a copy of its message waits for nobody"
+            "a row that is being run is not claimed by a copy of its message"
         )
     await commit(database, taken)
     async with database.read() as session:

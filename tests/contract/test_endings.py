@@ -1,4 +1,4 @@
-"""What the rows of an attempt, a job or a chunk say once it has ended, and once it is taken up again."""
+"""Rows of attempts, jobs and chunks after their end, and after a job is reopened."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Leases: living holders keep theirs, dead ones lose them, and only the dead are counted; on both databases."""
+"""Leases on both databases: live holders keep theirs, dead ones lose them and are counted."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ async def test_a_renewed_lease_does_not_lapse(database: Database) -> None:
 
 
 async def test_who_was_taken_for_dead_and_lives_gets_its_row_back_uncounted(database: Database) -> None:
-    """Cut off from the database alone, or stopped for a while: nobody has claimed the row since."""
+    """The holder could not renew for a while, but nobody else has claimed the row since."""
     unplanned, planned = await new_job(database), await planned_job(database, 1)
     one = await claim(database, planned)
     assert one is not None
@@ -93,7 +93,7 @@ async def test_a_row_claimed_by_another_since_is_left_to_it(database: Database) 
 
 @pytest.mark.parametrize("ending", ["hand back", "retry", "commit", "fail", "cancel", "delete"])
 async def test_a_renewal_that_comes_late_takes_nothing_back(database: Database, ending: str) -> None:
-    """In flight while its own consumer gives the row back, or somebody ends the job."""
+    """The renewal arrives after the consumer handed the row back, or after the job has ended."""
     job_id = await planned_job(database, 2)
     one = await claim(database, job_id)
     assert one is not None
@@ -121,7 +121,7 @@ async def test_a_stored_plan_ends_the_lease_of_its_prepare(database: Database) -
     async with database.write() as session:
         assert await plans.store_plan(session, job_id, plan(0, held.number, job_id=job_id)) is not None
     assert await renew(database, held) == []
-    assert (await job(database, job_id)).holder is None, "Finalise would wait for a lease that nobody needs"
+    assert (await job(database, job_id)).holder is None, "Finalise would wait for an unused lease"
 
 
 async def test_a_reopened_jobs_rows_do_not_go_back_to_their_old_holder(database: Database) -> None:
@@ -137,7 +137,7 @@ async def test_a_reopened_jobs_rows_do_not_go_back_to_their_old_holder(database:
 
 
 async def test_an_hour_of_outages_loses_nobody(database: Database) -> None:
-    """The holder waits for storage, hour after hour; it renews, and the scheduler looks on."""
+    """The holder waits for storage for hours; it renews while the scheduler runs."""
     job_id = await planned_job(database, 1)
     one = await claim(database, job_id)
     assert one is not None
@@ -186,7 +186,7 @@ async def test_a_cancel_and_a_claim_at_the_same_instant_leave_nothing_due(databa
 
 
 async def test_rows_that_older_versions_left_due_are_cleared(database: Database) -> None:
-    """A claim that raced a cancel left its chunk due for ever; each scan read it and passed it over."""
+    """A claim that raced a cancel left its chunk due forever, and each scan skipped it."""
     cancelled, deleted, alive = [await planned_job(database, 2) for _ in range(3)]
     async with database.write() as session:
         await failures.cancel_job(session, cancelled, "local")
@@ -211,7 +211,7 @@ async def test_success_clears_the_error_of_an_earlier_attempt(database: Database
     async with database.write() as session:
         assert await plans.store_plan(session, job_id, plan(1, job_id=job_id)) is not None
     row = await job(database, job_id)
-    assert (row.error_code, row.error_message) == (None, None), "seen in lists while the chunks run"
+    assert (row.error_code, row.error_message) == (None, None), "visible in lists while the chunks run"
     await run_chunk(database, job_id, 0)
     async with database.write() as session:
         await session.execute(update(Job).values(error_code="DISK_FULL", error_message="no room"))  # of a Finalise

@@ -1,4 +1,4 @@
-"""Alembic owns the schema in both databases: what it makes is what the models say."""
+"""Alembic migrations create the schema of the models, on both databases."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How long a job's model file has been nowhere, on both databases."""
+"""Time for which no consumer has had a job's model file, on both databases."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ async def announced(
 
 
 async def pinned(database: Database, sha256: str | None = OURS, **changes: Any) -> str:
-    """A planned job whose file is `demo-q5_0` with this checksum."""
+    """Create a planned job whose model file is `demo-q5_0` with this checksum."""
     job_id = await planned_job(database, 2, **changes)
     async with database.write() as session:
         options = JobOptions(file_sha256=sha256 or "")
@@ -62,7 +62,7 @@ async def test_time_counts_from_the_first_look_that_found_it_nowhere(database: D
 
 
 async def test_time_without_any_consumer_does_not_count(database: Database) -> None:
-    """The service was off over night: the consumer with the file may start a minute after the one without."""
+    """After a night without any consumer, the one with the file may start a minute after the one without."""
     job_id = await pinned(database)
     await since(database, job_id, 50_000)
     assert await missing(database, job_id) == 0
@@ -130,7 +130,7 @@ async def test_a_busy_consumer_that_has_it_is_enough(database: Database) -> None
     assert await missing(database, job_id) is None
     async with database.write() as session:
         await session.execute(update(Worker).where(Worker.worker_id == "right").values(heartbeat_at=after(-60)))
-    assert (await missing(database, job_id) or 0) < 60, "its death begins the wait anew"
+    assert (await missing(database, job_id) or 0) < 60, "the wait begins again when that consumer is dead"
 
 
 async def failed(database: Database, job_id: str, error: SttError) -> None:
@@ -167,7 +167,7 @@ async def test_a_retry_keeps_what_is_finished_where_the_file_is_there_again(data
 
 
 async def test_a_retry_begins_anew_where_the_file_is_gone_for_good(database: Database) -> None:
-    """Two models in one transcript would be worse than the hearing lost."""
+    """Two models in one transcript would be worse than repeated work."""
     await announced(database, models=("demo-q5_0",), checksums={"demo-q5_0": [OTHER]})
     job_id = await pinned(database)
     await run_chunk(database, job_id, 0)

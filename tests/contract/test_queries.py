@@ -1,4 +1,4 @@
-"""Queries, the clock and the edge of the database; on both databases."""
+"""Queries, the clock and database errors, on both databases."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ async def test_fifty_writers_at_once(database: Database) -> None:
 @pytest.mark.servers
 async def test_a_stopped_server_is_unavailable(postgres_server: Postgres, postgres_url: str) -> None:
     if not isinstance(postgres_server, Server):
-        pytest.skip("not ours to stop")
+        pytest.skip("an external server cannot be stopped")
     database = Database(postgres_url.replace("postgresql://", "postgresql+asyncpg://"))
     await database.ping()
     await asyncio.to_thread(postgres_server.kill)

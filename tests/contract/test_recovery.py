@@ -1,4 +1,4 @@
-"""Failing, replaying, cancelling, and `due_at`, the one clock of recovery; on both databases."""
+"""Failure, replay, cancellation, and `due_at`, the only clock of recovery, on both databases."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ async def test_a_lapsed_lease_counts_its_run_lost_and_is_due_at_once(database: D
     claimed = await claim(database, job_id)
     await expire(database, job_id)
     async with database.write() as session:
-        assert await schedule.reserve_due_chunks(session) == [], "a held row has a lease, it is not due"
+        assert await schedule.reserve_due_chunks(session) == [], "a held row has a lease and is not due"
     assert await lapse(database, job_id) == 1
     assert await lapse(database, job_id) == 0
     async with database.write() as session:
@@ -134,7 +134,7 @@ async def test_a_lapsed_lease_counts_its_run_lost_and_is_due_at_once(database: D
     row = await chunk(database, job_id, 0)
     assert (row.status, row.holder, row.lost, row.publishes) == (JobStatus.PENDING, None, 1, 0)
     assert claimed is not None
-    assert await commit(database, claimed) is not None, "the first commit wins, whoever makes it"
+    assert await commit(database, claimed) is not None, "the first commit wins, whichever claim makes it"
 
 
 async def test_a_confirmed_publish_waits_longer_each_time(database: Database) -> None:
@@ -150,7 +150,7 @@ async def test_a_confirmed_publish_waits_longer_each_time(database: Database) ->
 
 
 async def test_only_confirmed_publishes_count(database: Database) -> None:
-    """After an outage of hours the first wake-up that gets through is expected to be answered within minutes."""
+    """After an outage of hours, the first wake-up that is published should be handled within minutes."""
     waiting = await planned_job(database, 1), await new_job(database)
     for _ in range(20):
         for job_id in waiting:
@@ -167,7 +167,7 @@ async def test_only_confirmed_publishes_count(database: Database) -> None:
 
 
 async def waits(database: Database, row: WakeUp) -> tuple[int, int]:
-    """Confirmed publishes of the row, and seconds until it is due, in steps of five."""
+    """Return the row's confirmed publishes and the seconds until it is due, in steps of five."""
     found = await (job(database, row.job_id) if row.chunk_index is None else chunk(database, row.job_id, 0))
     assert found.due_at is not None
     return found.publishes, round((found.due_at - datetime.now(UTC)).total_seconds() / 5 + 0.4) * 5

@@ -34,7 +34,7 @@ def make(request: pytest.FixtureRequest, kind: str, tmp_path: Path) -> AnyStorag
 
 @pytest.fixture(params=["local", pytest.param("minio", marks=pytest.mark.servers)])
 def fresh(request: pytest.FixtureRequest, tmp_path: Path) -> AnyStorage:
-    """Not started yet."""
+    """A storage that is not started."""
     return make(request, request.param, tmp_path)
 
 
@@ -88,7 +88,7 @@ async def test_byte_ranges(storage: AnyStorage, first: int, length: int | None, 
 async def test_a_range_that_the_object_does_not_hold_is_an_error(
     storage: AnyStorage, first: int, length: int | None
 ) -> None:
-    """Regression: it was cut to what there was, down to nothing."""
+    """Regression: the range was shortened to the existing bytes, down to none."""
     await storage.put_bytes(KEY, b"0123456789")
     with pytest.raises(ShortRead):
         await storage.get_bytes(KEY, first, length)
@@ -144,7 +144,7 @@ async def test_uploads_side_by_side(storage: AnyStorage) -> None:
 
 
 async def test_folders_come_and_go_under_many_hands(storage: AnyStorage) -> None:
-    """Regression: emptied folders were removed between another upload's making its folder and its file."""
+    """Regression: empty folders were removed between another upload's mkdir and its open."""
 
     async def one(number: int) -> None:
         for turn in range(40):
@@ -213,7 +213,7 @@ async def test_a_sender_that_fails_in_the_middle(storage: AnyStorage) -> None:
 
 @pytest.mark.parametrize("delay", [0, 0.002, 0.01, 0.03])
 async def test_a_cancelled_commit_and_abort_leave_nothing(storage: AnyStorage, delay: float) -> None:
-    """Regression: the last part was on its way, and the object appeared after the abort."""
+    """Regression: the last part was in flight, and the object appeared after the abort."""
     writer = await storage.open_upload(KEY)
     await writer.write(b"x" * (12 * MIB))
     committing = asyncio.create_task(writer.commit())
@@ -227,7 +227,7 @@ async def test_a_cancelled_commit_and_abort_leave_nothing(storage: AnyStorage, d
 
 
 async def test_a_cancelled_write_cannot_be_committed(storage: AnyStorage) -> None:
-    """Some of its bytes may have gone: an object with a hole must not stand."""
+    """Some of the bytes may be lost, and an object with a gap must not be visible."""
     writer = await storage.open_upload(KEY)
     writing = asyncio.create_task(writer.write(b"x" * (40 * MIB)))
     await asyncio.sleep(0)
@@ -255,7 +255,7 @@ async def test_too_many_uploads_at_once(storage: AnyStorage) -> None:
         await writer.abort()
 
 
-# -- what is not there, and what goes -------------------------------------------------------------------------------
+# -- missing and deleted objects ------------------------------------------------------------------------------------
 async def test_what_is_not_there(storage: AnyStorage, tmp_path: Path) -> None:
     for length in (None, 0, 5):
         with pytest.raises(ObjectNotFound):
@@ -315,7 +315,7 @@ async def test_a_prefix_ends_unfinished_uploads(storage: AnyStorage, prefix: str
 
 
 async def test_many_objects_at_once(storage: AnyStorage) -> None:
-    """More than the 1000 that one S3 call deletes."""
+    """S3 deletes at most 1000 objects per request."""
     for start in range(0, 1050, 50):
         await asyncio.gather(*(storage.put_bytes(f"work/j/{n}", b"x") for n in range(start, start + 50)))
     assert await storage.delete_prefix("work/j/") == 1050
@@ -344,7 +344,7 @@ async def test_a_prefix_is_never_everything(storage: AnyStorage, prefix: str) ->
         await storage.delete_prefix(prefix)
 
 
-# -- the disk that a download goes to -------------------------------------------------------------------------------
+# -- disk of a download ---------------------------------------------------------------------------------------------
 async def test_a_full_disk_stops_a_download(storage: AnyStorage) -> None:
     """/dev/full answers every write with ENOSPC."""
     await storage.put_bytes(KEY, b"x" * MIB)

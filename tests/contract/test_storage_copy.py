@@ -1,4 +1,4 @@
-"""Copying exactly the version that was looked at, on both storages."""
+"""Copies of exactly the version that was measured, on both storages."""
 
 # ruff: noqa: F811  fixtures of another file
 

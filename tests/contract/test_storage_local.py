@@ -1,4 +1,4 @@
-"""The directory's own: what survives a crash, full disks, and no folder left empty."""
+"""Local storage only: crashes, full disks, and removal of empty folders."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ async def test_a_prefix_removes_what_a_killed_process_left(storage: LocalStorage
 
 @pytest.mark.parametrize("call", ["start", "ping"])
 async def test_a_root_below_a_file_is_unavailable(tmp_path: Path, call: str) -> None:
-    """Permissions would not stop a test that runs as root; this stops anybody."""
+    """A file in the path fails for root as well, unlike permissions."""
     (tmp_path / "file").write_text("")
     storage = LocalStorage(tmp_path / "file" / "objects")
     with pytest.raises(StorageUnavailable):
@@ -114,8 +114,9 @@ asyncio.run(main())
 
 
 def test_a_file_that_cannot_grow_is_a_full_disk(tmp_path: Path) -> None:
-    """A limit on file size gives EFBIG where a full disk gives ENOSPC: the same way out and the same clean-up, though
-    the error's number is another. The number itself is proved by the download to /dev/full."""
+    """A limit on file size gives EFBIG instead of ENOSPC; the clean-up is the same. The download to /dev/full covers
+    ENOSPC itself.
+    """
     call = [sys.executable, "-c", FULL, str(tmp_path / "objects")]
     done = subprocess.run(call, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
     assert done.stdout.splitlines() == ["upload full", "put full", "left []"], done.stderr

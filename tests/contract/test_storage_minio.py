@@ -1,4 +1,4 @@
-"""The S3 adapter's own: a server that dies, freezes, lies or is slow; memory, and what other clients see."""
+"""S3 storage only: servers that crash, freeze, are slow or answer wrongly; memory, and interoperability."""
 
 from __future__ import annotations
 
@@ -35,16 +35,17 @@ def of_stub(endpoint: str) -> MinioStorage:
 
 def ours(server: Minio) -> Server:
     if not isinstance(server, Server):
-        pytest.skip("not ours to stop")
+        pytest.skip("an external server cannot be stopped")
     return server
 
 
-# -- a server that goes away ----------------------------------------------------------------------------------------
+# -- unavailable servers ---------------------------------------------------------------------------------------------
 @pytest.mark.servers
 @pytest.mark.parametrize("prefix", [KEY, "uploads/job-1/"])
 async def test_a_server_killed_during_an_upload(minio_server: Minio, minio_bucket: Bucket, prefix: str) -> None:
-    """By its exact key the unfinished upload is found after the restart; by its folder MinIO finds only what was begun
-    since, so what was left is removed here by its key in either case."""
+    """MinIO lists an interrupted upload by its exact key after a restart; by prefix it lists only those begun since.
+    The test therefore removes the remains by key in either case.
+    """
     server, storage = ours(minio_server), of_bucket(minio_bucket)
     await storage.start()
     writer = await storage.open_upload(KEY)
@@ -101,7 +102,7 @@ async def test_a_server_that_freezes(
         server.resume()
     async with asyncio.timeout(20):
         await storage.delete_prefix(KEY)
-        while leftovers(storage):  # requests that it had accepted while frozen are answered now
+        while leftovers(storage):  # the server now answers the requests that it accepted while frozen
             await storage.delete_prefix(KEY)
     assert await storage.stat(KEY) is None
     await storage.stop()
@@ -109,7 +110,7 @@ async def test_a_server_that_freezes(
 
 @pytest.mark.servers
 async def test_a_restart_between_two_calls_is_not_noticed(minio_server: Minio, minio_bucket: Bucket) -> None:
-    """The kept connections are dead, and nobody is told."""
+    """The pooled connections are dead, which the client notices only when it uses them."""
     server, storage = ours(minio_server), of_bucket(minio_bucket)
     await storage.start()
     await storage.put_bytes(KEY, b"x")
@@ -125,16 +126,17 @@ async def test_nobody_listens() -> None:
     for call in (storage.start(), storage.ping(), storage.get_bytes(KEY), storage.delete_prefix(KEY), writer.commit()):
         with pytest.raises(StorageUnavailable) as failed:
             await call
-        assert failed.value.detail is None  # hosts and keys are for the log
+        assert failed.value.detail is None  # hosts and keys belong in the log only
     await writer.abort()
     await storage.stop()
 
 
-# -- a server that lies or is slow ----------------------------------------------------------------------------------
+# -- wrong and slow answers -----------------------------------------------------------------------------------------
 @pytest.mark.parametrize("kept", [True, False])
 async def test_a_slow_link_has_its_minute(monkeypatch: pytest.MonkeyPatch, kept: bool) -> None:
-    """Regression: the connect timeout bounded sending a part, so a link under 13 Mbit/s always failed; on a new
-    connection and on one that was kept."""
+    """Regression: the connect timeout limited the sending of a part, so links under 13 Mbit/s always failed, on new and
+    on kept connections.
+    """
     monkeypatch.setattr(transport, "CONNECT_TIMEOUT", 0.2)
     answer = Answer(mib_per_second=16, keep=kept)
     with stub(answer) as endpoint:
@@ -142,7 +144,7 @@ async def test_a_slow_link_has_its_minute(monkeypatch: pytest.MonkeyPatch, kept:
         started = time.monotonic()
         await storage.put_bytes(KEY, b"x" * (8 * MIB))
         assert time.monotonic() - started > 2 * transport.CONNECT_TIMEOUT
-        assert answer.seen == ["GET", "PUT", "HEAD"], "nothing was tried again"
+        assert answer.seen == ["GET", "PUT", "HEAD"], "no request was retried"
         await storage.stop()
 
 
@@ -169,7 +171,7 @@ async def test_a_body_cut_short_never_passes(tmp_path: Path) -> None:
 @pytest.mark.parametrize("ends", [False, True], ids=["length of its own", "no length at all"])
 @pytest.mark.parametrize("size", [0, 1, 99, 101, 500])
 async def test_a_range_of_another_length_never_passes(size: int, ends: bool) -> None:
-    """An object that was cut in storage, a gateway that ignores ranges, a proxy that closes early: all end in order."""
+    """A truncated object, a gateway that ignores ranges, or a proxy that closes early: all end without an error."""
     with stub(Answer(status=206, body=b"x" * size, ends=ends)) as endpoint:
         storage = of_stub(endpoint)
         with pytest.raises(ShortRead):
@@ -189,7 +191,7 @@ async def test_an_invalid_range_is_no_empty_answer() -> None:
 
 @pytest.mark.parametrize("stored", [0, 7])
 async def test_an_object_that_was_not_stored_whole_is_not_written(tmp_path: Path, stored: int) -> None:
-    """The server says yes to the bytes, and has fewer of them afterwards."""
+    """The server acknowledges the bytes but stores fewer."""
     (tmp_path / "source").write_bytes(b"12345678")
     with stub(Answer(stored=stored)) as endpoint:
         storage = of_stub(endpoint)
@@ -261,7 +263,7 @@ async def test_what_passes_is_tried_again_also_for_one_object(status: int, code:
 
 @pytest.mark.parametrize("body", [gzip.compress(b"sound" * 1000), b"not compressed at all"], ids=["gzip", "a lie"])
 async def test_what_content_encoding_says_is_not_undone(body: bytes, tmp_path: Path) -> None:
-    """Regression: the decoded length did not match, and the storage counted as down."""
+    """Regression: the decoded length did not match, and storage was considered down."""
     with stub(Answer(body=body, encoding="gzip")) as endpoint:
         storage = of_stub(endpoint)
         assert await storage.get_bytes(KEY) == body
@@ -286,7 +288,7 @@ async def test_an_object_stored_with_content_encoding(minio_bucket: Bucket, tmp_
 
 @pytest.mark.servers
 async def test_wrong_credentials_and_a_bucket_that_is_gone_are_outages(minio_bucket: Bucket, tmp_path: Path) -> None:
-    """Else every waiting job would fail of them."""
+    """Otherwise every waiting job would fail."""
     good = of_bucket(minio_bucket)
     await good.start()
     await good.put_bytes(KEY, b"x")
@@ -301,7 +303,7 @@ async def test_wrong_credentials_and_a_bucket_that_is_gone_are_outages(minio_buc
 
 
 async def test_a_page_of_something_else_is_no_storage() -> None:
-    """A proxy's own page, answered with 200."""
+    """A proxy answers with its own page and status 200."""
     with stub(Answer(body=b"<html><p>Sign in<br></html>")) as endpoint:
         storage = of_stub(endpoint)
         with pytest.raises(StorageUnavailable):
@@ -311,7 +313,7 @@ async def test_a_page_of_something_else_is_no_storage() -> None:
 
 @pytest.mark.servers
 async def test_some_objects_cannot_be_deleted(minio_bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The SDK hands the errors over one by one, and deletes only as they are read."""
+    """The SDK yields errors one by one and deletes only as they are consumed."""
     storage = of_bucket(minio_bucket)
     await storage.start()
     await storage.put_bytes(KEY, b"x")
@@ -350,7 +352,7 @@ class ExternalServer(LocalMinio):
 
 @pytest.mark.servers
 async def test_a_server_of_another_region() -> None:
-    """Requests are signed for the bucket's region; a fixed one would be refused. Making one there is not ours."""
+    """Requests are signed for the bucket's region; a fixed region would be rejected. We do not create buckets there."""
     program = program_path()
     if program is None:
         pytest.skip("no MinIO program on this machine")
@@ -385,7 +387,7 @@ asyncio.run(main())
 
 
 def test_a_process_ends_with_an_upload_open() -> None:
-    """Regression: the uploading thread waited for bytes for ever, and the interpreter for the thread."""
+    """Regression: the uploading thread waited forever, and the interpreter for the thread."""
     done = subprocess.run(
         [sys.executable, "-c", LEAVES], cwd=ROOT, capture_output=True, text=True, timeout=30, check=False
     )
@@ -394,7 +396,7 @@ def test_a_process_ends_with_an_upload_open() -> None:
 
 @pytest.mark.servers
 async def test_uploads_leave_the_default_executor_alone(minio_bucket: Bucket) -> None:
-    """Name look-ups run there."""
+    """DNS look-ups run in the default executor."""
     loop, storage = asyncio.get_running_loop(), of_bucket(minio_bucket)
     await storage.start()
     writer = await storage.open_upload(KEY)
@@ -407,10 +409,10 @@ async def test_uploads_leave_the_default_executor_alone(minio_bucket: Bucket) ->
 
 @pytest.mark.servers
 def test_memory_does_not_grow_with_the_upload(minio_bucket: Bucket) -> None:
-    """200 MiB; the CPU seconds are printed beside the SDK's own, not asserted."""
+    """200 MiB; the CPU seconds are printed next to the SDK's, not asserted."""
     mine, sdk = (child(way, minio_bucket) for way in ("port", "sdk"))
     print(f"\n{SIZE} MiB: port {mine}, fput_object {sdk}")  # noqa: T201
-    assert 8 < mine["grown"] < 64, "a part is 8 MiB: less means that nothing was measured"
+    assert 8 < mine["grown"] < 64, "a part is 8 MiB, so less means that nothing was measured"
 
 
 def child(way: str, bucket: Bucket) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""Webhook deliveries on both databases: leased once, shared by owner and host, tried again on schedule."""
+"""Webhook deliveries on both databases: leased once, shared by owner and host, retried on schedule."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.contract.rows import finalise, new_job, planned_job, run_chunk
 
 
 async def ended(database: Database, url: str, owner: str = "local") -> str:
-    """A job with a callback, failed."""
+    """Create a failed job with a callback."""
     job_id = await new_job(database, owner, callback_url=url)
     async with database.write() as session:
         assert await failures.fail_job(session, job_id, InternalError(), "token")
@@ -25,7 +25,7 @@ async def ended(database: Database, url: str, owner: str = "local") -> str:
 
 
 async def take(database: Database, free: int = MAX_CONCURRENT) -> list[WebhookAttempt]:
-    """What one scheduler leases at a time."""
+    """Lease deliveries as one scheduler does."""
     async with database.write() as session:
         busy = await webhooks.list_leased(session)
         due = await webhooks.list_due(session, set(), set())
@@ -62,7 +62,7 @@ async def test_each_end_is_told_once(database: Database) -> None:
 
 
 async def test_a_backlog_over_many_hosts_leaves_room_for_everybody(database: Database) -> None:
-    """Regression: hosts were taken by the alphabet, so that a name with an early letter came first for ever."""
+    """Regression: hosts were taken in alphabetical order, so early names always came first."""
     for number in range(40):
         await due_in(database, await ended(database, f"https://a{number}.example/hook", "greedy"), -900)
     for _ in range(10):
@@ -72,7 +72,7 @@ async def test_a_backlog_over_many_hosts_leaves_room_for_everybody(database: Dat
     owners = [delivery.owner for delivery in first]
     assert owners.count("greedy") == webhooks.PER_OWNER
     assert late in [delivery.job_id for delivery in first]
-    assert await take(database) == [], "the limits count what is under way"
+    assert await take(database) == [], "limits include deliveries in progress"
 
 
 async def test_limits_of_a_host_and_of_an_owner_at_a_host(database: Database) -> None:
@@ -149,7 +149,7 @@ async def test_asked_for_by_hand_once_a_minute(database: Database) -> None:
     async with database.write() as session:
         wait = await webhooks.resend(session, job_id)
     assert wait is not None
-    assert 0 < wait <= webhooks.LEASE, "it is under way"
+    assert 0 < wait <= webhooks.LEASE, "a delivery is in progress"
     async with database.write() as session:
         await webhooks.mark_delivered(session, delivery)
     async with database.write() as session:

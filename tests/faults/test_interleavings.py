@@ -1,7 +1,7 @@
-"""Random interleavings of whatever may happen to jobs, on the embedded stores; after each step everything must hold.
+"""Random interleavings of events on the embedded stores; the invariants hold after each step.
 
-The machine plays two consumers step by step, so that a crash, a duplicate, a person or the clock may come between a
-claim, the work and the commit. All else is the service's own code: settling, scheduler, replays, what a person does.
+The state machine steps two consumers, so that a crash, a duplicate, a user or the clock can come between a claim, its
+work and its commit. Everything else is production code: settlement, scheduler, replays, API operations.
 """
 
 from __future__ import annotations
@@ -48,13 +48,15 @@ LOSERS = {JobStatus.FAILED, JobStatus.CANCELLED}
 
 
 def facts(job: Job) -> tuple[tuple[object, ...], tuple[object, ...]]:
-    """What a client sees of a job's progress, and what of an ended job may not change any more."""
+    """Return the client-visible state of a job, and the parts of an ended job that may not change."""
     end = (job.status, job.completed_at, job.error_code, job.replay_token, job.minio_result_path)
     return (job.status, job.deleted_at is None, job.chunks_total, job.chunks_completed), end
 
 
 def check_step(old: Job, new: Job, reopened: bool) -> None:
-    """One visible change at most, numbered without a gap; what has ended stays, unless somebody reopens or deletes."""
+    """Check that there is at most one visible change, numbered without a gap, and that ended jobs stay unchanged unless
+    they are reopened or deleted.
+    """
     (before, was), (now, ends) = facts(old), facts(new)
     assert new.event_seq == old.event_seq + (before != now), f"{old.event_seq} {before} -> {new.event_seq} {now}"
     assert old.deleted_at is None or new.deleted_at
@@ -64,7 +66,7 @@ def check_step(old: Job, new: Job, reopened: bool) -> None:
 
 @dataclass(slots=True)
 class Watch:
-    """Compares each moment with the one before. `reopened`: jobs that somebody reopened in between.
+    """A comparison of each state with the previous one. `reopened`: jobs reopened in between.
 
     walked: arrows of the state machine that rows have taken.
     """
@@ -89,7 +91,7 @@ class Watch:
             await self._check_objects(parts, job)
 
     async def _check_chunks(self, parts: bootstrap.Application) -> None:
-        """A committed chunk stays as it is; each one was measured once, and so was each COMPLETED job."""
+        """Check that committed chunks are unchanged and that each chunk and each COMPLETED job was measured once."""
         columns = (Chunk.job_id, Chunk.chunk_index, Chunk.event_seq, Chunk.transcription)
         async with parts.database.read() as session:
             done = (await session.execute(select(*columns).where(Chunk.status == JobStatus.COMPLETED))).all()
@@ -103,18 +105,18 @@ class Watch:
         self.chunks = now
 
     async def _check_objects(self, parts: bootstrap.Application, job: Job) -> None:
-        """A COMPLETED job's result tells its chunks; any other job that was planned still has its audio."""
+        """Check that a COMPLETED job's result has its chunks' text, and that every other planned job has its audio."""
         if job.status == JobStatus.COMPLETED:
             mine = sorted((index, heard) for (owner, index), (_, heard) in self.chunks.items() if owner == job.job_id)
             texts = [segment["text"] for _, heard in mine for segment in heard]
             assert json.loads(await parts.storage.get_bytes(keys.result_key(job.job_id))) == texts
         elif job.chunks_total:
-            assert await parts.storage.stat(job.working_audio_path or ""), "the working audio is gone"
+            assert await parts.storage.stat(job.working_audio_path or ""), "the working audio is missing"
 
 
 @dataclass(slots=True)
 class Run:
-    """A claim that somebody holds, or believes to hold. written: its object is in storage."""
+    """A claim that a consumer holds, or still considers its own. written: its object is in storage."""
 
     who: Consumer
     message: Message
@@ -151,7 +153,7 @@ def picked(things: list[T], pick: int, kept: bool = True) -> T:
 
 
 class Interleavings(RuleBasedStateMachine):
-    """Each step is one of somebody: a consumer, the scheduler, the broker, a person, the clock, a crash."""
+    """A state machine whose steps are those of consumers, the scheduler, the broker, users, the clock, or a crash."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -162,10 +164,10 @@ class Interleavings(RuleBasedStateMachine):
         self.run(self.start())
 
     async def start(self) -> None:
-        """As internal/embedded.py, but its two consumers only lend their parts: nothing is ever delivered to them."""
+        """Start the service as internal/embedded.py does, but without deliveries to its two consumers."""
         self.parts = bootstrap.build(configured(Path(self.folder.name), max_retries=1))
         engine = self.parts.database.engine.sync_engine
-        # nobody pulls the plug here, and waiting for the disk would be most of the time
+        # there are no power losses here, and fsync would take most of the time
         event.listen(engine, "connect", lambda connection, _: connection.execute("PRAGMA synchronous=OFF").close())
         await upgrade(self.parts.database)
         await state_changes.record(self.parts.database)
@@ -177,7 +179,7 @@ class Interleavings(RuleBasedStateMachine):
         self.inbox, self.runs = list[Message](), list[Run]()
 
     def run(self, act: Coroutine[Any, Any, T]) -> T:
-        """Do it, and let arrive what it published."""
+        """Run the action and deliver what it published."""
         result = self.runner.run(act)
         self.runner.run(self.arrive())
         return result
@@ -196,7 +198,7 @@ class Interleavings(RuleBasedStateMachine):
 
     @rule(data=st.data())
     def somebody_acts(self, data: st.DataObject) -> None:
-        """One rule, not one for each step: hypothesis leaves rules out at random, and most examples would be idle."""
+        """Use one rule for all steps: hypothesis disables rules at random, which would leave most examples idle."""
         some = {name for name in ("inbox", "job_ids", "letters", "published", "runs", "to_come") if getattr(self, name)}
         steps = [name for name, (among, often, _) in STEPS.items() if some & {*among.split()} for _ in range(often)]
         step = data.draw(st.sampled_from(steps), label="step")
@@ -209,12 +211,12 @@ class Interleavings(RuleBasedStateMachine):
         self.run(self.parts.publisher.publish([publishing.prepare_message(job, claims.WakeUp(job.job_id, None, 0))]))
 
     def deliver(self, pick: int, again: bool) -> None:
-        """`again`: the broker will deliver it once more, though its holder may be alive."""
+        """`again`: the broker delivers the message once more, although its holder may be alive."""
         message = picked(self.inbox, pick, again)
         self.runs += self.run(self.taken(self.consumers[pick % 2], message))
 
     def renew(self, pick: int, all_of_them: bool) -> None:
-        """Holders renew their leases, also those that were taken from them, or whose job has ended."""
+        """Renew leases, including those that were released or whose job has ended."""
         held = self.runs if all_of_them else [picked(self.runs, pick)]
         ended = self.run(self.in_transaction(lambda session: leases.renew(session, [r.claim for r in held], LEASE)))
         over = {job_id for job_id, job in self.watch.jobs.items() if job.deleted_at or job.status in LOSERS}
@@ -227,7 +229,7 @@ class Interleavings(RuleBasedStateMachine):
         self.run(self.release())
 
     def outage(self, pick: int) -> None:
-        """The database is away for a while: all leases run out, holders that live renew before anybody is lost."""
+        """During a database outage all leases lapse; live holders renew before any is counted as lost."""
 
         async def losses() -> list[Any]:
             async with self.parts.database.read() as session:
@@ -242,7 +244,7 @@ class Interleavings(RuleBasedStateMachine):
         assert self.run(losses()) == before
 
     async def release(self, only: set[str] | None = None) -> None:
-        """`only`: claims of nobody else are there to lapse."""
+        """`only`: holders whose claims may have lapsed."""
 
         async def work(session: Any) -> None:
             if only is not None:
@@ -257,7 +259,9 @@ class Interleavings(RuleBasedStateMachine):
         return self.consumers[0].steps.database.write(work)
 
     def go_on(self, pick: int, ends: Any, chunks: int, told: bool, again: bool) -> None:
-        """A run makes its next step, or ends badly; `again`: the answer is lost, so it does the same now and later."""
+        """Take a run's next step, or let it fail with an error; `again`: the answer is lost, so the step is repeated
+        later.
+        """
         run = picked(self.runs, pick, again)
         for _ in range(1 + again):
             if ends == "well":
@@ -267,7 +271,7 @@ class Interleavings(RuleBasedStateMachine):
             self.everything_holds()
 
     async def taken(self, who: Consumer, message: Message) -> list[Run]:
-        """Claim as a consumer does; empty: there was nothing to take."""
+        """Claim as a consumer does; return an empty list if there was nothing to claim."""
         found: list[Run] = []
 
         async def claim(session: Any, claim_request: claims.ClaimRequest) -> Any:
@@ -282,12 +286,12 @@ class Interleavings(RuleBasedStateMachine):
             one, job = (chunk.claim, chunk.job) if chunk else taken
             found.append(Run(who, message, one, job, chunk))
 
-        # a row that was lost too often never begins: its job fails
+        # a row that was lost too often is not started: its job fails
         await who.steps.run(Delivery(message), 60.0, claim, keep)
         return found
 
     async def advanced(self, run: Run, chunks: int, told: bool = True) -> bool:
-        """The run's next step, an object or a commit; True: its last. `told` False: no broker when it publishes."""
+        """Take the run's next step, an object or a commit; return True after the last. not `told`: publishing fails."""
         if not run.written and run.chunk is None:
             return await self.write(run)
         if not told:
@@ -308,8 +312,8 @@ class Interleavings(RuleBasedStateMachine):
         return False
 
     async def commit(self, run: Run, chunks: int) -> None:
-        """What is heard names the claim, so that a second commit would show; what is measured names the chunk."""
-        job_id, number, handler = run.job.job_id, run.claim.number, cast(Any, run.who._handlers[run.message.type])
+        """Commit a text that names the claim, which reveals a second commit, and a metric that names the chunk."""
+        job_id, number, handler = run.job.job_id, run.claim.number, cast(Any, run.who.handlers[run.message.type])
         if run.chunk:
             segment = {"start": 0.0, "end": 1.0, "text": str(run.claim), "confidence": 0.9}
             metrics = {"chunk_seconds": float(run.claim.chunk_index or 0)}
@@ -318,7 +322,7 @@ class Interleavings(RuleBasedStateMachine):
             plan = rows.plan(chunks, number, first_release=1 if run.job.language == "auto" else 2)
             key = keys.working_key(job_id, number)
             await handler._store_plan(run.job, replace(plan, key=key))
-            # a run whose plan was refused has deleted its audio: repeated, it writes it again before it commits
+            # a run whose plan was rejected has deleted its audio and writes it again before a repeated commit
             run.written = await self.parts.storage.stat(key) is not None
         else:
             done = commits.JobOutcome(keys.result_key(job_id), "", 0.9, 1.0, 3600, {"total_seconds": 1.0})
@@ -330,7 +334,7 @@ class Interleavings(RuleBasedStateMachine):
             await self.parts.broker.publish(verdict.message or run.message)
 
     def work(self, pick: int) -> None:
-        """A while in which nothing goes wrong, so that examples get far."""
+        """Work without faults for a while, so that examples make progress."""
         for _ in range(min(1 + pick // 3, len(self.inbox))):
             for run in self.run(self.taken(self.consumers[0], self.inbox.pop(0))):
                 while not self.run(self.advanced(run, chunks=pick % 5)):
@@ -338,16 +342,16 @@ class Interleavings(RuleBasedStateMachine):
             self.everything_holds()
 
     def repeat(self, pick: int, failures: int) -> None:
-        """A wake-up of any earlier moment is published again."""
+        """Publish the wake-up of any earlier moment again."""
         self.run(self.parts.broker.publish(replace(picked(self.published[::-1], pick), failures=failures)))
 
     def restart(self, pick: int) -> None:
-        """The process dies, with all its claims and messages."""
+        """Crash the process with all its claims and messages."""
         self.run(self.parts.stop())
         self.run(self.start())
 
     def let_time_pass(self, pick: int, time: str, noticed: bool) -> None:
-        """These times of the job and of what belongs to it are long ago, where set; `noticed` by the scheduler."""
+        """Date these times of the job and its rows back, if set; `noticed`: the scheduler runs afterwards."""
         self.run(self.pass_time(picked(self.job_ids, pick), time))
         if noticed:
             self.run(self.release())
@@ -355,7 +359,7 @@ class Interleavings(RuleBasedStateMachine):
             self.run(bootstrap.maintenance(self.parts).housekeep())
 
     async def pass_time(self, job_id: str, time: str, leased: bool = False) -> None:
-        """`leased`: for rows that somebody holds."""
+        """`leased`: for held rows."""
         for table in (one for one in (Job, Chunk, UploadIntent) if hasattr(one, time)):
             mine = [table.job_id == job_id, getattr(table, time).is_not(None)]
             if leased:
@@ -366,7 +370,7 @@ class Interleavings(RuleBasedStateMachine):
             await self.in_transaction(lambda session, statement=statement: session.execute(statement))
 
     def ask(self, pick: int, what: Any) -> None:
-        """Granted where the job's state allows it, else refused."""
+        """Request an operation; it succeeds or is refused, according to the job's state."""
         job_id = picked(self.job_ids, pick)
         job = self.watch.jobs.get(job_id)
         fine = job is not None and job.deleted_at is None and job.status in ALLOWED[what]
@@ -375,7 +379,7 @@ class Interleavings(RuleBasedStateMachine):
             self.run(what(self.parts.services.jobs, job_id, "local"))
 
     def replay(self, pick: int, times: int) -> None:
-        """A copy of a dead letter comes to a consumer, perhaps twice; the letter itself stays where it is."""
+        """Deliver one or two copies of a dead letter to a consumer; the dead letter itself stays."""
         letter = picked(self.letters, pick)
         job = self.watch.jobs.get(letter.job_id)
         self.watch.reopened = {letter.job_id} if job and job.replay_token == letter.token else set()
@@ -384,7 +388,7 @@ class Interleavings(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         try:
-            if sys.exc_info()[0] is None:  # else what is said here would hide what was wrong first
+            if sys.exc_info()[0] is None:  # otherwise this check would hide the first failure
                 self.drain()
         finally:
             WALKED.update(self.watch.walked)
@@ -393,7 +397,7 @@ class Interleavings(RuleBasedStateMachine):
             self.folder.cleanup()
 
     def drain(self) -> None:
-        """Time passes, the scheduler goes round, messages are handled; nothing else. Every job must end by that."""
+        """Let only time, the scheduler and messages proceed; every job must end."""
         for _ in range(20):
             if all(job.deleted_at or job.status in TERMINAL for job in self.watch.jobs.values()):
                 return
@@ -405,9 +409,9 @@ class Interleavings(RuleBasedStateMachine):
         raise AssertionError(f"not drained: {[facts(job) for job in self.watch.jobs.values()]}")
 
 
-@pytest.mark.timeout(600)  # passing takes half a minute; making a failing example small takes hypothesis 5 min
+@pytest.mark.timeout(600)  # passing takes half a minute; shrinking a failing example takes hypothesis five minutes
 def test_whatever_interleaves_every_job_ends_and_nothing_is_done_twice() -> None:
-    """After each step the invariant, the state machine, event numbers, commits and results hold; at last all drains."""
+    """Each step checks invariants, the state machine, event numbers, commits and results; finally all jobs end."""
     options = settings(max_examples=25, stateful_step_count=50, deadline=None, print_blob=True)
     options = settings(options, derandomize=bool(os.environ.get("CI")), suppress_health_check=[HealthCheck.too_slow])
     with capture_logs():

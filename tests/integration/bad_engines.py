@@ -1,4 +1,4 @@
-"""Engines that go wrong on demand: the first sample says how. A real engine cannot be told to."""
+"""Engines that fail on demand, as selected by the first sample; a real engine cannot be made to."""
 
 from __future__ import annotations
 

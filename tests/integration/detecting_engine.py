@@ -1,4 +1,4 @@
-"""An engine that detects Vietnamese in everything and answers with the language it was asked for."""
+"""An engine that detects Vietnamese in all audio and returns the requested language as its text."""
 
 from __future__ import annotations
 

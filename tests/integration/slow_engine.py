@@ -1,4 +1,4 @@
-"""An engine that takes its time and no processor: for tests of what goes on around it."""
+"""An engine that takes time without using the CPU, for tests of its surroundings."""
 
 from __future__ import annotations
 

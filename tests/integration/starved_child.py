@@ -1,6 +1,6 @@
-"""A consumer in a process of its own that has no file descriptor left while a claimed chunk runs.
+"""A consumer in a separate process that runs out of file descriptors while a claimed chunk runs.
 
-`python -m tests.integration.starved_child FOLDER OPERATION` prints what became of the chunk as JSON.
+`python -m tests.integration.starved_child FOLDER OPERATION` prints the chunk's state as JSON.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pathlib import Path
 
 from core.messaging.port import Message, MessageType
 from internal import bootstrap
+from internal.bootstrap import Application
 from internal.consumer.runtime import Consumer
 from tests.contract import rows
 from tests.integration.test_consumer import configured, made
@@ -26,7 +27,7 @@ LIMIT = 64
 
 @contextlib.contextmanager
 def no_descriptor_left() -> Iterator[None]:
-    """Let this process open LIMIT files at most, and open all of them: the kernel itself refuses the next one."""
+    """Limit this process to LIMIT open files and open all of them: the kernel refuses the next one."""
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (LIMIT, before[1]))
     fillers: list[int] = []
@@ -41,13 +42,13 @@ def no_descriptor_left() -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
-def operations(consumer: Consumer) -> dict[str, Callable[[], Awaitable[object]]]:
+def operations(app: Application, consumer: Consumer) -> dict[str, Callable[[], Awaitable[object]]]:
     async def write() -> None:
         with consumer.workspace.folder("run") as run:
             await asyncio.to_thread((run / "source").write_bytes, b"x")
 
     async def read_object() -> None:
-        await consumer.outage_retry.run(lambda: consumer.prepare.storage.get_bytes("work/audio.pcm"))
+        await consumer.outage_retry.run(lambda: app.storage.get_bytes("work/audio.pcm"))
 
     async def start_ffmpeg() -> None:
         await asyncio.create_subprocess_exec(ffmpeg.program(), "-version")
@@ -69,7 +70,7 @@ async def run(folder: Path, operation: str) -> None:
 
         async def starved() -> None:
             with no_descriptor_left():
-                await operations(consumer)[operation]()
+                await operations(app, consumer)[operation]()
 
         message = Message(MessageType.TRANSCRIBE, job_id, 0)
         for _ in range(3):

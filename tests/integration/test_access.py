@@ -1,4 +1,4 @@
-"""Keys, owners and limits: who is let in, what he sees, how much he may ask for."""
+"""API keys, owners and limits: authentication, visibility, and rates."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ async def upload(client: httpx.AsyncClient, **headers: str) -> httpx.Response:
     return await client.post("/api/v1/upload", files={"file": WAV}, headers=headers)
 
 
-# -- who is let in -----------------------------------------------------------------------------------------------------
+# -- authentication ----------------------------------------------------------------------------------------------------
 async def test_without_keys_loopback_is_open_and_the_network_is_not(tmp_path: Path) -> None:
     async with serving(tmp_path / "a") as (client, _):
         assert (await upload(client, **{"X-API-Key": "anything"})).status_code == 200
@@ -145,7 +145,7 @@ async def test_a_wrong_key_is_noticed_before_the_body_is_read(tmp_path: Path) ->
     assert read == 0
 
 
-# -- what he sees ------------------------------------------------------------------------------------------------------
+# -- visibility --------------------------------------------------------------------------------------------------------
 async def test_somebody_elses_job_is_not_there_on_any_route(tmp_path: Path) -> None:
     async with serving(tmp_path, api_key=FIRST) as (client, parts):
         other, _ = await parts.services.api_keys.create("other", None, None)
@@ -177,7 +177,7 @@ async def test_two_owners_use_the_same_request_id_and_key(tmp_path: Path) -> Non
 
 
 async def test_what_a_sender_cannot_set(tmp_path: Path) -> None:
-    """Mass assignment: fields that are the service's own are ignored, wherever they stand."""
+    """Mass assignment: the service's own fields are ignored in all parts of a request."""
     async with serving(tmp_path) as (client, parts):
         mine = {"job_id": "x", "owner": "other", "status": "COMPLETED", "failures": 9, "options": {"a": 1}, "band": 9}
         submit = {"request_id": "r-1", "media_url": "http://example.com/a.mp3", "language": "en", **mine}
@@ -211,10 +211,10 @@ async def test_pages(tmp_path: Path) -> None:
             assert (await client.get("/api/v1/jobs", params=bad)).status_code == 422, bad
 
 
-# -- how much he may ask for -------------------------------------------------------------------------------------------
+# -- limits ------------------------------------------------------------------------------------------------------------
 async def test_requests_a_minute(tmp_path: Path) -> None:
     async with serving(tmp_path, rate_limit_per_minute=5) as (client, _):
-        assert {(await client.get("/api/v1/jobs")).status_code for _ in range(6)} == {200}, "this machine's own"
+        assert {(await client.get("/api/v1/jobs")).status_code for _ in range(6)} == {200}, "loopback is not limited"
     async with serving(tmp_path, rate_limit_per_minute=5, api_key=FIRST) as (client, _):
         answers = [await client.get("/api/v1/jobs", headers=bearing(FIRST)) for _ in range(6)]
         assert [answer.status_code for answer in answers] == [200] * 5 + [429]
@@ -252,7 +252,7 @@ async def test_quotas(tmp_path: Path) -> None:
         assert len(left) == 1
 
 
-# -- safe on a network -------------------------------------------------------------------------------------------------
+# -- network safety ----------------------------------------------------------------------------------------------------
 async def test_headers_that_browsers_need(tmp_path: Path) -> None:
     async with serving(tmp_path) as (client, _):
         for path in ("/", "/live", "/api/v1/jobs", "/nowhere", "/docs"):

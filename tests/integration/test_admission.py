@@ -1,4 +1,4 @@
-"""Loopback is not local: proxies, other names, other web sites; and what addresses the service gives out."""
+"""Requests that reach loopback by way of proxies, other host names or web sites, and URLs in answers."""
 
 from __future__ import annotations
 
@@ -92,7 +92,9 @@ async def test_without_keys_other_sites_pages_are_refused(tmp_path: Path, header
 async def test_this_machine_is_served_as_before(tmp_path: Path, headers: dict[str, str]) -> None:
     async with serving(tmp_path, rate_limit_per_minute=3) as (client, _):
         for _ in range(5):
-            assert (await client.get("/api/v1/jobs", headers=headers)).status_code == 200, "it is not counted"
+            assert (await client.get("/api/v1/jobs", headers=headers)).status_code == 200, (
+                "requests from loopback are not counted"
+            )
         if "Sec-Fetch-Mode" not in headers:
             assert (await upload(client, **headers)).status_code == 200
 
@@ -116,7 +118,7 @@ async def test_another_machine_is_not_this_one(tmp_path: Path) -> None:
 
 
 def test_the_default_of_nginx_is_a_proxy_too() -> None:
-    """It forwards with HTTP/1.0, the address it was given as Host, and no header of its own."""
+    """nginx forwards with HTTP/1.0, the upstream address as Host, and no header of its own."""
     plain = {"host": "127.0.0.1:8000"}
     assert RequestOrigin("127.0.0.1", "GET", "1.1", plain).reason_not_local(()) is None
     assert RequestOrigin("127.0.0.1", "GET", "1.0", plain).reason_not_local(()) is not None

@@ -1,4 +1,4 @@
-"""From the COMMIT on: a job that was accepted keeps its recording and its answer, whatever goes wrong afterwards."""
+"""From the COMMIT on, an accepted job keeps its recording and its answer, whatever fails afterwards."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ SUBMIT = {"request_id": "r-1", "media_url": "http://example.com/a.mp3", "languag
 
 
 class Step:
-    """Drives a coroutine and cancels it at its k-th wait, once; `waits` counts those it got to."""
+    """A driver of a coroutine that cancels it once, at its k-th suspension; `waits` counts the suspensions reached."""
 
     def __init__(self, work: Awaitable[Any], cancel_at: int) -> None:
         self._work, self._cancel_at = work, cancel_at
@@ -116,7 +116,7 @@ async def parts(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
 
 
 async def consistent(parts: Application) -> int:
-    """Every job has its object, every other object has a note; returns how many jobs there are."""
+    """Check that every job has its object and every other object an intent; return the number of jobs."""
     async with parts.database.write() as session:
         jobs = {row.job_id: row for row in (await session.execute(select(Job))).scalars()}
         noted = {row.key for row in (await session.execute(select(UploadIntent))).scalars()}
@@ -129,7 +129,7 @@ async def consistent(parts: Application) -> int:
 
 @pytest.mark.parametrize("key", [None, "once"])
 async def test_cancelled_at_any_wait_an_accepted_job_keeps_its_recording(parts: Application, key: str | None) -> None:
-    """A server that is told to stop cancels its requests wherever they wait."""
+    """A server's shutdown cancels its requests at any await."""
     app = create_app(parts.settings, parts.services)
     accepted, at, made = 0, 0, 0
     while True:
@@ -141,7 +141,7 @@ async def test_cancelled_at_any_wait_an_accepted_job_keeps_its_recording(parts: 
         if not step.cancelled:
             break
         at += 1
-    assert at > 20, "the steps of a submit"
+    assert at > 20, "the awaits of a submit"
     assert accepted > 1, "some were cancelled after their COMMIT"
     assert accepted == made + 1
     async with parts.database.write() as session:
@@ -214,7 +214,7 @@ async def test_a_publish_that_hangs_holds_up_no_answer(parts: Application, monke
 async def test_a_commit_of_unknown_outcome_leaves_the_object_to_the_collector(
     parts: Application, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The COMMIT was refused, but nobody can know: object and note stay, and the collector removes both."""
+    """The outcome of a refused COMMIT is unknown: object and intent stay, and the collector removes both."""
     write = parts.database.write
 
     @contextlib.asynccontextmanager
@@ -241,7 +241,7 @@ async def test_a_commit_of_unknown_outcome_leaves_the_object_to_the_collector(
 
 
 async def test_the_collector_spares_what_a_job_was_made_of(parts: Application) -> None:
-    """A note that should have gone with the COMMIT, and one that expires while the job is being created."""
+    """Cases: an intent left over after the COMMIT, and one that expires while the job is being created."""
     app = create_app(parts.settings, parts.services)
     scope, receive = request("/api/v1/upload", BODY, MULTIPART)
     await app(scope, receive, send)
@@ -302,7 +302,7 @@ async def test_an_estimate_never_fails_an_answer(tmp_path: Path, monkeypatch: py
 async def test_a_database_that_goes_away_after_the_commit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str
 ) -> None:
-    """Whatever is read after the COMMIT for the answer's sake is left out."""
+    """Whatever the answer would read after the COMMIT is left out."""
     async with serving(tmp_path) as (client, parts):
         if path == "/start":
             link = (await client.post("/api/v1/uploads", json={"filename": "a.wav"})).json()
@@ -334,7 +334,7 @@ async def test_a_database_that_goes_away_after_the_commit(
 
 
 async def test_kept_figures_are_bounded(tmp_path: Path) -> None:
-    """File endings and model names come from clients."""
+    """File extensions and model names come from clients."""
     async with serving(tmp_path) as (client, parts):
         await client.post("/api/v1/upload", content=BODY, headers=MULTIPART)
         async with parts.database.read() as session:

@@ -1,4 +1,4 @@
-"""The API by itself: forms as hostile clients send them, outages, and the contract's small print."""
+"""The API alone: hostile forms, outages, and details of its contract."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ async def client(parts: Application) -> AsyncIterator[httpx.AsyncClient]:
 
 
 async def left_behind(parts: Application) -> tuple[int, int, int]:
-    """Jobs, intents, objects."""
+    """Return the numbers of jobs, intents and objects."""
     async with parts.database.read() as session:
         jobs = len((await session.execute(select(Job))).all())
         intents = len((await session.execute(select(UploadIntent))).all())
@@ -157,7 +157,7 @@ async def test_uploads_at_once_are_limited(client: httpx.AsyncClient, parts: App
 
 
 def break_part(parts: Application, monkeypatch: pytest.MonkeyPatch, part: str, method: str, error: Exception) -> None:
-    """A mock, because a real server cannot fail between two of our own lines on demand."""
+    """Mock a method to fail; a real server cannot fail between two of our own lines on demand."""
 
     def down(*_: Any, **__: Any) -> Any:
         raise error

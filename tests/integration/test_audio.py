@@ -1,4 +1,4 @@
-"""Decoding: what comes out, what is refused, and that no process stays behind."""
+"""Decoding: results, rejected files, and no process left behind."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The HTTP server against clients that hold connections: raw sockets on a real listener, deadlines cut short."""
+"""The HTTP server under clients that hold connections: raw sockets on a real listener, shortened timeouts."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from migrations.run import upgrade
 from tests.integration.test_access import FIRST
 
 PATIENCE = 30.0
-"""Seconds until a test gives up waiting; deadlines under test are fractions of one."""
+"""Seconds until a test gives up; the timeouts under test are fractions of a second."""
 
 
 class Server(uvicorn.Server):
@@ -34,7 +34,7 @@ class Server(uvicorn.Server):
 
 @contextlib.asynccontextmanager
 async def listening(folder: Path, **settings: Any) -> AsyncIterator[tuple[int, Config]]:
-    """The whole application on a free port of loopback."""
+    """Serve the whole application on a free loopback port."""
     parts = bootstrap.build(load_settings(_env_file=None, data_dir=folder / "data", **settings))
     await upgrade(parts.database)
     await parts.storage.start()
@@ -67,7 +67,7 @@ async def connected(port: int, data: bytes = b"") -> Ends:
 
 
 async def rest(ends: Ends) -> bytes:
-    """Everything until the server closes."""
+    """Read until the server closes."""
     async with asyncio.timeout(PATIENCE):
         found = b""
         with contextlib.suppress(ConnectionResetError):
@@ -78,7 +78,7 @@ async def rest(ends: Ends) -> bytes:
 
 
 async def trickling(ends: Ends, piece: bytes) -> bytes:
-    """Write the piece over and over until the server closes."""
+    """Write the piece repeatedly until the server closes."""
 
     async def write() -> None:
         with contextlib.suppress(ConnectionError):

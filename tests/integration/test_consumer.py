@@ -1,4 +1,4 @@
-"""A consumer in this process, on the embedded stores: faults at its steps, and what becomes of the job."""
+"""A consumer in this process, on the embedded stores: faults at its steps, and the outcome of the job."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ async def parts(tmp_path: Path) -> AsyncIterator[Application]:
 
 
 async def submitted(parts: Application, sound: Audio, folder: Path, language: str = "en") -> str:
-    """A job as the API makes it."""
+    """Create a job as the API does."""
     intake = parts.services.submissions.new_upload()
     await intake.begin("speech.wav")
     await intake.write(write_wav(folder / "speech.wav", sound).read_bytes())
@@ -89,7 +89,7 @@ async def submitted(parts: Application, sound: Audio, folder: Path, language: st
 
 
 async def ended(parts: Application, job_id: str) -> Job:
-    """Wait until the job has ended, checking the invariant meanwhile."""
+    """Wait until the job has ended, checking the invariants meanwhile."""
     async with asyncio.timeout(ENDED):
         while True:
             await invariants.check(parts.database)
@@ -102,7 +102,7 @@ async def ended(parts: Application, job_id: str) -> Job:
 
 
 def wish(kind: int, seconds: float = 3) -> Audio:
-    """Sound whose first sample tells the bad engine what to do; the rest is loud enough to be no silence."""
+    """Return audio whose first sample selects the bad engine's behaviour and which is too loud to be silence."""
     sound = silence(seconds) + 3000
     sound[0] = kind
     return sound
@@ -152,7 +152,7 @@ async def job_of(parts: Application, job_id: str) -> Job:
 
 
 async def test_out_of_memory_is_heard_in_halves(parts: Application, tmp_path: Path) -> None:
-    """The bad engine is killed by its first sample; the retry's first half is killed again, so the job fails so."""
+    """The bad engine is killed by the first sample; so is the first half on the retry, and the job fails."""
     async with consuming(parts) as consumer:
         job_id = await submitted(parts, wish(KILL), tmp_path)
         job = await ended(parts, job_id)
@@ -200,7 +200,7 @@ async def test_duplicates_change_nothing(parts: Application, tmp_path: Path) -> 
 async def test_the_language_is_detected_once_and_only_where_it_was_not_given(
     tmp_path: Path, language: str, asked: list[str]
 ) -> None:
-    """The first chunk of a job submitted as `auto` decides for all; a given language is not questioned."""
+    """The first chunk of an `auto` job decides for all; a given language is not detected."""
     settings = configured(
         tmp_path,
         engine="tests.integration.detecting_engine",
@@ -273,7 +273,7 @@ async def test_wrong_names_stop_the_start(tmp_path: Path) -> None:
         await parts.stop()
 
 
-# -- what the consumer is made of -------------------------------------------------------------------------------------
+# -- the consumer's building blocks -----------------------------------------------------------------------------------
 async def test_patience_waits_an_outage_out_and_holds_new_work_back() -> None:
     outage_retry, calls = OutageRetry(), 0
 
@@ -325,7 +325,7 @@ async def test_side_tasks_survive_errors() -> None:
 
 
 async def test_new_work_goes_on_while_the_ping_answers() -> None:
-    """One operation fails, the part does not: only that operation waits, and not for long."""
+    """One operation fails while the ping succeeds: only that operation waits, and only briefly."""
     down = asyncio.Event()
 
     async def ping() -> None:

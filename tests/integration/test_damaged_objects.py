@@ -1,4 +1,4 @@
-"""Objects that storage lost, cut or changed: no job is COMPLETED with words missing, and a retry heals what can be."""
+"""Objects that storage lost, truncated or changed: no job is COMPLETED with words missing, and a retry repairs it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The process that reads a stranger's file: what it inherits, what limits it, and what ends it."""
+"""The decoder process: what it inherits, its limits, and its termination."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ sys.stdout.write(json.dumps(found) + " ")
 
 
 def play(monkeypatch: pytest.MonkeyPatch, folder: Path, code: str) -> None:
-    """Run `code` in ffmpeg's place."""
+    """Run `code` in place of ffmpeg."""
     program = folder / "program"
     program.write_text(f"#!{sys.executable} -IS\n{code}")
     program.chmod(0o755)
@@ -66,7 +66,7 @@ async def test_it_has_no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 async def test_without_limits_it_does_not_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A fault of the machine, so no error of the recording: nothing is decoded, nothing is blamed on the sender."""
+    """The machine is at fault, not the recording: nothing is decoded, and the job does not fail."""
     monkeypatch.setattr(ffmpeg, "ADDRESS_SPACE", 2**70)
     with pytest.raises(OSError, match="limits"):
         await run(tmp_path)
@@ -91,7 +91,7 @@ async def test_too_much_time_is_an_error_of_its_own(tmp_path: Path, monkeypatch:
     play(monkeypatch, tmp_path, "import time; time.sleep(600)")
     with pytest.raises(DecodeTimeoutError):
         await run(tmp_path, deadline=1)
-    assert DecodeTimeoutError.kind is Kind.PERMANENT, "the same file takes as long on every try"
+    assert DecodeTimeoutError.kind is Kind.PERMANENT, "the same file takes as long on every attempt"
 
 
 def test_too_much_processor_time_is_the_same_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -133,7 +133,7 @@ def test_letters_split_across_tokens_are_joined_before_decoding() -> None:
 
 
 def test_text_is_composed_whatever_the_model_writes() -> None:
-    """Clients compare and count letters: `ổ` is one, though a model may spell it as `o` and two accents."""
+    """Clients compare and count letters: `ổ` is one, even if a model writes it as `o` and two accents."""
     tokens = [Token(unicodedata.normalize("NFD", text).encode(), 0.9, 0.1) for text in (" Hà", " Nội")]
     assert decode(tokens) == "Hà Nội"
     assert len(decode(tokens)) == len("Hà Nội") == 6

@@ -1,4 +1,4 @@
-"""Each row of the error table: what a consumer makes of the error, and what the sender reads."""
+"""Each row of the error table: the consumer's verdict on the error, and the texts."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ async def parts(tmp_path: Path) -> AsyncIterator[Application]:
 
 
 async def settle(parts: Application, consumer: Consumer, job_id: str, error: Exception, failures: int = 0) -> object:
-    """A claimed chunk whose run ends with the error."""
+    """Fail the run of a claimed chunk with the error."""
     claimed = await rows.claim(parts.database, job_id, 0, failures)
     assert claimed is not None
 
@@ -68,7 +68,7 @@ def test_every_row_has_a_code_and_two_texts(error: type[SttError]) -> None:
         assert error("a detail").message("en") == "a detail"
         assert error("a detail").message("vi") == error.vi
     assert 400 <= error.http_status <= 599
-    if error is not errors.JobTimeoutError:  # a timeout to its sender, whichever clock ran out
+    if error is not errors.JobTimeoutError:  # a client sees a timeout, whichever limit was exceeded
         same = [other for other in ROWS if other.code == error.code and other is not errors.JobTimeoutError]
         assert same == [error]
 
@@ -103,7 +103,7 @@ async def test_work_is_tried_again(parts: Application, error: type[SttError]) ->
 
 @pytest.mark.parametrize("error", [error for kind in WAITING for error in of(kind)], ids=lambda error: error.code)
 async def test_outages_and_machine_faults_are_counted_nowhere(parts: Application, error: type[SttError]) -> None:
-    """However often: the row is handed back, and left alone a little longer each time."""
+    """The row is handed back each time, with a growing delay."""
     consumer = bootstrap.consumer(parts)
     job_id = await rows.planned_job(parts.database, 1)
     waits: list[float] = []
@@ -151,11 +151,11 @@ async def test_an_unknown_exception_is_retried_then_fails_and_tells_nothing(
     job = await rows.job(parts.database, job_id)
     assert (job.status, job.error_code) == (JobStatus.FAILED, "INTERNAL")
     assert "bug" not in str(job.error_message)
-    assert consumer.health.reason == "INTERNAL", "so many in a row may be the machine's"
+    assert consumer.health.reason == "INTERNAL", "many in a row may be the machine's fault"
 
 
 async def test_an_outage_for_lack_of_sockets_is_the_machines_fault(parts: Application) -> None:
-    """Waiting for a database that is up would hold the work back for ten minutes, and help nothing."""
+    """Waiting for a database that is up would delay the work for ten minutes without any effect."""
     consumer = bootstrap.consumer(parts)
 
     async def connect() -> None:

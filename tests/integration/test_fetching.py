@@ -1,4 +1,4 @@
-"""Recordings by URL: slow servers hold nobody else up, and too slow ones are given up."""
+"""Recordings by URL: slow servers delay no other job, and servers below the minimum rate are given up."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ WISHES = SubmitOptions("en", "demo-q5_0", Priority.NORMAL)
 
 @contextlib.asynccontextmanager
 async def media_server(body: bytes) -> AsyncIterator[tuple[str, asyncio.Event]]:
-    """Until the event is set, `/slow…` sends a byte now and then and `/gone…` answers 404; others send the body."""
+    """Until the event is set, `/slow…` trickles and `/gone…` answers 404; all other paths send the body."""
     go_on = asyncio.Event()
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -69,7 +69,7 @@ async def held(parts: Application, owner: str) -> int:
 
 
 async def test_ten_trickling_addresses_of_one_sender_hold_nobody_up(tmp_path: Path) -> None:
-    """An upload and another owner's address finish meanwhile; later the ten do, each woken by the one before."""
+    """An upload and another owner's URL finish meanwhile; later the ten do, each woken by the previous one."""
     body = write_wav(tmp_path / "a.wav", wish(FINE)).read_bytes()
     async with media_server(body) as (host, go_on):
         settings = configured(tmp_path, media_url_allowed_hosts=host, fetch_per_owner=2, fetch_concurrency=4)

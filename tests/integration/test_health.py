@@ -1,4 +1,4 @@
-"""What /health says of the database: the trouble by its name, and what to do."""
+"""Database problems in /health: their cause and the remedy."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ async def test_a_refused_connection_is_an_outage_and_no_internal_error(tmp_path:
 
 @pytest.mark.servers
 async def test_a_wrong_user_is_an_outage_and_no_internal_error(postgres_url: str) -> None:
-    """The driver's own errors while it connects pass through SQLAlchemy as they are."""
+    """The driver's errors while connecting pass through SQLAlchemy unchanged."""
     database = Database(postgres_url.replace("postgresql://stt@", "postgresql+asyncpg://nobody@"))
     with pytest.raises(DatabaseUnavailable):
         await database.ping()

@@ -1,4 +1,4 @@
-"""Metadata and other values that come back: bounded at every way in, and harmless where a row has them already."""
+"""Clients' metadata and other JSON: limited in every endpoint, and stored values break no answer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Answers in the reader's language: every refusal and every failure of a job, in English and in Vietnamese."""
+"""Errors and failures of jobs in English and Vietnamese, as negotiated for each request."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ URL = {"request_id": "r-1", "media_url": "http://example.com/a.mp3"}
 
 
 def sentences(body: dict[str, Any]) -> list[str]:
-    """What a person reads of an answer."""
+    """Return the human-readable texts of an answer."""
     if "error" in body and isinstance(body["error"], dict):
         return [body["error"]["message"]]
     told = [
@@ -125,7 +125,7 @@ async def fail(parts: Any, job_id: str, error: SttError) -> None:
 
 
 async def told(client: httpx.AsyncClient, job_id: str, headers: dict[str, str]) -> list[str]:
-    """Every place where a failed job says why."""
+    """Return a failed job's explanation from every endpoint that has one."""
     poll = (await client.get("/api/v1/transcribe/r-1", headers=headers)).json()
     status = (await client.get(f"/api/v1/status/{job_id}", headers=headers)).json()
     one = (await client.get(f"/api/v1/jobs/{job_id}", headers=headers)).json()

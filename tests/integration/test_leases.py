@@ -1,4 +1,4 @@
-"""Waiting is neither running nor dying: a consumer and a scheduler in this process, on the embedded stores."""
+"""Waiting, running and dying: a consumer and a scheduler in this process, on the embedded stores."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ async def chunk_of(parts: Application, job_id: str) -> Chunk:
 
 
 async def test_waiting_longer_than_job_timeout_fails_nothing(tmp_path: Path) -> None:
-    """A queue of hours, or a laptop that slept: the job is claimed, and then the scheduler looks at it."""
+    """A queue of hours, or a laptop that slept: the job is claimed before the scheduler looks at it."""
     async with made(configured(tmp_path)) as parts, consuming(parts):
         job_id = await submitted(parts, wish(HANG), tmp_path)
         await until(lambda: held(parts))
@@ -71,7 +71,7 @@ async def test_storage_away_beyond_lease_and_job_timeout_counts_nothing(
         return await get(*arguments)
 
     monkeypatch.setattr(LocalStorage, "get_bytes", away)
-    # preparing counts too, and takes seconds on a busy machine
+    # preparing counts as well, and takes seconds on a busy machine
     async with made(configured(tmp_path, lease_seconds=1, job_timeout_seconds=8)) as parts, consuming(parts):
         scheduler = bootstrap.scheduler(parts)
         await scheduler.start()
@@ -83,7 +83,7 @@ async def test_storage_away_beyond_lease_and_job_timeout_counts_nothing(
             await invariants.check(parts.database)
             await asyncio.sleep(0.2)
         now = await chunk_of(parts, job_id)
-        assert (now.holder, now.claim) == (first.holder, first.claim), "nobody took it from its living holder"
+        assert (now.holder, now.claim) == (first.holder, first.claim), "nothing was taken from the live holder"
         down.clear()
         assert (await ended(parts, job_id)).status == JobStatus.COMPLETED
         done = await chunk_of(parts, job_id)
@@ -92,7 +92,7 @@ async def test_storage_away_beyond_lease_and_job_timeout_counts_nothing(
 
 
 async def test_a_copy_of_a_running_message_is_acknowledged_and_the_row_stays_safe(tmp_path: Path) -> None:
-    """The line to the broker was cut: the message comes again, to another consumer, while its holder lives."""
+    """The broker connection broke: the message is delivered to another consumer while its holder is alive."""
     async with made(configured(tmp_path, lease_seconds=3)) as parts, consuming(parts) as one:
         job_id = await submitted(parts, wish(HANG), tmp_path)
         await until(lambda: held(parts))
@@ -109,7 +109,7 @@ async def test_a_copy_of_a_running_message_is_acknowledged_and_the_row_stays_saf
 
 
 async def test_a_cancelled_jobs_work_is_stopped(tmp_path: Path) -> None:
-    """The slot is free within a renewal, not after the chunk's deadline."""
+    """The slot is free after one renewal, before the chunk's deadline."""
     async with made(configured(tmp_path, lease_seconds=1, worker_concurrency=1)) as parts, consuming(parts):
         hanging = await submitted(parts, wish(HANG), tmp_path)
         await until(lambda: held(parts))
@@ -122,12 +122,12 @@ async def test_a_cancelled_jobs_work_is_stopped(tmp_path: Path) -> None:
 async def test_one_bad_object_is_parked_and_the_others_are_collected(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A hundred of them, too: they do not fill every round's batch for ever."""
+    """Even a hundred of them do not fill every batch."""
     delete = LocalStorage.delete_prefix
 
     async def one_fails(self: LocalStorage, prefix: str) -> None:
         if "/bad-" in prefix:
-            raise StorageUnavailable  # as an error of one object was taken for an outage
+            raise StorageUnavailable  # as if an error of one object were an outage
         await delete(self, prefix)
 
     monkeypatch.setattr(LocalStorage, "delete_prefix", one_fails)
@@ -148,7 +148,7 @@ async def test_one_bad_object_is_parked_and_the_others_are_collected(
             assert await parking.count_by_step(session) == {"collect": 101}
             deleted = (await session.execute(select(Job.deleted_at).where(Job.job_id == expired))).scalar_one()
         assert len(left) == 101
-        assert deleted is not None, "the steps after it ran"
+        assert deleted is not None, "the later steps ran"
         monkeypatch.setattr(LocalStorage, "delete_prefix", delete)
         async with parts.database.write() as session:
             await session.execute(update(ParkedItem).values(until=after(-1)))

@@ -1,4 +1,4 @@
-"""Cancel, retry, delete, expiry: through the API, with a consumer on the embedded stores."""
+"""Cancel, retry, delete and expiry: through the API, with a consumer on the embedded stores."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A consumer on a machine that is sick: no job fails of it, the consumer repairs itself or stops and says so."""
+"""A consumer on a faulty machine: no job fails, and the consumer repairs the fault or reports it and stops."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ async def parts(tmp_path: Path) -> AsyncIterator[Application]:
 
 @contextlib.asynccontextmanager
 async def scheduling(parts: Application) -> AsyncIterator[None]:
-    """Rows that are due are published, as the scheduler does."""
+    """Publish due rows as the scheduler does."""
 
     async def maintenance() -> None:
         while True:
@@ -76,7 +76,7 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 async def test_idle_engine_processes_that_are_killed_cost_nothing(parts: Application, tmp_path: Path) -> None:
-    """What the kernel does first when memory runs out."""
+    """The kernel kills idle processes first when memory runs out."""
     async with consuming(parts) as consumer:
         before = await process_ids(consumer.pool)
         for _ in range(2):
@@ -99,7 +99,7 @@ async def test_a_temporary_folder_that_is_removed_is_made_again(parts: Applicati
 
 
 def break_temp_dir(folder: Path) -> None:
-    """A file in its place: nothing can be made there, not by root either."""
+    """Replace the folder with a file, so that not even root can create anything in it."""
     shutil.rmtree(folder)
     folder.write_text("in the way")
 
@@ -159,7 +159,7 @@ async def test_a_machine_that_is_sick_at_the_start_is_waited_for(parts: Applicat
 async def test_no_process_can_be_started_for_a_while(
     parts: Application, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """EAGAIN on fork: the slots cannot be made again, and no job fails of it."""
+    """EAGAIN on fork: the slots cannot be started again, and no job fails."""
     opened = Slot._open
 
     def refuse(_: Slot) -> None:
@@ -183,7 +183,7 @@ async def test_no_process_can_be_started_for_a_while(
 async def test_a_recording_that_the_machine_lost_is_not_the_recordings_fault(
     parts: Application, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The folder is cleaned between download and decode: ffmpeg calls a file that is gone invalid."""
+    """The folder is removed between download and decode, and ffmpeg reports the missing file as invalid."""
     original, left = PrepareHandler._decode, [1]
 
     async def cleaned(self: PrepareHandler, source: Path, pcm: Path) -> Any:
@@ -212,12 +212,12 @@ def test_a_process_out_of_file_descriptors_fails_no_job(tmp_path: Path, operatio
 
 
 async def test_health_tells_a_full_disk(tmp_path: Path) -> None:
-    """Of the API's own machine, which accepts nothing any more."""
+    """The API's machine has no space and accepts no uploads."""
     small = tmp_path / "small"
     small.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(small)]
     if subprocess.run(mount, capture_output=True, check=False).returncode:  # noqa: ASYNC221
-        pytest.skip("needs the right to mount a small disk")
+        pytest.skip("mounting a small file system needs root")
     try:
         async with made(configured(tmp_path, data_dir=small)) as parts:
             assert (await parts.services.health_check.run()).checks["disk"] == "ok"
@@ -232,9 +232,9 @@ async def test_health_tells_a_full_disk(tmp_path: Path) -> None:
         subprocess.run(["umount", "-l", str(small)], check=True)  # noqa: ASYNC221
 
 
-# -- the end of a consumer --------------------------------------------------------------------------------------------
+# -- shutdown ---------------------------------------------------------------------------------------------------------
 class Draining:
-    """A subscription whose drain ends only while another one drains too."""
+    """A subscription whose drain ends only while another one drains, too."""
 
     def __init__(self, both: asyncio.Barrier) -> None:
         self._both = both

@@ -1,4 +1,4 @@
-"""Which file a job runs on: resolved once, pinned with its checksum, waited for without a storm of messages."""
+"""Model files of jobs: resolved once, pinned with their checksum, and waited for with few messages."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import threading
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from sqlalchemy import update
@@ -18,10 +18,11 @@ from core.database import after
 from core.domain.job import JobStatus, Priority
 from core.domain.transcript import Segment
 from core.messaging.memory import MemoryBroker
-from core.messaging.port import Ack, Delivery, QueueName
+from core.messaging.port import Ack, Delivery, MessageType, QueueName
 from internal import bootstrap
 from internal.bootstrap import Application
 from internal.consumer import model_selector
+from internal.consumer.handlers.transcribe import TranscribeHandler
 from internal.services import publishing
 from internal.services.submit_options import SubmitOptions
 from repositories.claims import WakeUp
@@ -38,7 +39,7 @@ GGML = b"lmgg"
 
 
 class Slots:
-    """A pool whose slots hear with the content of the model file."""
+    """A fake pool whose slots return the content of the model file as the text."""
 
     slots = 2
 
@@ -57,13 +58,14 @@ class Slots:
 
 
 class Bench:
-    """A consumer's handlers without its subscriptions: each delivery is made by hand."""
+    """A consumer's handlers without its subscriptions; tests deliver messages by hand."""
 
     def __init__(self, parts: Application, folder: Path) -> None:
         self.parts, self.folder = parts, folder
         self.consumer = bootstrap.consumer(parts, "bench")
         self.pool = Slots()
-        self.transcribe_handler = replace(self.consumer.transcribe, pool=self.pool)  # type: ignore[arg-type]
+        handler = cast(TranscribeHandler, self.consumer.handlers[MessageType.TRANSCRIBE])
+        self.transcribe_handler = replace(handler, pool=self.pool)  # type: ignore[arg-type]
         self.consumer.workspace.open()
 
     def put(self, name: str, content: bytes = b"weights") -> Path:
@@ -84,7 +86,7 @@ class Bench:
     async def prepare(self, job_id: str) -> Job:
         job = await rows.job(self.parts.database, job_id)
         message = publishing.prepare_message(job, WakeUp(job_id, None, job.failures))
-        assert await self.consumer.prepare(Delivery(message, redelivered=False)) == Ack()
+        assert await self.consumer.handlers[MessageType.PREPARE](Delivery(message, redelivered=False)) == Ack()
         await invariants.check(self.parts.database)
         return await rows.job(self.parts.database, job_id)
 
@@ -100,7 +102,7 @@ class Bench:
         await self.consumer.announce()
 
     async def older(self, seconds: float) -> None:
-        """Every consumer has run, and every wait lasted, for so long."""
+        """Date all consumers' starts and all waits back by `seconds`."""
         async with self.parts.database.write() as session:
             await session.execute(update(Worker).values(started_at=after(-seconds)))
             missing = Job.model_missing_since.is_not(None)
@@ -132,7 +134,7 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
 async def test_a_name_is_resolved_once_and_pinned(
     bench: Bench, asked: str, language: str, present: list[str], expected: str
 ) -> None:
-    """Regression: where nobody lived at the submit, the job had a family's name, and each chunk failed for good."""
+    """Regression: if no consumer ran at the submit, the job had a family's name, and each chunk failed for good."""
     for name in present:
         bench.put(name, name.encode())
     job_id = await bench.submitted(asked or None, asked, language)
@@ -152,7 +154,7 @@ async def test_what_the_submit_was_answered_with_wins_and_its_family_stands_in(b
 
 
 async def test_a_file_swapped_after_the_plan_is_not_used(bench: Bench) -> None:
-    """A rollout replaces the file of a name: the job goes on where the planned one still is."""
+    """A rollout replaces a file: the job continues on consumers that still have the planned one."""
     bench.put("tiny", b"planned")
     job_id = await bench.submitted("tiny", "tiny")
     await bench.prepare(job_id)
@@ -202,7 +204,7 @@ async def test_one_message_a_row_however_long_it_waits(bench: Bench, step: str) 
     for _ in range(12):
         before = bench.waiting()
         await (bench.prepare(job_id) if step == "prepare" else bench.transcribe(job_id))
-        assert bench.waiting() == before, "nothing is published by the consumer that has no file"
+        assert bench.waiting() == before, "a consumer without the file publishes nothing"
         await rows.expire(bench.parts.database, job_id)
         for _ in range(3):
             await bootstrap.maintenance(bench.parts).publish_due()
@@ -286,12 +288,12 @@ def test_a_file_is_read_once_until_it_changes(tmp_path: Path, monkeypatch: pytes
     replaced.write_bytes(GGML + b"two")
     os.utime(replaced, ns=(state.st_atime_ns, state.st_mtime_ns))
     replaced.replace(path)
-    assert catalogue.sha256("tiny") != first, "same size, same time, another file"
+    assert catalogue.sha256("tiny") != first, "same size, same time, other content"
     assert (reads, catalogue.find("tiny", first)) == (2, None)
 
 
 def test_an_engine_in_memory_is_not_taken_for_a_replaced_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Regression: a slot went on with the old weights after the file had been replaced."""
+    """Regression: a slot kept the old weights after the file was replaced."""
     path = tmp_path / "ggml-tiny.bin"
     path.write_bytes(b"old")
 

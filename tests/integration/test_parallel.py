@@ -1,4 +1,4 @@
-"""What lets tests run side by side: reserved ports, shared servers, and servers that never outlive their run."""
+"""The basis of parallel tests: reserved ports, shared servers, and servers that never outlive their run."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.servers.shared import Keeper, ask
 
 
 class Started:
-    """Stands for a server; counts how often one was started and ended."""
+    """A fake server that counts its starts and stops."""
 
     def __init__(self) -> None:
         self.starts = self.ends = 0
@@ -60,7 +60,7 @@ def test_a_shared_server_starts_once_and_ends_with_the_run(keeper: Keeper, serve
 
 
 def test_a_shared_server_cannot_be_stopped_by_a_test(keeper: Keeper) -> None:
-    with pytest.raises(RuntimeError, match="not ours to stop"):
+    with pytest.raises(RuntimeError, match="cannot be controlled from here"):
         ask(keeper.address, "postgresql").stop()
 
 
@@ -86,7 +86,7 @@ def test_a_server_that_does_not_start_is_an_error_with_its_text(
 
 
 def run(script: str) -> subprocess.Popen[str]:
-    """Another process of a test run, as far as its first line of output."""
+    """Run a script in another process of a test run and return its first line of output."""
     words = [sys.executable, "-c", textwrap.dedent(script)]
     return subprocess.Popen(words, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
@@ -123,12 +123,12 @@ def test_a_server_dies_with_the_process_that_started_it() -> None:
     assert child.is_running()
     run_.send_signal(signal.SIGKILL)
     run_.communicate(timeout=20)
-    wait_until(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE, "it is gone", 20)
+    wait_until(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE, "the server exits", 20)
 
 
 @pytest.mark.servers
 def test_no_part_of_rabbitmq_outlives_a_killed_run() -> None:
-    """Neither the node, which its script starts, nor the port mapper, which the node starts."""
+    """This holds for the node, started by its script, and for the port mapper, started by the node."""
     run_ = run(
         """
         import os, psutil
@@ -141,11 +141,11 @@ def test_no_part_of_rabbitmq_outlives_a_killed_run() -> None:
     assert run_.stdout is not None
     children = [psutil.Process(int(word)) for word in run_.stdout.readline().split()]
     if not children:
-        pytest.skip("RabbitMQ is not ours to stop")
+        pytest.skip("an external RabbitMQ cannot be stopped")
     assert {"beam.smp", "epmd"} <= {child.name() for child in children}
     run_.send_signal(signal.SIGKILL)
     run_.communicate(timeout=20)
-    wait_until(lambda: not any(child.is_running() for child in children), "all are gone", 20)
+    wait_until(lambda: not any(child.is_running() for child in children), "all processes exit", 20)
 
 
 def test_launch_runs_in_the_given_folder(tmp_path: Path) -> None:
@@ -211,5 +211,5 @@ def test_a_group_runs_on_one_worker(tmp_path: Path) -> None:
     done = subprocess.run(call, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     places = {tuple(line.split()) for line in (tmp_path / "order").read_text().splitlines()}
-    assert len(places) == 2, "a group is spread"
-    assert len({worker for _, worker in places}) == 2, "two groups share a worker while the other has none"
+    assert len(places) == 2, "a group is spread over workers"
+    assert len({worker for _, worker in places}) == 2, "two groups share a worker although another has none"

@@ -1,4 +1,4 @@
-"""One chunk's crash, hang or kill hurts that chunk only."""
+"""A crash, hang or kill affects only one chunk."""
 
 from __future__ import annotations
 
@@ -255,4 +255,4 @@ def test_a_killed_parent_leaves_no_child(tmp_path: Path) -> None:
         children = [int(word) for word in parent.stdout.readline().split()]
         assert len(children) == 2
         parent.kill()
-    wait_until(lambda: not any(psutil.pid_exists(child) for child in children), "no child is left", 10)
+    wait_until(lambda: not any(psutil.pid_exists(child) for child in children), "the child processes exit", 10)

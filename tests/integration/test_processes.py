@@ -1,4 +1,4 @@
-"""Starting processes: settings that cannot work together, and files that are nobody else's."""
+"""Start of processes: incompatible settings, and permissions of files."""
 
 from __future__ import annotations
 

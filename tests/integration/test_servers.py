@@ -1,4 +1,4 @@
-"""The fixture layer itself: each server can be killed, paused and restarted, and keeps what it had."""
+"""The server fixtures: each server can be killed, paused and restarted, and keeps its data."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.servers
 def server(request: pytest.FixtureRequest) -> Server:
     found = request.getfixturevalue(f"{request.param}_server")
     if not isinstance(found, Server):
-        pytest.skip("a server given by its address is not ours to stop")
+        pytest.skip("an external server cannot be stopped")
     return found
 
 
@@ -42,13 +42,13 @@ def test_paused_and_resumed(server: Server) -> None:
             server.is_ready()
     finally:
         server.resume()
-    wait_until(server.is_ready, "answers again", 20)
+    wait_until(server.is_ready, "the server responds again", 20)
 
 
 def test_a_database_survives_a_kill(postgres_server: postgres.Postgres, postgres_url: str) -> None:
     postgres.run(postgres_url, "CREATE TABLE kept (n int)")
     if not isinstance(postgres_server, Server):
-        pytest.skip("not ours to stop")
+        pytest.skip("an external server cannot be stopped")
     postgres_server.kill()
     postgres_server.start()
     postgres.run(postgres_url, "INSERT INTO kept VALUES (1)")

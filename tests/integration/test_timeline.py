@@ -1,4 +1,4 @@
-"""Times are those of the container's timeline: late starts, gaps and drift of the sound, and timestamps gone wrong."""
+"""The container's timeline: late starts, gaps and drift of the audio, and invalid timestamps."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FAR = 18_000
 
 @pytest.fixture(params=["system", "wheel"], autouse=True)
 def each_ffmpeg(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Versions differ in how they resample by timestamps."""
+    """ffmpeg versions differ in how they resample by timestamps."""
     if request.param == "wheel":
         monkeypatch.setattr(ffmpeg, "program", lambda: str(imageio_ffmpeg.get_ffmpeg_exe()))
 
@@ -41,7 +41,7 @@ def codec(ending: str) -> list[str]:
 
 
 def with_timestamps(folder: Path, expression: str, name: str = "a.mkv", sound: Audio | None = None) -> Path:
-    """A file whose packets of 64 ms have the timestamps of an asetpts `expression`."""
+    """Create a file whose packets of 64 ms have the timestamps of an asetpts `expression`."""
     source = write_wav(folder / "sound.wav", speech() if sound is None else sound)
     steps = f"asetnsamples=1024,asetpts='{expression}'"
     convert("-i", source, "-af", steps, "-c:a", "pcm_s16le", folder / name)
@@ -49,7 +49,7 @@ def with_timestamps(folder: Path, expression: str, name: str = "a.mkv", sound: A
 
 
 def converted(source: Path) -> bytes:
-    """What ffmpeg makes of a file by itself."""
+    """Decode a file as ffmpeg does by default."""
     call = [ffmpeg.program(), "-v", "error", "-i", str(source), "-ac", "1", "-ar", str(RATE), "-f", "s16le", "pipe:1"]
     return subprocess.run(call, check=True, capture_output=True).stdout
 
@@ -61,7 +61,7 @@ async def decoded(source: Path, max_duration: float = 21_600) -> Audio:
 
 
 def first_sound(sound: Audio) -> float:
-    """Seconds."""
+    """Return the seconds before the first sound."""
     return float(np.flatnonzero(np.abs(sound.astype(int)) > 500)[0]) / RATE
 
 
@@ -97,7 +97,7 @@ async def test_sound_before_the_picture_is_not_cut(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("ending", sorted(ENCODINGS))
 async def test_a_plain_recording_is_what_it_was(tmp_path: Path, ending: str) -> None:
-    """The delay of an encoder is no start, and a file without timestamps has none to follow."""
+    """An encoder's delay is not a start offset, and a file without timestamps has no offset to follow."""
     source = encode(speech(), tmp_path / f"a.{ending}")
     assert (await decoded(source)).tobytes() == converted(source)
 
@@ -130,7 +130,7 @@ async def test_drift_is_followed(tmp_path: Path, factor: float) -> None:
         f"PTS+gt(N,64000)*{FAR}/TB",  # one jump of hours
         "PTS+floor(N/16000)*3000/TB",  # many shorter ones
         f"PTS+{FAR}/TB",  # all of it
-        "if(gt(N,64000),PTS-4/TB,PTS)",  # back
+        "if(gt(N,64000),PTS-4/TB,PTS)",  # backwards
         "PTS*2",
         "PTS/2",
     ],
@@ -141,7 +141,7 @@ async def test_timestamps_gone_wrong_neither_add_hours_nor_take_the_sound(tmp_pa
 
 
 async def test_a_file_cut_from_a_live_stream_starts_at_its_own_beginning(tmp_path: Path) -> None:
-    """Picture and sound bear the stream's time of day; the sound is 3.99 s behind the picture."""
+    """Video and audio carry the stream's time of day; the audio is 3.99 s behind the video."""
     source = write_wav(tmp_path / "sound.wav", speech())
     late = [*PICTURE, "-itsoffset", "3.99", "-i", str(source), "-map", "0:v", "-map", "1:a", "-c:v", "mpeg4"]
     convert(*late, "-c:a", "pcm_s16le", "-output_ts_offset", str(FAR), tmp_path / "a.mkv")

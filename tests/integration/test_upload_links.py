@@ -1,4 +1,4 @@
-"""Upload links: counted, weighed, and pinned to what was weighed; on both storages."""
+"""Upload links on both storages: counted, measured, and pinned to the measured version."""
 
 # ruff: noqa: F811  fixtures of another file
 
@@ -30,7 +30,7 @@ async def client(parts: Application) -> Any:
 
 
 async def put(client: httpx.AsyncClient, link: dict[str, Any], data: bytes) -> int:
-    """As a client does it: to the API itself, or straight to the storage."""
+    """Upload as a client does: to the API itself, or straight to storage."""
     if "/api/v1/uploads/" in link["upload_url"]:
         return (await client.put(link["upload_url"], content=data)).status_code
     async with httpx.AsyncClient() as direct:

@@ -1,4 +1,4 @@
-"""Clients that wait for a job: what they may hold at once, and what becomes of them when they hang up."""
+"""Clients that wait for a job: limits, and their disconnects."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def form(**fields: str) -> bytes:
 
 
 class Client:
-    """An ASGI client that can hang up."""
+    """An ASGI client that can disconnect."""
 
     def __init__(self, app: Any, method: str, path: str, body: bytes = b"") -> None:
         scope, _ = request(path, body, {"content-type": "multipart/form-data; boundary=b"})
@@ -67,7 +67,7 @@ async def test_an_openai_client_that_hangs_up_is_waited_for_no_longer(tmp_path: 
         await until(lambda: not parts.services.job_events.watcher._watched)
         assert parts.services.stream_limiter._by_owner.total() == 0
         async with parts.database.read() as session:
-            assert await quotas.count_open(session, "local") == 1, "the job goes on"
+            assert await quotas.count_open(session, "local") == 1, "the job continues"
 
 
 async def test_an_event_stream_ends_with_its_client(tmp_path: Path) -> None:
@@ -134,7 +134,7 @@ async def test_cancel_and_retry_do_not_pass_the_quota(database_url: str, tmp_pat
         assert refused.json()["code"] == "QUOTA_EXCEEDED"
         assert int(refused.headers["retry-after"]) > 0
         running = answers[[answer.status_code for answer in answers].index(202)].json()["job_id"]
-        assert (await client.post(f"/api/v1/jobs/{running}/retry")).status_code == 409, "not a matter of quotas"
+        assert (await client.post(f"/api/v1/jobs/{running}/retry")).status_code == 409, "not subject to quotas"
 
 
 async def test_submits_at_once_do_not_pass_the_quota_together(database_url: str, tmp_path: Path) -> None:

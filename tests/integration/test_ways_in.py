@@ -1,4 +1,4 @@
-"""Submit by URL and by link, in small print: expiry of a request_id, sizes, an outage in the middle of a poll."""
+"""Submit by URL and by link in detail: expiry of a request_id, sizes, an outage during a poll."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ THE_END = base64.b64encode(b"9999-12-31T23:59:59-14:00 00000000-0000-4000-8000-0
 
 @pytest.fixture
 async def on_either(database_url: str, tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
-    """The API over each database: what one of them cannot store is no outage."""
+    """The API on each database: values that one of them cannot store are not an outage."""
     async with serving(tmp_path, database_url=database_url) as (client, _):
         yield client
 
@@ -171,7 +171,7 @@ async def test_addresses_that_no_database_takes(on_either: httpx.AsyncClient, pa
     ],
 )
 async def test_servers_that_waste_our_time(tmp_path: Path, path: str, code: str, retries: int) -> None:
-    """Bounded in bytes and in seconds; what may pass by itself is tried again."""
+    """Fetches are limited in bytes and seconds; temporary errors are retried."""
     with run_external_server() as external_server:
         settings = configured(
             tmp_path,

@@ -1,4 +1,4 @@
-"""The scheduler's sender: slow receivers of one owner never hold up another's, and a free place is filled at once."""
+"""The scheduler's webhook deliverer: slow receivers of one owner delay no other owner, and free places are filled."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.integration.test_consumer import configured, made
 
 
 class Receivers:
-    """Takes the place of the outgoing requests: hosts that begin with `slow` answer when they are let go."""
+    """A fake of outbound requests: hosts that begin with `slow` answer when they are released."""
 
     def __init__(self) -> None:
         self.asked: list[str] = []
@@ -72,7 +72,7 @@ async def turning(sender: sending.WebhookDeliverer) -> None:
 async def test_slow_receivers_of_one_owner_hold_up_nobody_else(
     parts: Application, receivers: Receivers, hosts: int
 ) -> None:
-    """Regression: a batch waited for its slowest, so that one owner's trickling receivers delayed all by minutes."""
+    """Regression: a batch waited for its slowest member, so one owner's slow receivers delayed all by minutes."""
     for number in range(60):
         await ended(parts, f"https://slow{number % hosts}.example/hook", "greedy")
     sender = bootstrap.webhook_deliverer(parts)
@@ -146,7 +146,7 @@ async def test_an_outcome_that_cannot_be_noted_ends_nothing(
     await receivers.until("https://quick.example/hook")
     await asyncio.gather(*sender._running)
     await sender.fill()
-    assert len(receivers.asked) == 1, "its lease has not run out"
+    assert len(receivers.asked) == 1, "its lease has not expired"
     await sender.stop()
 
 
@@ -160,7 +160,7 @@ async def test_asking_again_and_again_is_refused_with_a_time(parts: Application)
 
 
 def test_turns_go_round() -> None:
-    """Owners with as many under way: the one whose last turn is longest ago."""
+    """Among owners with equally many deliveries in progress, the one served least recently is next."""
     due = [
         Candidate(f"{owner}{number}", owner, f"{owner}.x", order)
         for order, (owner, number) in enumerate((owner, number) for owner in "abc" for number in range(4))

@@ -1,4 +1,4 @@
-"""Where recordings are cut: the examples everybody can check, and properties for the rest."""
+"""Cut points of recordings: examples, and properties that every strategy has."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ def tone(seconds: float, level: float = 8000) -> Sound16:
 
 
 def speech_like(seconds: float, sentence: float = 2.2, pause: float = 1.3, seed: int = 1) -> Sound16:
-    """Tones of about `sentence` seconds with pauses between."""
-    rng, parts, length = random.Random(seed), [], 0.0
+    """Return tones of about `sentence` seconds with pauses between them."""
+    rng, pieces, length = random.Random(seed), [], 0.0
     while length < seconds:
         talk = sentence * rng.uniform(0.6, 1.4)
-        parts += [tone(talk), np.zeros(int(pause * SECOND), np.int16)]
+        pieces += [tone(talk), np.zeros(int(pause * SECOND), np.int16)]
         length += talk + pause
-    return np.concatenate(parts)[: int(seconds * SECOND)]
+    return np.concatenate(pieces)[: int(seconds * SECOND)]
 
 
 def planned(samples: Sound16, name: str = "silence_based", limits: ChunkLimits = LIMITS) -> list[PlannedChunk]:
@@ -46,35 +46,35 @@ def planned(samples: Sound16, name: str = "silence_based", limits: ChunkLimits =
 
 
 def covered(chunks: list[PlannedChunk], samples: int) -> NDArray[np.bool_]:
-    heard = np.zeros(samples, dtype=bool)
+    covered_samples = np.zeros(samples, dtype=bool)
     for chunk in chunks:
         for span in chunk.spans:
-            heard[span.first : span.last] = True
-    return heard
+            covered_samples[span.first : span.last] = True
+    return covered_samples
 
 
 @pytest.mark.parametrize("name", ["silence_based", "fixed_size", "hybrid"])
-def test_ten_seconds_are_one_chunk(name: str) -> None:
+def test_ten_seconds_make_one_chunk(name: str) -> None:
     assert len(planned(tone(10), name)) == 1
 
 
 @pytest.mark.parametrize(("seconds", "chunks"), [(60, 3), (600, 25), (29, 1), (29.5, 2)])
-def test_fixed_windows_of_29_with_5_shared(seconds: float, chunks: int) -> None:
-    found = strategy("fixed_size")(AudioFeatures(int(seconds * SECOND)), LIMITS)
-    assert len(found) == chunks
-    assert all(chunk.overlap >= 5 for chunk in found[1:])
-    assert found[-1].end_time == seconds
+def test_fixed_windows_of_29_s_share_5_s(seconds: float, chunks: int) -> None:
+    windows = strategy("fixed_size")(AudioFeatures(int(seconds * SECOND)), LIMITS)
+    assert len(windows) == chunks
+    assert all(chunk.overlap >= 5 for chunk in windows[1:])
+    assert windows[-1].end_time == seconds
 
 
-def test_ten_minutes_with_pauses_fill_their_chunks() -> None:
+def test_chunks_are_filled_without_pauses() -> None:
     samples = speech_like(600)
     chunks = planned(samples)
     spoken = sum(chunk.samples for chunk in chunks) / SECOND
     assert len(chunks) <= math.ceil(spoken / 27)
-    assert spoken < 600 * 0.85, "pauses are cut down"
+    assert spoken < 600 * 0.85, "the chunks contain the pauses"
 
 
-def test_cuts_fall_into_silences() -> None:
+def test_cuts_are_in_silences() -> None:
     samples = speech_like(300, seed=3)
     for chunk in planned(samples):
         for span in chunk.spans:
@@ -82,14 +82,14 @@ def test_cuts_fall_into_silences() -> None:
                 assert not samples[max(edge - 80, 0) : edge + 80].any(), "an edge lies in speech"
 
 
-def test_no_silence_means_cuts_with_overlap() -> None:
+def test_chunks_overlap_if_there_is_no_silence() -> None:
     chunks = planned(tone(100))
     assert len(chunks) == 4
     assert [chunk.overlap for chunk in chunks[1:]] == [3.0, 3.0, 3.0]
     assert covered(chunks, 100 * SECOND).all()
 
 
-def test_a_dip_is_a_better_cut_than_an_overlap() -> None:
+def test_a_cut_in_a_dip_needs_no_overlap() -> None:
     samples = tone(50)
     samples[25 * SECOND : 25 * SECOND + SECOND // 4] = 0
     chunks = planned(samples)
@@ -98,7 +98,7 @@ def test_a_dip_is_a_better_cut_than_an_overlap() -> None:
     assert chunks[1].start_time == pytest.approx(25.12, abs=0.1)
 
 
-def test_hybrid_is_fixed_inside_stretches_without_silence() -> None:
+def test_hybrid_uses_fixed_windows_between_silences() -> None:
     samples = np.concatenate([tone(70), np.zeros(3 * SECOND, np.int16), tone(5)])
     chunks = planned(samples, "hybrid")
     assert [round(chunk.overlap) for chunk in chunks] == [0, 3, 3]
@@ -111,49 +111,49 @@ def test_digital_silence_has_no_chunks() -> None:
     assert planned(np.zeros(0, np.int16)) == []
 
 
-def test_even_noise_below_the_threshold_is_in_doubt_and_cut_by_the_clock() -> None:
+def test_steady_noise_below_the_threshold_is_kept() -> None:
     noise = (np.random.default_rng(1).standard_normal(60 * SECOND) * 20).astype(np.int16)
     chunks = planned(noise)
     assert covered(chunks, len(noise)).all()
 
 
-def test_thirty_decibels_quieter_is_cut_at_the_same_places() -> None:
+def test_a_recording_30_db_quieter_has_the_same_cuts() -> None:
     samples = speech_like(120, seed=5)
     quiet = (samples / 10**1.5).astype(np.int16)
     loud_chunks, quiet_chunks = planned(samples), planned(quiet)
     assert len(loud_chunks) == len(quiet_chunks)
-    for one, other in zip(loud_chunks, quiet_chunks, strict=True):
-        assert one.start_time == pytest.approx(other.start_time, abs=0.2)
+    for loud_chunk, quiet_chunk in zip(loud_chunks, quiet_chunks, strict=True):
+        assert loud_chunk.start_time == pytest.approx(quiet_chunk.start_time, abs=0.2)
 
 
 def test_a_quiet_speaker_after_a_loud_one_is_kept() -> None:
     loud, quiet = speech_like(60, seed=6), (speech_like(60, seed=7) / 30).astype(np.int16)
     samples = np.concatenate([loud, quiet])
-    heard = covered(planned(samples), len(samples))
+    covered_samples = covered(planned(samples), len(samples))
     spoken = np.abs(samples) > 50
-    assert (heard & spoken).sum() / spoken.sum() > 0.99
+    assert (covered_samples & spoken).sum() / spoken.sum() > 0.99
 
 
-def test_too_many_chunks_name_the_setting() -> None:
+def test_the_error_for_too_many_chunks_names_the_setting() -> None:
     few = ChunkLimits(29 * SECOND, 5 * SECOND, None, 9600, 2)
     with pytest.raises(AudioTooLongError, match="MAX_CHUNKS_PER_JOB"):
         plan_chunks("fixed_size", AudioFeatures(200 * SECOND), few)
 
 
-def test_an_unknown_strategy_names_those_there_are() -> None:
+def test_the_error_for_an_unknown_strategy_lists_the_known_ones() -> None:
     assert strategies() == ["fixed_size", "hybrid", "silence_based"]
     with pytest.raises(SettingsError, match="hybrid"):
         strategy("packing")
 
 
-def test_limits_come_from_the_settings() -> None:
+def test_limits_are_read_from_the_settings() -> None:
     limits = ChunkLimits.from_settings(load_settings(_env_file=None, chunk_overlap_seconds=2.0))
     assert (limits.longest, limits.overlap, limits.max_chunks) == (29 * SECOND, 2 * SECOND, 2000)
 
 
 @st.composite
-def sounds(draw: st.DrawFn) -> AudioFeatures:
-    """A recording with silences anywhere, on 10 ms."""
+def recordings(draw: st.DrawFn) -> AudioFeatures:
+    """Draw a recording with arbitrary silences in steps of 10 ms."""
     blocks = draw(st.integers(1, 20_000))
     marks = sorted(draw(st.sets(st.integers(0, blocks), max_size=12)))
     silences = [Span(a * FRAME, b * FRAME) for a, b in zip(marks[::2], marks[1::2], strict=False) if b > a]
@@ -164,26 +164,28 @@ def sounds(draw: st.DrawFn) -> AudioFeatures:
 
 
 @settings(max_examples=150, deadline=None)
-@given(sounds(), st.sampled_from(["silence_based", "fixed_size", "hybrid"]), st.sampled_from([10, 29, 60]))
-def test_every_strategy_covers_all_speech_within_its_limits(sound: AudioFeatures, name: str, seconds: int) -> None:
+@given(recordings(), st.sampled_from(["silence_based", "fixed_size", "hybrid"]), st.sampled_from([10, 29, 60]))
+def test_every_strategy_covers_all_speech_within_the_limits(audio: AudioFeatures, name: str, seconds: int) -> None:
     limits = ChunkLimits(seconds * SECOND, 5 * SECOND, None, int(0.6 * SECOND), 100_000)
-    chunks = strategy(name)(sound, limits)
-    heard = covered(chunks, sound.samples)
-    for silence in sound.silences:
-        heard[silence.first : silence.last] = True
-    assert heard.all(), "speech was left out"
+    chunks = strategy(name)(audio, limits)
+    covered_samples = covered(chunks, audio.samples)
+    for silence in audio.silences:
+        covered_samples[silence.first : silence.last] = True
+    assert covered_samples.all(), "speech was left out"
     for chunk in chunks:
         assert 0 < chunk.samples <= limits.longest
-        assert all(0 <= span.first < span.last <= sound.samples for span in chunk.spans)
+        assert all(0 <= span.first < span.last <= audio.samples for span in chunk.spans)
         assert list(chunk.spans) == sorted(chunk.spans)
     for before, after in itertools.pairwise(chunks):
-        assert after.start_time >= before.end_time - after.overlap - 0.001, "sound is shared without being said"
+        assert after.start_time >= before.end_time - after.overlap - 0.001, (
+            "two chunks share audio that `overlap` does not mention"
+        )
 
 
 @settings(max_examples=100, deadline=None)
-@given(sounds(), st.data())
-def test_times_are_mapped_back_through_the_spans(sound: AudioFeatures, data: st.DataObject) -> None:
-    chunks = strategy("silence_based")(sound, LIMITS)
+@given(recordings(), st.data())
+def test_chunk_times_are_mapped_to_recording_times(audio: AudioFeatures, data: st.DataObject) -> None:
+    chunks = strategy("silence_based")(audio, LIMITS)
     if not chunks:
         return
     chunk = data.draw(st.sampled_from(chunks))
@@ -200,7 +202,7 @@ def test_times_are_mapped_back_through_the_spans(sound: AudioFeatures, data: st.
     assert recording[0] / SECOND <= mapped <= chunk.end_time
 
 
-def test_a_long_stretch_is_cut_in_the_last_third_of_a_chunk_though_an_earlier_dip_is_deeper() -> None:
+def test_a_long_stretch_is_cut_in_the_last_third_of_a_chunk() -> None:
     energies = np.full(4000, 8000**2 * FRAME, dtype=np.int64)
     energies[1600:1620] = 0
     energies[2500:2520] = 80**2 * FRAME
@@ -209,7 +211,7 @@ def test_a_long_stretch_is_cut_in_the_last_third_of_a_chunk_though_an_earlier_di
     assert (second.spans, second.overlap) == ((Span(2510 * FRAME, 40 * SECOND),), 0)
 
 
-def test_a_time_past_the_end_is_the_end() -> None:
+def test_a_time_past_the_end_is_mapped_to_the_end() -> None:
     spans = (Span(0, SECOND), Span(5 * SECOND, 6 * SECOND), Span(8 * SECOND, 9 * SECOND))
     assert to_recording_time(spans, 0.5) == 0.5
     assert to_recording_time(spans, 1.0) == 5.0

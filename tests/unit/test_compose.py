@@ -1,5 +1,7 @@
-"""The compose file: what each container may do, hold and see. Nothing here starts one; `test_compose_is_accepted`
-asks Docker Compose itself to read the file where it is installed."""
+"""Privileges, secrets and limits of each container in the compose file. No container is started.
+
+`test_docker_compose_accepts_the_file` has Docker Compose read the file if it is installed.
+"""
 
 from __future__ import annotations
 
@@ -30,14 +32,14 @@ NEEDED = {
     "rabbitmq": {QUEUES},
     "minio": {OBJECTS},
 }
-"""The least that each container works with: the consumer signs nothing, migrating needs the database alone."""
+"""The secrets that each container needs: the consumer signs nothing, migrations need only the database."""
 ENTRYPOINT = {"CHOWN", "DAC_OVERRIDE", "FOWNER", "SETGID", "SETUID"}
-"""What the official images' entry points need to hand their volume to their user and become it."""
+"""The capabilities that the official images' entry points need to chown their volume and drop root."""
 
 
 def services() -> dict[str, dict[str, Any]]:
-    found: dict[str, dict[str, Any]] = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]
-    return found
+    containers: dict[str, dict[str, Any]] = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]
+    return containers
 
 
 def dockerfile(name: str) -> str:
@@ -66,7 +68,7 @@ def test_each_container_is_hardened(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NEEDED)
-def test_each_container_is_bounded(name: str) -> None:
+def test_each_container_has_resource_limits(name: str) -> None:
     service = services()[name]
     assert re.fullmatch(r"(\$\{\w+:-)?\d+[mg]\}?", service["mem_limit"])
     assert 64 <= service["pids_limit"] <= 1024
@@ -86,36 +88,36 @@ WRITES = {
 
 
 @pytest.mark.parametrize("name", NEEDED)
-def test_below_a_read_only_root_there_is_room_for_what_is_written(name: str) -> None:
+def test_read_only_containers_have_writable_mounts(name: str) -> None:
     service = services()[name]
     mounts = [mount.split(":") for mount in service.get("volumes", [])]
-    writable = {parts[1] for parts in mounts if parts[-1] != "ro"} | {one.split(":")[0] for one in service["tmpfs"]}
+    writable = {parts[1] for parts in mounts if parts[-1] != "ro"} | {mount.split(":")[0] for mount in service["tmpfs"]}
     assert WRITES[name] <= writable
 
 
-def test_recordings_are_decoded_on_a_disk_and_not_in_memory() -> None:
-    """A recording and its decoded sound take 115 MB an hour."""
+def test_recordings_are_decoded_on_disk() -> None:
+    """A recording and its decoded audio take 115 MB an hour."""
     consumer = services()["consumer"]
     folder = consumer["environment"]["TEMP_DIR"]
     assert any(volume.split(":")[1] == folder for volume in consumer["volumes"])
     assert not any(mount.split(":")[0] == folder for mount in consumer["tmpfs"])
 
 
-def test_the_image_agrees_with_its_containers() -> None:
-    """A fresh volume takes the owner of the image's folder, so that our user can write without any capability."""
+def test_image_and_containers_use_the_same_user_and_folders() -> None:
+    """A new volume takes the owner of the image's folder, so our user can write without any capability."""
     text = dockerfile("Dockerfile")
-    made = re.search(r"mkdir -p ([^\\\n]+?) *\\\n", text)
+    folders = re.search(r"mkdir -p ([^\\\n]+?) *\\\n", text)
     owned = re.search(r"chown stt:stt ([^\\\n]+)", text)
-    assert made is not None
+    assert folders is not None
     assert owned is not None
-    assert set(made[1].split()) == set(owned[1].split())
+    assert set(folders[1].split()) == set(owned[1].split())
     volumes = {mount.split(":")[1] for mount in services()["consumer"]["volumes"]}
     assert volumes <= set(owned[1].split())
     assert re.search(r"^USER stt$", text, re.M)
     defaults = dict(re.findall(r"((?:DATA|MODELS|TEMP)_DIR)=(\S+)", text))
     assert defaults["TEMP_DIR"] == services()["consumer"]["environment"]["TEMP_DIR"]
     assert set(defaults.values()) <= set(owned[1].split())
-    assert "PYTHONDONTWRITEBYTECODE=1" in text, "nothing can be written beside the code"
+    assert "PYTHONDONTWRITEBYTECODE=1" in text, "no bytecode may be written beside the code"
     assert re.search(r"^USER minio$", dockerfile("minio.Dockerfile"), re.M)
 
 
@@ -125,19 +127,19 @@ def test_every_volume_is_declared_and_used() -> None:
     assert {mount for mount in mounts if not mount.startswith(".")} == declared
 
 
-def test_our_containers_stop_within_their_grace() -> None:
+def test_the_stop_grace_period_covers_the_drain() -> None:
     for name in OURS:
         assert services()[name]["stop_grace_period"] == "40s"
         assert services()[name]["init"] is True
 
 
 @pytest.mark.parametrize("name", OURS)
-def test_the_settings_of_each_process_are_enough_for_it_to_start(name: str) -> None:
-    """Least secrets, but no fewer: the settings of the process take its environment as it stands."""
+def test_each_container_has_the_settings_its_process_needs(name: str) -> None:
+    """Each process's settings load from its container's environment alone."""
     values = {key: f"{key.lower()}-{'x' * 40}" for key in (*SECRETS, "MINIO_ACCESS_KEY")}
     values["API_KEY"] = f"stt_{'0' * 16}_{'a' * 48}"
     environment = {
-        key.lower(): re.sub(r"\$\{(\w+):\?[^}]*\}", lambda found: values[found[1]], str(value))
+        key.lower(): re.sub(r"\$\{(\w+):\?[^}]*\}", lambda match: values[match[1]], str(value))
         for key, value in services()[name]["environment"].items()
     }
     settings = load_settings(_env_file=None, **environment)
@@ -145,16 +147,16 @@ def test_the_settings_of_each_process_are_enough_for_it_to_start(name: str) -> N
     assert (settings.secret_key != "") == (SIGNING in NEEDED[name])
 
 
-def test_compose_is_accepted() -> None:
-    """Docker Compose reads the file as it stands; this needs its client alone, no engine."""
+def test_docker_compose_accepts_the_file() -> None:
+    """Docker Compose reads the file; this needs only its client, no engine."""
     if shutil.which("docker") is None:
         pytest.skip("no Docker client on this machine")
-    given = {**os.environ, **dict.fromkeys((*SECRETS, "MINIO_ACCESS_KEY"), "x")}
+    environment = {**os.environ, **dict.fromkeys((*SECRETS, "MINIO_ACCESS_KEY"), "x")}
     call = ["docker", "compose", "-f", str(DEPLOY / "compose.yaml"), "config", "--format", "json"]
-    done = subprocess.run(call, capture_output=True, text=True, env=given, timeout=60, check=False)
-    if "unknown" in done.stderr or "is not a docker command" in done.stderr:
+    completed = subprocess.run(call, capture_output=True, text=True, env=environment, timeout=60, check=False)
+    if "unknown" in completed.stderr or "is not a docker command" in completed.stderr:
         pytest.skip("no Docker Compose on this machine")
-    assert done.returncode == 0, done.stderr
-    read = json.loads(done.stdout)["services"]
+    assert completed.returncode == 0, completed.stderr
+    read = json.loads(completed.stdout)["services"]
     assert set(read) == set(NEEDED)
     assert all(service["read_only"] and service["cap_drop"] == ["ALL"] for service in read.values())

@@ -1,4 +1,4 @@
-"""Priorities, model names, object keys."""
+"""Bands and levels of priority, model names, object keys, errors."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from core.errors import ChunkTimeoutError, FileTooLargeError, SttError
 
 
 @pytest.mark.parametrize(("unfinished", "band"), [(0, 2), (9, 2), (10, 1), (99, 1), (100, 0)])
-def test_bands_of_owners(unfinished: int, band: int) -> None:
+def test_band_of_an_owner(unfinished: int, band: int) -> None:
     assert job_band(unfinished) == band
 
 
 @pytest.mark.parametrize(("index", "band"), [(0, 2), (3, 2), (4, 1), (15, 1), (16, 0), (900, 0)])
-def test_bands_of_chunks(index: int, band: int) -> None:
+def test_band_of_a_chunk(index: int, band: int) -> None:
     assert chunk_level(Priority.NORMAL, index, 2) == 3 + band
     assert chunk_level(Priority.NORMAL, index, 0) == 3
 
 
-def test_high_is_above_every_normal_and_below_the_top() -> None:
-    """Whatever the bands of their owners."""
+def test_high_priority_is_above_normal_and_below_the_top_level() -> None:
+    """The bands of the owners make no difference."""
     lowest_high = chunk_level(Priority.HIGH, 900, job_band(500))
     assert chunk_level(Priority.LOW, 0, 2) < chunk_level(Priority.NORMAL, 900, 0)
     assert chunk_level(Priority.NORMAL, 0, 2) < lowest_high <= chunk_level(Priority.HIGH, 0, 2) < TOP_LEVEL
@@ -38,7 +38,7 @@ def test_terminal_states() -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked", "language", "have", "found"),
+    ("requested", "language", "available", "resolved"),
     [
         ("medium", "vi", {"medium-q5_0", "small"}, "medium-q5_0"),
         ("medium", "vi", {"medium-q5_0", "medium"}, "medium"),
@@ -50,24 +50,24 @@ def test_terminal_states() -> None:
         ("../../etc/passwd", "en", {"demo-q5_0"}, None),
     ],
 )
-def test_names_of_models(asked: str, language: str, have: set[str], found: str | None) -> None:
-    assert resolve(asked, language, have) == found
+def test_model_names_are_resolved(requested: str, language: str, available: set[str], resolved: str | None) -> None:
+    assert resolve(requested, language, available) == resolved
 
 
-def test_the_default_is_medium_else_the_largest_else_the_demo_model() -> None:
+def test_the_default_model_is_medium_or_the_largest_or_the_demo() -> None:
     assert default_model("vi", {"demo-q5_0", "medium-q5_0", "large-v3"}) == "medium-q5_0"
     assert default_model("vi", {"demo-q5_0", "small", "base"}) == "small"
     assert default_model("vi", {"demo-q5_0"}) == "demo-q5_0"
     assert default_model("vi", set()) is None
 
 
-def test_files_of_models() -> None:
+def test_model_file_names() -> None:
     assert model_of_file(file_name("base-q5_0")) == "base-q5_0"
     assert model_of_file("readme.md") is None
 
 
 @given(st.text(max_size=300))
-def test_any_name_is_safe(name: str) -> None:
+def test_any_filename_is_made_safe(name: str) -> None:
     safe = safe_name(name)
     assert safe
     assert safe.isascii()
@@ -86,16 +86,16 @@ def test_any_name_is_safe(name: str) -> None:
         ("--x_", "x_"),
     ],
 )
-def test_names_stay_readable(given_name: str, safe: str) -> None:
+def test_safe_filenames_stay_readable(given_name: str, safe: str) -> None:
     assert safe_name(given_name) == safe
 
 
-def test_keys_lie_under_their_job() -> None:
+def test_object_keys_start_with_the_job_id() -> None:
     for key in (upload_key("j", "a.mp3"), working_key("j", 3), result_key("j")):
         assert key.startswith(job_prefixes("j"))
 
 
-def test_keys_name_what_lies_there() -> None:
+def test_object_keys_name_their_content() -> None:
     assert upload_key("j", "a b.mp3") == "uploads/j/a_b.mp3"
     assert working_key("j", 3) == "work/j/3.pcm"
     assert (result_key("j"), result_key("j", "txt")) == (
@@ -104,17 +104,17 @@ def test_keys_name_what_lies_there() -> None:
     )
 
 
-def test_segments_survive_the_database() -> None:
+def test_segments_survive_a_round_trip_through_json() -> None:
     segment = Segment(1.5, 2.5, "xin chào", 0.8, (Word("xin", 1.5, 2.0, 0.9), Word("chào", 2.0, 2.5, 0.7)))
     assert Segment.from_json(json.loads(json.dumps(segment.to_json()))) == segment
     assert Segment.from_json({"start": 1.5, "end": 2.5, "text": "a", "confidence": 0.8}).words == ()
 
 
 def _all(error: type[SttError]) -> list[type[SttError]]:
-    return [error, *(deeper for one in error.__subclasses__() for deeper in _all(one))]
+    return [error, *(deeper for subclass in error.__subclasses__() for deeper in _all(subclass))]
 
 
-def test_every_error_speaks_both_languages() -> None:
+def test_every_error_has_both_languages() -> None:
     for error in _all(SttError):
         assert error.en
         assert error.vi
@@ -122,7 +122,7 @@ def test_every_error_speaks_both_languages() -> None:
         assert 400 <= error.http_status < 600
 
 
-def test_a_detail_is_for_english_readers() -> None:
+def test_a_detail_is_added_to_the_english_text_only() -> None:
     error = FileTooLargeError("over 5 MB")
     assert (error.message(), error.message("vi")) == ("over 5 MB", FileTooLargeError.vi)
     assert ChunkTimeoutError().message() == ChunkTimeoutError.en

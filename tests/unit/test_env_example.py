@@ -1,4 +1,4 @@
-"""`.env.example` and the settings: the same names, the same defaults, a meaning for each."""
+"""`.env.example` compared with the settings: names, defaults and descriptions."""
 
 from __future__ import annotations
 
@@ -16,32 +16,32 @@ NAMES = [match[1] for line in LINES if (match := SETTING.fullmatch(line))]
 
 
 @pytest.fixture(autouse=True)
-def _nothing_of_the_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in (*Settings.model_fields, *OLD_NAMES.values(), "stt_config"):
         monkeypatch.delenv(name.upper(), raising=False)
     monkeypatch.chdir(tmp_path)
 
 
-def test_every_setting_is_there_once() -> None:
+def test_every_setting_is_listed_once() -> None:
     assert len(NAMES) == len(set(NAMES))
     assert set(NAMES) == {name.upper() for name in Settings.model_fields}
 
 
-def test_taken_as_it_is_it_changes_nothing() -> None:
+def test_the_unchanged_file_gives_the_defaults() -> None:
     Path(".env").write_text(EXAMPLE.read_text())
     assert load_settings() == load_settings(_env_file=None)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_each_default_is_the_one_in_the_code(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_value_is_the_default_of_the_code(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     field = name.lower()
-    shown = next(line.split("=", 1)[1] for line in LINES if line.startswith(f"{name}="))
+    value = next(line.split("=", 1)[1] for line in LINES if line.startswith(f"{name}="))
     default = getattr(load_settings(), field)
-    monkeypatch.setenv(name, shown)
+    monkeypatch.setenv(name, value)
     assert getattr(load_settings(), field) == default
 
 
-def test_every_setting_has_its_meaning_above_it() -> None:
+def test_every_setting_has_a_comment_above_it() -> None:
     for number, line in enumerate(LINES):
         if SETTING.fullmatch(line):
             assert LINES[number - 1].startswith("# "), line
@@ -58,7 +58,7 @@ OLD_VALUES = dict.fromkeys(OLD_NAMES, "2") | {
 
 
 @pytest.mark.parametrize("name", sorted(OLD_NAMES))
-def test_an_old_name_is_still_read(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_old_names_are_still_read(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     Path(".env").write_text(EXAMPLE.read_text())
     monkeypatch.setenv(OLD_NAMES[name].upper(), OLD_VALUES[name])
-    assert getattr(load_settings(), name) == float(OLD_VALUES[name]), "the environment wins over .env"
+    assert getattr(load_settings(), name) == float(OLD_VALUES[name]), "the environment overrides .env"

@@ -1,4 +1,4 @@
-"""Every format, read back by somebody else's parser."""
+"""All export formats, read back by third-party parsers."""
 
 from __future__ import annotations
 
@@ -38,22 +38,22 @@ FACTS = JobMetadata(
 )
 
 
-def result(*segments: Segment) -> Result:
+def build(*segments: Segment) -> Result:
     return build_result(FACTS, [ChunkTranscript(0, 0.0, 10.0, segments, seconds=2.0)], MergeMethod.SMART)
 
 
-VIETNAMESE = result(
+VIETNAMESE = build(
     Segment(0.0, 1.5, "Xin chào, tôi tên là Mai.", 0.9),
     Segment(2.0, 3.25, "Hôm nay trời đẹp.", 0.8),
     Segment(6.0, 7.0, "Hẹn gặp lại!", 0.7),
 )
 
 
-def exported(name: str, what: Result = VIETNAMESE) -> str:
-    return formats()[name].export(what).decode()
+def exported(name: str, result: Result = VIETNAMESE) -> str:
+    return formats()[name].export(result).decode()
 
 
-def test_the_formats_there_are() -> None:
+def test_the_available_formats() -> None:
     assert sorted(formats()) == ["json", "srt", "tsv", "txt", "vtt"]
     assert all(kind.format == name for name, kind in formats().items())
 
@@ -78,17 +78,17 @@ def test_tsv_golden() -> None:
     assert [(int(row["start"]), row["text"]) for row in rows][1] == (2000, "Hôm nay trời đẹp.")
 
 
-def test_cues_of_a_long_segment_have_the_times_of_their_words() -> None:
+def test_cues_of_a_split_segment_have_word_times() -> None:
     words = (Word("so", 1.0, 1.5, 0.9), Word("then", 9.0, 9.5, 0.9))
-    found = cues(result(Segment(1.0, 9.5, "so then", 0.9, words)))
-    assert [(cue.start, cue.end, cue.text) for cue in found] == [(1000, 1500, "so"), (9000, 9500, "then")]
+    found_cues = cues(build(Segment(1.0, 9.5, "so then", 0.9, words)))
+    assert [(cue.start, cue.end, cue.text) for cue in found_cues] == [(1000, 1500, "so"), (9000, 9500, "then")]
 
 
 def test_txt_starts_a_line_after_a_long_pause() -> None:
     assert exported("txt") == "Xin chào, tôi tên là Mai. Hôm nay trời đẹp.\nHẹn gặp lại!\n"
 
 
-def test_json_is_the_result_itself() -> None:
+def test_json_is_the_unchanged_result() -> None:
     data = json.loads(exported("json"))
     assert Result.from_json(data) == VIETNAMESE
     assert "words" not in data["segments"][0]
@@ -97,97 +97,97 @@ def test_json_is_the_result_itself() -> None:
 @pytest.mark.parametrize(
     ("name", "expected"), [("srt", ""), ("vtt", "WEBVTT\n"), ("txt", ""), ("tsv", "start\tend\ttext\n")]
 )
-def test_nobody_spoke(name: str, expected: str) -> None:
-    assert exported(name, result()) == expected
+def test_results_without_speech(name: str, expected: str) -> None:
+    assert exported(name, build()) == expected
 
 
-def test_long_segments_become_readable_cues() -> None:
+def test_long_segments_are_split_into_readable_cues() -> None:
     words = tuple(Word(f"word{n}", n * 0.5, n * 0.5 + 0.4, 0.9) for n in range(60))
-    long_recording = result(Segment(0.0, 30.0, " ".join(word.word for word in words), 0.9, words))
-    found = list(cues(long_recording))
-    assert len(found) > 3
-    assert all(len(cue.text) <= MAX_TEXT and cue.end - cue.start <= 7500 for cue in found)
-    assert " ".join(cue.text for cue in found) == long_recording.text
+    long_result = build(Segment(0.0, 30.0, " ".join(word.word for word in words), 0.9, words))
+    found_cues = list(cues(long_result))
+    assert len(found_cues) > 3
+    assert all(len(cue.text) <= MAX_TEXT and cue.end - cue.start <= 7500 for cue in found_cues)
+    assert " ".join(cue.text for cue in found_cues) == long_result.text
 
 
-def test_words_survive_the_round_trip() -> None:
-    spoken = result(Segment(0.0, 1.0, "một hai", 0.9, (Word("một", 0.0, 0.4, 0.8), Word("hai", 0.5, 1.0, 0.7))))
+def test_words_survive_a_round_trip() -> None:
+    spoken = build(Segment(0.0, 1.0, "một hai", 0.9, (Word("một", 0.0, 0.4, 0.8), Word("hai", 0.5, 1.0, 0.7))))
     assert Result.from_json(json.loads(exported("json", spoken))) == spoken
 
 
-def test_a_word_that_lasts_for_ever_is_shown_for_seven_seconds() -> None:
-    (cue,) = cues(result(Segment(1.0, 29.0, "Hello", 0.9)))
+def test_a_cue_lasts_at_most_seven_seconds() -> None:
+    (cue,) = cues(build(Segment(1.0, 29.0, "Hello", 0.9)))
     assert (cue.start, cue.end) == (1000, 8000)
 
 
-def test_segments_without_length_still_show() -> None:
-    found = list(cues(result(*(Segment(1.0, 1.0, text, 0.9) for text in "abc"))))
-    assert [(cue.start, cue.end) for cue in found] == [(1000, 1040), (1040, 1080), (1080, 1120)]
+def test_cues_of_empty_segments_have_a_minimum_length() -> None:
+    found_cues = list(cues(build(*(Segment(1.0, 1.0, text, 0.9) for text in "abc"))))
+    assert [(cue.start, cue.end) for cue in found_cues] == [(1000, 1040), (1040, 1080), (1080, 1120)]
 
 
 @pytest.mark.parametrize(
     ("milliseconds", "shown"), [(0, "00:00:00,000"), (3_661_001, "01:01:01,001"), (360_000_000, "100:00:00,000")]
 )
-def test_clock(milliseconds: int, shown: str) -> None:
+def test_timestamp_format(milliseconds: int, shown: str) -> None:
     assert clock(milliseconds, ",") == shown
 
 
-NASTY = st.text(st.characters(codec="utf-8"), min_size=1, max_size=120)
-ROWS = st.lists(st.tuples(NASTY, st.floats(0, 500), st.floats(0, 20), st.booleans()), max_size=8)
+ARBITRARY_TEXT = st.text(st.characters(codec="utf-8"), min_size=1, max_size=120)
+ROWS = st.lists(st.tuples(ARBITRARY_TEXT, st.floats(0, 500), st.floats(0, 20), st.booleans()), max_size=8)
 
 
-def nasty(rows: list[tuple[str, float, float, bool]]) -> Result:
-    """Segments of any text and times, some with words whose times run as they like."""
+def arbitrary_result(rows: list[tuple[str, float, float, bool]]) -> Result:
+    """Build a result from arbitrary texts and times, some with words in arbitrary order."""
     segments = []
     for text, start, length, with_words in sorted(rows, key=lambda row: row[1]):
-        parts = text.split() if with_words else []
-        words = tuple(Word(part, start + n % 3, start + length, 0.5) for n, part in enumerate(parts))
+        pieces = text.split() if with_words else []
+        words = tuple(Word(part, start + n % 3, start + length, 0.5) for n, part in enumerate(pieces))
         segments.append(Segment(start, start + length, text, 0.5, words))
-    return result(*segments)
+    return build(*segments)
 
 
 @settings(max_examples=150, deadline=None)
 @given(ROWS)
-def test_any_text_and_times_are_valid_subtitles(rows: list[tuple[str, float, float, bool]]) -> None:
-    made = nasty(rows)
-    parsed = list(srt.parse(exported("srt", made)))
-    listed = list(cues(made))
+def test_arbitrary_results_give_valid_subtitles(rows: list[tuple[str, float, float, bool]]) -> None:
+    result = arbitrary_result(rows)
+    parsed = list(srt.parse(exported("srt", result)))
+    listed = list(cues(result))
     assert len(parsed) == len(listed)
     assert all(0 < (cue.end - cue.start).total_seconds() <= 7 for cue in parsed)
-    assert all(one.end <= other.start for one, other in itertools.pairwise(parsed))
-    captions = webvtt.from_string(exported("vtt", made)).captions
+    assert all(first.end <= second.start for first, second in itertools.pairwise(parsed))
+    captions = webvtt.from_string(exported("vtt", result)).captions
     assert [html.unescape(caption.raw_text) for caption in captions] == [cue.text for cue in listed]
 
 
 @settings(max_examples=150, deadline=None)
 @given(ROWS)
-def test_any_text_keeps_to_its_row_of_the_table(rows: list[tuple[str, float, float, bool]]) -> None:
-    made = nasty(rows)
-    table = list(csv.reader(io.StringIO(exported("tsv", made), newline="\n"), delimiter="\t", quoting=csv.QUOTE_NONE))
-    assert table[1:] == [[str(round(s.start * 1000)), str(round(s.end * 1000)), s.text] for s in made.segments]
+def test_arbitrary_text_stays_in_its_tsv_row(rows: list[tuple[str, float, float, bool]]) -> None:
+    result = arbitrary_result(rows)
+    table = list(csv.reader(io.StringIO(exported("tsv", result), newline="\n"), delimiter="\t", quoting=csv.QUOTE_NONE))
+    assert table[1:] == [[str(round(s.start * 1000)), str(round(s.end * 1000)), s.text] for s in result.segments]
 
 
 @settings(max_examples=100, deadline=None)
 @given(ROWS)
-def test_plain_text_has_every_word(rows: list[tuple[str, float, float, bool]]) -> None:
-    made = nasty(rows)
-    assert exported("txt", made).split() == made.text.split()
-    assert exported("txt", made).endswith("\n") == bool(made.segments)
+def test_plain_text_contains_every_word(rows: list[tuple[str, float, float, bool]]) -> None:
+    result = arbitrary_result(rows)
+    assert exported("txt", result).split() == result.text.split()
+    assert exported("txt", result).endswith("\n") == bool(result.segments)
 
 
 def test_markup_is_escaped_in_vtt() -> None:
-    text = exported("vtt", result(Segment(0, 1, "a < b & c --> d", 0.9)))
+    text = exported("vtt", build(Segment(0, 1, "a < b & c --> d", 0.9)))
     assert "a &lt; b &amp; c --&gt; d" in text
 
 
 def test_the_same_rows_give_the_same_bytes() -> None:
-    again = [Segment(s.start, s.end, s.text, s.confidence) for s in VIETNAMESE.segments]
-    assert exported("json") == exported("json", result(*again))
+    copies = [Segment(s.start, s.end, s.text, s.confidence) for s in VIETNAMESE.segments]
+    assert exported("json") == exported("json", build(*copies))
 
 
-def test_figures() -> None:
+def test_computed_figures() -> None:
     assert VIETNAMESE.word_count == 13
     assert VIETNAMESE.character_count == len(VIETNAMESE.text)
     assert VIETNAMESE.confidence == pytest.approx((0.9 * 6 + 0.8 * 4 + 0.7 * 3) / 13, abs=1e-4)
     assert VIETNAMESE.timings.real_time_factor == 0.2
-    assert (result().confidence, result().text) == (0.0, "")
+    assert (build().confidence, build().text) == (0.0, "")

@@ -1,4 +1,4 @@
-"""Options of a job are read back from JSON that this or another version wrote."""
+"""Job options, read back from JSON that this or another version wrote."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The rules of the house, as tests."""
+"""Rules of the code base: layout, size of files and functions, lock files, compose."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ def sources() -> list[Path]:
     return [path for name in SOURCES for path in (ROOT / name).rglob("*.py")]
 
 
-def test_cmd_is_no_package() -> None:
+def test_cmd_is_not_a_package() -> None:
     assert not list((ROOT / "cmd").rglob("__init__.py")), "it would shadow the standard library's cmd"
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "cmd").glob("*/main.py")), ids=lambda path: path.parent.name)
-def test_cmd_is_thin_and_knows_internal_only(path: Path) -> None:
+def test_cmd_is_thin_and_imports_only_internal(path: Path) -> None:
     assert len(path.read_text().splitlines()) <= 20
     modules: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text())):
@@ -39,8 +39,8 @@ def test_cmd_is_thin_and_knows_internal_only(path: Path) -> None:
 
 
 def test_files_are_short() -> None:
-    long_recording = {str(path): count for path in sources() if (count := len(path.read_text().splitlines())) > 400}
-    assert not long_recording
+    long_files = {str(path): count for path in sources() if (count := len(path.read_text().splitlines())) > 400}
+    assert not long_files
 
 
 def test_functions_are_short() -> None:
@@ -58,7 +58,7 @@ def test_repositories_build_no_api_urls() -> None:
     assert not [path for path in (ROOT / "repositories").rglob("*.py") if "/api/" in path.read_text()]
 
 
-def test_no_other_top_level_folders() -> None:
+def test_there_are_no_other_top_level_folders() -> None:
     listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False)
     if listed.returncode:
         pytest.skip("not a git checkout")
@@ -66,13 +66,13 @@ def test_no_other_top_level_folders() -> None:
     assert folders <= TOP
 
 
-def test_the_package_names_are_ours_alone() -> None:
+def test_no_dependency_uses_our_package_names() -> None:
     owners = importlib.metadata.packages_distributions()
     for name in ("core", "internal", "repositories", "worker", "migrations"):
         assert set(owners.get(name, ["async-stt"])) == {"async-stt"}, name
 
 
-def test_the_locks_name_no_registry() -> None:
+def test_lock_files_name_no_registry() -> None:
     for path in ROOT.glob("requirements*.lock"):
         text = path.read_text()
         assert "--hash=sha256:" in text
@@ -86,12 +86,12 @@ def compose() -> dict[str, object]:
 
 
 def services() -> dict[str, dict[str, object]]:
-    found = compose()["services"]
-    assert isinstance(found, dict)
-    return found
+    containers = compose()["services"]
+    assert isinstance(containers, dict)
+    return containers
 
 
-def test_compose_has_every_part() -> None:
+def test_compose_has_every_service() -> None:
     assert set(services()) == {"migrate", "api", "consumer", "scheduler", "postgres", "rabbitmq", "minio"}
 
 
@@ -102,21 +102,21 @@ def test_compose_publishes_on_loopback_only() -> None:
 
 
 def test_compose_uses_settings_that_exist() -> None:
-    known = {name.upper() for name in Settings.model_fields}
+    settings = {name.upper() for name in Settings.model_fields}
     for name in ("migrate", "api", "consumer", "scheduler"):
         environment = services()[name]["environment"]
         assert isinstance(environment, dict)
-        assert set(environment) <= known
+        assert set(environment) <= settings
 
 
-def test_compose_has_no_password_in_it() -> None:
+def test_compose_contains_no_password() -> None:
     text = (ROOT / "deploy" / "compose.yaml").read_text()
     assert text.count("${POSTGRES_PASSWORD:?") == 2
     assert text.count("${MINIO_SECRET_KEY:?") == 2
     assert text.count("${RABBITMQ_PASSWORD:?") == 2
 
 
-def test_compose_turns_the_plugins_on() -> None:
+def test_compose_enables_the_rabbitmq_plugins() -> None:
     assert "./rabbitmq-plugins:/etc/rabbitmq/enabled_plugins:ro" in str(services()["rabbitmq"]["volumes"])
     plugins = (ROOT / "deploy" / "rabbitmq-plugins").read_text()
     assert all(name in plugins for name in ("rabbitmq_management", "rabbitmq_shovel", "rabbitmq_shovel_management"))

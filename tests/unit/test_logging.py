@@ -1,4 +1,4 @@
-"""One format for our lines and the libraries', nothing secret in it, files that rotate."""
+"""Logging: one format for our lines and those of libraries, redacted secrets, rotated files."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from internal.process import settings_or_exit
 
 
 @pytest.fixture(autouse=True)
-def _restored() -> object:
+def _restore_logging() -> object:
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     yield
@@ -36,20 +36,20 @@ def lines(capsys: pytest.CaptureFixture[str]) -> list[dict[str, object]]:
     return [json.loads(line) for line in capsys.readouterr().err.splitlines()]
 
 
-def test_ours_and_theirs_look_alike(capsys: pytest.CaptureFixture[str]) -> None:
+def test_library_lines_have_the_same_format(capsys: pytest.CaptureFixture[str]) -> None:
     configure("INFO", LogFormat.JSON, None, "test")
     with structlog.contextvars.bound_contextvars(job_id="j1", chunk_index=3):
         structlog.get_logger("ours").info("tiếng Việt", action="a")
         logging.getLogger("uvicorn.error").info("started on %s", "port")
-    ours, theirs = lines(capsys)
-    assert ours["event"] == "tiếng Việt"
-    for line in (ours, theirs):
+    our_line, library_line = lines(capsys)
+    assert our_line["event"] == "tiếng Việt"
+    for line in (our_line, library_line):
         assert (line["job_id"], line["chunk_index"], line["level"]) == ("j1", 3, "info")
         assert line["timestamp"]
-    assert (theirs["event"], theirs["logger"]) == ("started on port", "uvicorn.error")
+    assert (library_line["event"], library_line["logger"]) == ("started on port", "uvicorn.error")
 
 
-def test_a_traceback_is_in_the_line(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_traceback_is_part_of_the_line(capsys: pytest.CaptureFixture[str]) -> None:
     configure("INFO", LogFormat.JSON, None, "test")
     try:
         raise ValueError("wrong")
@@ -58,14 +58,14 @@ def test_a_traceback_is_in_the_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert "ValueError: wrong" in str(lines(capsys)[0]["exception"])
 
 
-def test_the_level_counts(capsys: pytest.CaptureFixture[str]) -> None:
+def test_lines_below_the_level_are_dropped(capsys: pytest.CaptureFixture[str]) -> None:
     configure("WARNING", LogFormat.JSON, None, "test")
     structlog.get_logger().info("quiet")
     structlog.get_logger().warning("loud")
     assert [line["event"] for line in lines(capsys)] == ["loud"]
 
 
-def test_the_console_is_for_people(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_console_format_is_readable(capsys: pytest.CaptureFixture[str]) -> None:
     configure("INFO", LogFormat.CONSOLE, None, "test")
     structlog.get_logger().info("hello", job_id="j")
     assert "hello" in capsys.readouterr().err
@@ -96,11 +96,11 @@ def test_the_console_is_for_people(capsys: pytest.CaptureFixture[str]) -> None:
         ("path", "/api/v1/status/1", "/api/v1/status/1"),
     ],
 )
-def test_secrets_are_cut_out(key: str, value: str, shown: str) -> None:
+def test_secrets_are_redacted(key: str, value: str, shown: str) -> None:
     assert redact_secrets(None, "info", {key: value})[key] == shown
 
 
-def test_each_process_has_its_own_file(tmp_path: Path) -> None:
+def test_each_process_has_its_own_log_file(tmp_path: Path) -> None:
     configure("INFO", LogFormat.JSON, tmp_path / "stt.log", "consumer")
     structlog.get_logger().info("kept")
     path = process_file(tmp_path / "stt.log", "consumer")
@@ -108,7 +108,7 @@ def test_each_process_has_its_own_file(tmp_path: Path) -> None:
     assert json.loads(path.read_text())["event"] == "kept"
 
 
-def test_a_secret_in_a_traceback_is_cut_out_in_both_formats(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_secrets_in_tracebacks_are_redacted_in_both_formats(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     for style in (LogFormat.JSON, LogFormat.CONSOLE):
         configure("INFO", style, tmp_path / "stt.log", "test")
         try:
@@ -119,12 +119,12 @@ def test_a_secret_in_a_traceback_is_cut_out_in_both_formats(capsys: pytest.Captu
         shown = capsys.readouterr().err
         assert shown.count("ConnectionError: cannot fetch http://h/a") == 2
         assert "hidden" not in shown
-    kept = process_file(tmp_path / "stt.log", "test").read_text()
-    assert kept.count("ConnectionError: cannot fetch http://h/a") == 4
-    assert "hidden" not in kept
+    content = process_file(tmp_path / "stt.log", "test").read_text()
+    assert content.count("ConnectionError: cannot fetch http://h/a") == 4
+    assert "hidden" not in content
 
 
-def test_secrets_inside_lists_and_mappings_are_cut_out() -> None:
+def test_secrets_in_lists_and_mappings_are_redacted() -> None:
     event = {"headers": {"X-API-Key": "k", "Accept": "a"}, "urls": ["http://u:p@h/x"], "tokens": 12, "done": True}
     assert redact_secrets(None, "info", event) == {
         "headers": {"X-API-Key": "***", "Accept": "a"},
@@ -134,73 +134,74 @@ def test_secrets_inside_lists_and_mappings_are_cut_out() -> None:
     }
 
 
-def test_what_was_bound_is_not_changed() -> None:
+def test_bound_values_are_not_modified() -> None:
     headers = {"authorization": "Bearer x"}
     redact_secrets(None, "info", {"headers": headers})
     assert headers == {"authorization": "Bearer x"}
 
 
-def _line(number: int) -> logging.LogRecord:
+def _record(number: int) -> logging.LogRecord:
     return logging.LogRecord("x", logging.INFO, "", 0, f"line {number} {'.' * 40}", None, None)
 
 
-def _aged(path: Path, days: float) -> Path:
+def _old_file(path: Path, days: float) -> Path:
     path.write_bytes(b"")
     os.utime(path, (time.time() - days * 86_400,) * 2)
     return path
 
 
-def _written(folder: Path) -> str:
-    packed = "".join(gzip.decompress(path.read_bytes()).decode() for path in folder.glob("*.gz"))
-    return packed + "".join(path.read_text() for path in folder.glob("*.log"))
+def _all_lines(folder: Path) -> str:
+    compressed = "".join(gzip.decompress(path.read_bytes()).decode() for path in folder.glob("*.gz"))
+    return compressed + "".join(path.read_text() for path in folder.glob("*.log"))
 
 
-def test_full_files_are_compressed_and_no_line_is_lost(tmp_path: Path) -> None:
+def test_rotation_compresses_full_files_without_losing_lines(tmp_path: Path) -> None:
     handler = RotatingLogFile(tmp_path / "stt.api-1.log", tmp_path / "stt.log", max_bytes=200)
     for number in range(20):
-        handler.emit(_line(number))
+        handler.emit(_record(number))
     handler.close()
     assert len(list(tmp_path.glob("stt.api-1.log.*.gz"))) >= 2
     assert {path.suffix for path in tmp_path.iterdir()} == {".gz", ".log"}
-    assert all(_written(tmp_path).count(f"line {number} ") == 1 for number in range(20))
+    assert all(_all_lines(tmp_path).count(f"line {number} ") == 1 for number in range(20))
 
 
-def test_a_day_ends_a_file(tmp_path: Path) -> None:
+def test_files_are_rotated_daily(tmp_path: Path) -> None:
     handler = RotatingLogFile(tmp_path / "stt.api-1.log", tmp_path / "stt.log")
-    handler.emit(_line(1))
+    handler.emit(_record(1))
     handler.rolloverAt = int(time.time()) - 1
-    handler.emit(_line(2))
+    handler.emit(_record(2))
     handler.close()
     assert len(list(tmp_path.glob("*.gz"))) == 1
     assert "line 2 " in (tmp_path / "stt.api-1.log").read_text()
 
 
-def test_old_files_go_also_those_of_ended_processes_and_nothing_else(tmp_path: Path) -> None:
+def test_only_expired_log_files_are_removed(tmp_path: Path) -> None:
     old = [
-        _aged(tmp_path / name, 8)
+        _old_file(tmp_path / name, 8)
         for name in ("stt.api-7.log", "stt.api-7.log.2026-01-01.17.gz", "stt.consumer-8.log.2026-01-01.17.part")
     ]
     kept = [
-        _aged(tmp_path / name, 8) for name in ("stt.db", "stt.db.gz", "stt.log", "other.api-7.log", "stt.api.log.gz")
+        _old_file(tmp_path / name, 8)
+        for name in ("stt.db", "stt.db.gz", "stt.log", "other.api-7.log", "stt.api.log.gz")
     ]
-    kept.append(_aged(tmp_path / "stt.api-9.log", 6))
+    kept.append(_old_file(tmp_path / "stt.api-9.log", 6))
     RotatingLogFile(tmp_path / "stt.api-1.log", tmp_path / "stt.log").close()
     assert not any(path.exists() for path in old)
     assert all(path.exists() for path in kept)
     assert expired_files(tmp_path / "stt.log", time.time()) == [tmp_path / "stt.api-9.log"]
 
 
-def test_a_file_taken_away_is_made_anew(tmp_path: Path) -> None:
+def test_a_deleted_log_file_is_created_again(tmp_path: Path) -> None:
     path = tmp_path / "stt.api-1.log"
     handler = RotatingLogFile(path, tmp_path / "stt.log")
-    handler.emit(_line(1))
+    handler.emit(_record(1))
     path.unlink()
-    handler.emit(_line(2))
+    handler.emit(_record(2))
     handler.close()
     assert path.read_text().startswith("line 2 ")
 
 
-def test_configuring_again_closes_the_former_file(tmp_path: Path) -> None:
+def test_reconfiguring_closes_the_previous_file(tmp_path: Path) -> None:
     configure("INFO", LogFormat.JSON, tmp_path / "a.log", "test")
     structlog.get_logger().info("one")
     former = logging.getLogger().handlers[-1]
@@ -231,19 +232,19 @@ HOSTILE = [
 
 @pytest.mark.parametrize("piece", HOSTILE)
 @pytest.mark.parametrize(("before", "after"), [("", ""), ("://", ""), ("?", ""), ("", "://x"), ("Bearer", "!")])
-def test_a_megabyte_of_anything_is_cleaned_in_linear_time(piece: str, before: str, after: str) -> None:
-    """Quadratic time would be hours here: the test's own time limit is the assertion."""
+def test_redaction_takes_linear_time(piece: str, before: str, after: str) -> None:
+    """Quadratic time would take hours, so the test's timeout is the assertion."""
     text = before + piece * (500_000 // len(piece)) + after
     cleaned = redact_secrets(None, "info", {"event": text, "path": text})
     assert len(cleaned["event"]) < 3000
 
 
-def test_a_long_value_keeps_no_half_of_a_secret() -> None:
+def test_truncation_does_not_expose_part_of_a_secret() -> None:
     text = "x" * 900 + " http://user:" + "p" * 3000 + "@host/ " + "y" * 900
     assert redact_secrets(None, "info", {"event": text})["event"] == "x" * 900 + " http://host/ " + "y" * 900
 
 
-def test_deep_and_wide_values_are_cut() -> None:
+def test_deep_and_wide_values_are_truncated() -> None:
     deep: list[object] = []
     for _ in range(5000):
         deep = [deep]
@@ -252,8 +253,10 @@ def test_deep_and_wide_values_are_cut() -> None:
 
 
 @pytest.mark.parametrize(("debug", "level"), [(True, logging.DEBUG), (False, logging.WARNING)])
-def test_debug_holds_in_every_process(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, debug: bool, level: int) -> None:
-    """uvicorn's worker processes configure themselves by `application`, the others by `settings_or_exit`."""
+def test_debug_applies_to_every_process(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, debug: bool, level: int
+) -> None:
+    """uvicorn's worker processes are configured by `application`, all others by `settings_or_exit`."""
     environment = {"DEBUG": str(debug), "LOG_LEVEL": "WARNING", "BROKER": "rabbitmq", "DATA_DIR": str(tmp_path)}
     for name, value in (environment | {"RABBITMQ_URL": "amqp://u:a-long-one@localhost/"}).items():
         monkeypatch.setenv(name, value)
@@ -264,8 +267,8 @@ def test_debug_holds_in_every_process(monkeypatch: pytest.MonkeyPatch, tmp_path:
         assert logging.getLogger().level == level
 
 
-async def test_no_level_shows_the_parameters_of_statements(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The driver's own log would."""
+async def test_statement_parameters_are_never_logged(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The database driver's own log would show them."""
     configure("DEBUG", LogFormat.JSON, None, "test")
     database = Database(f"sqlite+aiosqlite:///{tmp_path}/stt.db")
     async with database.read() as session:

@@ -1,4 +1,4 @@
-"""What travels through the broker."""
+"""Messages of the broker: encoding, levels, delays and topology."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_the_body_is_readable_json() -> None:
 
 
 @given(st.binary(max_size=200))
-def test_any_bytes_are_read_or_refused(body: bytes) -> None:
+def test_any_bytes_are_decoded_or_rejected(body: bytes) -> None:
     with pytest.raises(UndecodableMessage):
         decode(b"x" + body)
 
@@ -59,21 +59,21 @@ BAD = [
 
 
 @pytest.mark.parametrize("body", BAD)
-def test_wrong_fields_are_refused(body: object) -> None:
+def test_invalid_fields_are_rejected(body: object) -> None:
     with pytest.raises(UndecodableMessage):
         decode(json.dumps(body).encode())
 
 
-def test_a_newer_version_is_not_undecodable() -> None:
+def test_a_newer_version_has_its_own_error() -> None:
     with pytest.raises(NewerMessage):
         decode(b'{"v": 2, "anything": 1}')
 
 
-def test_unknown_fields_of_a_newer_writer_are_passed_over() -> None:
+def test_unknown_fields_are_ignored() -> None:
     assert decode(b'{"v":1,"type":"Prepare","job_id":"j","colour":"red"}').job_id == "j"
 
 
-def test_where_messages_belong() -> None:
+def test_each_message_type_has_its_queue() -> None:
     queues = {kind: Message(kind, "j", 0, token="t").queue for kind in MessageType}
     assert queues == {
         MessageType.PREPARE: QueueName.JOBS,
@@ -84,9 +84,9 @@ def test_where_messages_belong() -> None:
     }
 
 
-def test_delays() -> None:
+def test_the_nearest_delay_is_picked() -> None:
     assert normalize_delays(()) == (2.0,)
-    assert [pick_delay((2, 6, 18), wanted) for wanted in (0.1, 2, 3, 18, 99, MAX_DELAY)] == [2, 2, 6, 18, 18, 18]
+    assert [pick_delay((2, 6, 18), delay) for delay in (0.1, 2, 3, 18, 99, MAX_DELAY)] == [2, 2, 6, 18, 18, 18]
 
 
 def test_the_topology() -> None:
@@ -99,11 +99,11 @@ def test_the_topology() -> None:
     assert (quorum["x-queue-type"], quorum["x-delivery-limit"]) == ("quorum", -1)
 
 
-def test_quorum_queues_need_a_new_server() -> None:
+def test_quorum_queues_need_a_recent_server() -> None:
     check_quorum("4.3.0")
     with pytest.raises(SettingsError, match="QUEUE_TYPE"):
         check_quorum("3.10.8")
 
 
-def test_a_mismatch_says_what_to_do() -> None:
+def test_the_error_for_a_queue_mismatch_names_the_remedy() -> None:
     assert "delete it in the management UI" in mismatch_text("stt_jobs", "x")

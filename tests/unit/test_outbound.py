@@ -1,4 +1,4 @@
-"""Nobody makes us talk to ourselves or our neighbours, and nobody holds us up."""
+"""Outbound requests: no access to internal addresses, limits on time and size."""
 
 from __future__ import annotations
 
@@ -57,12 +57,12 @@ HOSTILE = (
 
 
 SOON = 20.0
-"""Seconds: far above the limits of these tests, on a busy machine too, and far below what they would wait otherwise."""
+"""Seconds far above the limits of these tests, even on a busy machine, and far below the timeouts without them."""
 
 
 @asynccontextmanager
-async def serving(answer: Answer, certificate: Path | None = None) -> AsyncIterator[str]:
-    """host:port of a server on loopback that answers and hangs up."""
+async def run_server(answer: Answer, certificate: Path | None = None) -> AsyncIterator[str]:
+    """Run a server on loopback that answers and disconnects; yield its host:port."""
     context = None
     if certificate is not None:
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
@@ -89,7 +89,7 @@ async def serving(answer: Answer, certificate: Path | None = None) -> AsyncItera
         await asyncio.gather(*handlers, return_exceptions=True)
 
 
-def saying(data: bytes, heads: list[bytes] | None = None) -> Answer:
+def reply(data: bytes, heads: list[bytes] | None = None) -> Answer:
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = await reader.readuntil(b"\r\n\r\n")
         if heads is not None:
@@ -100,9 +100,9 @@ def saying(data: bytes, heads: list[bytes] | None = None) -> Answer:
     return answer
 
 
-def forever(data: bytes, part: bytes, pause: float) -> Answer:
+def reply_forever(data: bytes, part: bytes, pause: float) -> Answer:
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await saying(data)(reader, writer)
+        await reply(data)(reader, writer)
         while True:
             writer.write(part)
             await writer.drain()
@@ -111,88 +111,92 @@ def forever(data: bytes, part: bytes, pause: float) -> Answer:
     return answer
 
 
-def named(**addresses: list[str]) -> Resolver:
-    """A resolver that knows these names (`_` for `.`) and fails for others as the real one does."""
+def resolver(**addresses: list[str]) -> Resolver:
+    """Return a resolver for these names (`_` for `.`) that fails for others like the real one."""
 
     def resolve(host: str, port: int) -> list[str]:
-        found = addresses.get(host.replace(".", "_"))
-        if found is None:
+        result = addresses.get(host.replace(".", "_"))
+        if result is None:
             raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
-        return found
+        return result
 
     return resolve
 
 
-def refusing(host: str, port: int) -> list[str]:
+def forbid_lookup(host: str, port: int) -> list[str]:
     raise AssertionError(f"{host} must not be looked up")
 
 
 @asynccontextmanager
-async def outbound(*allowed: str, resolve: Resolver | None = None) -> AsyncIterator[Outbound]:
-    made = Outbound(allowed, resolve)
+async def open_client(*allowed: str, resolve: Resolver | None = None) -> AsyncIterator[Outbound]:
+    client = Outbound(allowed, resolve)
     try:
-        yield made
+        yield client
     finally:
-        await made.stop()
+        await client.stop()
 
 
-async def fetched(made: Outbound, url: str, limits: Limits = LIMITS) -> tuple[int, bytes]:
-    async with made.get(url, limits) as response:
+async def fetch(client: Outbound, url: str, limits: Limits = LIMITS) -> tuple[int, bytes]:
+    async with client.get(url, limits) as response:
         return response.status, b"".join([part async for part in response.body()])
 
 
-class Wire:
-    """Stands for the internet: notes which addresses are connected to and leads each to a server on loopback."""
+class FakeInternet:
+    """A fake internet: records the addresses connected to and routes each to a server on loopback."""
 
     def __init__(self) -> None:
-        self.dialled: list[tuple[str, int]] = []
-        self.leads: dict[str, str] = {}
+        self.connections: list[tuple[str, int]] = []
+        self.routes: dict[str, str] = {}
         self.silent: set[str] = set()
 
 
 @pytest.fixture
-def wire(monkeypatch: pytest.MonkeyPatch) -> Wire:
-    made, real = Wire(), httpcore.AnyIOBackend.connect_tcp
+def internet(monkeypatch: pytest.MonkeyPatch) -> FakeInternet:
+    fake, real = FakeInternet(), httpcore.AnyIOBackend.connect_tcp
 
     async def connect(self: httpcore.AnyIOBackend, host: str, port: int, *rest: Any) -> httpcore.AsyncNetworkStream:
-        made.dialled.append((host, port))
-        if host in made.silent:
+        fake.connections.append((host, port))
+        if host in fake.silent:
             with suppress(TimeoutError):
                 async with asyncio.timeout(rest[0]):
                     await asyncio.Event().wait()
             raise httpcore.ConnectTimeout("no answer")
-        if host not in made.leads:
+        if host not in fake.routes:
             raise httpcore.ConnectError("no route")
-        address, _, number = made.leads[host].partition(":")
+        address, _, number = fake.routes[host].partition(":")
         return await real(self, address, int(number), *rest)
 
     monkeypatch.setattr(httpcore.AnyIOBackend, "connect_tcp", connect)
-    return made
+    return fake
 
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A self-signed one for media.example, with its key in the same file."""
+    """A self-signed certificate for media.example, in one file with its key."""
     if shutil.which("openssl") is None:
         pytest.skip("needs the openssl command")
     path = tmp_path_factory.mktemp("tls") / "media.pem"
-    asked = "req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=media.example -addext subjectAltName=DNS:media.example"
-    made = subprocess.run(["openssl", *asked.split(), "-keyout", "-"], capture_output=True, check=True, timeout=60)
-    path.write_bytes(made.stdout)
+    arguments = (
+        "req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=media.example -addext subjectAltName=DNS:media.example"
+    )
+    completed = subprocess.run(
+        ["openssl", *arguments.split(), "-keyout", "-"], capture_output=True, check=True, timeout=60
+    )
+    path.write_bytes(completed.stdout)
     return path
 
 
-# -- what an address alone gives away ----------------------------------------------------------------------------------
+# -- addresses ---------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("url", HOSTILE)
-async def test_hostile_addresses_are_refused_without_a_lookup(url: str, wire: Wire) -> None:
-    async with outbound(resolve=refusing) as made:
+async def test_hostile_urls_are_refused_without_a_lookup(url: str, internet: FakeInternet) -> None:
+    async with open_client(resolve=forbid_lookup) as client:
         with pytest.raises(Refused, match=r"^(the|only) "):
-            made.check(url)
+            client.check(url)
         with pytest.raises(Refused):
-            await fetched(made, url)
+            await fetch(client, url)
         with pytest.raises(Refused):
-            await made.post(url, b"{}", {}, LIMITS)
-    assert not wire.dialled
+            await client.post(url, b"{}", {}, LIMITS)
+    assert not internet.connections
 
 
 @pytest.mark.parametrize(
@@ -202,22 +206,22 @@ async def test_hostile_addresses_are_refused_without_a_lookup(url: str, wire: Wi
         *("http://8.8.8.8/", "http://[2606:4700:4700::1111]/", "http://bücher.example/", "http://127.0.0.1.example/"),
     ],
 )
-async def test_ordinary_addresses_pass(url: str) -> None:
-    async with outbound(resolve=refusing) as made:
-        made.check(url)
+async def test_ordinary_urls_are_allowed(url: str) -> None:
+    async with open_client(resolve=forbid_lookup) as client:
+        client.check(url)
 
 
 @given(st.text(max_size=30), st.sampled_from(["", "http://", "https://[", "http://a.example/", "http://a.example:"]))
-def test_whatever_is_typed_passes_or_is_refused(text: str, before: str) -> None:
+def test_arbitrary_text_is_allowed_or_refused(text: str, before: str) -> None:
     with suppress(Refused):
         CHECKED.check(before + text)
 
 
-CHECKED = Outbound(resolve=refusing)
+CHECKED = Outbound(resolve=forbid_lookup)
 
 
 @pytest.mark.parametrize("address", ["", "a.example", "1.2.3", "01.2.3.4", "8.8.8.8%eth0", "2606:4700::1%eth0"])
-def test_what_is_no_address_is_not_public(address: str) -> None:
+def test_invalid_addresses_are_not_public(address: str) -> None:
     assert not is_public(address)
 
 
@@ -226,13 +230,13 @@ def test_public_addresses(address: str) -> None:
     assert is_public(address)
 
 
-def test_a_refusal_names_no_internal_address() -> None:
+def test_a_refusal_reveals_no_internal_address() -> None:
     with pytest.raises(Refused) as refused:
         CHECKED.check("http://2130706433/")
     assert "127" not in str(refused.value)
 
 
-# -- what a look-up says -----------------------------------------------------------------------------------------------
+# -- look-ups ----------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize(
     "addresses",
     [
@@ -240,66 +244,66 @@ def test_a_refusal_names_no_internal_address() -> None:
         *([PUBLIC, "::ffff:10.0.0.7"], [PUBLIC, "fe80::1%2"], [PUBLIC, OTHER, OTHER, OTHER, "127.0.0.1"]),
     ],
 )
-async def test_one_internal_address_of_a_name_is_enough_to_refuse(addresses: list[str], wire: Wire) -> None:
-    async with outbound(resolve=named(metadata_google_internal=addresses)) as made:
+async def test_a_name_with_one_internal_address_is_refused(addresses: list[str], internet: FakeInternet) -> None:
+    async with open_client(resolve=resolver(metadata_google_internal=addresses)) as client:
         with pytest.raises(Unresolved):
-            await fetched(made, "http://metadata.google.internal/")
-    assert not wire.dialled
+            await fetch(client, "http://metadata.google.internal/")
+    assert not internet.connections
 
 
 @pytest.mark.parametrize("host", ["localhost", "localhost.", "LOCALHOST"])
 async def test_localhost_is_refused_by_the_real_lookup(host: str) -> None:
-    async with serving(saying(OK)), outbound() as made:
+    async with run_server(reply(OK)), open_client() as client:
         with pytest.raises((Refused, Unreachable)):
-            await fetched(made, f"http://{host}/")
+            await fetch(client, f"http://{host}/")
 
 
-async def test_an_answer_that_changes_between_check_and_connection_changes_nothing(wire: Wire) -> None:
+async def test_connections_use_the_checked_address_despite_dns_rebinding(internet: FakeInternet) -> None:
     answers = [[PUBLIC], ["127.0.0.1"]]
-    asked: list[str] = []
+    resolved: list[str] = []
 
-    def rebinding(host: str, port: int) -> list[str]:
-        asked.append(host)
-        return answers[len(asked) - 1]
+    def resolve_once(host: str, port: int) -> list[str]:
+        resolved.append(host)
+        return answers[len(resolved) - 1]
 
-    async with serving(saying(OK)) as server, outbound(resolve=rebinding) as made:
-        wire.leads[PUBLIC] = server
-        assert await fetched(made, "http://a.example/") == (200, b"hello")
-        assert (asked, wire.dialled) == (["a.example"], [(PUBLIC, 80)])
+    async with run_server(reply(OK)) as server, open_client(resolve=resolve_once) as client:
+        internet.routes[PUBLIC] = server
+        assert await fetch(client, "http://a.example/") == (200, b"hello")
+        assert (resolved, internet.connections) == (["a.example"], [(PUBLIC, 80)])
         with pytest.raises((Refused, Unresolved)):
-            await fetched(made, "http://a.example/")
-    assert wire.dialled == [(PUBLIC, 80)]
+            await fetch(client, "http://a.example/")
+    assert internet.connections == [(PUBLIC, 80)]
 
 
-async def test_the_next_checked_address_is_tried_when_one_is_dead(wire: Wire) -> None:
-    async with serving(saying(OK)) as server, outbound(resolve=named(a_example=[PUBLIC, OTHER])) as made:
-        wire.leads[OTHER] = server
-        assert (await fetched(made, "http://a.example/"))[0] == 200
-    assert wire.dialled == [(PUBLIC, 80), (OTHER, 80)]
+async def test_the_next_address_is_tried_if_one_fails(internet: FakeInternet) -> None:
+    async with run_server(reply(OK)) as server, open_client(resolve=resolver(a_example=[PUBLIC, OTHER])) as client:
+        internet.routes[OTHER] = server
+        assert (await fetch(client, "http://a.example/"))[0] == 200
+    assert internet.connections == [(PUBLIC, 80), (OTHER, 80)]
 
 
-async def test_a_silent_address_leaves_time_for_the_next(wire: Wire) -> None:
-    async with serving(saying(OK)) as server, outbound(resolve=named(a_example=[PUBLIC, OTHER])) as made:
-        wire.silent, wire.leads[OTHER] = {PUBLIC}, server
-        assert (await fetched(made, "http://a.example/", Limits(total=20.0, connect=2.0)))[0] == 200
+async def test_a_silent_address_leaves_time_for_the_next(internet: FakeInternet) -> None:
+    async with run_server(reply(OK)) as server, open_client(resolve=resolver(a_example=[PUBLIC, OTHER])) as client:
+        internet.silent, internet.routes[OTHER] = {PUBLIC}, server
+        assert (await fetch(client, "http://a.example/", Limits(total=20.0, connect=2.0)))[0] == 200
 
 
-async def test_no_more_than_three_addresses_are_tried(wire: Wire) -> None:
-    async with outbound(resolve=named(a_example=[PUBLIC] * 9)) as made:
+async def test_no_more_than_three_addresses_are_tried(internet: FakeInternet) -> None:
+    async with open_client(resolve=resolver(a_example=[PUBLIC] * 9)) as client:
         with pytest.raises(Unreachable):
-            await fetched(made, "http://a.example/")
-    assert len(wire.dialled) == 3
+            await fetch(client, "http://a.example/")
+    assert len(internet.connections) == 3
 
 
-async def test_names_that_are_not_known_are_unreachable(wire: Wire) -> None:
-    async with outbound(resolve=named(empty_example=[])) as made:
+async def test_unknown_names_are_unreachable(internet: FakeInternet) -> None:
+    async with open_client(resolve=resolver(empty_example=[])) as client:
         for host in ("a.example", "empty.example"):
             with pytest.raises(Unreachable):
-                await fetched(made, f"http://{host}/")
+                await fetch(client, f"http://{host}/")
 
 
-async def test_an_internal_name_cannot_be_told_from_a_missing_one(wire: Wire) -> None:
-    """The sender would learn which names an internal name server knows."""
+async def test_internal_and_missing_names_have_the_same_error(internet: FakeInternet) -> None:
+    """A different error would reveal the names that an internal name server resolves."""
 
     def resolve(host: str, port: int) -> list[str]:
         if host == "inside.example":
@@ -311,33 +315,33 @@ async def test_an_internal_name_cannot_be_told_from_a_missing_one(wire: Wire) ->
         raise socket.gaierror(socket.EAI_AGAIN if host == "later.example" else socket.EAI_NONAME, host)
 
     errors = []
-    async with outbound(resolve=resolve) as made:
+    async with open_client(resolve=resolve) as client:
         for name in ("inside", "mixed", "empty", "later", "missing"):
             with pytest.raises(Exception) as caught:
-                await fetched(made, f"http://{name}.example/")
+                await fetch(client, f"http://{name}.example/")
             errors.append((type(caught.value), str(caught.value)))
     assert len(set(errors)) == 1
-    assert not wire.dialled
+    assert not internet.connections
 
 
-async def test_a_slow_lookup_ends_at_the_connect_limit() -> None:
-    answered = threading.Event()
+async def test_a_slow_lookup_ends_at_the_connect_timeout() -> None:
+    release = threading.Event()
 
     def slow(host: str, port: int) -> list[str]:
-        answered.wait(60)
+        release.wait(60)
         return [PUBLIC]
 
-    async with outbound(resolve=slow) as made:
+    async with open_client(resolve=slow) as client:
         started = time.monotonic()
         try:
             with pytest.raises(Unreachable):
-                await fetched(made, "http://a.example/", Limits(total=60.0, connect=0.2))
+                await fetch(client, "http://a.example/", Limits(total=60.0, connect=0.2))
             assert time.monotonic() - started < SOON
         finally:
-            answered.set()
+            release.set()
 
 
-async def test_the_name_stays_in_tls_and_the_host_header(wire: Wire) -> None:
+async def test_tls_and_the_host_header_use_the_name(internet: FakeInternet) -> None:
     hellos: list[bytes] = []
     heads: list[bytes] = []
 
@@ -345,15 +349,15 @@ async def test_the_name_stays_in_tls_and_the_host_header(wire: Wire) -> None:
         hellos.append(await reader.read(4096))
 
     async with (
-        serving(hello) as tls,
-        serving(saying(OK, heads)) as plain,
-        outbound(resolve=lambda *_: [PUBLIC]) as made,
+        run_server(hello) as tls,
+        run_server(reply(OK, heads)) as plain,
+        open_client(resolve=lambda *_: [PUBLIC]) as client,
     ):
-        wire.leads[PUBLIC] = tls
+        internet.routes[PUBLIC] = tls
         with pytest.raises(Unreachable):
-            await fetched(made, "https://media.example/")
-        wire.leads[PUBLIC] = plain
-        await fetched(made, "http://media.example/a%20b?c=d#e")
+            await fetch(client, "https://media.example/")
+        internet.routes[PUBLIC] = plain
+        await fetch(client, "http://media.example/a%20b?c=d#e")
     assert b"media.example" in hellos[0]
     assert heads[0].startswith(b"GET /a%20b?c=d HTTP/1.1\r\n")
     assert b"Host: media.example\r\n" in heads[0]
@@ -363,49 +367,57 @@ async def test_the_name_stays_in_tls_and_the_host_header(wire: Wire) -> None:
 @pytest.mark.parametrize("name", ["media.example", "other.example"])
 @pytest.mark.parametrize("trusted", [True, False])
 async def test_certificates_are_checked_against_the_name(
-    name: str, trusted: bool, certificate: Path, wire: Wire, monkeypatch: pytest.MonkeyPatch
+    name: str, trusted: bool, certificate: Path, internet: FakeInternet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if trusted:
         monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
-    async with serving(saying(OK), certificate) as server, outbound(resolve=lambda *_: [PUBLIC]) as made:
-        wire.leads[PUBLIC] = server
+    async with run_server(reply(OK), certificate) as server, open_client(resolve=lambda *_: [PUBLIC]) as client:
+        internet.routes[PUBLIC] = server
         if trusted and name == "media.example":
-            assert await fetched(made, f"https://{name}/") == (200, b"hello")
+            assert await fetch(client, f"https://{name}/") == (200, b"hello")
         else:
             with pytest.raises(Unreachable, match="trusted TLS"):
-                await fetched(made, f"https://{name}/")
+                await fetch(client, f"https://{name}/")
 
 
-# -- the list of what may be internal ----------------------------------------------------------------------------------
-async def test_only_the_exact_host_and_port_on_the_list_are_allowed() -> None:
-    async with serving(saying(OK)) as server, serving(saying(OK)) as other:
+# -- allowed internal hosts --------------------------------------------------------------------------------------------
+async def test_only_the_listed_host_and_port_are_allowed() -> None:
+    async with run_server(reply(OK)) as server, run_server(reply(OK)) as other_server:
         port = server.rpartition(":")[2]
-        async with outbound(server, f"MinIO:{port}", "[::1]:9000", resolve=lambda *_: ["127.0.0.1"]) as made:
-            assert await fetched(made, f"http://{server}/") == (200, b"hello")
-            assert await fetched(made, f"http://MINIO:{port}/") == (200, b"hello")
-            made.check("http://[::1]:9000/")
-            for url in (other, f"localhost:{port}", f"127.1:{port}", f"minio.:{port}", "minio", "[::1]", f"u@{server}"):
+        async with open_client(server, f"MinIO:{port}", "[::1]:9000", resolve=lambda *_: ["127.0.0.1"]) as client:
+            assert await fetch(client, f"http://{server}/") == (200, b"hello")
+            assert await fetch(client, f"http://MINIO:{port}/") == (200, b"hello")
+            client.check("http://[::1]:9000/")
+            for url in (
+                other_server,
+                f"localhost:{port}",
+                f"127.1:{port}",
+                f"minio.:{port}",
+                "minio",
+                "[::1]",
+                f"u@{server}",
+            ):
                 with pytest.raises((Refused, Unresolved)):
-                    await fetched(made, f"http://{url}/")
+                    await fetch(client, f"http://{url}/")
 
 
-async def test_the_scheme_fills_in_the_port_that_the_list_names() -> None:
-    async with outbound("minio:443", "127.0.0.1:80") as made:
-        made.check("https://minio/")
-        made.check("http://127.0.0.1/")
+async def test_the_port_defaults_to_the_one_of_the_scheme() -> None:
+    async with open_client("minio:443", "127.0.0.1:80") as client:
+        client.check("https://minio/")
+        client.check("http://127.0.0.1/")
         with pytest.raises(Refused):
-            made.check("https://127.0.0.1/")
+            client.check("https://127.0.0.1/")
 
 
 # -- redirects ---------------------------------------------------------------------------------------------------------
-def redirecting(*locations: str, status: int = 302) -> Answer:
-    """Each request gets the next location, the last one for ever."""
-    left = list(locations)
+def redirect_to(*locations: str, status: int = 302) -> Answer:
+    """Answer each request with the next location; repeat the last one."""
+    remaining = list(locations)
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        location = left.pop(0) if len(left) > 1 else left[0]
+        location = remaining.pop(0) if len(remaining) > 1 else remaining[0]
         head = f"HTTP/1.1 {status} Found\r\nContent-Length: 0\r\n"
-        await saying(f"{head}Location: {location}\r\n\r\n".encode() if location else OK)(reader, writer)
+        await reply(f"{head}Location: {location}\r\n\r\n".encode() if location else OK)(reader, writer)
 
     return answer
 
@@ -417,62 +429,65 @@ def redirecting(*locations: str, status: int = 302) -> Answer:
         *("http://u:p@a.example/", "http://[", "http://a.example:x/", "http://[::ffff:127.0.0.1]/"),
     ],
 )
-async def test_redirects_are_checked_like_any_address(location: str, wire: Wire) -> None:
-    names = named(a_example=[PUBLIC], inside_example=["10.0.0.7"])
-    async with serving(redirecting(location)) as server, outbound(resolve=names) as made:
-        wire.leads[PUBLIC] = server
+async def test_redirects_are_checked_like_any_url(location: str, internet: FakeInternet) -> None:
+    names = resolver(a_example=[PUBLIC], inside_example=["10.0.0.7"])
+    async with run_server(redirect_to(location)) as server, open_client(resolve=names) as client:
+        internet.routes[PUBLIC] = server
         with pytest.raises((Refused, Unresolved)):
-            await fetched(made, "http://a.example/")
-    assert wire.dialled == [(PUBLIC, 80)]
+            await fetch(client, "http://a.example/")
+    assert internet.connections == [(PUBLIC, 80)]
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-async def test_redirects_are_followed_each_with_its_own_lookup(status: int, wire: Wire) -> None:
-    names = named(a_example=[PUBLIC], b_example=[OTHER])
-    there = redirecting("/x y", "http://b.example/z", "", status=status)
-    async with serving(there) as server, outbound(resolve=names) as made:
-        wire.leads = {PUBLIC: server, OTHER: server}
-        assert await fetched(made, "http://a.example/") == (200, b"hello")
-    assert wire.dialled == [(PUBLIC, 80), (PUBLIC, 80), (OTHER, 80)]
+async def test_each_redirect_has_its_own_lookup(status: int, internet: FakeInternet) -> None:
+    names = resolver(a_example=[PUBLIC], b_example=[OTHER])
+    server_answer = redirect_to("/x y", "http://b.example/z", "", status=status)
+    async with run_server(server_answer) as server, open_client(resolve=names) as client:
+        internet.routes = {PUBLIC: server, OTHER: server}
+        assert await fetch(client, "http://a.example/") == (200, b"hello")
+    assert internet.connections == [(PUBLIC, 80), (PUBLIC, 80), (OTHER, 80)]
 
 
-async def test_a_redirect_loop_ends_after_five() -> None:
+async def test_a_redirect_loop_ends_after_five_redirects() -> None:
     heads: list[bytes] = []
-    loop = saying(b"HTTP/1.1 302 Found\r\nLocation: /\r\nContent-Length: 0\r\n\r\n", heads)
-    async with serving(loop) as server, outbound(server) as made:
+    loop = reply(b"HTTP/1.1 302 Found\r\nLocation: /\r\nContent-Length: 0\r\n\r\n", heads)
+    async with run_server(loop) as server, open_client(server) as client:
         with pytest.raises(Refused, match="too many redirects"):
-            await fetched(made, f"http://{server}/")
+            await fetch(client, f"http://{server}/")
     assert len(heads) == 6
 
 
 async def test_five_redirects_are_followed() -> None:
-    async with serving(redirecting(*("/",) * 5, "")) as server, outbound(server) as made:
-        assert await fetched(made, f"http://{server}/") == (200, b"hello")
+    async with run_server(redirect_to(*("/",) * 5, "")) as server, open_client(server) as client:
+        assert await fetch(client, f"http://{server}/") == (200, b"hello")
 
 
-async def test_a_redirect_that_leads_nowhere_is_an_answer() -> None:
-    async with serving(saying(b"HTTP/1.1 302 Found\r\nContent-Length: 0\r\n\r\n")) as server, outbound(server) as made:
-        assert await fetched(made, f"http://{server}/") == (302, b"")
+async def test_a_redirect_without_a_location_is_returned() -> None:
+    async with (
+        run_server(reply(b"HTTP/1.1 302 Found\r\nContent-Length: 0\r\n\r\n")) as server,
+        open_client(server) as client,
+    ):
+        assert await fetch(client, f"http://{server}/") == (302, b"")
 
 
 # -- answers -----------------------------------------------------------------------------------------------------------
-async def test_statuses_and_headers_are_the_callers_to_judge() -> None:
+async def test_error_statuses_are_returned_to_the_caller() -> None:
     answer = b"HTTP/1.1 403 Go Away\r\nContent-Length: 2\r\nX-Why: no\r\nContent-Encoding: identity\r\n\r\nno"
     async with (
-        serving(saying(answer)) as server,
-        outbound(server) as made,
-        made.get(f"http://{server}/", LIMITS) as response,
+        run_server(reply(answer)) as server,
+        open_client(server) as client,
+        client.get(f"http://{server}/", LIMITS) as response,
     ):
         assert (response.status, response.reason, response.headers["x-why"]) == (403, "Go Away", "no")
         assert [part async for part in response.body()] == [b"no"]
 
 
-async def test_a_reason_in_no_known_letters_is_an_answer() -> None:
+async def test_an_undecodable_reason_phrase_is_replaced() -> None:
     answer = b"HTTP/1.1 404 \xe9\xff\r\nContent-Length: 0\r\n\r\n"
     async with (
-        serving(saying(answer)) as server,
-        outbound(server) as made,
-        made.get(f"http://{server}/", LIMITS) as response,
+        run_server(reply(answer)) as server,
+        open_client(server) as client,
+        client.get(f"http://{server}/", LIMITS) as response,
     ):
         assert (response.status, response.reason) == (404, "\ufffd\ufffd")
 
@@ -480,9 +495,9 @@ async def test_a_reason_in_no_known_letters_is_an_answer() -> None:
 @pytest.mark.parametrize("encoding", ["gzip", "br", "identity, gzip", "unheard-of"])
 async def test_encoded_answers_are_refused(encoding: str) -> None:
     answer = f"HTTP/1.1 200 OK\r\nContent-Encoding: {encoding}\r\nContent-Length: 5\r\n\r\nhello"
-    async with serving(saying(answer.encode())) as server, outbound(server) as made:
+    async with run_server(reply(answer.encode())) as server, open_client(server) as client:
         with pytest.raises(Refused, match="compressed"):
-            await fetched(made, f"http://{server}/")
+            await fetch(client, f"http://{server}/")
 
 
 @pytest.mark.parametrize(
@@ -497,126 +512,126 @@ async def test_encoded_answers_are_refused(encoding: str) -> None:
     ],
 )
 async def test_broken_answers_are_unreachable(answer: bytes) -> None:
-    async with serving(saying(answer)) as server, outbound(server) as made:
+    async with run_server(reply(answer)) as server, open_client(server) as client:
         with pytest.raises(Unreachable):
-            await fetched(made, f"http://{server}/")
+            await fetch(client, f"http://{server}/")
 
 
 async def test_a_closed_port_is_unreachable() -> None:
-    async with outbound(f"127.0.0.1:{(port := free_port())}") as made:
+    async with open_client(f"127.0.0.1:{(port := free_port())}") as client:
         with pytest.raises(Unreachable, match=r"^the host ") as unreachable:
-            await fetched(made, f"http://127.0.0.1:{port}/")
+            await fetch(client, f"http://127.0.0.1:{port}/")
     assert "127" not in str(unreachable.value)
 
 
 # -- limits ------------------------------------------------------------------------------------------------------------
 HEAD = b"HTTP/1.1 200 OK\r\n\r\n"
-BY_THE_DROP = {
-    "body": forever(HEAD, b"x", 0.1),
-    "head": forever(b"HTTP/1.1 200 OK\r\n", b"X: y\r\n", 0.1),
-    "interim": forever(b"", b"HTTP/1.1 103 Early Hints\r\n\r\n", 0.1),
-    "silence": forever(b"", b"", 0.1),
-    "flood": forever(HEAD, b"x" * 65536, 0.0),
+SLOW_ANSWERS = {
+    "body": reply_forever(HEAD, b"x", 0.1),
+    "head": reply_forever(b"HTTP/1.1 200 OK\r\n", b"X: y\r\n", 0.1),
+    "interim": reply_forever(b"", b"HTTP/1.1 103 Early Hints\r\n\r\n", 0.1),
+    "silence": reply_forever(b"", b"", 0.1),
+    "flood": reply_forever(HEAD, b"x" * 65536, 0.0),
 }
 
 
-@pytest.mark.parametrize("what", BY_THE_DROP)
-async def test_nothing_outlasts_the_total(what: str) -> None:
-    async with serving(BY_THE_DROP[what]) as server, outbound(server) as made:
+@pytest.mark.parametrize("what", SLOW_ANSWERS)
+async def test_no_answer_exceeds_the_total_timeout(what: str) -> None:
+    async with run_server(SLOW_ANSWERS[what]) as server, open_client(server) as client:
         started = time.monotonic()
         with pytest.raises(Unreachable):
-            await fetched(made, f"http://{server}/", Limits(total=0.6))
+            await fetch(client, f"http://{server}/", Limits(total=0.6))
         assert 0.5 < time.monotonic() - started < SOON
 
 
-async def test_redirects_share_one_total() -> None:
+async def test_redirects_share_one_total_timeout() -> None:
     async def slowly(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await asyncio.sleep(0.25)
-        await redirecting("/")(reader, writer)
+        await redirect_to("/")(reader, writer)
 
-    async with serving(slowly) as server, outbound(server) as made:
+    async with run_server(slowly) as server, open_client(server) as client:
         with pytest.raises(Unreachable):
-            await fetched(made, f"http://{server}/", Limits(total=0.6))
+            await fetch(client, f"http://{server}/", Limits(total=0.6))
 
 
-async def test_silence_ends_at_the_read_limit() -> None:
-    async with serving(BY_THE_DROP["silence"]) as server, outbound(server) as made:
+async def test_a_silent_server_ends_at_the_read_timeout() -> None:
+    async with run_server(SLOW_ANSWERS["silence"]) as server, open_client(server) as client:
         started = time.monotonic()
         with pytest.raises(Unreachable):
-            await fetched(made, f"http://{server}/", Limits(total=60.0, read=0.3))
+            await fetch(client, f"http://{server}/", Limits(total=60.0, read=0.3))
         assert time.monotonic() - started < SOON
 
 
-async def test_an_endless_body_ends_at_its_limit() -> None:
-    taken = 0
-    async with serving(BY_THE_DROP["flood"]) as server, outbound(server) as made:
+async def test_an_endless_body_ends_at_the_size_limit() -> None:
+    received = 0
+    async with run_server(SLOW_ANSWERS["flood"]) as server, open_client(server) as client:
         with pytest.raises(TooLarge):
-            async with made.get(f"http://{server}/", Limits(total=5.0, max_bytes=100_000)) as response:
+            async with client.get(f"http://{server}/", Limits(total=5.0, max_bytes=100_000)) as response:
                 async for part in response.body():
-                    taken += len(part)
-    assert taken <= 100_000
+                    received += len(part)
+    assert received <= 100_000
 
 
-async def test_a_length_above_the_limit_is_too_large_before_any_byte() -> None:
+async def test_a_content_length_above_the_limit_is_refused_at_once() -> None:
     answer, limits = b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhel", Limits(total=1.0, max_bytes=8)
-    async with serving(forever(answer, b"", 0.1)) as server, outbound(server) as made:
+    async with run_server(reply_forever(answer, b"", 0.1)) as server, open_client(server) as client:
         with pytest.raises(TooLarge):
-            async with made.get(f"http://{server}/", limits) as response:
+            async with client.get(f"http://{server}/", limits) as response:
                 await anext(response.body())
 
 
-async def test_a_body_of_exactly_the_limit_is_taken() -> None:
-    async with serving(saying(OK)) as server, outbound(server) as made:
-        assert await fetched(made, f"http://{server}/", Limits(total=5.0, max_bytes=5)) == (200, b"hello")
+async def test_a_body_of_exactly_the_limit_is_accepted() -> None:
+    async with run_server(reply(OK)) as server, open_client(server) as client:
+        assert await fetch(client, f"http://{server}/", Limits(total=5.0, max_bytes=5)) == (200, b"hello")
 
 
-async def test_the_callers_own_errors_stay_what_they_are() -> None:
-    async with serving(saying(OK)) as server, outbound(server) as made:
+async def test_errors_of_the_caller_pass_through() -> None:
+    async with run_server(reply(OK)) as server, open_client(server) as client:
         with pytest.raises(OSError, match="disk full"):
-            async with made.get(f"http://{server}/", LIMITS):
+            async with client.get(f"http://{server}/", LIMITS):
                 raise OSError("disk full")
 
 
 async def test_every_connection_is_closed() -> None:
     ends: list[bytes] = []
-    ended = asyncio.Event()
+    closed = asyncio.Event()
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await saying(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\nConnection: keep-alive\r\n\r\nhello")(reader, writer)
+        await reply(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\nConnection: keep-alive\r\n\r\nhello")(reader, writer)
         ends.append(await reader.read())
-        ended.set()
+        closed.set()
 
-    async with serving(answer) as server, outbound(server) as made:
-        async with made.get(f"http://{server}/", LIMITS):
+    async with run_server(answer) as server, open_client(server) as client:
+        async with client.get(f"http://{server}/", LIMITS):
             pass
-        await asyncio.wait_for(ended.wait(), 5.0)
+        await asyncio.wait_for(closed.wait(), 5.0)
     assert ends == [b""]
 
 
-async def test_the_environment_has_no_say(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+async def test_proxy_settings_of_the_environment_are_ignored(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "netrc").write_text("machine 127.0.0.1 login me password secret\n")
     heads: list[bytes] = []
-    async with serving(saying(OK.replace(b"hello", b"proxy"))) as proxy, serving(saying(OK, heads)) as server:
+    async with run_server(reply(OK.replace(b"hello", b"proxy"))) as proxy, run_server(reply(OK, heads)) as server:
         for name in ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "ALL_PROXY", "all_proxy"):
             monkeypatch.setenv(name, f"http://{proxy}")
         monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
-        async with outbound(server) as made:
-            assert await fetched(made, f"http://{server}/") == (200, b"hello")
+        async with open_client(server) as client:
+            assert await fetch(client, f"http://{server}/") == (200, b"hello")
     assert b"authorization" not in heads[0].lower()
 
 
 # -- webhooks ----------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("status", [200, 302, 410, 503])
-async def test_a_webhook_is_sent_once_and_its_status_told(status: int) -> None:
+async def test_a_webhook_is_sent_once_and_returns_the_status(status: int) -> None:
     got: list[bytes] = []
 
-    async def hook(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def receive(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         got.append(await reader.readuntil(b"\r\n\r\n") + await reader.readexactly(7))
         writer.write(f"HTTP/1.1 {status} So\r\nLocation: /again\r\nContent-Length: 0\r\n\r\n".encode())
 
-    async with serving(hook) as server, outbound(server) as made:
+    async with run_server(receive) as server, open_client(server) as client:
         headers = {"content-type": "application/json", "X-Signature": "abc", "user-agent": "hook"}
-        assert await made.post(f"http://{server}/hook", b'{"a":1}', headers, LIMITS) == status
+        assert await client.post(f"http://{server}/hook", b'{"a":1}', headers, LIMITS) == status
     head = got[0].lower()
     assert len(got) == 1
     assert got[0].startswith(b"POST /hook HTTP/1.1\r\n")
@@ -627,34 +642,34 @@ async def test_a_webhook_is_sent_once_and_its_status_told(status: int) -> None:
 
 
 @pytest.mark.parametrize(("what", "total"), [("body", 0.6), ("flood", 60.0)])
-async def test_a_webhooks_status_counts_whatever_comes_after_it(what: str, total: float) -> None:
-    async with serving(BY_THE_DROP[what]) as server, outbound(server) as made:
+async def test_a_webhooks_status_counts_even_if_its_body_fails(what: str, total: float) -> None:
+    async with run_server(SLOW_ANSWERS[what]) as server, open_client(server) as client:
         started = time.monotonic()
-        assert await made.post(f"http://{server}/", b"{}", {}, Limits(total=total)) == 200
+        assert await client.post(f"http://{server}/", b"{}", {}, Limits(total=total)) == 200
         assert time.monotonic() - started < SOON
 
 
-async def test_a_webhook_cannot_name_another_host() -> None:
+async def test_a_webhook_cannot_override_the_host_header() -> None:
     heads: list[bytes] = []
-    async with serving(saying(OK, heads)) as server, outbound(server) as made:
-        await made.post(f"http://{server}/", b"{}", {"host": "inside.example", "content-length": "1"}, LIMITS)
+    async with run_server(reply(OK, heads)) as server, open_client(server) as client:
+        await client.post(f"http://{server}/", b"{}", {"host": "inside.example", "content-length": "1"}, LIMITS)
     assert b"inside.example" not in heads[0]
     assert b"Content-Length: 2\r\n" in heads[0]
 
 
 @pytest.mark.parametrize("headers", [{"X": "a\r\nY: b"}, {"X": "\ud800"}, {"X Y": "a"}, {"": "a"}])
-async def test_headers_that_cannot_be_sent_are_refused(headers: dict[str, str]) -> None:
+async def test_invalid_headers_are_refused(headers: dict[str, str]) -> None:
     heads: list[bytes] = []
-    async with serving(saying(OK, heads)) as server, outbound(server) as made:
+    async with run_server(reply(OK, heads)) as server, open_client(server) as client:
         with pytest.raises(Refused):
-            await made.post(f"http://{server}/", b"{}", headers, LIMITS)
+            await client.post(f"http://{server}/", b"{}", headers, LIMITS)
     assert not heads
 
 
-# -- the end -----------------------------------------------------------------------------------------------------------
-async def test_stopping_twice_and_asking_afterwards() -> None:
-    made = Outbound(resolve=refusing)
-    await made.stop()
-    await made.stop()
+# -- shutdown ----------------------------------------------------------------------------------------------------------
+async def test_stop_is_idempotent_and_ends_requests() -> None:
+    client = Outbound(resolve=forbid_lookup)
+    await client.stop()
+    await client.stop()
     with pytest.raises(Unreachable):
-        await fetched(made, "http://a.example/")
+        await fetch(client, "http://a.example/")

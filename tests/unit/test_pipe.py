@@ -1,4 +1,4 @@
-"""The way from the event loop to the uploading thread."""
+"""The pipe from the event loop to the uploading thread."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from core.storage.pipe import MAX_BLOCKS, Aborted, Pipe
 
 
 async def read_all(pipe: Pipe, size: int) -> list[bytes]:
-    def work() -> list[bytes]:
+    def read_pieces() -> list[bytes]:
         pieces = []
         while piece := pipe.read(size):
             pieces.append(piece)
         return pieces
 
-    return await asyncio.to_thread(work)
+    return await asyncio.to_thread(read_pieces)
 
 
 @pytest.mark.parametrize("size", [1000, BLOCK_SIZE - 1, BLOCK_SIZE, BLOCK_SIZE + 1, 3 * BLOCK_SIZE + 7])
-async def test_reads_are_exactly_as_long_as_asked(size: int) -> None:
+async def test_reads_have_exactly_the_requested_size(size: int) -> None:
     data = random.Random(1).randbytes(6 * BLOCK_SIZE + 123)
     pipe = Pipe()
     reading = asyncio.create_task(read_all(pipe, size))
@@ -35,7 +35,7 @@ async def test_reads_are_exactly_as_long_as_asked(size: int) -> None:
     assert pipe.read(1) == b""
 
 
-async def test_a_writer_waits_while_four_blocks_are_on_the_way() -> None:
+async def test_a_writer_waits_while_the_pipe_is_full() -> None:
     pipe = Pipe()
     await pipe.write(b"x" * (MAX_BLOCKS * BLOCK_SIZE))
     writing = asyncio.create_task(pipe.write(b"y" * BLOCK_SIZE))
@@ -46,21 +46,21 @@ async def test_a_writer_waits_while_four_blocks_are_on_the_way() -> None:
         await writing
 
 
-async def test_waiting_does_not_hold_the_event_loop() -> None:
+async def test_a_waiting_writer_does_not_block_the_event_loop() -> None:
     pipe = Pipe()
     writing = asyncio.create_task(pipe.write(b"x" * (6 * BLOCK_SIZE)))
-    turns = 0
-    while turns < 100:
+    iterations = 0
+    while iterations < 100:
         await asyncio.sleep(0)
-        turns += 1
+        iterations += 1
     assert not writing.done()
     pipe.reader_closed()
     with pytest.raises(Aborted):
         await writing
 
 
-async def test_every_write_after_the_reader_has_gone_raises() -> None:
-    """Regression: only as many as there were places raised, the next one waited for ever."""
+async def test_every_write_raises_after_the_reader_has_closed() -> None:
+    """Regression: only as many writes raised as there were free blocks; the next one waited forever."""
     pipe = Pipe()
     waiting = asyncio.create_task(pipe.write(b"x" * (6 * BLOCK_SIZE)))
     await asyncio.sleep(0)
@@ -75,7 +75,7 @@ async def test_every_write_after_the_reader_has_gone_raises() -> None:
             await pipe.end()
 
 
-async def test_fail_reaches_a_reader_that_waits() -> None:
+async def test_fail_wakes_a_waiting_reader() -> None:
     pipe = Pipe()
     reading = asyncio.create_task(asyncio.to_thread(pipe.read, 10))
     pipe.fail()

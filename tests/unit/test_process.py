@@ -1,4 +1,4 @@
-"""The end of a process: told to stop, or unable to go on."""
+"""Exit of a process whose service fails."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from internal.bootstrap import Application
 
 
 class Failing:
-    """A service that cannot go on once it has started."""
+    """A service that fails after it has started."""
 
     stopped = False
 
-    def __init__(self, parts: Application) -> None:
-        self.parts = parts
+    def __init__(self, app: Application) -> None:
+        self.app = app
 
     async def start(self) -> None:
         return
@@ -31,15 +31,15 @@ class Failing:
         return RuntimeError("the queue 'stt_jobs' has other arguments")
 
 
-def test_a_service_that_cannot_go_on_ends_with_status_1(
+def test_a_failed_service_exits_with_status_1(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Regression: it lived on, deaf, with a heartbeat, and no supervisor started it again."""
+    """Regression: the consumer kept running without deliveries, with a heartbeat, and no supervisor restarted it."""
     settings = load_settings(_env_file=None, data_dir=tmp_path / "data", temp_dir=tmp_path / "tmp")
     monkeypatch.setattr(process, "settings_or_exit", lambda _: settings)
-    monkeypatch.setattr(process, "_limit_shutdown", lambda: None)  # it would end the tests' own process
-    with pytest.raises(SystemExit) as ended:
+    monkeypatch.setattr(process, "_limit_shutdown", lambda: None)  # it would exit the test process
+    with pytest.raises(SystemExit) as system_exit:
         process.run("consumer", Failing)
-    assert ended.value.code == 1
+    assert system_exit.value.code == 1
     assert Failing.stopped
     assert "stt_jobs" in capsys.readouterr().err

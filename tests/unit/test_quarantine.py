@@ -7,7 +7,7 @@ import asyncio
 from internal.consumer.quarantine import Quarantine
 
 
-async def test_alone_waits_for_the_others_and_holds_new_ones_back() -> None:
+async def test_an_exclusive_holder_waits_for_others_and_blocks_new_ones() -> None:
     quarantine, order = Quarantine(), []
     release = asyncio.Event()
 
@@ -36,7 +36,7 @@ async def test_alone_waits_for_the_others_and_holds_new_ones_back() -> None:
     assert order.index("three begins") > order.index("alone")
 
 
-async def test_a_cancelled_wait_changes_nothing() -> None:
+async def test_a_cancelled_wait_releases_the_lock() -> None:
     quarantine = Quarantine()
     async with quarantine.shared():
         waiting = asyncio.create_task(quarantine.exclusive().__aenter__())

@@ -1,4 +1,4 @@
-"""The result of a job: figures, the file's keys, and the same bytes from the same rows."""
+"""Results of jobs: figures, keys of the file, and reproducible bytes."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ CHUNKS = (
 )
 
 
-def built(*chunks: ChunkTranscript, facts: JobMetadata = FACTS) -> Result:
+def build(*chunks: ChunkTranscript, facts: JobMetadata = FACTS) -> Result:
     return build_result(facts, chunks, MergeMethod.SMART)
 
 
-def test_the_file_has_the_keys_of_the_contract_in_its_order() -> None:
-    data = built(*CHUNKS).to_json()
+def test_the_file_has_the_documented_keys_in_order() -> None:
+    data = build(*CHUNKS).to_json()
     contract = (
         "job_id, timestamp, status, language, detected_language, model, duration_seconds, text, word_count, "
         "character_count, confidence, segments, chunks, timings"
@@ -57,12 +57,12 @@ def test_the_file_has_the_keys_of_the_contract_in_its_order() -> None:
     assert list(data["timings"]) == ["download", "decode", "chunks", "total", "real_time_factor"]
 
 
-def test_words_are_left_out_where_there_are_none() -> None:
-    assert ["words" in segment for segment in built(*CHUNKS).to_json()["segments"]] == [True, False]
+def test_words_are_omitted_if_there_are_none() -> None:
+    assert ["words" in segment for segment in build(*CHUNKS).to_json()["segments"]] == [True, False]
 
 
-def test_figures() -> None:
-    result = built(*CHUNKS)
+def test_computed_figures() -> None:
+    result = build(*CHUNKS)
     assert result.text == "xin chào tạm biệt nhé"
     assert (result.word_count, result.character_count) == (5, 21)
     assert result.confidence == pytest.approx((0.8 * 2 + 0.6 * 3) / 5)
@@ -72,39 +72,39 @@ def test_figures() -> None:
     assert [(chunk.attempts, chunk.seconds) for chunk in result.chunks] == [(2, 3.0), (1, 1.0)]
 
 
-def test_nobody_spoke() -> None:
-    result = built(facts=replace(FACTS, duration_seconds=0.0))
+def test_a_result_without_speech() -> None:
+    result = build(facts=replace(FACTS, duration_seconds=0.0))
     assert (result.status, result.text, result.word_count, result.character_count) == ("COMPLETED", "", 0, 0)
     assert (result.confidence, result.timings.real_time_factor, result.segments) == (0.0, 0.0, ())
     assert confidence([]) == 0.0
 
 
-def test_nothing_in_the_file_is_null() -> None:
-    assert b"null" not in built(*CHUNKS).to_bytes()
-    assert b"null" not in built().to_bytes()
+def test_the_file_contains_no_null() -> None:
+    assert b"null" not in build(*CHUNKS).to_bytes()
+    assert b"null" not in build().to_bytes()
 
 
 def test_the_same_rows_give_the_same_bytes() -> None:
-    """Also where the database hands back the options in another order and the time in another zone."""
+    """The order of the stored options and the time zone of the timestamp make no difference."""
     options = dict(reversed(FACTS.options.items()))
     hanoi = FACTS.timestamp.astimezone(timezone(timedelta(hours=7)))
-    again = built(*CHUNKS, facts=replace(FACTS, options=options, timestamp=hanoi))
-    assert again.to_bytes() == built(*CHUNKS).to_bytes()
-    assert again.timestamp == "2026-01-02T03:04:05+00:00"
+    rebuilt = build(*CHUNKS, facts=replace(FACTS, options=options, timestamp=hanoi))
+    assert rebuilt.to_bytes() == build(*CHUNKS).to_bytes()
+    assert rebuilt.timestamp == "2026-01-02T03:04:05+00:00"
 
 
-def test_the_timestamp_is_utc_wherever_the_worker_stands(monkeypatch: pytest.MonkeyPatch) -> None:
-    with monkeypatch.context() as there:
-        there.setenv("TZ", "Asia/Ho_Chi_Minh")
+def test_the_timestamp_is_utc_in_any_time_zone(monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as context:
+        context.setenv("TZ", "Asia/Ho_Chi_Minh")
         time.tzset()
-        assert built(*CHUNKS).timestamp == "2026-01-02T03:04:05+00:00"
+        assert build(*CHUNKS).timestamp == "2026-01-02T03:04:05+00:00"
     time.tzset()
 
 
-def test_text_is_composed() -> None:
-    taken_apart = unicodedata.normalize("NFD", "Tiếng Việt")
-    word = Word(taken_apart, 0.0, 1.0, 0.9)
-    result = built(ChunkTranscript(0, 0, 2, (Segment(0.0, 1.0, taken_apart, 0.9, (word,)),)))
+def test_text_is_normalised_to_nfc() -> None:
+    decomposed = unicodedata.normalize("NFD", "Tiếng Việt")
+    word = Word(decomposed, 0.0, 1.0, 0.9)
+    result = build(ChunkTranscript(0, 0, 2, (Segment(0.0, 1.0, decomposed, 0.9, (word,)),)))
     assert result.text == result.segments[0].words[0].word == "Tiếng Việt"
     assert unicodedata.is_normalized("NFC", result.to_bytes().decode())
     assert result.character_count == 10
@@ -120,7 +120,7 @@ def test_text_is_cleaned(text: str, cleaned: str) -> None:
 
 def test_times_are_rounded_to_milliseconds() -> None:
     word = Word("a", 0.123456, 0.98765, 0.5)
-    (segment,) = built(ChunkTranscript(0, 0, 2, (Segment(0.123456, 0.98765, "a", 0.123456, (word,)),))).segments
+    (segment,) = build(ChunkTranscript(0, 0, 2, (Segment(0.123456, 0.98765, "a", 0.123456, (word,)),))).segments
     assert (segment.start, segment.end, segment.confidence) == (0.123, 0.988, 0.1235)
     assert (segment.words[0].start, segment.words[0].end) == (0.123, 0.988)
 
@@ -129,7 +129,7 @@ def test_durations_are_rounded_to_milliseconds() -> None:
     exact = replace(
         FACTS, duration_seconds=12.34567, download_seconds=0.12345, decode_seconds=0.45678, total_seconds=3.98765
     )
-    result = built(ChunkTranscript(0, 0, 12, (), seconds=1.23456), facts=exact)
+    result = build(ChunkTranscript(0, 0, 12, (), seconds=1.23456), facts=exact)
     assert (result.duration_seconds, result.chunks[0].seconds) == (12.346, 1.235)
     timings = result.timings
     assert (timings.download, timings.decode, timings.chunks, timings.total) == (0.123, 0.457, 1.235, 3.988)
@@ -141,12 +141,12 @@ ROWS = st.lists(st.tuples(st.text(max_size=40), st.floats(0, 100), st.floats(0, 
 
 @settings(max_examples=150, deadline=None)
 @given(ROWS)
-def test_any_rows_survive_the_file(rows: list[tuple[str, float, float, float]]) -> None:
+def test_arbitrary_results_survive_a_round_trip(rows: list[tuple[str, float, float, float]]) -> None:
     segments = tuple(Segment(start, start + length, text, sure) for text, start, length, sure in rows)
-    result = built(ChunkTranscript(0, 0.0, 110.0, segments))
+    result = build(ChunkTranscript(0, 0.0, 110.0, segments))
     assert Result.from_json(json.loads(result.to_bytes())) == result
     assert result.text == " ".join(segment.text for segment in result.segments)
     assert result.word_count == len(result.text.split())
     assert all(segment.text for segment in result.segments)
     assert 0 <= result.confidence <= 1
-    assert all(one.end <= other.start for one, other in itertools.pairwise(result.segments))
+    assert all(first.end <= second.start for first, second in itertools.pairwise(result.segments))

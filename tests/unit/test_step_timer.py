@@ -1,4 +1,4 @@
-"""Working time is bounded; time spent on a part of the service is not working time."""
+"""Limits on working time; waiting for a dependency does not count."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from repositories.claims import Claim
 CLAIM = Claim("job", "worker", "worker/1", 1, 0, 0)
 
 
-async def test_work_is_cut_short() -> None:
+async def test_work_beyond_the_limit_is_cancelled() -> None:
     with pytest.raises(TimeoutError):
         async with step_timer(0.05) as timer:
             await asyncio.Event().wait()
@@ -24,7 +24,7 @@ async def test_work_is_cut_short() -> None:
     assert not timer.withdrawn
 
 
-async def test_waiting_does_not_count_also_where_two_wait_at_once() -> None:
+async def test_concurrent_waits_do_not_count_as_work() -> None:
     async def wait(seconds: float) -> None:
         with paused():
             await asyncio.sleep(seconds)
@@ -44,7 +44,7 @@ async def test_working_time_before_and_after_a_wait_adds_up() -> None:
                     await asyncio.sleep(0.05)
 
 
-async def test_an_outage_is_waiting() -> None:
+async def test_an_outage_counts_as_waiting() -> None:
     calls = 0
 
     async def down_twice() -> str:
@@ -67,7 +67,7 @@ async def hang() -> None:
     await asyncio.Event().wait()
 
 
-async def test_past_its_deadline_a_step_is_tried_again_past_job_timeout_its_job_fails() -> None:
+async def test_a_step_is_retried_after_its_deadline_and_fails_after_job_timeout() -> None:
     short = leases(job_timeout=60)
     with short.hold(CLAIM, 0.01), pytest.raises(ChunkTimeoutError) as step:
         await short.run(CLAIM, hang)
@@ -79,32 +79,34 @@ async def test_past_its_deadline_a_step_is_tried_again_past_job_timeout_its_job_
         assert (job.value.kind, job.value.code) == (Kind.PERMANENT, "TIMEOUT")
 
 
-async def test_a_timeout_of_the_work_itself_passes_through() -> None:
-    async def own() -> None:
+async def test_a_timeout_raised_by_the_work_passes_through() -> None:
+    async def fail() -> None:
         raise TimeoutError("its own")
 
     with pytest.raises(TimeoutError, match="its own"):
-        await leases(60).run(CLAIM, own)
+        await leases(60).run(CLAIM, fail)
 
 
-# -- when lapsed leases belong to the dead -----------------------------------------------------------------------------
-def rounds(guard: LeaseGuard, *clocks: tuple[float, float]) -> list[bool]:
+# -- release of lapsed leases ------------------------------------------------------------------------------------------
+def releases_allowed(guard: LeaseGuard, *clocks: tuple[float, float]) -> list[bool]:
     return [guard.allows_release(here, database) for here, database in clocks]
 
 
-def test_a_scheduler_that_has_just_started_waits_a_lease() -> None:
-    found = rounds(LeaseGuard(30, 10), *[(t, t) for t in (1000, 1010, 1020, 1029, 1030, 1031)])
-    assert found == [False] * 4 + [True] * 2
+def test_a_new_scheduler_waits_for_one_lease() -> None:
+    allowed = releases_allowed(LeaseGuard(30, 10), *[(t, t) for t in (1000, 1010, 1020, 1029, 1030, 1031)])
+    assert allowed == [False] * 4 + [True] * 2
 
 
 @pytest.mark.parametrize(
     "gap",
     [(600.0, 600.0), (28_800.0, 28_800.0), (0.0, 3600.0), (0.0, -3600.0), (60.0, 0.0)],
-    ids=["outage", "laptop asleep", "clock set forward", "clock set back", "this process was stopped"],
+    ids=["outage", "laptop asleep", "clock set forward", "clock set back", "process stopped"],
 )
-def test_after_a_gap_living_holders_get_a_lease_to_renew(gap: tuple[float, float]) -> None:
+def test_after_a_gap_live_holders_have_one_lease_to_renew(gap: tuple[float, float]) -> None:
     guard = LeaseGuard(30, 10)
-    assert rounds(guard, *[(t, t) for t in range(0, 40, 5)])[-1]
+    assert releases_allowed(guard, *[(t, t) for t in range(0, 40, 5)])[-1]
     here, database = 35 + gap[0], 35 + gap[1]
-    after = rounds(guard, *[(here + t, database + t) for t in (5.0, 10.0, 15.0, 20.0, 25.0, 30.0, 34.0, 35.0, 36.0)])
+    after = releases_allowed(
+        guard, *[(here + t, database + t) for t in (5.0, 10.0, 15.0, 20.0, 25.0, 30.0, 34.0, 35.0, 36.0)]
+    )
     assert after == [False] * 7 + [True] * 2

@@ -1,4 +1,4 @@
-"""The tables of faults and of risks name tests that exist."""
+"""The tables of faults and of risks name only existing tests."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ TESTS = Path(__file__).resolve().parents[1]
 
 
 @cache
-def there() -> set[str]:
+def existing_tests() -> set[str]:
     return {
         node.name
         for path in TESTS.rglob("test_*.py")
@@ -21,19 +21,19 @@ def there() -> set[str]:
 
 
 def rows(path: Path, first: str) -> list[list[str]]:
-    """Cells of each table line whose first cell is of this form."""
+    """Return the cells of each table line whose first cell matches the pattern."""
     lines = (line.strip("|").split("|") for line in path.read_text().splitlines() if line.startswith("|"))
     return [cells for cells in lines if re.fullmatch(first, cells[0].strip())]
 
 
 def check(table: list[list[str]]) -> None:
     for cells in table:
-        named = re.findall(r"`(test_\w+)`", cells[-1])
-        assert named, cells
-        assert set(named) <= there(), set(named) - there()
+        names = re.findall(r"`(test_\w+)`", cells[-1])
+        assert names, cells
+        assert set(names) <= existing_tests(), set(names) - existing_tests()
 
 
-def test_every_fault_names_a_test_that_exists() -> None:
+def test_every_fault_names_an_existing_test() -> None:
     table = rows(TESTS / "faults" / "README.md", r"\d+")
     numbers = [int(cells[0]) for cells in table]
     assert numbers[:23] == list(range(1, 24))
@@ -41,7 +41,7 @@ def test_every_fault_names_a_test_that_exists() -> None:
     check(table)
 
 
-def test_every_risk_names_a_test_that_exists() -> None:
+def test_every_risk_names_an_existing_test() -> None:
     table = rows(TESTS.parent / "docs" / "security.md", r"API\d+")
     assert len(table) == 10
     check(table)

@@ -1,4 +1,4 @@
-"""Every message exists in English and Vietnamese: each text that the code raises, with the same values in both."""
+"""English and Vietnamese texts: every message exists in both, with the same values."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def vietnamese(text: str) -> bool:
 
 
 def calls() -> Iterator[tuple[str, ast.Call]]:
-    """Every place where an error with a text is made; InvalidFieldError's first word is the field's name."""
+    """Yield each call that creates an error; the first argument of InvalidFieldError is the field's name."""
     for folder in SOURCES:
         for path in (ROOT / folder).rglob("*.py"):
             for node in ast.walk(ast.parse(path.read_text())):
@@ -39,25 +39,25 @@ def calls() -> Iterator[tuple[str, ast.Call]]:
 
 
 def texts() -> list[tuple[str, str | None]]:
-    """Place and text; None: put together by hand, so that no translation can be found."""
-    found: list[tuple[str, str | None]] = []
+    """Return place and text of each message; None for a text built at run time, which cannot be translated."""
+    entries: list[tuple[str, str | None]] = []
     for place, call in calls():
-        said = call.args[1:] if place.endswith("InvalidFieldError") else call.args
-        for argument in said[:1]:
+        arguments = call.args[1:] if place.endswith("InvalidFieldError") else call.args
+        for argument in arguments[:1]:
             options = (argument.body, argument.orelse) if isinstance(argument, ast.IfExp) else (argument,)
-            for one in options:
-                if isinstance(one, ast.Constant) and isinstance(one.value, str):
-                    found.append((place, one.value))
-                elif isinstance(one, ast.JoinedStr | ast.BinOp):
-                    found.append((place, None))
-    return found
+            for option in options:
+                if isinstance(option, ast.Constant) and isinstance(option.value, str):
+                    entries.append((place, option.value))
+                elif isinstance(option, ast.JoinedStr | ast.BinOp):
+                    entries.append((place, None))
+    return entries
 
 
 def placeholders(text: str) -> set[str]:
     return {name for _, name, _, _ in string.Formatter().parse(text) if name}
 
 
-def test_every_raised_text_has_its_vietnamese() -> None:
+def test_every_raised_text_is_translated() -> None:
     """A new text is a template with values, `Error("… {limit} …", limit=5)`, and a line in core/texts.py."""
     everything = texts()
     assert len(everything) > 60
@@ -66,43 +66,43 @@ def test_every_raised_text_has_its_vietnamese() -> None:
 
 
 @pytest.mark.parametrize("english", sorted(TEXTS))
-def test_a_translation_names_no_other_values(english: str) -> None:
+def test_a_translation_has_the_same_placeholders(english: str) -> None:
     assert placeholders(TEXTS[english]) <= placeholders(english)
     assert vietnamese(TEXTS[english]) or english in ("`callback_url`: {reason}.", "`media_url`: {reason}.")
 
 
 @pytest.mark.parametrize("kind", list(error_classes()), ids=lambda kind: kind.__name__)
-def test_every_class_speaks_both(kind: type[SttError]) -> None:
+def test_every_error_class_has_both_languages(kind: type[SttError]) -> None:
     assert kind.general("en") == kind.en
     assert vietnamese(kind.general("vi"))
 
 
 @pytest.mark.parametrize("kind", sorted(VALIDATION))
-def test_what_pydantic_says_is_said_in_vietnamese(kind: str) -> None:
+def test_pydantic_messages_are_translated(kind: str) -> None:
     context = dict.fromkeys(placeholders(VALIDATION[kind]), 5)
     assert vietnamese(validation_text(kind, "vi", "English", context))
     assert validation_text(kind, "en", "English", context) == "English"
     assert vietnamese(validation_text(kind, "vi", "English", {}))
 
 
-def test_an_unknown_fault_of_a_field_is_not_told_in_english() -> None:
+def test_an_unknown_field_error_is_not_shown_in_english() -> None:
     assert vietnamese(validation_text("something_new", "vi", "Something new", {}))
 
 
 @pytest.mark.parametrize("status", [400, 401, 404, 405, 408, 409, 413, 422, 429, 500, 503])
-def test_titles(status: int) -> None:
+def test_titles_are_translated(status: int) -> None:
     assert vietnamese(translate(HTTPStatus(status).phrase, "vi"))
 
 
-def test_a_reason_inside_a_message_is_translated_with_it() -> None:
+def test_a_reason_within_a_message_is_translated() -> None:
     error = SourceNotFoundError("Failed to download audio file: {reason}", reason="the server did not respond in time")
     assert error.message() == "Failed to download audio file: the server did not respond in time"
     assert error.message("vi") == "Không tải được tệp âm thanh: máy chủ không trả lời kịp thời"
-    again = failure_text(error.code, error.details, str(error), "vi")
-    assert again == error.message("vi")
+    translated = failure_text(error.code, error.details, str(error), "vi")
+    assert translated == error.message("vi")
 
 
-def test_values_are_never_templates() -> None:
+def test_values_are_not_treated_as_templates() -> None:
     error = InvalidFieldError(
         "priority", "`priority` {value} is unknown. Use {allowed}.", value="{allowed!r:{x}}", allowed="a"
     )
@@ -120,14 +120,12 @@ def test_values_are_never_templates() -> None:
         ("A_CODE_OF_ANOTHER_RELEASE", None, "an older row"),
     ],
 )
-def test_stored_failures_that_cannot_be_put_into_words(
-    code: str, details: dict[str, object] | None, stored: str
-) -> None:
+def test_stored_failures_without_a_usable_text(code: str, details: dict[str, object] | None, stored: str) -> None:
     assert vietnamese(failure_text(code, details, stored, "vi") or "")
     assert failure_text(code, details, stored, "en") in (stored, "a text of another release")
 
 
-def test_no_failure_no_text() -> None:
+def test_a_job_without_a_failure_has_no_text() -> None:
     assert failure_text(None, None, None, "vi") is None
     assert format_template("nobody said this", "vi", {}) is None
     assert translate("nobody said this", "vi") == "nobody said this"
@@ -154,5 +152,5 @@ def test_no_failure_no_text() -> None:
         ("x," * 100_000 + "vi", "en"),
     ],
 )
-def test_the_language_of_a_reader(header: str, language: str) -> None:
+def test_the_language_is_negotiated(header: str, language: str) -> None:
     assert get_language(Request({"type": "http", "headers": [(b"accept-language", header.encode())]})) == language

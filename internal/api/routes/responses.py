@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel
 
@@ -12,20 +12,21 @@ Responses = dict[int | str, dict[str, Any]]
 TEXT: dict[str, Any] = {"type": "string"}
 
 
-def form_properties(schema: type[BaseModel]) -> dict[str, dict[str, Any]]:
-    """Return a schema's fields as form fields; objects are sent as their JSON text."""
-    properties: dict[str, dict[str, Any]] = {}
-    for name, field in schema.model_json_schema()["properties"].items():
-        kind = field["anyOf"][0]["type"]
-        properties[name] = {"type": "string" if kind == "object" else kind, "description": field["description"]}
-    return properties
-
-
 def form(required: list[str], **properties: dict[str, Any]) -> dict[str, Any]:
     """Return a multipart form for the OpenAPI page. The routes read theirs as it arrives, without FastAPI."""
     fields = {"file": {"type": "string", "format": "binary"}, **properties}
     schema = {"type": "object", "required": required, "properties": fields}
     return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": schema}}}}
+
+
+def form_properties(fields: type[BaseModel]) -> dict[str, dict[str, Any]]:
+    """Return the fields of a JSON body as fields of a form, where everything but booleans and numbers is text."""
+    kinds = {bool: "boolean", float: "number"}
+    return {
+        name: {"type": next((kinds[kind] for kind in get_args(field.annotation) if kind in kinds), "string")}
+        | {"description": field.description}
+        for name, field in fields.model_fields.items()
+    }
 
 
 def refusals(*statuses: int) -> Responses:

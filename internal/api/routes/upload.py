@@ -15,14 +15,21 @@ from internal.api.dependencies import (
     upload_slot,
 )
 from internal.api.multipart import read_form
-from internal.api.routes.responses import form, form_properties, refusals
+from internal.api.routes.responses import TEXT, form, form_properties, refusals
 from internal.api.routes.upload_body import UploadBody, check_content_length
 from internal.api.schemas.jobs import UPLOAD_ACCEPTED, UploadAccepted
-from internal.api.schemas.submit import SUBMIT_FIELDS, SubmitFields
+from internal.api.schemas.submit import SubmitFields
 from internal.services.idempotency import idempotent_request
 
 router = APIRouter(tags=["upload"])
-FORM = form(["file"], **form_properties(SubmitFields))
+FORM = form(
+    ["file"],
+    **form_properties(SubmitFields)
+    | {
+        "priority": {**TEXT, "enum": ["high", "normal", "low"]},
+        "metadata": {**TEXT, "description": "a JSON object; returned unchanged"},
+    },
+)
 
 
 @router.post("/api/v1/upload", openapi_extra=FORM, responses=refusals(400, 408, 413, 422))
@@ -47,7 +54,7 @@ async def upload(
             await submissions.check_quota(owner)
         fields = await read_form(request.headers.get("content-type", ""), slot.pieces(body.pieces()), incoming)
         options = await submit_options.validate(fields)
-        identity = {name: fields.get(name, "") for name in SUBMIT_FIELDS} | {"name": incoming.filename}
+        identity = {name: fields.get(name, "") for name in SubmitFields.model_fields} | {"name": incoming.filename}
         repeatable = idempotent_request(idempotency_key, identity, incoming.digest.hexdigest())
         job = await submissions.submit_upload(incoming, owner, options, repeatable)
     return UploadAccepted(

@@ -27,13 +27,10 @@ class SubmitFields(BaseModel):
     model: str | None = Field(None, description="one that GET /health lists")
     priority: str | None = Field(None, description="`high`, `normal` or `low`")
     callback_url: str | None = Field(None, description="called when the job has ended")
-    metadata: dict[str, Any] | None = Field(None, description="a JSON object; returned unchanged")
+    metadata: dict[str, Any] | None = Field(None, description="returned unchanged")
     prompt: str | None = Field(None, description="names and words to expect")
     words: bool | None = Field(None, description="include the times of the words")
     temperature: float | None = Field(None, description="0 to 1")
-
-
-SUBMIT_FIELDS = tuple(SubmitFields.model_fields)
 
 
 class UrlSubmit(SubmitFields):
