@@ -40,7 +40,7 @@ def leftovers(storage: AnyStorage, key: str = KEY) -> list[str]:
     ]
 
 
-async def until_begun(storage: AnyStorage, key: str = KEY) -> None:
+async def wait_until_begun(storage: AnyStorage, key: str = KEY) -> None:
     """Wait until the first bytes of an upload are in storage."""
     async with asyncio.timeout(20):
         while not leftovers(storage, key):

@@ -18,7 +18,7 @@ from tests.contract.rows import new_job
 WORKER = "w"
 
 
-async def made(database: Database, owner: str = "anna", **values: Any) -> str:
+async def pending_job(database: Database, owner: str = "anna", **values: Any) -> str:
     job_id = await new_job(database, owner)
     async with database.write() as session:
         await session.execute(update(Job).where(Job.job_id == job_id).values(updated_at=after(), **values))
@@ -26,12 +26,12 @@ async def made(database: Database, owner: str = "anna", **values: Any) -> str:
 
 
 async def url_submissions(database: Database, owner: str = "anna") -> str:
-    return await made(database, owner, media_url="https://example.com/a.mp3", minio_audio_path=None)
+    return await pending_job(database, owner, media_url="https://example.com/a.mp3", minio_audio_path=None)
 
 
 async def prepared(database: Database, seconds: float, **values: Any) -> str:
     values |= {"status": JobStatus.PROCESSING, "chunks_total": 9, "audio_duration_seconds": seconds, "due_at": None}
-    return await made(database, **values)
+    return await pending_job(database, **values)
 
 
 def request() -> ClaimRequest:
@@ -58,16 +58,16 @@ async def read(database: Database, job_id: str) -> Job:
         return (await session.execute(select(Job).where(Job.job_id == job_id))).scalar_one()
 
 
-async def test_fetches_of_one_owner_at_once_are_limited(database: Database) -> None:
+async def test_concurrent_fetches_of_one_owner_are_limited(database: Database) -> None:
     """Ten concurrent claims; other owners are not affected."""
     ids = [await url_submissions(database) for _ in range(10)]
     other = await url_submissions(database, "ben")
-    taken = await asyncio.gather(*(fetch(database, job_id) for job_id in [*ids, other]))
-    assert sum(one is not None for one in taken[:-1]) == 2
-    assert taken[-1] is not None
+    claims_ = await asyncio.gather(*(fetch(database, job_id) for job_id in [*ids, other]))
+    assert sum(one is not None for one in claims_[:-1]) == 2
+    assert claims_[-1] is not None
 
 
-async def test_a_row_put_off_waits_until_it_is_woken(database: Database) -> None:
+async def test_a_deferred_row_waits_until_it_is_woken(database: Database) -> None:
     first, second, third = [await url_submissions(database) for _ in range(3)]
     assert await fetch(database, first, 1)
     assert await fetch(database, third, 1) is None
@@ -84,7 +84,7 @@ async def test_a_row_put_off_waits_until_it_is_woken(database: Database) -> None
     assert await wake(database) == []
 
 
-async def test_a_fetched_recording_releases_its_prepare_once(database: Database) -> None:
+async def test_a_fetched_recording_wakes_its_prepare_once(database: Database) -> None:
     job_id = await url_submissions(database)
     assert await prepare(database, job_id) is None, "there is nothing to decode yet"
     assert await fetch(database, job_id)
@@ -95,41 +95,48 @@ async def test_a_fetched_recording_releases_its_prepare_once(database: Database)
     assert await prepare(database, job_id)
 
 
-async def test_prepared_sound_of_one_owner_is_limited(database: Database) -> None:
+async def test_prepared_audio_of_one_owner_is_limited(database: Database) -> None:
     await prepared(database, 99)
-    assert await prepare(database, await made(database)), "total below the limit, whatever the recording's own length"
+    assert await prepare(database, await pending_job(database)), (
+        "total below the limit, whatever the recording's own length"
+    )
     await prepared(database, 5)
-    late = await made(database)
+    late = await pending_job(database)
     assert await prepare(database, late) is None
-    assert await prepare(database, await made(database, "ben"))
+    assert await prepare(database, await pending_job(database, "ben"))
     assert await prepare(database, late, 0), "0: no limit"
 
 
-async def test_the_first_recording_passes_whatever_its_length(database: Database) -> None:
-    assert await prepare(database, await made(database), 1)
+async def test_the_first_recording_of_an_owner_may_have_any_length(database: Database) -> None:
+    assert await prepare(database, await pending_job(database), 1)
 
 
-@pytest.mark.parametrize(("mine", "passes"), [("high", True), ("normal", False), ("low", False)])
-async def test_sound_of_a_lower_priority_holds_nothing_back(database: Database, mine: str, passes: bool) -> None:
+@pytest.mark.parametrize(("priority", "passes"), [("high", True), ("normal", False), ("low", False)])
+async def test_audio_of_lower_priority_does_not_count(database: Database, priority: str, passes: bool) -> None:
     await prepared(database, 10_000, priority="normal")
-    assert bool(await prepare(database, await made(database, priority=mine))) is passes
+    assert bool(await prepare(database, await pending_job(database, priority=priority))) is passes
 
 
-async def test_the_higher_priority_is_woken_first(database: Database) -> None:
+async def test_higher_priority_is_woken_first(database: Database) -> None:
     await prepared(database, 10_000, priority="high")
-    ids = {name: await made(database, priority=name) for name in ("low", "normal", "high")}
+    ids = {name: await pending_job(database, priority=name) for name in ("low", "normal", "high")}
     for job_id in ids.values():
         assert await prepare(database, job_id) is None
     woken = [(await wake(database, count=1))[0].job_id for _ in range(3)]
     assert woken == [ids["high"], ids["normal"], ids["low"]]
 
 
-async def test_only_rows_of_an_emptied_queue_are_published_again(database: Database) -> None:
+async def test_only_rows_of_a_purged_queue_are_published_again(database: Database) -> None:
     """The backlog of a queue is not due because another queue is empty, nor are deferred rows."""
     waiting: dict[str, Any] = {"publishes": 1, "due_at": after(300)}
-    upload, url = await made(database, **waiting), await made(database, **waiting, media_url="u", minio_audio_path=None)
-    late = await made(database, **waiting, media_url="u", minio_audio_path=None, put_off_at=after())
-    last = await made(database, **waiting, status=JobStatus.PROCESSING, chunks_total=1, chunks_completed=1, claim=1)
+    upload, url = (
+        await pending_job(database, **waiting),
+        await pending_job(database, **waiting, media_url="u", minio_audio_path=None),
+    )
+    late = await pending_job(database, **waiting, media_url="u", minio_audio_path=None, put_off_at=after())
+    last = await pending_job(
+        database, **waiting, status=JobStatus.PROCESSING, chunks_total=1, chunks_completed=1, claim=1
+    )
 
     async def due(**queues: bool) -> set[str]:
         async with database.write() as session:

@@ -16,7 +16,7 @@ async def boost(database: Database, budget: int = starvation.BUDGET) -> list[Wak
         return await starvation.boost_starving(session, 300, budget)
 
 
-async def quiet(database: Database, seconds: float, job_id: str | None = None) -> None:
+async def set_quiet(database: Database, seconds: float, job_id: str | None = None) -> None:
     """Date the job's last progress and last boost back by `seconds`."""
     which = Job.job_id == job_id if job_id else Job.job_id.is_not(None)
     long_ago = {"progressed_at": after(-seconds)}
@@ -32,7 +32,7 @@ async def boosted_before(database: Database, seconds: float) -> None:
 async def test_a_starving_job_has_one_boost_outstanding(database: Database) -> None:
     job_id = await planned_job(database, 3)
     assert await boost(database) == []
-    await quiet(database, 400)
+    await set_quiet(database, 400)
     assert await boost(database) == [WakeUp(job_id, 0, 0)]
     await boosted_before(database, 400)
     assert await boost(database) == [], "the first boost is still waiting"
@@ -44,10 +44,10 @@ async def test_a_starving_job_has_one_boost_outstanding(database: Database) -> N
     assert await boost(database) == [WakeUp(job_id, 1, 0)], "an interval without progress"
 
 
-async def test_boosts_are_a_budget_oldest_first_and_refilled_as_they_are_taken(database: Database) -> None:
+async def test_boosts_stay_within_a_budget_oldest_first(database: Database) -> None:
     job_ids = [await new_job(database) for _ in range(12)]
     for age, job_id in enumerate(job_ids):
-        await quiet(database, 10_000 - age, job_id)
+        await set_quiet(database, 10_000 - age, job_id)
     assert [row.job_id for row in await boost(database, 4)] == job_ids[:4]
     for _ in range(5):
         assert await boost(database, 4) == []
@@ -60,15 +60,15 @@ async def test_boosts_are_a_budget_oldest_first_and_refilled_as_they_are_taken(d
 async def test_each_queue_has_its_own_budget(database: Database) -> None:
     unplanned = [await new_job(database) for _ in range(3)]
     planned = [await planned_job(database, 2) for _ in range(3)]
-    await quiet(database, 400)
+    await set_quiet(database, 400)
     rows = await boost(database, 2)
     assert sum(row.job_id in unplanned for row in rows) == 2
     assert sum(row.job_id in planned for row in rows) == 2
 
 
-async def test_boosts_lost_with_a_purged_queue_do_not_use_the_budget_up(database: Database) -> None:
+async def test_boosts_lost_in_a_purged_queue_do_not_use_up_the_budget(database: Database) -> None:
     job_ids = [await new_job(database) for _ in range(4)]
-    await quiet(database, 400)
+    await set_quiet(database, 400)
     first = await boost(database, 2)
     assert await boost(database, 2) == []
     await boosted_before(database, 40)

@@ -46,14 +46,14 @@ class RawBroker(Broker, Protocol):
 
 @pytest.fixture(params=["memory", pytest.param("rabbitmq", marks=pytest.mark.servers)])
 async def broker(request: pytest.FixtureRequest) -> AsyncIterator[RawBroker]:
-    made: MemoryBroker | RabbitMQBroker
+    broker: MemoryBroker | RabbitMQBroker
     if request.param == "memory":
-        made = MemoryBroker(retry_delays=DELAYS)
+        broker = MemoryBroker(retry_delays=DELAYS)
     else:
-        made = RabbitMQBroker(request.getfixturevalue("rabbitmq_url"), retry_delays=DELAYS)
-    await made.start()
-    yield made
-    await made.stop()
+        broker = RabbitMQBroker(request.getfixturevalue("rabbitmq_url"), retry_delays=DELAYS)
+    await broker.start()
+    yield broker
+    await broker.stop()
 
 
 def prepare(level: int = 0, **changes: object) -> Message:
@@ -87,7 +87,7 @@ async def ready(broker: Broker, name: QueueName, count: int) -> None:
             await asyncio.sleep(0.02)
 
 
-async def test_a_message_arrives_as_it_was_sent(broker: RawBroker) -> None:
+async def test_a_message_arrives_unchanged(broker: RawBroker) -> None:
     sent = [
         prepare(level=3, language="vi", original_filename="tệp ghi âm.mp3"),
         Message(MessageType.TRANSCRIBE, "j", 7, failures=2, level=5),
@@ -104,7 +104,7 @@ async def test_a_message_arrives_as_it_was_sent(broker: RawBroker) -> None:
     assert not any(delivery.redelivered for delivery in got)
 
 
-async def test_the_highest_level_comes_first(broker: RawBroker) -> None:
+async def test_the_highest_level_is_delivered_first(broker: RawBroker) -> None:
     for level in (0, 3, 9, 6, 3):
         await broker.publish(prepare(level))
     await ready(broker, QueueName.JOBS, 5)
@@ -113,7 +113,7 @@ async def test_the_highest_level_comes_first(broker: RawBroker) -> None:
     assert [d.message.level for d in await inbox.wait(5)] == [9, 6, 3, 3, 0]
 
 
-async def test_prefetch_limits_what_runs_at_once(broker: RawBroker) -> None:
+async def test_prefetch_limits_concurrent_deliveries(broker: RawBroker) -> None:
     release, running, most = asyncio.Event(), 0, 0
 
     async def answer(_: Delivery) -> Verdict:
@@ -135,7 +135,7 @@ async def test_prefetch_limits_what_runs_at_once(broker: RawBroker) -> None:
     assert most == 2
 
 
-async def test_a_retry_comes_back_changed_after_its_delay_with_its_level(broker: RawBroker) -> None:
+async def test_a_retry_is_redelivered_after_its_delay_with_its_level(broker: RawBroker) -> None:
     async def answer(delivery: Delivery) -> Verdict:
         message = delivery.message
         return Retry(0.3, replace(message, failures=message.failures + 1)) if message.failures < 2 else Ack()
@@ -150,7 +150,7 @@ async def test_a_retry_comes_back_changed_after_its_delay_with_its_level(broker:
     assert time.monotonic() - started >= 0.6
 
 
-async def test_a_retry_without_a_message_is_the_same_one(broker: RawBroker) -> None:
+async def test_a_retry_without_a_message_repeats_the_delivery(broker: RawBroker) -> None:
     answers = iter((Retry(0.3), Ack()))
 
     async def answer(_: Delivery) -> Verdict:
@@ -172,7 +172,7 @@ async def test_priority_is_kept_through_the_delay(broker: RawBroker) -> None:
     assert [d.message.level for d in await inbox.wait(3)] == [8, 4, 0]
 
 
-async def test_a_longer_wish_takes_the_longer_delay(broker: RawBroker) -> None:
+async def test_a_longer_delay_is_rounded_up_to_the_next_queue(broker: RawBroker) -> None:
     started = time.monotonic()
     inbox = Inbox()
     await broker.consume(QueueName.JOBS, inbox, 1)
@@ -181,7 +181,7 @@ async def test_a_longer_wish_takes_the_longer_delay(broker: RawBroker) -> None:
     assert time.monotonic() - started >= 0.9
 
 
-async def test_what_cannot_be_decoded_is_dead_lettered(broker: RawBroker) -> None:
+async def test_undecodable_messages_are_dead_lettered(broker: RawBroker) -> None:
     inbox = Inbox()
     await broker.consume(QueueName.JOBS, inbox, 1)
     for body in (b"\xff\x00", b"[]", b'{"v":1}', b'{"v":1,"type":"Prepare","job_id":5}'):
@@ -201,7 +201,7 @@ async def test_a_newer_version_is_handed_back(broker: RawBroker) -> None:
     assert len(inbox.got) == 1
 
 
-async def test_a_handlers_dead_letter(broker: RawBroker) -> None:
+async def test_a_handler_can_dead_letter_a_message(broker: RawBroker) -> None:
     async def answer(_: Delivery) -> Verdict:
         return DeadLetter("no use")
 
@@ -210,7 +210,7 @@ async def test_a_handlers_dead_letter(broker: RawBroker) -> None:
     await ready(broker, QueueName.DEAD, 1)
 
 
-async def test_a_handler_that_raises_loses_nothing(broker: RawBroker) -> None:
+async def test_a_message_is_redelivered_if_its_handler_raises(broker: RawBroker) -> None:
     async def answer(delivery: Delivery) -> Verdict:
         if len(inbox.got) == 1:
             raise RuntimeError("a bug")
@@ -222,7 +222,7 @@ async def test_a_handler_that_raises_loses_nothing(broker: RawBroker) -> None:
     assert len(await inbox.wait(2)) == 2
 
 
-async def test_what_was_not_answered_comes_again_redelivered(broker: RawBroker) -> None:
+async def test_unacknowledged_messages_are_redelivered(broker: RawBroker) -> None:
     never = asyncio.Event()
 
     async def hang(_: Delivery) -> Verdict:
@@ -259,7 +259,7 @@ async def test_drain_lets_running_handlers_finish(broker: RawBroker) -> None:
     assert len(inbox.got) == 1
 
 
-async def test_dead_letters_wait_in_their_queue_with_their_headers(broker: RawBroker) -> None:
+async def test_dead_letters_are_kept_with_their_headers(broker: RawBroker) -> None:
     await broker.publish(Message(MessageType.REPLAY, "j", token="t"), headers={"code": "TIMEOUT"})
     await ready(broker, QueueName.DEAD, 1)
     inbox = Inbox()
@@ -269,7 +269,7 @@ async def test_dead_letters_wait_in_their_queue_with_their_headers(broker: RawBr
     assert delivery.headers["code"] == "TIMEOUT"
 
 
-async def test_dead_letters_are_walked_and_removed_one_by_one(broker: RawBroker) -> None:
+async def test_dead_letters_can_be_listed_and_removed_one_by_one(broker: RawBroker) -> None:
     for token in ("a", "b", "c"):
         await broker.publish(Message(MessageType.REPLAY, "j", token=token), headers={"code": token})
     await ready(broker, QueueName.DEAD, 3)
@@ -288,7 +288,7 @@ async def test_dead_letters_are_walked_and_removed_one_by_one(broker: RawBroker)
     assert seen == ["a", "c"]
 
 
-async def test_a_walk_that_breaks_off_loses_no_letter(broker: RawBroker) -> None:
+async def test_an_interrupted_listing_loses_no_dead_letter(broker: RawBroker) -> None:
     for name in ("one", "two", "three"):
         await broker.publish(Message(MessageType.REPLAY, name, token="t"))
     await ready(broker, QueueName.DEAD, 3)
@@ -307,7 +307,7 @@ async def test_a_walk_that_breaks_off_loses_no_letter(broker: RawBroker) -> None
     assert seen == ["one", "two", "two", "three"]
 
 
-async def test_a_stopped_broker_refuses(broker: RawBroker) -> None:
+async def test_a_stopped_broker_refuses_publishes(broker: RawBroker) -> None:
     await broker.ping()
     await broker.stop()
     await broker.stop()
@@ -317,7 +317,7 @@ async def test_a_stopped_broker_refuses(broker: RawBroker) -> None:
         await broker.ping()
 
 
-async def test_a_thousand_messages(broker: RawBroker) -> None:
+async def test_a_thousand_messages_are_delivered(broker: RawBroker) -> None:
     inbox = Inbox()
     await broker.consume(QueueName.CHUNKS, inbox, 16)
     for index in range(1000):
@@ -357,7 +357,7 @@ async def rabbit(rabbitmq_url: str) -> AsyncIterator[RabbitMQBroker]:
     await broker.stop()
 
 
-async def publish_patiently(broker: Broker, message: Message) -> None:
+async def publish_with_retries(broker: Broker, message: Message) -> None:
     async with asyncio.timeout(PATIENCE):
         while True:
             with contextlib.suppress(BrokerUnavailable):
@@ -367,7 +367,7 @@ async def publish_patiently(broker: Broker, message: Message) -> None:
 
 
 @pytest.mark.servers
-async def test_survives_a_killed_broker(rabbit: RabbitMQBroker, rabbitmq_server: RabbitMQ) -> None:
+async def test_subscriptions_survive_a_broker_crash(rabbit: RabbitMQBroker, rabbitmq_server: RabbitMQ) -> None:
     if not isinstance(rabbitmq_server, Server):
         pytest.skip("an external server cannot be stopped")
     inbox = Inbox()
@@ -376,12 +376,12 @@ async def test_survives_a_killed_broker(rabbit: RabbitMQBroker, rabbitmq_server:
     with pytest.raises(BrokerUnavailable):
         await rabbit.publish(prepare())
     await asyncio.to_thread(rabbitmq_server.start)
-    await publish_patiently(rabbit, prepare())
+    await publish_with_retries(rabbit, prepare())
     await inbox.wait(1)
 
 
 @pytest.mark.servers
-async def test_declares_again_what_was_deleted(
+async def test_deleted_queues_and_exchanges_are_declared_again(
     rabbit: RabbitMQBroker, shared_rabbitmq: RabbitMQ, rabbitmq_url: str
 ) -> None:
     inbox = Inbox()
@@ -389,30 +389,30 @@ async def test_declares_again_what_was_deleted(
     async with httpx.AsyncClient(base_url=shared_rabbitmq.management) as client:
         for path in (f"queues/{vhost_of(rabbitmq_url)}/stt_jobs", f"exchanges/{vhost_of(rabbitmq_url)}/stt"):
             (await client.delete(f"/api/{path}")).raise_for_status()
-    await publish_patiently(rabbit, prepare())
+    await publish_with_retries(rabbit, prepare())
     await inbox.wait(1)
 
 
 @pytest.mark.servers
-async def test_a_closed_connection_is_made_again(
+async def test_a_closed_connection_is_reopened(
     rabbit: RabbitMQBroker, shared_rabbitmq: RabbitMQ, rabbitmq_url: str
 ) -> None:
     inbox = Inbox()
     await rabbit.consume(QueueName.JOBS, inbox, 1)
     async with httpx.AsyncClient(base_url=shared_rabbitmq.management) as client, asyncio.timeout(PATIENCE):
-        mine: list[str] = []
-        while len(mine) < 2:
+        connections: list[str] = []
+        while len(connections) < 2:
             rows = (await client.get("/api/connections")).json()
-            mine = [row["name"] for row in rows if row.get("vhost") == vhost_of(rabbitmq_url)]
+            connections = [row["name"] for row in rows if row.get("vhost") == vhost_of(rabbitmq_url)]
             await asyncio.sleep(0.1)
-        for name in mine:
+        for name in connections:
             await client.delete(f"/api/connections/{name}")
-    await publish_patiently(rabbit, prepare())
+    await publish_with_retries(rabbit, prepare())
     await inbox.wait(1)
 
 
 @pytest.mark.servers
-async def test_a_queue_with_other_arguments_is_named(rabbit: RabbitMQBroker, rabbitmq_url: str) -> None:
+async def test_the_error_for_a_queue_with_other_arguments_names_it(rabbit: RabbitMQBroker, rabbitmq_url: str) -> None:
     other = RabbitMQBroker(rabbitmq_url, retry_delays=DELAYS, dead_letter_ttl=5)
     with pytest.raises(TopologyMismatch, match="stt_jobs_dlq"):
         await other.start()
@@ -428,7 +428,7 @@ async def redeclare(server: RabbitMQ, url: str, queue: str) -> None:
 
 
 @pytest.mark.servers
-async def test_reconnecting_to_other_arguments_fails_the_subscription(
+async def test_a_queue_declared_with_other_arguments_fails_the_subscription(
     rabbit: RabbitMQBroker, rabbitmq_server: RabbitMQ, rabbitmq_url: str
 ) -> None:
     """Regression: the reconnecting task failed, and the consumer kept running without a subscription."""
@@ -447,7 +447,7 @@ async def test_reconnecting_to_other_arguments_fails_the_subscription(
 
 
 @pytest.mark.servers
-async def test_access_that_stays_refused_fails_the_subscription(
+async def test_permanently_refused_access_fails_the_subscription(
     rabbit: RabbitMQBroker, rabbitmq_server: RabbitMQ, rabbitmq_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(rabbitmq, "RECONNECT_PAUSE", 0.05)
@@ -465,9 +465,7 @@ async def test_access_that_stays_refused_fails_the_subscription(
 
 
 @pytest.mark.servers
-async def test_a_subscription_whose_task_dies_has_failed(
-    rabbit: RabbitMQBroker, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_subscription_fails_with_its_task(rabbit: RabbitMQBroker, monkeypatch: pytest.MonkeyPatch) -> None:
     subscription = await rabbit.consume(QueueName.JOBS, Inbox(), 1)
 
     async def bug(_: object) -> None:
@@ -490,7 +488,7 @@ async def test_dropping_a_connection_can_be_cancelled(rabbit: RabbitMQBroker) ->
 
 
 @pytest.mark.servers
-async def test_a_memory_alarm_refuses_publishes_and_lets_answers_through(
+async def test_a_memory_alarm_refuses_publishes_but_not_acknowledgements(
     rabbit: RabbitMQBroker, rabbitmq_server: RabbitMQ
 ) -> None:
     if not isinstance(rabbitmq_server, LocalRabbitMQ):
@@ -515,5 +513,5 @@ async def test_a_memory_alarm_refuses_publishes_and_lets_answers_through(
         release.set()
     finally:
         await asyncio.to_thread(rabbitmq_server.control, "set_vm_memory_high_watermark", "0.6")
-    await publish_patiently(rabbit, prepare())
+    await publish_with_retries(rabbit, prepare())
     await inbox.wait(2)

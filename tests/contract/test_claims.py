@@ -39,12 +39,12 @@ async def test_a_chunk_is_claimed_once(database: Database) -> None:
     assert await claim(database, job_id, worker="worker-2") is None
 
 
-async def test_a_message_of_an_earlier_attempt_matches_nothing(database: Database) -> None:
+async def test_a_message_of_an_earlier_attempt_claims_nothing(database: Database) -> None:
     job_id = await planned_job(database, 1)
     assert await claim(database, job_id, failures=1) is None
 
 
-async def test_only_a_lapsed_lease_is_taken_over_and_counts_the_lost_run(database: Database) -> None:
+async def test_only_a_lapsed_lease_is_taken_over_and_counted_as_lost(database: Database) -> None:
     job_id = await planned_job(database, 1)
     first = await claim(database, job_id)
     await expire(database, job_id)
@@ -57,7 +57,7 @@ async def test_only_a_lapsed_lease_is_taken_over_and_counts_the_lost_run(databas
     assert second.claim.number == first.claim.number + 1
 
 
-async def test_a_claim_repeated_after_a_lost_answer_takes_its_own_row(database: Database) -> None:
+async def test_a_claim_repeated_after_a_lost_answer_finds_its_own_row(database: Database) -> None:
     job_id = await planned_job(database, 1)
     request = ClaimRequest(WORKER, LEASE)
     async with database.write() as session:
@@ -72,7 +72,7 @@ async def test_a_claim_repeated_after_a_lost_answer_takes_its_own_row(database: 
 
 
 @pytest.mark.parametrize("status", [s for s in JobStatus if s is not JobStatus.PROCESSING])
-async def test_chunks_of_a_job_that_does_not_run_are_not_claimed(database: Database, status: JobStatus) -> None:
+async def test_chunks_are_claimed_only_while_the_job_is_processing(database: Database, status: JobStatus) -> None:
     job_id = await planned_job(database, 1)
     async with database.write() as session:
         await session.execute(update(Job).where(Job.job_id == job_id).values(status=status))
@@ -99,7 +99,7 @@ async def test_prepare_is_claimed_once_and_only_without_a_plan(database: Databas
         assert await claims.claim_prepare(session, job_id, 0, ClaimRequest(WORKER, LEASE)) is None
 
 
-async def test_two_prepares_make_one_plan(database: Database) -> None:
+async def test_two_prepares_store_one_plan(database: Database) -> None:
     job_id = await planned_job(database, 2)
     async with database.write() as session:
         assert await plans.store_plan(session, job_id, plan(3, number=2)) is None
@@ -166,7 +166,7 @@ async def test_auto_releases_one_until_the_language_is_pinned(database: Database
     assert (await job(database, job_id)).detected_language == "en"
 
 
-async def test_no_chunks_means_finalise(database: Database) -> None:
+async def test_a_plan_without_chunks_goes_to_finalise(database: Database) -> None:
     job_id = await new_job(database)
     async with database.write() as session:
         wake_ups = await plans.store_plan(session, job_id, plan(0))
@@ -179,7 +179,7 @@ async def test_no_chunks_means_finalise(database: Database) -> None:
     assert await finalise(database, job_id)
 
 
-async def test_the_last_two_chunks_at_the_same_instant_finalise_once(database: Database) -> None:
+async def test_two_concurrent_last_commits_finalise_once(database: Database) -> None:
     for _ in range(20):
         job_id = await planned_job(database, 2)
         claimed = [await claim(database, job_id, index, worker=f"w{index}") for index in range(2)]
@@ -195,7 +195,7 @@ async def test_the_last_two_chunks_at_the_same_instant_finalise_once(database: D
     await invariants.check(database)
 
 
-async def test_400_messages_ten_duplicates_a_chunk_four_consumers(database: Database) -> None:
+async def test_duplicate_messages_to_four_consumers_commit_each_chunk_once(database: Database) -> None:
     job_id = await planned_job(database, 40)
     messages = [index for index in range(40) for _ in range(10)]
     random.Random(4).shuffle(messages)
@@ -265,7 +265,7 @@ async def test_a_failed_attempt_needs_its_own_claim(database: Database) -> None:
     await invariants.check(database)
 
 
-async def test_what_has_lost_several_consumers_is_only_taken_alone(database: Database) -> None:
+async def test_a_row_that_lost_several_consumers_is_claimed_alone(database: Database) -> None:
     job_id = await planned_job(database, 1)
     for turn in range(claims.SUSPECT):
         beside = ClaimRequest(f"worker-{turn}", LEASE, alone=False)
@@ -291,7 +291,7 @@ async def test_what_has_lost_several_consumers_is_only_taken_alone(database: Dat
         assert not await claims.is_suspect(session, job_id, 0)
 
 
-async def test_a_plan_whose_audio_was_collected_is_not_stored(database: Database) -> None:
+async def test_a_plan_is_not_stored_if_its_audio_was_collected(database: Database) -> None:
     job_id = await new_job(database)
     async with database.write() as session:
         await claims.claim_prepare(session, job_id, 0, ClaimRequest(WORKER, LEASE))

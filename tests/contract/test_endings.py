@@ -13,7 +13,7 @@ from tests.contract import invariants
 from tests.contract.rows import chunk, claim, commit, job, planned_job, run_chunk
 
 
-async def claimed(database: Database, job_id: str, index: int = 0) -> Claim:
+async def claim_chunk(database: Database, job_id: str, index: int = 0) -> Claim:
     found = await claim(database, job_id, index)
     assert found is not None
     return found.claim
@@ -21,9 +21,9 @@ async def claimed(database: Database, job_id: str, index: int = 0) -> Claim:
 
 async def test_a_failed_attempt_waits_for_its_retry_with_its_error(database: Database) -> None:
     job_id = await planned_job(database, 1)
-    taken = await claimed(database, job_id)
+    claimed = await claim_chunk(database, job_id)
     async with database.write() as session:
-        assert await failures.retry_later(session, taken, WhisperCrashError(), 2.0) == 1
+        assert await failures.retry_later(session, claimed, WhisperCrashError(), 2.0) == 1
     row = await chunk(database, job_id, 0)
     assert (row.status, row.holder, row.failures) == (JobStatus.PENDING, None, 1)
     assert row.error_code == WhisperCrashError.code
@@ -33,18 +33,18 @@ async def test_a_failed_attempt_waits_for_its_retry_with_its_error(database: Dat
 
 async def test_a_chunk_handed_back_waits(database: Database) -> None:
     job_id = await planned_job(database, 1)
-    taken = await claimed(database, job_id)
+    claimed = await claim_chunk(database, job_id)
     async with database.write() as session:
-        assert await failures.hand_back(session, taken)
+        assert await failures.hand_back(session, claimed)
     row = await chunk(database, job_id, 0)
     assert (row.status, row.holder, row.failures, row.lost) == (JobStatus.PENDING, None, 0, 0)
     assert row.error_code is None
 
 
 @pytest.mark.parametrize("ending", ["cancel", "fail", "delete"])
-async def test_a_chunk_that_runs_when_its_job_ends_waits_without_a_claim(database: Database, ending: str) -> None:
+async def test_a_running_chunk_loses_its_claim_when_its_job_ends(database: Database, ending: str) -> None:
     job_id = await planned_job(database, 2)
-    await claimed(database, job_id)
+    await claim_chunk(database, job_id)
     before = await chunk(database, job_id, 0)
     assert (before.status, bool(before.holder), bool(before.due_at)) == (JobStatus.PROCESSING, True, True)
     async with database.write() as session:
@@ -59,7 +59,7 @@ async def test_a_chunk_that_runs_when_its_job_ends_waits_without_a_claim(databas
         assert (row.status, row.holder, row.due_at) == (JobStatus.PENDING, None, None)
 
 
-async def test_an_ended_job_says_when(database: Database) -> None:
+async def test_an_ended_job_has_the_time_of_its_end(database: Database) -> None:
     cancelled, failed = await planned_job(database, 1), await planned_job(database, 1)
     async with database.write() as session:
         assert await failures.cancel_job(session, cancelled, "local", ttl=60)
@@ -73,12 +73,12 @@ async def test_an_ended_job_says_when(database: Database) -> None:
     assert (await job(database, failed)).cancel_requested_at is None
 
 
-async def test_a_job_taken_up_again_shows_nothing_of_its_end(database: Database) -> None:
+async def test_a_reopened_job_has_no_trace_of_its_end(database: Database) -> None:
     job_id = await planned_job(database, 2)
     await run_chunk(database, job_id, 1)
-    taken = await claimed(database, job_id)
+    claimed = await claim_chunk(database, job_id)
     async with database.write() as session:
-        assert await failures.fail_job(session, job_id, WhisperCrashError(), "token", claim=taken, ttl=60)
+        assert await failures.fail_job(session, job_id, WhisperCrashError(), "token", claim=claimed, ttl=60)
     assert (await chunk(database, job_id, 0)).error_code == WhisperCrashError.code
     async with database.write() as session:
         assert await failures.retry_job(session, job_id, "local") == [WakeUp(job_id, 0, 0)]

@@ -32,12 +32,12 @@ from tests.contract.rows import (
 )
 
 
-async def renew(database: Database, *held: Claim) -> list[Claim]:
+async def renew(database: Database, *claims_held: Claim) -> list[Claim]:
     async with database.write() as session:
-        return await leases.renew(session, held, LEASE)
+        return await leases.renew(session, claims_held, LEASE)
 
 
-async def taken(database: Database, job_id: str) -> Claim:
+async def claim_prepare(database: Database, job_id: str) -> Claim:
     async with database.write() as session:
         found = await claims.claim_prepare(session, job_id, 0, ClaimRequest(WORKER, LEASE))
     assert found is not None
@@ -49,34 +49,34 @@ async def test_a_renewed_lease_does_not_lapse(database: Database) -> None:
     first, second = await claim(database, planned, 0), await claim(database, planned, 1)
     assert first is not None
     assert second is not None
-    held = (await taken(database, unplanned), first.claim, second.claim)
+    claims_held = (await claim_prepare(database, unplanned), first.claim, second.claim)
     for job_id in (unplanned, planned):
         await expire(database, job_id)
-    assert await renew(database, *held) == []
+    assert await renew(database, *claims_held) == []
     async with database.write() as session:
         assert await leases.release_lapsed(session, await leases.current_time(session)) == 0
     rows = (await job(database, unplanned), await chunk(database, planned, 0), await chunk(database, planned, 1))
-    assert [(row.holder, row.lost) for row in rows] == [(one.holder, 0) for one in held]
+    assert [(row.holder, row.lost) for row in rows] == [(chunk_claim.holder, 0) for chunk_claim in claims_held]
     await invariants.check(database)
 
 
-async def test_who_was_taken_for_dead_and_lives_gets_its_row_back_uncounted(database: Database) -> None:
+async def test_a_live_holder_regains_its_lapsed_row_uncounted(database: Database) -> None:
     """The holder could not renew for a while, but nobody else has claimed the row since."""
     unplanned, planned = await new_job(database), await planned_job(database, 1)
-    one = await claim(database, planned)
-    assert one is not None
-    held = (await taken(database, unplanned), one.claim)
+    chunk_claim = await claim(database, planned)
+    assert chunk_claim is not None
+    claims_held = (await claim_prepare(database, unplanned), chunk_claim.claim)
     for job_id in (unplanned, planned):
         assert await lapse(database, job_id) == 1
-    assert await renew(database, *held) == []
+    assert await renew(database, *claims_held) == []
     rows = (await job(database, unplanned), await chunk(database, planned, 0))
-    assert [(row.holder, row.lost) for row in rows] == [(one.holder, 0) for one in held]
+    assert [(row.holder, row.lost) for row in rows] == [(chunk_claim.holder, 0) for chunk_claim in claims_held]
     assert (await chunk(database, planned, 0)).status == JobStatus.PROCESSING
     assert await claim(database, planned, worker="worker-2") is None
     await invariants.check(database)
 
 
-async def test_a_row_claimed_by_another_since_is_left_to_it(database: Database) -> None:
+async def test_a_row_claimed_by_another_consumer_is_not_regained(database: Database) -> None:
     job_id = await planned_job(database, 1)
     first = await claim(database, job_id)
     await lapse(database, job_id)
@@ -92,67 +92,67 @@ async def test_a_row_claimed_by_another_since_is_left_to_it(database: Database) 
 
 
 @pytest.mark.parametrize("ending", ["hand back", "retry", "commit", "fail", "cancel", "delete"])
-async def test_a_renewal_that_comes_late_takes_nothing_back(database: Database, ending: str) -> None:
+async def test_a_late_renewal_regains_nothing(database: Database, ending: str) -> None:
     """The renewal arrives after the consumer handed the row back, or after the job has ended."""
     job_id = await planned_job(database, 2)
-    one = await claim(database, job_id)
-    assert one is not None
+    chunk_claim = await claim(database, job_id)
+    assert chunk_claim is not None
     ends: dict[str, Any] = {
-        "hand back": lambda session: failures.hand_back(session, one.claim),
-        "retry": lambda session: failures.retry_later(session, one.claim, ChunkTimeoutError(), 2.0),
+        "hand back": lambda session: failures.hand_back(session, chunk_claim.claim),
+        "retry": lambda session: failures.retry_later(session, chunk_claim.claim, ChunkTimeoutError(), 2.0),
         "commit": lambda session: commits.commit_chunk(
-            session, one, commits.ChunkOutcome([], 1.0, "en", {}), pin_language=False
+            session, chunk_claim, commits.ChunkOutcome([], 1.0, "en", {}), pin_language=False
         ),
-        "fail": lambda session: failures.fail_job(session, job_id, CorruptedFileError(), "t", claim=one.claim),
+        "fail": lambda session: failures.fail_job(session, job_id, CorruptedFileError(), "t", claim=chunk_claim.claim),
         "cancel": lambda session: failures.cancel_job(session, job_id, "local"),
         "delete": lambda session: deletion.mark_deleted(session, job_id, "local"),
     }
     async with database.write() as session:
         await ends[ending](session)
     ended = ending in ("fail", "cancel", "delete")
-    assert await renew(database, one.claim) == [one.claim] * ended
+    assert await renew(database, chunk_claim.claim) == [chunk_claim.claim] * ended
     assert (await chunk(database, job_id, 0)).holder is None
     await invariants.check(database)
 
 
 async def test_a_stored_plan_ends_the_lease_of_its_prepare(database: Database) -> None:
     job_id = await new_job(database)
-    held = await taken(database, job_id)
+    claims_held = await claim_prepare(database, job_id)
     async with database.write() as session:
-        assert await plans.store_plan(session, job_id, plan(0, held.number, job_id=job_id)) is not None
-    assert await renew(database, held) == []
+        assert await plans.store_plan(session, job_id, plan(0, claims_held.number, job_id=job_id)) is not None
+    assert await renew(database, claims_held) == []
     assert (await job(database, job_id)).holder is None, "Finalise would wait for an unused lease"
 
 
-async def test_a_reopened_jobs_rows_do_not_go_back_to_their_old_holder(database: Database) -> None:
+async def test_rows_of_a_reopened_job_do_not_return_to_their_old_holder(database: Database) -> None:
     job_id = await planned_job(database, 1)
-    one = await claim(database, job_id)
-    assert one is not None
+    chunk_claim = await claim(database, job_id)
+    assert chunk_claim is not None
     async with database.write() as session:
         assert await failures.cancel_job(session, job_id, "local")
         assert await failures.retry_job(session, job_id, "local")
-    assert await renew(database, one.claim) == []
+    assert await renew(database, chunk_claim.claim) == []
     assert (await chunk(database, job_id, 0)).holder is None
     await invariants.check(database)
 
 
-async def test_an_hour_of_outages_loses_nobody(database: Database) -> None:
+async def test_an_hour_of_outages_loses_no_holder(database: Database) -> None:
     """The holder waits for storage for hours; it renews while the scheduler runs."""
     job_id = await planned_job(database, 1)
-    one = await claim(database, job_id)
-    assert one is not None
+    chunk_claim = await claim(database, job_id)
+    assert chunk_claim is not None
     for _ in range(20):
         await expire(database, job_id)
-        await renew(database, one.claim)
+        await renew(database, chunk_claim.claim)
         async with database.write() as session:
             assert await leases.release_lapsed(session, await leases.current_time(session)) == 0
             assert await schedule.reserve_due_chunks(session) == []
-    assert await commit(database, one) is not None
+    assert await commit(database, chunk_claim) is not None
     row = await chunk(database, job_id, 0)
     assert (row.lost, row.failures, row.attempts) == (0, 0, 1)
 
 
-async def test_lapsed_leases_go_to_one_scheduler(database: Database) -> None:
+async def test_a_lapsed_lease_is_released_by_one_scheduler(database: Database) -> None:
     job_id = await planned_job(database, 10)
     for index in range(10):
         await claim(database, job_id, index)
@@ -167,7 +167,7 @@ async def test_lapsed_leases_go_to_one_scheduler(database: Database) -> None:
     await invariants.check(database)
 
 
-async def test_a_cancel_and_a_claim_at_the_same_instant_leave_nothing_due(database: Database) -> None:
+async def test_a_concurrent_cancel_and_claim_leave_nothing_due(database: Database) -> None:
     for _ in range(20):
         job_id = await planned_job(database, 2)
         start = asyncio.Barrier(2)
@@ -185,7 +185,7 @@ async def test_a_cancel_and_a_claim_at_the_same_instant_leave_nothing_due(databa
         await invariants.check(database)
 
 
-async def test_rows_that_older_versions_left_due_are_cleared(database: Database) -> None:
+async def test_rows_left_due_by_older_versions_are_cleared(database: Database) -> None:
     """A claim that raced a cancel left its chunk due forever, and each scan skipped it."""
     cancelled, deleted, alive = [await planned_job(database, 2) for _ in range(3)]
     async with database.write() as session:
@@ -205,9 +205,9 @@ async def test_rows_that_older_versions_left_due_are_cleared(database: Database)
 
 async def test_success_clears_the_error_of_an_earlier_attempt(database: Database) -> None:
     job_id = await new_job(database)
-    held = await taken(database, job_id)
+    claims_held = await claim_prepare(database, job_id)
     async with database.write() as session:
-        assert await failures.retry_later(session, held, ChunkTimeoutError(), 1.0) == 1
+        assert await failures.retry_later(session, claims_held, ChunkTimeoutError(), 1.0) == 1
     async with database.write() as session:
         assert await plans.store_plan(session, job_id, plan(1, job_id=job_id)) is not None
     row = await job(database, job_id)

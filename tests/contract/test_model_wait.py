@@ -20,7 +20,7 @@ from tests.contract.rows import chunk, job, new_job, planned_job, run_chunk
 OURS, OTHER = "a" * 64, "b" * 64
 
 
-async def announced(
+async def announce(
     database: Database, name: str = "w", models: tuple[str, ...] = (), checksums: Any = None, age: float = 7200
 ) -> Worker:
     async with database.write() as session:
@@ -29,7 +29,7 @@ async def announced(
     return found
 
 
-async def pinned(database: Database, sha256: str | None = OURS, **changes: Any) -> str:
+async def pinned_job(database: Database, sha256: str | None = OURS, **changes: Any) -> str:
     """Create a planned job whose model file is `demo-q5_0` with this checksum."""
     job_id = await planned_job(database, 2, **changes)
     async with database.write() as session:
@@ -49,9 +49,9 @@ async def since(database: Database, job_id: str, seconds: float) -> None:
         await session.execute(update(Job).where(Job.job_id == job_id).values(model_missing_since=after(-seconds)))
 
 
-async def test_time_counts_from_the_first_look_that_found_it_nowhere(database: Database) -> None:
-    await announced(database, models=("other",))
-    job_id = await pinned(database)
+async def test_the_wait_starts_when_the_file_is_first_missed(database: Database) -> None:
+    await announce(database, models=("other",))
+    job_id = await pinned_job(database)
     first = await missing(database, job_id)
     assert first is not None
     assert first < 60
@@ -63,10 +63,10 @@ async def test_time_counts_from_the_first_look_that_found_it_nowhere(database: D
 
 async def test_time_without_any_consumer_does_not_count(database: Database) -> None:
     """After a night without any consumer, the one with the file may start a minute after the one without."""
-    job_id = await pinned(database)
+    job_id = await pinned_job(database)
     await since(database, job_id, 50_000)
     assert await missing(database, job_id) == 0
-    await announced(database, models=("other",), age=10)
+    await announce(database, models=("other",), age=10)
     found = await missing(database, job_id)
     assert found is not None
     assert found < 100
@@ -85,11 +85,11 @@ async def test_time_without_any_consumer_does_not_count(database: Database) -> N
     ],
     ids=["it", "it among others", "another file of its name", "not read yet", "an older version", "another name", "no"],
 )
-async def test_a_planned_job_needs_its_very_file(
+async def test_a_planned_job_needs_exactly_its_file(
     database: Database, models: tuple[str, ...], checksums: dict[str, list[str]] | None, has: bool
 ) -> None:
-    worker = await announced(database, models=models, checksums=checksums)
-    job_id = await pinned(database)
+    worker = await announce(database, models=models, checksums=checksums)
+    job_id = await pinned_job(database)
     assert (await missing(database, job_id) is None) == has
     await since(database, job_id, 500)
     async with database.write() as session:
@@ -98,7 +98,7 @@ async def test_a_planned_job_needs_its_very_file(
 
 
 @pytest.mark.parametrize(
-    ("asked", "model", "default", "models", "has"),
+    ("requested", "model", "default", "models", "has"),
     [
         ("medium", "medium", None, ("medium-q5_0",), True),
         ("medium", "medium-q8_0", None, ("medium-q5_0",), True),
@@ -113,19 +113,24 @@ async def test_a_planned_job_needs_its_very_file(
         (None, "medium", None, ("tiny",), False),
     ],
 )
-async def test_a_job_without_a_plan_needs_what_was_asked_for(
-    database: Database, asked: str | None, model: str | None, default: str | None, models: tuple[str, ...], has: bool
+async def test_a_job_without_a_plan_needs_a_file_of_the_requested_model(
+    database: Database,
+    requested: str | None,
+    model: str | None,
+    default: str | None,
+    models: tuple[str, ...],
+    has: bool,
 ) -> None:
-    await announced(database, models=models)
-    job_id = await new_job(database, model=model, asked_model=asked)
+    await announce(database, models=models)
+    job_id = await new_job(database, model=model, asked_model=requested)
     assert (await missing(database, job_id, default) is None) == has
 
 
-async def test_a_busy_consumer_that_has_it_is_enough(database: Database) -> None:
-    await announced(database, "right", ("demo-q5_0",), {"demo-q5_0": [OURS]})
+async def test_a_busy_consumer_with_the_file_ends_the_wait(database: Database) -> None:
+    await announce(database, "right", ("demo-q5_0",), {"demo-q5_0": [OURS]})
     for number in range(3):
-        await announced(database, f"wrong-{number}")
-    job_id = await pinned(database)
+        await announce(database, f"wrong-{number}")
+    job_id = await pinned_job(database)
     await since(database, job_id, 50_000)
     assert await missing(database, job_id) is None
     async with database.write() as session:
@@ -133,12 +138,12 @@ async def test_a_busy_consumer_that_has_it_is_enough(database: Database) -> None
     assert (await missing(database, job_id) or 0) < 60, "the wait begins again when that consumer is dead"
 
 
-async def failed(database: Database, job_id: str, error: SttError) -> None:
+async def fail_job(database: Database, job_id: str, error: SttError) -> None:
     async with database.write() as session:
         assert await failures.fail_job(session, job_id, error, "token")
 
 
-async def retried(database: Database, job_id: str) -> list[WakeUp]:
+async def retry_job(database: Database, job_id: str) -> list[WakeUp]:
     async with database.write() as session:
         wake_ups = await failures.retry_job(session, job_id, "local")
     assert wake_ups is not None
@@ -148,29 +153,29 @@ async def retried(database: Database, job_id: str) -> list[WakeUp]:
 
 @pytest.mark.parametrize("error", [ModelMissingError(), ObjectDamagedError()], ids=lambda error: error.code)
 async def test_a_retry_makes_a_new_plan(database: Database, error: SttError) -> None:
-    job_id = await pinned(database, asked_model="demo")
+    job_id = await pinned_job(database, asked_model="demo")
     path = (await job(database, job_id)).working_audio_path
-    await failed(database, job_id, error)
-    assert await retried(database, job_id) == [WakeUp(job_id, None, 0)]
+    await fail_job(database, job_id, error)
+    assert await retry_job(database, job_id) == [WakeUp(job_id, None, 0)]
     found = await job(database, job_id)
     assert (found.chunks_total, found.plan, found.working_audio_path, found.model) == (None, None, None, "demo")
     assert path is not None
 
 
-async def test_a_retry_keeps_what_is_finished_where_the_file_is_there_again(database: Database) -> None:
-    await announced(database, models=("demo-q5_0",), checksums={"demo-q5_0": [OURS]})
-    job_id = await pinned(database)
+async def test_a_retry_keeps_finished_chunks_if_the_file_is_back(database: Database) -> None:
+    await announce(database, models=("demo-q5_0",), checksums={"demo-q5_0": [OURS]})
+    job_id = await pinned_job(database)
     await run_chunk(database, job_id, 0)
-    await failed(database, job_id, ModelMissingError())
-    assert await retried(database, job_id) == [WakeUp(job_id, 1, 0)]
+    await fail_job(database, job_id, ModelMissingError())
+    assert await retry_job(database, job_id) == [WakeUp(job_id, 1, 0)]
     assert (await chunk(database, job_id, 0)).status == "COMPLETED"
 
 
-async def test_a_retry_begins_anew_where_the_file_is_gone_for_good(database: Database) -> None:
+async def test_a_retry_starts_over_if_the_file_is_gone(database: Database) -> None:
     """Two models in one transcript would be worse than repeated work."""
-    await announced(database, models=("demo-q5_0",), checksums={"demo-q5_0": [OTHER]})
-    job_id = await pinned(database)
+    await announce(database, models=("demo-q5_0",), checksums={"demo-q5_0": [OTHER]})
+    job_id = await pinned_job(database)
     await run_chunk(database, job_id, 0)
-    await failed(database, job_id, ModelMissingError())
-    assert await retried(database, job_id) == [WakeUp(job_id, None, 0)]
+    await fail_job(database, job_id, ModelMissingError())
+    assert await retry_job(database, job_id) == [WakeUp(job_id, None, 0)]
     assert (await job(database, job_id)).chunks_completed == 0

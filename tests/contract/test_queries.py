@@ -18,7 +18,7 @@ from tests.servers.base import Server
 from tests.servers.postgres import Postgres
 
 
-async def test_somebody_elses_job_is_not_found(database: Database) -> None:
+async def test_another_owners_job_is_not_found(database: Database) -> None:
     job_id = await new_job(database, owner="anna")
     async with database.read() as session:
         assert await jobs.get(session, job_id, "anna") is not None
@@ -52,7 +52,7 @@ async def test_transcripts_come_in_order(database: Database) -> None:
     assert found[0].segments[0].text == "hello"
 
 
-async def test_waiting_audio_counts_what_is_left_of_older_jobs(database: Database) -> None:
+async def test_waiting_audio_is_the_remainder_of_older_jobs(database: Database) -> None:
     job_id = await planned_job(database, 10)
     await run_chunk(database, job_id, 0)
     younger = await job(database, await new_job(database))
@@ -60,7 +60,7 @@ async def test_waiting_audio_counts_what_is_left_of_older_jobs(database: Databas
         assert await job_statistics.backlog_seconds(session, younger.created_at) == pytest.approx(9.0)
 
 
-async def test_length_is_guessed_from_measured_files_only(database: Database) -> None:
+async def test_length_is_estimated_from_measured_files_only(database: Database) -> None:
     async with database.read() as session:
         assert await job_statistics.seconds_per_megabyte(session, "wav") is None
     await planned_job(database, 30)
@@ -74,7 +74,7 @@ async def test_the_owners_band_falls_with_unfinished_jobs(database: Database) ->
     assert bands == [2] * 10 + [1] * 2
 
 
-async def test_workers_live_while_they_announce_themselves(database: Database) -> None:
+async def test_workers_are_active_while_they_send_heartbeats(database: Database) -> None:
     who = workers.WorkerInfo("w1", workers.CONSUMER, "host", 1, "0", 2, ("demo", "base"))
     async with database.write() as session:
         await workers.heartbeat(session, who)
@@ -129,7 +129,7 @@ async def test_an_exception_rolls_back(database: Database) -> None:
     assert (await job(database, job_id)).status == JobStatus.PENDING
 
 
-async def test_fifty_writers_at_once(database: Database) -> None:
+async def test_fifty_concurrent_writers(database: Database) -> None:
     job_id = await new_job(database)
 
     async def add() -> None:

@@ -47,7 +47,7 @@ async def test_a_job_fails_once_and_parks_its_chunks(database: Database) -> None
     assert await claim(database, job_id, 1) is None
 
 
-async def test_a_dead_letter_is_due_until_it_is_out(database: Database) -> None:
+async def test_a_dead_letter_is_due_until_it_is_published(database: Database) -> None:
     job_id = await planned_job(database, 1)
     await fail(database, job_id)
     await expire(database, job_id)
@@ -59,7 +59,7 @@ async def test_a_dead_letter_is_due_until_it_is_out(database: Database) -> None:
         assert await schedule.reserve_due_jobs(session) == []
 
 
-async def test_a_dead_letter_replays_once_for_what_is_missing(database: Database) -> None:
+async def test_a_dead_letter_is_replayed_once_for_missing_chunks(database: Database) -> None:
     job_id = await planned_job(database, 3)
     await run_chunk(database, job_id, 2)
     await fail(database, job_id)
@@ -76,7 +76,7 @@ async def test_a_dead_letter_replays_once_for_what_is_missing(database: Database
     assert await finalise(database, job_id)
 
 
-async def test_a_reopened_job_with_nothing_missing_goes_to_finalise(database: Database) -> None:
+async def test_a_reopened_job_without_missing_chunks_goes_to_finalise(database: Database) -> None:
     job_id = await planned_job(database, 1)
     await run_chunk(database, job_id, 0)
     async with database.write() as session:
@@ -106,7 +106,7 @@ async def test_an_unprepared_job_is_reopened_for_prepare(database: Database) -> 
     assert (await job(database, job_id)).status == JobStatus.PENDING
 
 
-async def test_due_rows_go_to_one_scheduler(database: Database) -> None:
+async def test_a_due_row_is_taken_by_one_scheduler(database: Database) -> None:
     expected = {await planned_job(database, 5) for _ in range(4)}
     for job_id in expected:
         await expire(database, job_id)
@@ -115,9 +115,9 @@ async def test_due_rows_go_to_one_scheduler(database: Database) -> None:
         async with database.write() as session:
             return await schedule.reserve_due_chunks(session)
 
-    taken = [row for rows in await asyncio.gather(*(take() for _ in range(4))) for row in rows]
-    assert len(taken) == len(set(taken)) == 20
-    assert {row.job_id for row in taken} == expected
+    due_rows = [row for rows in await asyncio.gather(*(take() for _ in range(4))) for row in rows]
+    assert len(due_rows) == len(set(due_rows)) == 20
+    assert {row.job_id for row in due_rows} == expected
     await invariants.check(database)
 
 

@@ -21,7 +21,7 @@ from core.errors import (
 )
 from core.storage.local import LocalStorage
 from core.storage.port import Storage
-from tests.contract.storages import KEY, MAX_UPLOADS, MIB, AnyStorage, leftovers, of_bucket, until_begun, upload
+from tests.contract.storages import KEY, MAX_UPLOADS, MIB, AnyStorage, leftovers, of_bucket, upload, wait_until_begun
 from tests.servers.minio import Bucket
 
 
@@ -33,16 +33,16 @@ def make(request: pytest.FixtureRequest, kind: str, tmp_path: Path) -> AnyStorag
 
 
 @pytest.fixture(params=["local", pytest.param("minio", marks=pytest.mark.servers)])
-def fresh(request: pytest.FixtureRequest, tmp_path: Path) -> AnyStorage:
+def unstarted(request: pytest.FixtureRequest, tmp_path: Path) -> AnyStorage:
     """A storage that is not started."""
     return make(request, request.param, tmp_path)
 
 
 @pytest.fixture
-async def storage(fresh: AnyStorage) -> AsyncIterator[AnyStorage]:
-    await fresh.start()
-    yield fresh
-    await fresh.stop()
+async def storage(unstarted: AnyStorage) -> AsyncIterator[AnyStorage]:
+    await unstarted.start()
+    yield unstarted
+    await unstarted.stop()
 
 
 # -- bytes in, bytes out --------------------------------------------------------------------------------------------
@@ -58,7 +58,7 @@ async def test_round_trip(storage: AnyStorage, size: int, tmp_path: Path) -> Non
     assert (info.key, info.size) == (KEY, size)
 
 
-async def test_one_big_write_is_the_same_as_many_small_ones(storage: AnyStorage) -> None:
+async def test_one_large_write_equals_many_small_ones(storage: AnyStorage) -> None:
     data = random.Random(0).randbytes(17 * MIB + 5)
     writer = await storage.open_upload(KEY)
     await writer.write(data)
@@ -67,7 +67,7 @@ async def test_one_big_write_is_the_same_as_many_small_ones(storage: AnyStorage)
     assert await storage.get_bytes(KEY) == data
 
 
-async def test_stat_tells_the_time_in_utc(storage: AnyStorage) -> None:
+async def test_stat_gives_the_time_in_utc(storage: AnyStorage) -> None:
     await storage.put_bytes(KEY, b"x")
     info = await storage.stat(KEY)
     assert info is not None
@@ -85,9 +85,7 @@ async def test_byte_ranges(storage: AnyStorage, first: int, length: int | None, 
 
 
 @pytest.mark.parametrize(("first", "length"), [(8, 3), (8, 100), (9, 2), (10, 5), (50, 1), (50, None)])
-async def test_a_range_that_the_object_does_not_hold_is_an_error(
-    storage: AnyStorage, first: int, length: int | None
-) -> None:
+async def test_a_range_beyond_the_object_is_an_error(storage: AnyStorage, first: int, length: int | None) -> None:
     """Regression: the range was shortened to the existing bytes, down to none."""
     await storage.put_bytes(KEY, b"0123456789")
     with pytest.raises(ShortRead):
@@ -122,7 +120,7 @@ async def test_writing_again_replaces(storage: AnyStorage) -> None:
 
 
 @pytest.mark.parametrize("content_type", ["âm thanh/tiếng Việt", "text/plain\r\nx-evil: 1", ""])
-async def test_a_content_type_no_header_can_carry(storage: AnyStorage, content_type: str) -> None:
+async def test_content_types_invalid_in_headers_are_replaced(storage: AnyStorage, content_type: str) -> None:
     await storage.put_bytes(KEY, b"x", content_type)
     writer = await storage.open_upload(KEY, content_type)
     await writer.write(b"xy")
@@ -130,29 +128,29 @@ async def test_a_content_type_no_header_can_carry(storage: AnyStorage, content_t
     assert await storage.get_bytes(KEY) == b"xy"
 
 
-async def test_letters_outside_ascii_in_a_key(storage: AnyStorage) -> None:
+async def test_keys_may_contain_non_ascii_letters(storage: AnyStorage) -> None:
     key = "uploads/job-1/ghi âm số 1 + 50%.wav"
     await storage.put_bytes(key, b"x")
     assert await storage.get_bytes(key) == b"x"
     assert await storage.delete_prefix("uploads/job-1/") == 1
 
 
-async def test_uploads_side_by_side(storage: AnyStorage) -> None:
+async def test_concurrent_uploads(storage: AnyStorage) -> None:
     data = [random.Random(n).randbytes(9 * MIB + n) for n in range(MAX_UPLOADS)]
     await asyncio.gather(*(upload(storage, f"uploads/{n}/a", data[n], n) for n in range(MAX_UPLOADS)))
     assert [await storage.get_bytes(f"uploads/{n}/a") for n in range(MAX_UPLOADS)] == data
 
 
-async def test_folders_come_and_go_under_many_hands(storage: AnyStorage) -> None:
+async def test_concurrent_uploads_and_deletes_share_folders(storage: AnyStorage) -> None:
     """Regression: empty folders were removed between another upload's mkdir and its open."""
 
-    async def one(number: int) -> None:
+    async def upload_repeatedly(number: int) -> None:
         for turn in range(40):
             writer = await storage.open_upload(f"uploads/{number}-{turn}/a")
             await writer.write(b"x")
             await writer.abort()
 
-    await asyncio.gather(*(one(number) for number in range(MAX_UPLOADS)))
+    await asyncio.gather(*(upload_repeatedly(number) for number in range(MAX_UPLOADS)))
     assert await storage.delete_prefix("uploads/") == 0
 
 
@@ -181,7 +179,7 @@ async def test_abort_leaves_nothing(storage: AnyStorage, size: int) -> None:
     assert leftovers(storage) == []
 
 
-async def test_abort_keeps_the_object_that_stood_there(storage: AnyStorage) -> None:
+async def test_abort_keeps_the_previous_object(storage: AnyStorage) -> None:
     await storage.put_bytes(KEY, b"before")
     writer = await storage.open_upload(KEY)
     await writer.write(b"x" * (9 * MIB))
@@ -199,7 +197,7 @@ async def test_abort_after_commit_does_nothing(storage: AnyStorage) -> None:
     assert await storage.get_bytes(KEY) == b"kept"
 
 
-async def test_a_sender_that_fails_in_the_middle(storage: AnyStorage) -> None:
+async def test_an_interrupted_upload_leaves_nothing(storage: AnyStorage) -> None:
     writer = await storage.open_upload(KEY)
     with pytest.raises(ConnectionResetError):
         try:
@@ -242,7 +240,7 @@ async def test_a_cancelled_write_cannot_be_committed(storage: AnyStorage) -> Non
     assert leftovers(storage) == []
 
 
-async def test_too_many_uploads_at_once(storage: AnyStorage) -> None:
+async def test_concurrent_uploads_are_limited(storage: AnyStorage) -> None:
     writers = [await storage.open_upload(f"uploads/j/{number}") for number in range(MAX_UPLOADS)]
     with pytest.raises(TooManyUploads):
         await storage.open_upload("uploads/j/4")
@@ -256,7 +254,7 @@ async def test_too_many_uploads_at_once(storage: AnyStorage) -> None:
 
 
 # -- missing and deleted objects ------------------------------------------------------------------------------------
-async def test_what_is_not_there(storage: AnyStorage, tmp_path: Path) -> None:
+async def test_missing_objects(storage: AnyStorage, tmp_path: Path) -> None:
     for length in (None, 0, 5):
         with pytest.raises(ObjectNotFound):
             await storage.get_bytes("results/none/a", 0, length)
@@ -267,14 +265,14 @@ async def test_what_is_not_there(storage: AnyStorage, tmp_path: Path) -> None:
     assert await storage.delete_prefix("results/none/") == 0
 
 
-async def test_a_folder_is_no_object(storage: AnyStorage) -> None:
+async def test_a_folder_is_not_an_object(storage: AnyStorage) -> None:
     await storage.put_bytes("results/job-1/a", b"x")
     assert await storage.stat("results/job-1") is None
     with pytest.raises(ObjectNotFound):
         await storage.get_bytes("results/job-1")
 
 
-async def test_delete_twice(storage: AnyStorage) -> None:
+async def test_delete_is_idempotent(storage: AnyStorage) -> None:
     await storage.put_bytes(KEY, b"x")
     await storage.delete(KEY)
     await storage.delete(KEY)
@@ -290,7 +288,7 @@ async def test_a_prefix_is_a_folder(storage: AnyStorage) -> None:
     assert await storage.stat("uploads/job-10/a") is not None
 
 
-async def test_a_prefix_without_a_slash_is_the_beginning_of_a_key(storage: AnyStorage) -> None:
+async def test_a_prefix_without_a_slash_matches_the_start_of_keys(storage: AnyStorage) -> None:
     for key in ("work/j/1.pcm", "work/j/12.pcm", "work/j/2.pcm", "work/j/1/deep"):
         await storage.put_bytes(key, b"x")
     assert await storage.delete_prefix("work/j/1") == 3
@@ -303,7 +301,7 @@ async def test_a_prefix_ends_unfinished_uploads(storage: AnyStorage, prefix: str
     await other.write(b"x" * (9 * MIB))
     writer = await storage.open_upload(KEY)
     await writer.write(b"x" * (20 * MIB))
-    await until_begun(storage)
+    await wait_until_begun(storage)
     await storage.delete_prefix(prefix)
     with pytest.raises(StorageUnavailable):
         await writer.commit()
@@ -314,7 +312,7 @@ async def test_a_prefix_ends_unfinished_uploads(storage: AnyStorage, prefix: str
         assert leftovers(storage) == []
 
 
-async def test_many_objects_at_once(storage: AnyStorage) -> None:
+async def test_deleting_many_objects(storage: AnyStorage) -> None:
     """S3 deletes at most 1000 objects per request."""
     for start in range(0, 1050, 50):
         await asyncio.gather(*(storage.put_bytes(f"work/j/{n}", b"x") for n in range(start, start + 50)))
@@ -323,7 +321,7 @@ async def test_many_objects_at_once(storage: AnyStorage) -> None:
 
 
 @pytest.mark.parametrize("key", ["../x", "/etc/passwd", "a/../../b", "a//b", "", "a/\0b", "a/./b", "a/", ".", ".."])
-async def test_a_key_is_a_plain_relative_path(storage: AnyStorage, tmp_path: Path, key: str) -> None:
+async def test_keys_are_plain_relative_paths(storage: AnyStorage, tmp_path: Path, key: str) -> None:
     calls = (
         storage.open_upload(key),
         storage.put_bytes(key, b"x"),
@@ -339,7 +337,7 @@ async def test_a_key_is_a_plain_relative_path(storage: AnyStorage, tmp_path: Pat
 
 
 @pytest.mark.parametrize("prefix", ["", "/", "../", "a//", "/a/"])
-async def test_a_prefix_is_never_everything(storage: AnyStorage, prefix: str) -> None:
+async def test_a_prefix_never_matches_everything(storage: AnyStorage, prefix: str) -> None:
     with pytest.raises(ValueError, match="not an object key"):
         await storage.delete_prefix(prefix)
 
@@ -353,44 +351,44 @@ async def test_a_full_disk_stops_a_download(storage: AnyStorage) -> None:
 
 
 # -- start and stop -------------------------------------------------------------------------------------------------
-async def test_ping_needs_a_start(fresh: AnyStorage) -> None:
+async def test_ping_needs_a_start(unstarted: AnyStorage) -> None:
     with pytest.raises(StorageUnavailable):
-        await fresh.ping()
-    await fresh.start()
-    await fresh.ping()
-    await fresh.stop()
+        await unstarted.ping()
+    await unstarted.start()
+    await unstarted.ping()
+    await unstarted.stop()
 
 
-async def test_stop_twice_and_before_start_and_start_again(fresh: AnyStorage) -> None:
-    await fresh.stop()
-    await fresh.start()
-    await fresh.start()
-    await fresh.put_bytes(KEY, b"x")
-    await fresh.stop()
-    await fresh.stop()
-    assert await fresh.get_bytes(KEY) == b"x"
-    await fresh.stop()
+async def test_stop_is_idempotent_and_start_repeatable(unstarted: AnyStorage) -> None:
+    await unstarted.stop()
+    await unstarted.start()
+    await unstarted.start()
+    await unstarted.put_bytes(KEY, b"x")
+    await unstarted.stop()
+    await unstarted.stop()
+    assert await unstarted.get_bytes(KEY) == b"x"
+    await unstarted.stop()
 
 
-async def test_several_processes_start_at_once(
-    request: pytest.FixtureRequest, fresh: AnyStorage, tmp_path: Path
+async def test_several_processes_can_start_at_once(
+    request: pytest.FixtureRequest, unstarted: AnyStorage, tmp_path: Path
 ) -> None:
-    kind = "local" if isinstance(fresh, LocalStorage) else "minio"
-    storages: list[Storage] = [fresh, *(make(request, kind, tmp_path) for _ in range(5))]
+    kind = "local" if isinstance(unstarted, LocalStorage) else "minio"
+    storages: list[Storage] = [unstarted, *(make(request, kind, tmp_path) for _ in range(5))]
     await asyncio.gather(*(storage.start() for storage in storages))
     for storage in storages:
         await storage.ping()
         await storage.stop()
 
 
-async def test_a_name_that_the_storage_does_not_take_is_no_outage(storage: AnyStorage, tmp_path: Path) -> None:
+async def test_an_invalid_name_is_not_an_outage(storage: AnyStorage, tmp_path: Path) -> None:
     key = f"uploads/job-1/{'x' * 2000}.wav"
     with pytest.raises(ObjectRefusedError):
         await storage.put_bytes(key, b"x")
     await storage.put_bytes(KEY, b"x")
 
 
-async def test_a_file_that_cannot_be_written_is_the_machines_fault(storage: AnyStorage, tmp_path: Path) -> None:
+async def test_an_unwritable_file_is_a_machine_error(storage: AnyStorage, tmp_path: Path) -> None:
     await storage.put_bytes(KEY, b"x")
     with pytest.raises(MachineError):
         await storage.download(KEY, tmp_path / "removed" / "copy")

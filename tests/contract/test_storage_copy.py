@@ -8,12 +8,12 @@ import pytest
 
 from core.errors import ObjectNotFound
 from tests.contract.storages import KEY, AnyStorage
-from tests.contract.test_storage import fresh, storage  # noqa: F401  fixtures
+from tests.contract.test_storage import storage, unstarted  # noqa: F401  fixtures
 
 TARGET = "uploads/job-1/0a/b.wav"
 
 
-async def test_a_copy_is_of_its_own(storage: AnyStorage) -> None:
+async def test_a_copy_is_independent_of_its_source(storage: AnyStorage) -> None:
     await storage.put_bytes(KEY, b"first")
     found = await storage.stat(KEY)
     assert found is not None
@@ -38,7 +38,7 @@ async def test_another_version_is_not_copied(storage: AnyStorage, later: bytes |
     assert await storage.stat(TARGET) is None
 
 
-async def test_a_key_that_is_none(storage: AnyStorage) -> None:
+async def test_invalid_keys_are_rejected(storage: AnyStorage) -> None:
     await storage.put_bytes(KEY, b"first")
     found = await storage.stat(KEY)
     assert found is not None

@@ -24,12 +24,12 @@ async def storage(tmp_path: Path) -> AsyncIterator[LocalStorage]:
     await made.stop()
 
 
-async def test_path_of_is_where_the_object_lies(storage: LocalStorage) -> None:
+async def test_path_of_returns_the_objects_path(storage: LocalStorage) -> None:
     await storage.put_bytes("results/job-1/transcription.json", b"{}")
-    assert storage.path_of("results/job-1/transcription.json").read_bytes() == b"{}"
+    assert storage.object_path("results/job-1/transcription.json").read_bytes() == b"{}"
 
 
-async def test_empty_folders_go_with_the_last_object(storage: LocalStorage) -> None:
+async def test_empty_folders_are_removed_with_the_last_object(storage: LocalStorage) -> None:
     await storage.put_bytes("uploads/job-1/deep/a", b"x")
     await storage.put_bytes("uploads/job-2/a", b"x")
     await storage.delete_prefix("uploads/job-1/")
@@ -39,7 +39,7 @@ async def test_empty_folders_go_with_the_last_object(storage: LocalStorage) -> N
     await storage.ping()
 
 
-async def test_a_prefix_removes_what_a_killed_process_left(storage: LocalStorage, tmp_path: Path) -> None:
+async def test_deleting_a_prefix_removes_remains_of_a_killed_process(storage: LocalStorage, tmp_path: Path) -> None:
     killed = LocalStorage(tmp_path / "objects")
     for key in (KEY, "uploads/job-10/a.wav"):
         await (await killed.open_upload(key)).write(b"x" * (2 * MIB))
@@ -71,7 +71,7 @@ async def test_an_object_where_a_folder_is_needed(storage: LocalStorage) -> None
     assert await storage.get_bytes("work/a") == b"x"
 
 
-async def test_a_failed_open_gives_its_place_back(tmp_path: Path) -> None:
+async def test_a_failed_open_releases_its_slot(tmp_path: Path) -> None:
     (tmp_path / "objects").mkdir()
     storage = LocalStorage(tmp_path / "objects", max_uploads=1)
     await storage.put_bytes("work/a", b"x")
@@ -113,7 +113,7 @@ asyncio.run(main())
 """
 
 
-def test_a_file_that_cannot_grow_is_a_full_disk(tmp_path: Path) -> None:
+def test_a_file_size_limit_counts_as_a_full_disk(tmp_path: Path) -> None:
     """A limit on file size gives EFBIG instead of ENOSPC; the clean-up is the same. The download to /dev/full covers
     ENOSPC itself.
     """

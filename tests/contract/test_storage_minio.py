@@ -21,7 +21,7 @@ from core.errors import ObjectNotFound, ObjectRefusedError, ShortRead, StorageUn
 from core.storage import transport
 from core.storage.minio import MinioStorage
 from tests.contract.s3_stub import Answer, stub
-from tests.contract.storages import KEY, MIB, leftovers, of_bucket, until_begun
+from tests.contract.storages import KEY, MIB, leftovers, of_bucket, wait_until_begun
 from tests.servers.base import Server, free_port
 from tests.servers.minio import Bucket, LocalMinio, Minio, program_path
 
@@ -33,7 +33,7 @@ def of_stub(endpoint: str) -> MinioStorage:
     return MinioStorage(endpoint, "access", "secret-secret", "bucket")
 
 
-def ours(server: Minio) -> Server:
+def stoppable(server: Minio) -> Server:
     if not isinstance(server, Server):
         pytest.skip("an external server cannot be stopped")
     return server
@@ -46,11 +46,11 @@ async def test_a_server_killed_during_an_upload(minio_server: Minio, minio_bucke
     """MinIO lists an interrupted upload by its exact key after a restart; by prefix it lists only those begun since.
     The test therefore removes the remains by key in either case.
     """
-    server, storage = ours(minio_server), of_bucket(minio_bucket)
+    server, storage = stoppable(minio_server), of_bucket(minio_bucket)
     await storage.start()
     writer = await storage.open_upload(KEY)
     await writer.write(b"x" * (10 * MIB))
-    await until_begun(storage)
+    await wait_until_begun(storage)
     await asyncio.to_thread(server.kill)
     try:
         async with asyncio.timeout(30):
@@ -78,15 +78,15 @@ async def test_a_server_killed_during_an_upload(minio_server: Minio, minio_bucke
 
 
 @pytest.mark.servers
-async def test_a_server_that_freezes(
+async def test_a_frozen_server_is_an_outage(
     minio_server: Minio, minio_bucket: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(transport, "READ_TIMEOUT", 1.0)
-    server, storage = ours(minio_server), of_bucket(minio_bucket)
+    server, storage = stoppable(minio_server), of_bucket(minio_bucket)
     await storage.start()
     writer = await storage.open_upload(KEY)
     await writer.write(b"x" * (10 * MIB))
-    await until_begun(storage)
+    await wait_until_begun(storage)
     server.pause()
     try:
         async with asyncio.timeout(30):
@@ -109,9 +109,9 @@ async def test_a_server_that_freezes(
 
 
 @pytest.mark.servers
-async def test_a_restart_between_two_calls_is_not_noticed(minio_server: Minio, minio_bucket: Bucket) -> None:
+async def test_a_restart_between_two_calls_is_transparent(minio_server: Minio, minio_bucket: Bucket) -> None:
     """The pooled connections are dead, which the client notices only when it uses them."""
-    server, storage = ours(minio_server), of_bucket(minio_bucket)
+    server, storage = stoppable(minio_server), of_bucket(minio_bucket)
     await storage.start()
     await storage.put_bytes(KEY, b"x")
     await asyncio.to_thread(server.restart)
@@ -119,7 +119,7 @@ async def test_a_restart_between_two_calls_is_not_noticed(minio_server: Minio, m
     await storage.stop()
 
 
-async def test_nobody_listens() -> None:
+async def test_a_closed_port_is_an_outage() -> None:
     storage = of_stub(f"127.0.0.1:{free_port()}")
     writer = await storage.open_upload(KEY)
     await writer.write(b"x")
@@ -133,7 +133,7 @@ async def test_nobody_listens() -> None:
 
 # -- wrong and slow answers -----------------------------------------------------------------------------------------
 @pytest.mark.parametrize("kept", [True, False])
-async def test_a_slow_link_has_its_minute(monkeypatch: pytest.MonkeyPatch, kept: bool) -> None:
+async def test_a_slow_link_has_time_to_send_a_part(monkeypatch: pytest.MonkeyPatch, kept: bool) -> None:
     """Regression: the connect timeout limited the sending of a part, so links under 13 Mbit/s always failed, on new and
     on kept connections.
     """
@@ -148,7 +148,7 @@ async def test_a_slow_link_has_its_minute(monkeypatch: pytest.MonkeyPatch, kept:
         await storage.stop()
 
 
-async def test_a_server_that_takes_nothing_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_server_that_stops_reading_is_an_outage(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transport, "READ_TIMEOUT", 0.5)
     with stub(Answer(mib_per_second=2)) as endpoint:
         storage = of_stub(endpoint)
@@ -158,7 +158,7 @@ async def test_a_server_that_takes_nothing_any_more(monkeypatch: pytest.MonkeyPa
         await storage.stop()
 
 
-async def test_a_body_cut_short_never_passes(tmp_path: Path) -> None:
+async def test_a_truncated_body_is_an_error(tmp_path: Path) -> None:
     with stub(Answer(body=b"x" * 500, length=1000)) as endpoint:
         storage = of_stub(endpoint)
         with pytest.raises(StorageUnavailable):
@@ -170,7 +170,7 @@ async def test_a_body_cut_short_never_passes(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("ends", [False, True], ids=["length of its own", "no length at all"])
 @pytest.mark.parametrize("size", [0, 1, 99, 101, 500])
-async def test_a_range_of_another_length_never_passes(size: int, ends: bool) -> None:
+async def test_a_range_of_the_wrong_length_is_an_error(size: int, ends: bool) -> None:
     """A truncated object, a gateway that ignores ranges, or a proxy that closes early: all end without an error."""
     with stub(Answer(status=206, body=b"x" * size, ends=ends)) as endpoint:
         storage = of_stub(endpoint)
@@ -179,7 +179,7 @@ async def test_a_range_of_another_length_never_passes(size: int, ends: bool) -> 
         await storage.stop()
 
 
-async def test_an_invalid_range_is_no_empty_answer() -> None:
+async def test_an_invalid_range_is_not_an_empty_answer() -> None:
     """Regression: it became b"", and the chunk's words were missing from a COMPLETED job."""
     with stub(Answer(416, S3_ERROR.format("InvalidRange").encode())) as endpoint:
         storage = of_stub(endpoint)
@@ -190,7 +190,7 @@ async def test_an_invalid_range_is_no_empty_answer() -> None:
 
 
 @pytest.mark.parametrize("stored", [0, 7])
-async def test_an_object_that_was_not_stored_whole_is_not_written(tmp_path: Path, stored: int) -> None:
+async def test_a_partially_stored_object_is_an_error(tmp_path: Path, stored: int) -> None:
     """The server acknowledges the bytes but stores fewer."""
     (tmp_path / "source").write_bytes(b"12345678")
     with stub(Answer(stored=stored)) as endpoint:
@@ -220,7 +220,7 @@ S3_ERROR = "<Error><Code>{}</Code><Message>m</Message><Key>k</Key><BucketName>b<
         (400, "QuotaExceeded", StorageUnavailable),
     ],
 )
-async def test_what_its_errors_mean(status: int, code: str, expected: type[Exception]) -> None:
+async def test_s3_errors_are_translated(status: int, code: str, expected: type[Exception]) -> None:
     with stub(Answer(status, S3_ERROR.format(code).encode())) as endpoint:
         storage = of_stub(endpoint)
         with pytest.raises(expected):
@@ -232,7 +232,7 @@ REFUSED = [(403, "AccessDenied"), (403, "InvalidObjectState"), (405, "MethodNotA
 
 
 @pytest.mark.parametrize(("status", "code"), REFUSED)
-async def test_an_answer_about_one_object_is_no_outage(status: int, code: str, tmp_path: Path) -> None:
+async def test_an_error_about_one_object_is_not_an_outage(status: int, code: str, tmp_path: Path) -> None:
     with stub(Answer(status, S3_ERROR.format(code).encode(), only=KEY)) as endpoint:
         storage = of_stub(endpoint)
         await storage.ping()
@@ -253,7 +253,7 @@ async def test_an_answer_about_one_object_is_no_outage(status: int, code: str, t
     ("status", "code"),
     [(503, "SlowDown"), (500, "InternalError"), (408, "RequestTimeout"), (403, "RequestTimeTooSkewed"), (429, "Slow")],
 )
-async def test_what_passes_is_tried_again_also_for_one_object(status: int, code: str) -> None:
+async def test_temporary_errors_of_one_object_are_retried(status: int, code: str) -> None:
     with stub(Answer(status, S3_ERROR.format(code).encode(), only=KEY)) as endpoint:
         storage = of_stub(endpoint)
         with pytest.raises(StorageUnavailable):
@@ -262,7 +262,7 @@ async def test_what_passes_is_tried_again_also_for_one_object(status: int, code:
 
 
 @pytest.mark.parametrize("body", [gzip.compress(b"sound" * 1000), b"not compressed at all"], ids=["gzip", "a lie"])
-async def test_what_content_encoding_says_is_not_undone(body: bytes, tmp_path: Path) -> None:
+async def test_content_encoding_is_not_decoded(body: bytes, tmp_path: Path) -> None:
     """Regression: the decoded length did not match, and storage was considered down."""
     with stub(Answer(body=body, encoding="gzip")) as endpoint:
         storage = of_stub(endpoint)
@@ -273,7 +273,7 @@ async def test_what_content_encoding_says_is_not_undone(body: bytes, tmp_path: P
 
 
 @pytest.mark.servers
-async def test_an_object_stored_with_content_encoding(minio_bucket: Bucket, tmp_path: Path) -> None:
+async def test_an_object_stored_with_content_encoding_is_read_unchanged(minio_bucket: Bucket, tmp_path: Path) -> None:
     storage = of_bucket(minio_bucket)
     await storage.start()
     for key, body in (("uploads/job-1/a", gzip.compress(b"sound" * 1000)), ("uploads/job-1/b", b"no gzip at all")):
@@ -287,7 +287,7 @@ async def test_an_object_stored_with_content_encoding(minio_bucket: Bucket, tmp_
 
 
 @pytest.mark.servers
-async def test_wrong_credentials_and_a_bucket_that_is_gone_are_outages(minio_bucket: Bucket, tmp_path: Path) -> None:
+async def test_wrong_credentials_and_a_missing_bucket_are_outages(minio_bucket: Bucket, tmp_path: Path) -> None:
     """Otherwise every waiting job would fail."""
     good = of_bucket(minio_bucket)
     await good.start()
@@ -302,7 +302,7 @@ async def test_wrong_credentials_and_a_bucket_that_is_gone_are_outages(minio_buc
     await good.stop()
 
 
-async def test_a_page_of_something_else_is_no_storage() -> None:
+async def test_an_html_page_is_not_an_s3_answer() -> None:
     """A proxy answers with its own page and status 200."""
     with stub(Answer(body=b"<html><p>Sign in<br></html>")) as endpoint:
         storage = of_stub(endpoint)
@@ -312,7 +312,7 @@ async def test_a_page_of_something_else_is_no_storage() -> None:
 
 
 @pytest.mark.servers
-async def test_some_objects_cannot_be_deleted(minio_bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_errors_of_a_bulk_delete_are_raised(minio_bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
     """The SDK yields errors one by one and deletes only as they are consumed."""
     storage = of_bucket(minio_bucket)
     await storage.start()
@@ -335,7 +335,7 @@ async def test_some_objects_cannot_be_deleted(minio_bucket: Bucket, monkeypatch:
 
 # -- other clients, other regions -----------------------------------------------------------------------------------
 @pytest.mark.servers
-async def test_another_client_sees_the_objects(minio_bucket: Bucket) -> None:
+async def test_other_clients_see_the_objects(minio_bucket: Bucket) -> None:
     storage = of_bucket(minio_bucket)
     await storage.start()
     await storage.put_bytes(KEY, b"x", "audio/wav")
@@ -351,7 +351,7 @@ class ExternalServer(LocalMinio):
 
 
 @pytest.mark.servers
-async def test_a_server_of_another_region() -> None:
+async def test_a_server_in_another_region() -> None:
     """Requests are signed for the bucket's region; a fixed region would be rejected. We do not create buckets there."""
     program = program_path()
     if program is None:
@@ -386,7 +386,7 @@ asyncio.run(main())
 """
 
 
-def test_a_process_ends_with_an_upload_open() -> None:
+def test_a_process_exits_with_an_open_upload() -> None:
     """Regression: the uploading thread waited forever, and the interpreter for the thread."""
     done = subprocess.run(
         [sys.executable, "-c", LEAVES], cwd=ROOT, capture_output=True, text=True, timeout=30, check=False
@@ -410,14 +410,14 @@ async def test_uploads_leave_the_default_executor_alone(minio_bucket: Bucket) ->
 @pytest.mark.servers
 def test_memory_does_not_grow_with_the_upload(minio_bucket: Bucket) -> None:
     """200 MiB; the CPU seconds are printed next to the SDK's, not asserted."""
-    mine, sdk = (child(way, minio_bucket) for way in ("port", "sdk"))
-    print(f"\n{SIZE} MiB: port {mine}, fput_object {sdk}")  # noqa: T201
-    assert 8 < mine["grown"] < 64, "a part is 8 MiB, so less means that nothing was measured"
+    through_port, sdk = (child(way, minio_bucket) for way in ("port", "sdk"))
+    print(f"\n{SIZE} MiB: port {through_port}, fput_object {sdk}")  # noqa: T201
+    assert 8 < through_port["grown"] < 64, "a part is 8 MiB, so less means that nothing was measured"
 
 
 def child(way: str, bucket: Bucket) -> dict[str, float]:
-    where = (bucket.endpoint, bucket.access_key, bucket.secret_key, bucket.bucket, str(SIZE))
-    call = [sys.executable, "-m", "tests.contract.upload_child", way, *where]
+    arguments = (bucket.endpoint, bucket.access_key, bucket.secret_key, bucket.bucket, str(SIZE))
+    call = [sys.executable, "-m", "tests.contract.upload_child", way, *arguments]
     done = subprocess.run(call, cwd=ROOT, capture_output=True, text=True, timeout=110, check=False)
     assert done.returncode == 0, done.stderr
     found: dict[str, float] = json.loads(done.stdout)

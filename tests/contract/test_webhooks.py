@@ -16,7 +16,7 @@ from repositories.webhooks import WebhookAttempt
 from tests.contract.rows import finalise, new_job, planned_job, run_chunk
 
 
-async def ended(database: Database, url: str, owner: str = "local") -> str:
+async def failed_job(database: Database, url: str, owner: str = "local") -> str:
     """Create a failed job with a callback."""
     job_id = await new_job(database, owner, callback_url=url)
     async with database.write() as session:
@@ -44,7 +44,7 @@ async def rows(database: Database, job_id: str) -> list[WebhookDelivery]:
         return list((await session.execute(statement.order_by(WebhookDelivery.created_at))).scalars())
 
 
-async def test_each_end_is_told_once(database: Database) -> None:
+async def test_each_end_of_a_job_has_one_delivery(database: Database) -> None:
     url = "https://a.example/hook"
     done = await planned_job(database, 1, callback_url=url)
     await run_chunk(database, done, 0)
@@ -56,18 +56,18 @@ async def test_each_end_is_told_once(database: Database) -> None:
         assert await failures.cancel_job(session, cancelled, "local")
         assert await failures.cancel_job(session, silent, "local")
     assert [row.event_type for row in await rows(database, done)] == [webhooks.COMPLETED]
-    [told] = await rows(database, cancelled)
-    assert (told.event_type, told.payload["data"]["status"]) == (webhooks.FAILED, JobStatus.CANCELLED)
+    [delivery] = await rows(database, cancelled)
+    assert (delivery.event_type, delivery.payload["data"]["status"]) == (webhooks.FAILED, JobStatus.CANCELLED)
     assert await rows(database, silent) == []
 
 
-async def test_a_backlog_over_many_hosts_leaves_room_for_everybody(database: Database) -> None:
+async def test_a_backlog_over_many_hosts_leaves_room_for_other_owners(database: Database) -> None:
     """Regression: hosts were taken in alphabetical order, so early names always came first."""
     for number in range(40):
-        await due_in(database, await ended(database, f"https://a{number}.example/hook", "greedy"), -900)
+        await due_in(database, await failed_job(database, f"https://a{number}.example/hook", "greedy"), -900)
     for _ in range(10):
-        await due_in(database, await ended(database, "https://aaa.example/hook", "greedy"), -1000)
-    late = await ended(database, "https://zzz.example/hook", "modest")
+        await due_in(database, await failed_job(database, "https://aaa.example/hook", "greedy"), -1000)
+    late = await failed_job(database, "https://zzz.example/hook", "modest")
     first = await take(database)
     owners = [delivery.owner for delivery in first]
     assert owners.count("greedy") == webhooks.PER_OWNER
@@ -78,30 +78,30 @@ async def test_a_backlog_over_many_hosts_leaves_room_for_everybody(database: Dat
 async def test_limits_of_a_host_and_of_an_owner_at_a_host(database: Database) -> None:
     for owner in ("a", "b", "c"):
         for _ in range(5):
-            await ended(database, "https://shared.example/hook", owner)
+            await failed_job(database, "https://shared.example/hook", owner)
     taken = [delivery.owner for delivery in await take(database)]
     assert len(taken) == webhooks.PER_HOST
     assert set(taken) == {"a", "b", "c"}
     assert max(map(taken.count, taken)) <= webhooks.PER_OWNER_AND_HOST
 
 
-async def test_the_longest_due_goes_first(database: Database) -> None:
-    jobs = [await ended(database, f"https://host-{number}.example/hook") for number in range(4)]
+async def test_the_longest_due_delivery_is_first(database: Database) -> None:
+    jobs = [await failed_job(database, f"https://host-{number}.example/hook") for number in range(4)]
     for number, job_id in enumerate(jobs):
         await due_in(database, job_id, -100 - number)
     assert [one.job_id for one in await take(database, 1)] == [jobs[3]]
     assert [one.job_id for one in await take(database, 1)] == [jobs[2]]
 
 
-async def test_several_schedulers_share_them(database: Database) -> None:
+async def test_several_schedulers_share_the_deliveries(database: Database) -> None:
     for number in range(10):
-        await ended(database, f"https://host-{number}.example/hook", f"owner-{number}")
+        await failed_job(database, f"https://host-{number}.example/hook", f"owner-{number}")
     taken = [one.webhook_id for batch in await asyncio.gather(*(take(database) for _ in range(4))) for one in batch]
     assert len(taken) == len(set(taken)) == 10
 
 
-async def test_a_lease_runs_out(database: Database) -> None:
-    await ended(database, "https://a.example/hook")
+async def test_a_delivery_is_due_again_after_its_lease(database: Database) -> None:
+    await failed_job(database, "https://a.example/hook")
     [first] = await take(database)
     assert await take(database) == []
     async with database.write() as session:
@@ -109,8 +109,8 @@ async def test_a_lease_runs_out(database: Database) -> None:
     assert [one.webhook_id for one in await take(database)] == [first.webhook_id]
 
 
-async def test_again_delivered_given_up_and_once_more(database: Database) -> None:
-    job_id = await ended(database, "https://a.example/hook")
+async def test_states_of_a_delivery(database: Database) -> None:
+    job_id = await failed_job(database, "https://a.example/hook")
     [stale] = await take(database)
     await due_in(database, job_id, -1)
     [delivery] = await take(database)
@@ -137,14 +137,14 @@ async def test_again_delivered_given_up_and_once_more(database: Database) -> Non
     assert (status, at is not None) == (JobStatus.COMPLETED, True)
 
 
-async def test_a_job_that_runs_has_nothing_to_send_again(database: Database) -> None:
+async def test_a_running_job_has_no_delivery_to_repeat(database: Database) -> None:
     job_id = await new_job(database, callback_url="https://a.example/hook")
     async with database.write() as session:
         assert await webhooks.resend(session, job_id) is None
 
 
-async def test_asked_for_by_hand_once_a_minute(database: Database) -> None:
-    job_id = await ended(database, "https://a.example/hook")
+async def test_redelivery_can_be_requested_once_a_minute(database: Database) -> None:
+    job_id = await failed_job(database, "https://a.example/hook")
     [delivery] = await take(database)
     async with database.write() as session:
         wait = await webhooks.resend(session, job_id)

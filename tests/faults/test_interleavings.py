@@ -38,7 +38,7 @@ from migrations.run import upgrade
 from repositories import claims, commits, jobs, leases, schedule
 from repositories.models import Chunk, Job, Metric, UploadIntent
 from tests.contract import invariants, rows, state_changes
-from tests.integration.test_consumer import configured
+from tests.integration.test_consumer import settings_for
 
 T = TypeVar("T")
 WALKED: set[state_changes.Change] = set()
@@ -76,24 +76,24 @@ class Watch:
     reopened: set[str] = field(default_factory=set)
     walked: set[state_changes.Change] = field(default_factory=set)
 
-    async def look(self, parts: bootstrap.Application) -> None:
-        await invariants.check(parts.database)
-        self.walked |= await state_changes.check(parts.database)
-        async with parts.database.read() as session:
+    async def look(self, app: bootstrap.Application) -> None:
+        await invariants.check(app.database)
+        self.walked |= await state_changes.check(app.database)
+        async with app.database.read() as session:
             now = {job.job_id: job for job in (await session.execute(select(Job))).scalars()}
             assert not [job_id for job_id in now if now[job_id].deleted_at and await jobs.get(session, job_id)]
         assert all(old.deleted_at for job_id, old in self.jobs.items() if job_id not in now)
         for job_id in now.keys() & self.jobs.keys():
             check_step(self.jobs[job_id], now[job_id], job_id in self.reopened)
         self.jobs, self.reopened = now, set()
-        await self._check_chunks(parts)
+        await self._check_chunks(app)
         for job in (job for job in now.values() if job.deleted_at is None):
-            await self._check_objects(parts, job)
+            await self._check_objects(app, job)
 
-    async def _check_chunks(self, parts: bootstrap.Application) -> None:
+    async def _check_chunks(self, app: bootstrap.Application) -> None:
         """Check that committed chunks are unchanged and that each chunk and each COMPLETED job was measured once."""
         columns = (Chunk.job_id, Chunk.chunk_index, Chunk.event_seq, Chunk.transcription)
-        async with parts.database.read() as session:
+        async with app.database.read() as session:
             done = (await session.execute(select(*columns).where(Chunk.status == JobStatus.COMPLETED))).all()
             metrics = (await session.execute(select(Metric.job_id, Metric.metric_name, Metric.metric_value))).all()
         now = {(row[0], row[1]): (row[2], row[3]) for row in done}
@@ -104,14 +104,14 @@ class Watch:
         assert ended == sorted(key for key, job in self.jobs.items() if job.status == JobStatus.COMPLETED)
         self.chunks = now
 
-    async def _check_objects(self, parts: bootstrap.Application, job: Job) -> None:
+    async def _check_objects(self, app: bootstrap.Application, job: Job) -> None:
         """Check that a COMPLETED job's result has its chunks' text, and that every other planned job has its audio."""
         if job.status == JobStatus.COMPLETED:
             mine = sorted((index, heard) for (owner, index), (_, heard) in self.chunks.items() if owner == job.job_id)
             texts = [segment["text"] for _, heard in mine for segment in heard]
-            assert json.loads(await parts.storage.get_bytes(keys.result_key(job.job_id))) == texts
+            assert json.loads(await app.storage.get_bytes(keys.result_key(job.job_id))) == texts
         elif job.chunks_total:
-            assert await parts.storage.stat(job.working_audio_path or ""), "the working audio is missing"
+            assert await app.storage.stat(job.working_audio_path or ""), "the working audio is missing"
 
 
 @dataclass(slots=True)
@@ -165,17 +165,17 @@ class Interleavings(RuleBasedStateMachine):
 
     async def start(self) -> None:
         """Start the service as internal/embedded.py does, but without deliveries to its two consumers."""
-        self.parts = bootstrap.build(configured(Path(self.folder.name), max_retries=1))
-        engine = self.parts.database.engine.sync_engine
+        self.app = bootstrap.build(settings_for(Path(self.folder.name), max_retries=1))
+        engine = self.app.database.engine.sync_engine
         # there are no power losses here, and fsync would take most of the time
         event.listen(engine, "connect", lambda connection, _: connection.execute("PRAGMA synchronous=OFF").close())
-        await upgrade(self.parts.database)
-        await state_changes.record(self.parts.database)
-        async with self.parts.database.write() as session:
+        await upgrade(self.app.database)
+        await state_changes.record(self.app.database)
+        async with self.app.database.write() as session:
             await schedule.release_all(session)
-        await self.parts.storage.start()
-        await self.parts.broker.start()
-        self.consumers = [bootstrap.consumer(self.parts, name) for name in ("one", "two")]
+        await self.app.storage.start()
+        await self.app.broker.start()
+        self.consumers = [bootstrap.consumer(self.app, name) for name in ("one", "two")]
         self.inbox, self.runs = list[Message](), list[Run]()
 
     def run(self, act: Coroutine[Any, Any, T]) -> T:
@@ -186,15 +186,15 @@ class Interleavings(RuleBasedStateMachine):
 
     async def arrive(self) -> None:
         for name in WORK_QUEUES:
-            queue = cast(Any, self.parts.broker)._queues[name]
+            queue = cast(Any, self.app.broker)._queues[name]
             arrived = [decode((await queue.get()).body) for _ in range(len(queue))]
             self.inbox += arrived
             self.published += arrived
-        self.letters = [decode(body) for body, _ in cast(Any, self.parts.broker).waiting(QueueName.DEAD)]
+        self.letters = [decode(body) for body, _ in cast(Any, self.app.broker).waiting(QueueName.DEAD)]
 
     @invariant()
     def everything_holds(self) -> None:
-        self.runner.run(self.watch.look(self.parts))
+        self.runner.run(self.watch.look(self.app))
 
     @rule(data=st.data())
     def somebody_acts(self, data: st.DataObject) -> None:
@@ -206,9 +206,9 @@ class Interleavings(RuleBasedStateMachine):
 
     def submit(self, pick: int, language: str) -> None:
         self.job_ids.append(self.to_come.pop(0))
-        self.run(rows.new_job(self.parts.database, job_id=self.job_ids[-1], language=language))
-        job = self.run(rows.job(self.parts.database, self.job_ids[-1]))
-        self.run(self.parts.publisher.publish([publishing.prepare_message(job, claims.WakeUp(job.job_id, None, 0))]))
+        self.run(rows.new_job(self.app.database, job_id=self.job_ids[-1], language=language))
+        job = self.run(rows.job(self.app.database, self.job_ids[-1]))
+        self.run(self.app.publisher.publish([publishing.prepare_message(job, claims.WakeUp(job.job_id, None, 0))]))
 
     def deliver(self, pick: int, again: bool) -> None:
         """`again`: the broker delivers the message once more, although its holder may be alive."""
@@ -232,7 +232,7 @@ class Interleavings(RuleBasedStateMachine):
         """During a database outage all leases lapse; live holders renew before any is counted as lost."""
 
         async def losses() -> list[Any]:
-            async with self.parts.database.read() as session:
+            async with self.app.database.read() as session:
                 return [(await session.execute(select(row.lost))).scalars().all() for row in (Job, Chunk)]
 
         for job_id in self.job_ids:
@@ -295,19 +295,19 @@ class Interleavings(RuleBasedStateMachine):
         if not run.written and run.chunk is None:
             return await self.write(run)
         if not told:
-            await self.parts.broker.stop()
+            await self.app.broker.stop()
         await self.commit(run, chunks)
-        await self.parts.broker.start()
+        await self.app.broker.start()
         return True
 
     async def write(self, run: Run) -> bool:
         key, data = keys.working_key(run.job.job_id, run.claim.number), b"audio"
         if run.message.type is MessageType.FINALISE:
-            async with self.parts.database.read() as session:
+            async with self.app.database.read() as session:
                 heard = await jobs.list_transcripts(session, run.job.job_id)
             texts = [segment.text for chunk in heard for segment in chunk.segments]
             key, data = keys.result_key(run.job.job_id), json.dumps(texts).encode()
-        await self.parts.storage.put_bytes(key, data)
+        await self.app.storage.put_bytes(key, data)
         run.written = True
         return False
 
@@ -323,7 +323,7 @@ class Interleavings(RuleBasedStateMachine):
             key = keys.working_key(job_id, number)
             await handler._store_plan(run.job, replace(plan, key=key))
             # a run whose plan was rejected has deleted its audio and writes it again before a repeated commit
-            run.written = await self.parts.storage.stat(key) is not None
+            run.written = await self.app.storage.stat(key) is not None
         else:
             done = commits.JobOutcome(keys.result_key(job_id), "", 0.9, 1.0, 3600, {"total_seconds": 1.0})
             await run.who.steps.database.write(lambda session: commits.complete_job(session, job_id, done))
@@ -331,7 +331,7 @@ class Interleavings(RuleBasedStateMachine):
     async def settle(self, run: Run, error: type[errors.SttError]) -> None:
         verdict = await run.who.steps.run_claimed(run.claim, run.message, AsyncMock(side_effect=error))
         if isinstance(verdict, Retry):
-            await self.parts.broker.publish(verdict.message or run.message)
+            await self.app.broker.publish(verdict.message or run.message)
 
     def work(self, pick: int) -> None:
         """Work without faults for a while, so that examples make progress."""
@@ -343,11 +343,11 @@ class Interleavings(RuleBasedStateMachine):
 
     def repeat(self, pick: int, failures: int) -> None:
         """Publish the wake-up of any earlier moment again."""
-        self.run(self.parts.broker.publish(replace(picked(self.published[::-1], pick), failures=failures)))
+        self.run(self.app.broker.publish(replace(picked(self.published[::-1], pick), failures=failures)))
 
     def restart(self, pick: int) -> None:
         """Crash the process with all its claims and messages."""
-        self.run(self.parts.stop())
+        self.run(self.app.stop())
         self.run(self.start())
 
     def let_time_pass(self, pick: int, time: str, noticed: bool) -> None:
@@ -355,8 +355,8 @@ class Interleavings(RuleBasedStateMachine):
         self.run(self.pass_time(picked(self.job_ids, pick), time))
         if noticed:
             self.run(self.release())
-            self.run(bootstrap.maintenance(self.parts).publish_due())
-            self.run(bootstrap.maintenance(self.parts).housekeep())
+            self.run(bootstrap.maintenance(self.app).publish_due())
+            self.run(bootstrap.maintenance(self.app).housekeep())
 
     async def pass_time(self, job_id: str, time: str, leased: bool = False) -> None:
         """`leased`: for held rows."""
@@ -376,7 +376,7 @@ class Interleavings(RuleBasedStateMachine):
         fine = job is not None and job.deleted_at is None and job.status in ALLOWED[what]
         self.watch.reopened = {job_id} if what is Jobs.retry else set()
         with contextlib.nullcontext() if fine else pytest.raises((errors.ConflictError, errors.JobNotFoundError)):
-            self.run(what(self.parts.services.jobs, job_id, "local"))
+            self.run(what(self.app.services.jobs, job_id, "local"))
 
     def replay(self, pick: int, times: int) -> None:
         """Deliver one or two copies of a dead letter to a consumer; the dead letter itself stays."""
@@ -392,7 +392,7 @@ class Interleavings(RuleBasedStateMachine):
                 self.drain()
         finally:
             WALKED.update(self.watch.walked)
-            self.runner.run(self.parts.stop())
+            self.runner.run(self.app.stop())
             self.runner.close()
             self.folder.cleanup()
 
@@ -410,7 +410,7 @@ class Interleavings(RuleBasedStateMachine):
 
 
 @pytest.mark.timeout(600)  # passing takes half a minute; shrinking a failing example takes hypothesis five minutes
-def test_whatever_interleaves_every_job_ends_and_nothing_is_done_twice() -> None:
+def test_interleaved_events_end_every_job_without_repeated_work() -> None:
     """Each step checks invariants, the state machine, event numbers, commits and results; finally all jobs end."""
     options = settings(max_examples=25, stateful_step_count=50, deadline=None, print_blob=True)
     options = settings(options, derandomize=bool(os.environ.get("CI")), suppress_health_check=[HealthCheck.too_slow])

@@ -19,7 +19,7 @@ from internal import bootstrap
 from internal.bootstrap import Application
 from internal.consumer.runtime import Consumer
 from tests.contract import rows
-from tests.integration.test_consumer import configured, made
+from tests.integration.test_consumer import open_application, settings_for
 from worker import ffmpeg
 
 LIMIT = 64
@@ -60,7 +60,7 @@ def operations(app: Application, consumer: Consumer) -> dict[str, Callable[[], A
 
 
 async def run(folder: Path, operation: str) -> None:
-    async with made(configured(folder)) as app:
+    async with open_application(settings_for(folder)) as app:
         await app.storage.put_bytes("work/audio.pcm", b"x")
         consumer = bootstrap.consumer(app)
         consumer.workspace.open()

@@ -23,7 +23,7 @@ from internal.services import estimates, publishing
 from internal.services.estimates import Estimator
 from migrations.run import upgrade
 from repositories.models import Job, UploadIntent
-from tests.integration.test_access import serving
+from tests.integration.test_access import serve_api
 from tests.servers.minio import Bucket
 
 BODY = (
@@ -95,7 +95,7 @@ async def send(_: object) -> None:
 
 
 @pytest.fixture(params=["local", pytest.param("minio", marks=pytest.mark.servers)])
-async def parts(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Application]:
+async def app(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Application]:
     stores: dict[str, Any] = {}
     if request.param == "minio":
         bucket: Bucket = request.getfixturevalue("minio_bucket")
@@ -107,64 +107,66 @@ async def parts(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
             "minio_bucket": bucket.bucket,
             "allow_default_credentials": True,
         }
-    found = bootstrap.build(load_settings(_env_file=None, data_dir=tmp_path / "data", **stores))
-    await upgrade(found.database)
-    await found.storage.start()
-    await found.broker.start()
-    yield found
-    await found.stop()
+    app = bootstrap.build(load_settings(_env_file=None, data_dir=tmp_path / "data", **stores))
+    await upgrade(app.database)
+    await app.storage.start()
+    await app.broker.start()
+    yield app
+    await app.stop()
 
 
-async def consistent(parts: Application) -> int:
+async def check_consistency(app: Application) -> int:
     """Check that every job has its object and every other object an intent; return the number of jobs."""
-    async with parts.database.write() as session:
+    async with app.database.write() as session:
         jobs = {row.job_id: row for row in (await session.execute(select(Job))).scalars()}
         noted = {row.key for row in (await session.execute(select(UploadIntent))).scalars()}
     for job in jobs.values():
         if job.minio_audio_path is not None:
-            assert await parts.storage.stat(job.minio_audio_path), f"the job {job.job_id} lost its recording"
+            assert await app.storage.stat(job.minio_audio_path), f"the job {job.job_id} lost its recording"
             assert job.minio_audio_path not in noted, "the collector would remove it"
     return len(jobs)
 
 
 @pytest.mark.parametrize("key", [None, "once"])
-async def test_cancelled_at_any_wait_an_accepted_job_keeps_its_recording(parts: Application, key: str | None) -> None:
+async def test_an_accepted_job_keeps_its_recording_when_cancelled_at_any_await(
+    app: Application, key: str | None
+) -> None:
     """A server's shutdown cancels its requests at any await."""
-    app = create_app(parts.settings, parts.services)
-    accepted, at, made = 0, 0, 0
+    http_app = create_app(app.settings, app.services)
+    accepted, at, previous = 0, 0, 0
     while True:
         headers = MULTIPART | ({"idempotency-key": f"{key}-{at}"} if key else {})
         scope, receive = request("/api/v1/upload", BODY, headers)
-        step = Step(app(scope, receive, send), at)
+        step = Step(http_app(scope, receive, send), at)
         await drive(step)
-        accepted, made = await consistent(parts), accepted
+        accepted, previous = await check_consistency(app), accepted
         if not step.cancelled:
             break
         at += 1
     assert at > 20, "the awaits of a submit"
     assert accepted > 1, "some were cancelled after their COMMIT"
-    assert accepted == made + 1
-    async with parts.database.write() as session:
+    assert accepted == previous + 1
+    async with app.database.write() as session:
         await session.execute(update(UploadIntent).values(expires_at=after(-1)))
-    await parts.services.retention.collect_abandoned_objects()
-    assert await consistent(parts) == accepted
+    await app.services.retention.collect_abandoned_objects()
+    assert await check_consistency(app) == accepted
 
 
-async def test_cancelled_while_the_publish_hangs(parts: Application, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_request_cancelled_during_a_hanging_publish(app: Application, monkeypatch: pytest.MonkeyPatch) -> None:
     hanging = asyncio.Event()
 
     async def hang(*_: object, **__: object) -> None:
         hanging.set()
         await asyncio.Event().wait()
 
-    monkeypatch.setattr(parts.broker, "publish", hang)
+    monkeypatch.setattr(app.broker, "publish", hang)
     scope, receive = request("/api/v1/upload", BODY, MULTIPART)
-    task = asyncio.create_task(create_app(parts.settings, parts.services)(scope, receive, send))
+    task = asyncio.create_task(create_app(app.settings, app.services)(scope, receive, send))
     async with asyncio.timeout(60):
         await hanging.wait()
     task.cancel()
     await asyncio.wait([task])
-    assert await consistent(parts) == 1
+    assert await check_consistency(app) == 1
 
 
 async def refuse(*_: object, **__: object) -> None:
@@ -175,16 +177,16 @@ async def break_off(*_: object, **__: object) -> None:
     raise RuntimeError("a bug in a library")
 
 
-async def away(*_: object, **__: object) -> None:
+async def refuse_connection(*_: object, **__: object) -> None:
     raise BrokerUnavailable
 
 
-@pytest.mark.parametrize("publish", [refuse, break_off, away])
-async def test_no_fault_of_the_broker_reaches_the_sender(
-    parts: Application, monkeypatch: pytest.MonkeyPatch, publish: Callable[..., Awaitable[None]]
+@pytest.mark.parametrize("publish", [refuse, break_off, refuse_connection])
+async def test_no_broker_error_reaches_the_client(
+    app: Application, monkeypatch: pytest.MonkeyPatch, publish: Callable[..., Awaitable[None]]
 ) -> None:
-    monkeypatch.setattr(parts.broker, "publish", publish)
-    transport = httpx.ASGITransport(create_app(parts.settings, parts.services), raise_app_exceptions=False)
+    monkeypatch.setattr(app.broker, "publish", publish)
+    transport = httpx.ASGITransport(create_app(app.settings, app.services), raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
         answers = [
             await client.post("/api/v1/upload", content=BODY, headers=MULTIPART),
@@ -194,28 +196,28 @@ async def test_no_fault_of_the_broker_reaches_the_sender(
         answers.append(await client.post(f"/api/v1/jobs/{job_id}/cancel"))
         answers.append(await client.post(f"/api/v1/jobs/{job_id}/retry"))
     assert [answer.status_code for answer in answers] == [200, 202, 202, 202]
-    assert await consistent(parts) == 2
+    assert await check_consistency(app) == 2
 
 
-async def test_a_publish_that_hangs_holds_up_no_answer(parts: Application, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_hanging_publish_does_not_delay_the_answer(app: Application, monkeypatch: pytest.MonkeyPatch) -> None:
     async def hang(_: Message) -> None:
         await asyncio.Event().wait()
 
-    monkeypatch.setattr(parts.broker, "publish", hang)
+    monkeypatch.setattr(app.broker, "publish", hang)
     monkeypatch.setattr(publishing, "PUBLISH_TIMEOUT", 0.1)
-    transport = httpx.ASGITransport(create_app(parts.settings, parts.services), raise_app_exceptions=False)
+    transport = httpx.ASGITransport(create_app(app.settings, app.services), raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
         async with asyncio.timeout(60):
             answer = await client.post("/api/v1/upload", content=BODY, headers=MULTIPART)
     assert answer.status_code == 200
-    assert await consistent(parts) == 1
+    assert await check_consistency(app) == 1
 
 
 async def test_a_commit_of_unknown_outcome_leaves_the_object_to_the_collector(
-    parts: Application, monkeypatch: pytest.MonkeyPatch
+    app: Application, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The outcome of a refused COMMIT is unknown: object and intent stay, and the collector removes both."""
-    write = parts.database.write
+    write = app.database.write
 
     @contextlib.asynccontextmanager
     async def torn() -> AsyncIterator[Any]:
@@ -225,43 +227,43 @@ async def test_a_commit_of_unknown_outcome_leaves_the_object_to_the_collector(
             if jobs:
                 raise DatabaseUnavailable
 
-    transport = httpx.ASGITransport(create_app(parts.settings, parts.services), raise_app_exceptions=False)
+    transport = httpx.ASGITransport(create_app(app.settings, app.services), raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
         with monkeypatch.context() as patch:
-            patch.setattr(parts.database, "write", torn)
+            patch.setattr(app.database, "write", torn)
             answer = await client.post("/api/v1/upload", content=BODY, headers=MULTIPART)
-    assert (answer.status_code, await consistent(parts)) == (503, 0)
-    async with parts.database.write() as session:
+    assert (answer.status_code, await check_consistency(app)) == (503, 0)
+    async with app.database.write() as session:
         noted = (await session.execute(select(UploadIntent.key))).scalars().all()
         await session.execute(update(UploadIntent).values(expires_at=after(-1)))
     assert len(noted) == 1
-    assert await parts.storage.stat(noted[0])
-    await parts.services.retention.collect_abandoned_objects()
-    assert await parts.storage.stat(noted[0]) is None
+    assert await app.storage.stat(noted[0])
+    await app.services.retention.collect_abandoned_objects()
+    assert await app.storage.stat(noted[0]) is None
 
 
-async def test_the_collector_spares_what_a_job_was_made_of(parts: Application) -> None:
+async def test_the_collector_keeps_objects_of_jobs(app: Application) -> None:
     """Cases: an intent left over after the COMMIT, and one that expires while the job is being created."""
-    app = create_app(parts.settings, parts.services)
+    http_app = create_app(app.settings, app.services)
     scope, receive = request("/api/v1/upload", BODY, MULTIPART)
-    await app(scope, receive, send)
-    async with parts.database.write() as session:
+    await http_app(scope, receive, send)
+    async with app.database.write() as session:
         job = (await session.execute(select(Job))).scalar_one()
         session.add(UploadIntent(key=job.minio_audio_path, job_id=job.job_id, expires_at=after(-1)))
-    await parts.services.retention.collect_abandoned_objects()
-    assert await consistent(parts) == 1
+    await app.services.retention.collect_abandoned_objects()
+    assert await check_consistency(app) == 1
 
 
-async def test_an_upload_whose_note_has_expired_becomes_no_job(
-    parts: Application, monkeypatch: pytest.MonkeyPatch
+async def test_an_upload_with_an_expired_intent_creates_no_job(
+    app: Application, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("repositories.intents.LIFETIME", -1.0)
     monkeypatch.setattr("repositories.intents.create.__defaults__", (-1.0,))
-    transport = httpx.ASGITransport(create_app(parts.settings, parts.services), raise_app_exceptions=False)
+    transport = httpx.ASGITransport(create_app(app.settings, app.services), raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
         answer = await client.post("/api/v1/upload", content=BODY, headers=MULTIPART)
     assert (answer.status_code, answer.json()["code"]) == (408, "UPLOAD_TIMEOUT")
-    assert await consistent(parts) == 0
+    assert await check_consistency(app) == 0
 
 
 # -- the answer ------------------------------------------------------------------------------------------------------
@@ -277,7 +279,7 @@ async def test_an_estimate_never_fails_an_answer(tmp_path: Path, monkeypatch: py
 
     monkeypatch.setattr(estimates, "TIMEOUT", 0.1)
     for number, fault in enumerate((gone, broken, hang)):
-        async with serving(tmp_path / str(number)) as (client, _):
+        async with serve_api(tmp_path / str(number)) as (client, _):
             monkeypatch.setattr(Estimator, "_estimate", fault)
             answer = await client.post("/api/v1/upload", content=BODY, headers=MULTIPART)
             assert (answer.status_code, answer.json()["estimated_time_seconds"]) == (200, None)
@@ -299,11 +301,9 @@ async def test_an_estimate_never_fails_an_answer(tmp_path: Path, monkeypatch: py
 
 
 @pytest.mark.parametrize("path", ["/cancel", "/retry", "/start"])
-async def test_a_database_that_goes_away_after_the_commit(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str
-) -> None:
+async def test_a_database_outage_after_the_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str) -> None:
     """Whatever the answer would read after the COMMIT is left out."""
-    async with serving(tmp_path) as (client, parts):
+    async with serve_api(tmp_path) as (client, app):
         if path == "/start":
             link = (await client.post("/api/v1/uploads", json={"filename": "a.wav"})).json()
             job_id = link["job_id"]
@@ -312,7 +312,7 @@ async def test_a_database_that_goes_away_after_the_commit(
             job_id = (await client.post("/api/v1/upload", content=BODY, headers=MULTIPART)).json()["job_id"]
         if path == "/retry":
             await client.post(f"/api/v1/jobs/{job_id}/cancel")
-        read, write = parts.database.read, parts.database.write
+        read, write = app.database.read, app.database.write
         committed = False
 
         @contextlib.asynccontextmanager
@@ -320,27 +320,27 @@ async def test_a_database_that_goes_away_after_the_commit(
             nonlocal committed
             if committed:
                 raise DatabaseUnavailable
-            async with session() as found:
-                yield found
-                state = (await found.execute(select(Job.status).where(Job.job_id == job_id))).scalar_one_or_none()
+            async with session() as opened:
+                yield opened
+                state = (await opened.execute(select(Job.status).where(Job.job_id == job_id))).scalar_one_or_none()
             committed = writes and state == ("CANCELLED" if path == "/cancel" else "PENDING")
 
         with monkeypatch.context() as patch:
-            patch.setattr(parts.database, "read", lambda: until_commit(read, writes=False))
-            patch.setattr(parts.database, "write", lambda: until_commit(write, writes=True))
+            patch.setattr(app.database, "read", lambda: until_commit(read, writes=False))
+            patch.setattr(app.database, "write", lambda: until_commit(write, writes=True))
             answer = await client.post(f"/api/v1/jobs/{job_id}{path}")
         assert committed
         assert answer.status_code == 202, answer.text
 
 
-async def test_kept_figures_are_bounded(tmp_path: Path) -> None:
+async def test_stored_statistics_are_bounded(tmp_path: Path) -> None:
     """File extensions and model names come from clients."""
-    async with serving(tmp_path) as (client, parts):
+    async with serve_api(tmp_path) as (client, app):
         await client.post("/api/v1/upload", content=BODY, headers=MULTIPART)
-        async with parts.database.read() as session:
+        async with app.database.read() as session:
             job = (await session.execute(select(Job))).scalar_one()
             session.expunge(job)
-        estimator = Estimator(parts.database)
+        estimator = Estimator(app.database)
         for number in range(estimates.MAX_CACHED + 50):
             job.model = f"m{number}"
             job.audio_duration_seconds = 1.0

@@ -28,29 +28,29 @@ WAV = b"RIFF" + bytes(2000)
 
 
 @pytest.fixture
-async def parts(tmp_path: Path) -> AsyncIterator[Application]:
+async def app(tmp_path: Path) -> AsyncIterator[Application]:
     settings = load_settings(_env_file=None, data_dir=tmp_path / "data", max_upload_size_mb=1, max_concurrent_uploads=2)
-    found = bootstrap.build(settings)
-    await upgrade(found.database)
-    await found.storage.start()
-    await found.broker.start()
-    yield found
-    await found.stop()
+    app = bootstrap.build(settings)
+    await upgrade(app.database)
+    await app.storage.start()
+    await app.broker.start()
+    yield app
+    await app.stop()
 
 
 @pytest.fixture
-async def client(parts: Application) -> AsyncIterator[httpx.AsyncClient]:
-    transport = httpx.ASGITransport(create_app(parts.settings, parts.services), raise_app_exceptions=False)
-    async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8000") as found:
-        yield found
+async def client(app: Application) -> AsyncIterator[httpx.AsyncClient]:
+    transport = httpx.ASGITransport(create_app(app.settings, app.services), raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8000") as http:
+        yield http
 
 
-async def left_behind(parts: Application) -> tuple[int, int, int]:
+async def left_behind(app: Application) -> tuple[int, int, int]:
     """Return the numbers of jobs, intents and objects."""
-    async with parts.database.read() as session:
+    async with app.database.read() as session:
         jobs = len((await session.execute(select(Job))).all())
         intents = len((await session.execute(select(UploadIntent))).all())
-    objects = [path for path in (Path(parts.settings.data_dir) / "objects").rglob("*") if path.is_file()]
+    objects = [path for path in (Path(app.settings.data_dir) / "objects").rglob("*") if path.is_file()]
     return jobs, intents, len(objects)
 
 
@@ -68,14 +68,14 @@ async def post(client: httpx.AsyncClient, body: bytes | Iterator[bytes], **heade
     return await client.post("/api/v1/upload", content=body, headers=kind)
 
 
-async def test_an_upload_is_a_job_and_an_object(client: httpx.AsyncClient, parts: Application) -> None:
+async def test_an_upload_creates_a_job_and_an_object(client: httpx.AsyncClient, app: Application) -> None:
     answer = await post(client, FILE + part("language", b"en") + END)
     assert answer.status_code == 200
     body = answer.json()
     assert set(body) == {"job_id", "status", "message", "estimated_time_seconds", "warning"}
     assert body["status"] == "PENDING"
     assert "No worker" in body["warning"]
-    assert await left_behind(parts) == (1, 0, 1)
+    assert await left_behind(app) == (1, 0, 1)
 
 
 BODIES = {
@@ -100,7 +100,9 @@ BODIES = {
 
 @pytest.mark.parametrize("name", sorted(BODIES))
 @pytest.mark.parametrize("chunked", [False, True])
-async def test_bad_forms_leave_nothing(client: httpx.AsyncClient, parts: Application, name: str, chunked: bool) -> None:
+async def test_invalid_forms_leave_nothing(
+    client: httpx.AsyncClient, app: Application, name: str, chunked: bool
+) -> None:
     body, code, status = BODIES[name]
 
     async def pieces() -> AsyncIterator[bytes]:
@@ -109,25 +111,27 @@ async def test_bad_forms_leave_nothing(client: httpx.AsyncClient, parts: Applica
 
     answer = await post(client, pieces() if chunked else body)  # type: ignore[arg-type]
     assert (answer.status_code, answer.json()["code"]) == (status, code), answer.text
-    assert await left_behind(parts) == (0, 0, 0)
+    assert await left_behind(app) == (0, 0, 0)
 
 
 @pytest.mark.parametrize(
     "kind", ["", "text/plain", "multipart/form-data", "multipart/form-data; boundary=" + "b" * 300]
 )
-async def test_wrong_content_types(client: httpx.AsyncClient, kind: str) -> None:
+async def test_invalid_content_types_are_rejected(client: httpx.AsyncClient, kind: str) -> None:
     answer = await client.post("/api/v1/upload", content=FILE + END, headers={"Content-Type": kind})
     assert (answer.status_code, answer.json()["code"]) == (400, "MALFORMED_UPLOAD")
 
 
-async def test_a_stated_length_is_refused_before_the_first_byte(client: httpx.AsyncClient, parts: Application) -> None:
+async def test_an_excessive_content_length_is_rejected_before_the_body(
+    client: httpx.AsyncClient, app: Application
+) -> None:
     answer = await post(client, FILE + END, **{"Content-Length": "99999999"})
     assert answer.status_code == 413
-    assert await left_behind(parts) == (0, 0, 0)
+    assert await left_behind(app) == (0, 0, 0)
 
 
-async def test_a_silent_client_is_not_waited_for(
-    client: httpx.AsyncClient, parts: Application, monkeypatch: pytest.MonkeyPatch
+async def test_a_silent_client_times_out(
+    client: httpx.AsyncClient, app: Application, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(upload_slots, "ALLOWANCE_SECONDS", 0.1)
     never = asyncio.Event()
@@ -143,50 +147,52 @@ async def test_a_silent_client_is_not_waited_for(
         patch.setattr(upload_body, "DRAIN_SECONDS", 0.1)
         answer = await post(client, stuck())  # type: ignore[arg-type]
     assert answer.json()["code"] == "UPLOAD_TIMEOUT"
-    assert await left_behind(parts) == (0, 0, 0)
+    assert await left_behind(app) == (0, 0, 0)
 
 
-async def test_uploads_at_once_are_limited(client: httpx.AsyncClient, parts: Application) -> None:
-    held = [await parts.storage.open_upload(f"uploads/x/{number}") for number in range(2)]
+async def test_concurrent_uploads_are_limited(client: httpx.AsyncClient, app: Application) -> None:
+    uploads = [await app.storage.open_upload(f"uploads/x/{number}") for number in range(2)]
     answer = await post(client, FILE + END)
     assert (answer.status_code, answer.json()["code"]) == (503, "TOO_MANY_UPLOADS")
     assert answer.headers["retry-after"]
-    for upload in held:
+    for upload in uploads:
         await upload.abort()
-    assert await left_behind(parts) == (0, 0, 0)
+    assert await left_behind(app) == (0, 0, 0)
 
 
-def break_part(parts: Application, monkeypatch: pytest.MonkeyPatch, part: str, method: str, error: Exception) -> None:
+def break_dependency(
+    app: Application, monkeypatch: pytest.MonkeyPatch, part: str, method: str, error: Exception
+) -> None:
     """Mock a method to fail; a real server cannot fail between two of our own lines on demand."""
 
     def down(*_: Any, **__: Any) -> Any:
         raise error
 
-    owner: Any = parts.database if part == "database" else parts.storage if part == "storage" else parts.broker
+    owner: Any = app.database if part == "database" else app.storage if part == "storage" else app.broker
     monkeypatch.setattr(type(owner), method, down)
 
 
-async def test_storage_down_is_503_and_nothing_is_half_made(
-    client: httpx.AsyncClient, parts: Application, monkeypatch: pytest.MonkeyPatch
+async def test_a_storage_outage_is_503_and_leaves_nothing(
+    client: httpx.AsyncClient, app: Application, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    break_part(parts, monkeypatch, "storage", "open_upload", StorageUnavailable())
+    break_dependency(app, monkeypatch, "storage", "open_upload", StorageUnavailable())
     answer = await post(client, FILE + END)
     assert (answer.status_code, answer.json()["code"]) == (503, "STORAGE_UNAVAILABLE")
     assert answer.headers["retry-after"] == "5"
-    assert (await left_behind(parts))[0] == 0
+    assert (await left_behind(app))[0] == 0
 
 
-async def test_database_down_is_503(
-    client: httpx.AsyncClient, parts: Application, monkeypatch: pytest.MonkeyPatch
+async def test_a_database_outage_is_503(
+    client: httpx.AsyncClient, app: Application, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    break_part(parts, monkeypatch, "database", "write", DatabaseUnavailable())
+    break_dependency(app, monkeypatch, "database", "write", DatabaseUnavailable())
     answer = await post(client, FILE + END)
     assert (answer.status_code, answer.json()["code"]) == (503, "DATABASE_UNAVAILABLE")
-    assert await left_behind(parts) == (0, 0, 0)
+    assert await left_behind(app) == (0, 0, 0)
 
 
-async def test_broker_down_is_accepted_all_the_same(client: httpx.AsyncClient, parts: Application) -> None:
-    await parts.broker.stop()
+async def test_uploads_are_accepted_during_a_broker_outage(client: httpx.AsyncClient, app: Application) -> None:
+    await app.broker.stop()
     assert (await post(client, FILE + END)).status_code == 200
     health = await client.get("/health")
     assert health.status_code == 503
@@ -196,19 +202,19 @@ async def test_broker_down_is_accepted_all_the_same(client: httpx.AsyncClient, p
     assert (await client.get("/api/v1/stats")).status_code == 503
 
 
-async def test_a_part_that_hangs_is_down(parts: Application, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_hanging_dependency_is_down(app: Application, monkeypatch: pytest.MonkeyPatch) -> None:
     async def hang(*_: Any) -> None:
         await asyncio.Event().wait()
 
     monkeypatch.setattr(health, "CHECK_TIMEOUT", 0.05)
-    monkeypatch.setattr(type(parts.broker), "ping", hang)
-    assert (await parts.services.health_check.run()).checks["broker"] == "down: no answer"
+    monkeypatch.setattr(type(app.broker), "ping", hang)
+    assert (await app.services.health_check.run()).checks["broker"] == "down: no answer"
 
 
-async def test_an_unforeseen_error_tells_nothing(
-    client: httpx.AsyncClient, parts: Application, monkeypatch: pytest.MonkeyPatch
+async def test_an_unexpected_error_reveals_nothing(
+    client: httpx.AsyncClient, app: Application, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    break_part(parts, monkeypatch, "database", "read", RuntimeError("secret detail"))
+    break_dependency(app, monkeypatch, "database", "read", RuntimeError("secret detail"))
     for headers, text in (({}, "went wrong"), ({"Accept-Language": "vi"}, "lỗi")):
         answer = await client.get("/health", headers=headers)
         assert answer.status_code == 500
@@ -217,22 +223,22 @@ async def test_an_unforeseen_error_tells_nothing(
         assert "secret" not in answer.text
 
 
-async def test_a_model_must_live_somewhere(client: httpx.AsyncClient, parts: Application) -> None:
-    who = workers.WorkerInfo("w", workers.CONSUMER, "h", 1, "0", 1, ("base-q5_0", "demo-q5_0"))
-    async with parts.database.write() as session:
-        await workers.heartbeat(session, who)
+async def test_a_model_must_be_available_on_a_consumer(client: httpx.AsyncClient, app: Application) -> None:
+    worker = workers.WorkerInfo("w", workers.CONSUMER, "h", 1, "0", 1, ("base-q5_0", "demo-q5_0"))
+    async with app.database.write() as session:
+        await workers.heartbeat(session, worker)
     answer = await post(client, FILE + part("model", b"medium") + END)
     assert answer.status_code == 422
     assert "base-q5_0, demo-q5_0" in answer.json()["detail"]
     assert answer.json()["errors"][0]["field"] == "model"
-    for asked, stored in ((b"base", "base-q5_0"), (b"demo-q5_0", "demo-q5_0"), (None, "base-q5_0")):
-        body = FILE + (part("model", asked) if asked else b"") + END
+    for requested, stored in ((b"base", "base-q5_0"), (b"demo-q5_0", "demo-q5_0"), (None, "base-q5_0")):
+        body = FILE + (part("model", requested) if requested else b"") + END
         job_id = (await post(client, body)).json()["job_id"]
-        async with parts.database.read() as session:
+        async with app.database.read() as session:
             assert (await session.execute(select(Job.model).where(Job.job_id == job_id))).scalar_one() == stored
 
 
-async def test_request_ids(client: httpx.AsyncClient) -> None:
+async def test_request_ids_are_returned(client: httpx.AsyncClient) -> None:
     assert (await client.get("/live", headers={"X-Request-ID": "mine-1"})).headers["x-request-id"] == "mine-1"
     forged = await client.get("/live", headers={"X-Request-ID": "a b\tc" + "x" * 200})
     assert len(forged.headers["x-request-id"]) == 32
@@ -250,13 +256,13 @@ async def test_every_error_is_a_problem(client: httpx.AsyncClient, method: str, 
     assert isinstance(answer.json()["detail"], str)
 
 
-async def test_a_wrong_query_is_a_problem(client: httpx.AsyncClient) -> None:
+async def test_an_invalid_query_is_a_problem(client: httpx.AsyncClient) -> None:
     job_id = (await post(client, FILE + END)).json()["job_id"]
     answer = await client.get(f"/api/v1/result/{job_id}", params={"partial": "maybe"})
     assert (answer.status_code, answer.json()["code"]) == (422, "INVALID_FIELD")
 
 
-async def test_never_null(client: httpx.AsyncClient) -> None:
+async def test_answers_omit_null_fields(client: httpx.AsyncClient) -> None:
     job_id = (await post(client, FILE + END)).json()["job_id"]
     assert (await client.get(f"/api/v1/status/{job_id}")).json()["progress"] == 0.0
     partial = (await client.get(f"/api/v1/result/{job_id}", params={"partial": True})).json()
@@ -266,10 +272,12 @@ async def test_never_null(client: httpx.AsyncClient) -> None:
 HIDDEN = {"/api/stt/upload", "/api/transcribe", "/api/stt/status/{job_id}", "/api/stt/result/{job_id}"}
 
 
-async def test_openapi_equals_the_routes(parts: Application) -> None:
-    app = create_app(parts.settings, parts.services)
-    described = {(path, method.upper()) for path, item in app.openapi()["paths"].items() for method in item}
-    routes = {(one.path, method) for one in api_routes() if one.path not in HIDDEN for method in one.methods or ()}
+async def test_openapi_equals_the_routes(app: Application) -> None:
+    http_app = create_app(app.settings, app.services)
+    described = {(path, method.upper()) for path, item in http_app.openapi()["paths"].items() for method in item}
+    routes = {
+        (route.path, method) for route in api_routes() if route.path not in HIDDEN for method in route.methods or ()
+    }
     assert described == routes
     assert {path for path, _ in described} == {
         *("/api/v1/upload", "/api/v1/status/{job_id}", "/api/v1/result/{job_id}", "/api/v1/download/{job_id}"),
@@ -281,13 +289,13 @@ async def test_openapi_equals_the_routes(parts: Application) -> None:
     }
 
 
-async def test_the_page_names_every_format(parts: Application) -> None:
-    download = create_app(parts.settings, parts.services).openapi()["paths"]["/api/v1/download/{job_id}"]["get"]
+async def test_the_schema_lists_every_format(app: Application) -> None:
+    download = create_app(app.settings, app.services).openapi()["paths"]["/api/v1/download/{job_id}"]["get"]
     described = next(item["description"] for item in download["parameters"] if item["name"] == "format")
     assert described == ", ".join(formats())
 
 
-async def test_metrics_and_the_front_door(client: httpx.AsyncClient) -> None:
+async def test_metrics_and_the_root_page(client: httpx.AsyncClient) -> None:
     assert (await client.get("/")).json() == {
         "service": "async-stt",
         "version": VERSION,
@@ -301,17 +309,17 @@ async def test_metrics_and_the_front_door(client: httpx.AsyncClient) -> None:
     assert (await client.get("/docs")).status_code == 200
 
 
-async def test_a_broker_that_refuses_is_no_error_of_the_sender(
-    client: httpx.AsyncClient, parts: Application, monkeypatch: pytest.MonkeyPatch
+async def test_a_refusing_broker_does_not_fail_the_submit(
+    client: httpx.AsyncClient, app: Application, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    break_part(parts, monkeypatch, "broker", "publish", BrokerUnavailable())
+    break_dependency(app, monkeypatch, "broker", "publish", BrokerUnavailable())
     assert (await post(client, FILE + END)).status_code == 200
-    async with parts.database.read() as session:
+    async with app.database.read() as session:
         job = (await session.execute(select(Job))).scalar_one()
     assert job.due_at is not None, "the scheduler publishes it"
 
 
-async def test_a_database_without_our_tables_is_named(tmp_path: Path) -> None:
+async def test_the_error_for_a_database_without_tables(tmp_path: Path) -> None:
     bare = bootstrap.build(load_settings(_env_file=None, data_dir=tmp_path / "bare"))
     await bare.storage.start()
     await bare.broker.start()
@@ -319,28 +327,32 @@ async def test_a_database_without_our_tables_is_named(tmp_path: Path) -> None:
     await bare.stop()
 
 
-async def test_the_same_key_and_request_make_one_job(client: httpx.AsyncClient, parts: Application) -> None:
+async def test_a_repeated_request_with_the_same_key_creates_one_job(
+    client: httpx.AsyncClient, app: Application
+) -> None:
     body = FILE + part("language", b"en") + END
     first = await post(client, body, **{"Idempotency-Key": "k1"})
-    again = await post(client, body, **{"Idempotency-Key": "k1"})
-    assert again.json()["job_id"] == first.json()["job_id"]
-    assert await left_behind(parts) == (1, 0, 1)
+    second = await post(client, body, **{"Idempotency-Key": "k1"})
+    assert second.json()["job_id"] == first.json()["job_id"]
+    assert await left_behind(app) == (1, 0, 1)
     for other in (FILE + part("language", b"vi") + END, part("file", WAV + b"x", "a.wav") + END):
         answer = await post(client, other, **{"Idempotency-Key": "k1"})
         assert (answer.status_code, answer.json()["code"]) == (422, "IDEMPOTENCY_MISMATCH")
-    assert await left_behind(parts) == (1, 0, 1)
+    assert await left_behind(app) == (1, 0, 1)
     assert (await post(client, body, **{"Idempotency-Key": "k2"})).json()["job_id"] != first.json()["job_id"]
 
 
-async def test_the_same_key_twice_at_once(client: httpx.AsyncClient, parts: Application) -> None:
+async def test_concurrent_requests_with_the_same_key_create_one_job(
+    client: httpx.AsyncClient, app: Application
+) -> None:
     answers = await asyncio.gather(*(post(client, FILE + END, **{"Idempotency-Key": "k"}) for _ in range(2)))
     assert [answer.status_code for answer in answers] == [200, 200]
     assert len({answer.json()["job_id"] for answer in answers}) == 1
-    assert await left_behind(parts) == (1, 0, 1)
+    assert await left_behind(app) == (1, 0, 1)
 
 
 @pytest.mark.parametrize("key", ["", "k" * 300])
-async def test_a_key_that_is_none(client: httpx.AsyncClient, parts: Application, key: str) -> None:
+async def test_invalid_keys_are_rejected(client: httpx.AsyncClient, app: Application, key: str) -> None:
     answer = await post(client, FILE + END, **{"Idempotency-Key": key})
     assert (answer.status_code, answer.json()["code"]) == (422, "INVALID_FIELD")
-    assert await left_behind(parts) == (0, 0, 0)
+    assert await left_behind(app) == (0, 0, 0)

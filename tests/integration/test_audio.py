@@ -28,37 +28,37 @@ async def pcm_of(source: Path, folder: Path) -> bytes:
     return data
 
 
-async def test_a_wav_of_our_own_form_comes_out_as_it_is(tmp_path: Path) -> None:
-    sound = recording("en", 2, seed=1)[0]
-    assert await pcm_of(write_wav(tmp_path / "a.wav", sound), tmp_path) == sound.tobytes()
+async def test_a_wav_in_the_target_format_is_unchanged(tmp_path: Path) -> None:
+    audio = recording("en", 2, seed=1)[0]
+    assert await pcm_of(write_wav(tmp_path / "a.wav", audio), tmp_path) == audio.tobytes()
 
 
-async def test_stereo_and_other_rates_become_16_khz_mono(tmp_path: Path) -> None:
-    sound = recording("en", 2, seed=1)[0]
-    data = await pcm_of(encode(sound, tmp_path / "a.flac", rate=44_100, channels=2), tmp_path)
-    assert len(data) / 2 == pytest.approx(len(sound), abs=50)
+async def test_stereo_and_other_rates_are_converted_to_16_khz_mono(tmp_path: Path) -> None:
+    audio = recording("en", 2, seed=1)[0]
+    data = await pcm_of(encode(audio, tmp_path / "a.flac", rate=44_100, channels=2), tmp_path)
+    assert len(data) / 2 == pytest.approx(len(audio), abs=50)
 
 
-async def test_the_first_sound_track_of_a_video(tmp_path: Path) -> None:
-    sound = recording("en", 2, seed=1)[0]
-    data = await pcm_of(encode(sound, tmp_path / "a.mkv", video=True), tmp_path)
-    assert len(data) / 2 == pytest.approx(len(sound), rel=0.05)
+async def test_the_first_audio_track_of_a_video_is_used(tmp_path: Path) -> None:
+    audio = recording("en", 2, seed=1)[0]
+    data = await pcm_of(encode(audio, tmp_path / "a.mkv", video=True), tmp_path)
+    assert len(data) / 2 == pytest.approx(len(audio), rel=0.05)
 
 
-def with_longer_picture(sound: Path, path: Path) -> Path:
+def with_longer_picture(audio: Path, path: Path) -> Path:
     picture = ["-f", "lavfi", "-i", "color=size=64x64:rate=5:duration=40"]
-    call = [ffmpeg.program(), "-v", "error", "-i", str(sound), *picture, "-c:v", "mpeg4", "-c:a", "copy", str(path)]
+    call = [ffmpeg.program(), "-v", "error", "-i", str(audio), *picture, "-c:v", "mpeg4", "-c:a", "copy", str(path)]
     subprocess.run(call, check=True)
     return path
 
 
 @pytest.mark.parametrize("ending", ["avi", "mp4", "mkv"])
-async def test_a_video_may_be_longer_than_its_sound(tmp_path: Path, ending: str) -> None:
-    sound = encode(recording("en", 2, seed=1)[0], tmp_path / "sound.mp3")
-    assert len(await pcm_of(with_longer_picture(sound, tmp_path / f"a.{ending}"), tmp_path)) > 100_000
+async def test_a_video_may_be_longer_than_its_audio(tmp_path: Path, ending: str) -> None:
+    audio = encode(recording("en", 2, seed=1)[0], tmp_path / "sound.mp3")
+    assert len(await pcm_of(with_longer_picture(audio, tmp_path / f"a.{ending}"), tmp_path)) > 100_000
 
 
-async def test_too_long_is_never_shortened(tmp_path: Path) -> None:
+async def test_a_recording_that_is_too_long_is_rejected(tmp_path: Path) -> None:
     source = write_wav(tmp_path / "a.wav", silence(20))
     with pytest.raises(AudioTooLongError):
         await decode(source, tmp_path / "pcm", max_duration=10, deadline=60, on_pcm=lambda _: None)
@@ -98,14 +98,14 @@ async def test_cancelling_kills_ffmpeg(tmp_path: Path) -> None:
     assert not children()
 
 
-async def test_a_full_disk_is_named(tmp_path: Path) -> None:
+async def test_a_full_disk_is_reported(tmp_path: Path) -> None:
     source = write_wav(tmp_path / "a.wav", recording("en", 1, seed=1)[0])
     with pytest.raises(DiskFullError):
         await decode(source, Path("/dev/full"), on_pcm=lambda _: None, **HOW)
     assert not children()
 
 
-async def test_without_a_system_ffmpeg_the_wheels_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_bundled_ffmpeg_is_the_fallback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "which", lambda name: None if name == "ffmpeg" else f"/usr/bin/{name}")
     assert "imageio_ffmpeg" in ffmpeg.program()
     source = encode(recording("en", 1, seed=1)[0], tmp_path / "a.ogg")

@@ -35,17 +35,15 @@ class Server(uvicorn.Server):
 @contextlib.asynccontextmanager
 async def listening(folder: Path, **settings: Any) -> AsyncIterator[tuple[int, Config]]:
     """Serve the whole application on a free loopback port."""
-    parts = bootstrap.build(load_settings(_env_file=None, data_dir=folder / "data", **settings))
-    await upgrade(parts.database)
-    await parts.storage.start()
-    await parts.broker.start()
-    await parts.services.api_keys.ensure_configured()
+    app = bootstrap.build(load_settings(_env_file=None, data_dir=folder / "data", **settings))
+    await upgrade(app.database)
+    await app.storage.start()
+    await app.broker.start()
+    await app.services.api_keys.ensure_configured()
     listener = socket.create_server(("127.0.0.1", 0))
-    config = Config(
-        create_app(parts.settings, parts.services), parts.settings, lifespan="off", timeout_graceful_shutdown=1
-    )
+    config = Config(create_app(app.settings, app.services), app.settings, lifespan="off", timeout_graceful_shutdown=1)
     server = Server(config)
-    serving = asyncio.create_task(server.serve(sockets=[listener]))
+    serve_api = asyncio.create_task(server.serve(sockets=[listener]))
     async with asyncio.timeout(PATIENCE):
         while not server.started:
             await asyncio.sleep(0.01)
@@ -53,31 +51,31 @@ async def listening(folder: Path, **settings: Any) -> AsyncIterator[tuple[int, C
         yield listener.getsockname()[1], config
     finally:
         server.should_exit = True
-        await serving
-        await parts.stop()
+        await serve_api
+        await app.stop()
 
 
 Ends = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
-async def connected(port: int, data: bytes = b"") -> Ends:
+async def connect(port: int, data: bytes = b"") -> Ends:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(data)
     return reader, writer
 
 
-async def rest(ends: Ends) -> bytes:
+async def read_rest(ends: Ends) -> bytes:
     """Read until the server closes."""
     async with asyncio.timeout(PATIENCE):
-        found = b""
+        received = b""
         with contextlib.suppress(ConnectionResetError):
             while data := await ends[0].read(65536):
-                found += data
+                received += data
         ends[1].close()
-        return found
+        return received
 
 
-async def trickling(ends: Ends, piece: bytes) -> bytes:
+async def trickle(ends: Ends, piece: bytes) -> bytes:
     """Write the piece repeatedly until the server closes."""
 
     async def write() -> None:
@@ -89,7 +87,7 @@ async def trickling(ends: Ends, piece: bytes) -> bytes:
 
     writing = asyncio.create_task(write())
     try:
-        return await rest(ends)
+        return await read_rest(ends)
     finally:
         writing.cancel()
         with contextlib.suppress(asyncio.CancelledError):
@@ -102,28 +100,28 @@ HEAD = b"Host: localhost\r\n"
 async def test_silent_and_half_open_connections_are_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connections, "HEADER_SECONDS", 0.3)
     async with listening(tmp_path) as (port, config):
-        silent = [await connected(port, data) for data in (b"", b"GET", b"GET / HTTP/1.1\r\n" + HEAD) for _ in range(5)]
-        answers = await asyncio.gather(*map(rest, silent))
+        silent = [await connect(port, data) for data in (b"", b"GET", b"GET / HTTP/1.1\r\n" + HEAD) for _ in range(5)]
+        answers = await asyncio.gather(*map(read_rest, silent))
         assert all(answer.startswith(b"HTTP/1.1 408 ") for answer in answers)
         async with asyncio.timeout(PATIENCE):
             while config.peers:
                 await asyncio.sleep(0.01)
 
 
-async def test_trickled_headers_do_not_move_the_deadline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_trickled_headers_do_not_extend_the_timeout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connections, "HEADER_SECONDS", 0.3)
     async with listening(tmp_path) as (port, _):
         for start, piece in ((b"GET / HTTP/1.1\r\n" + HEAD, b"X: y\r\n"), (b"", b"\r\n")):
-            assert (await trickling(await connected(port, start), piece)).startswith(b"HTTP/1.1 4")
-        ends = await connected(port, b"GET /live HTTP/1.1\r\n" + HEAD + b"\r\n")
+            assert (await trickle(await connect(port, start), piece)).startswith(b"HTTP/1.1 4")
+        ends = await connect(port, b"GET /live HTTP/1.1\r\n" + HEAD + b"\r\n")
         assert b"200 OK" in await ends[0].readuntil(b"\r\n")
-        assert b"408" in await trickling(ends, b"G")
+        assert b"408" in await trickle(ends, b"G")
 
 
 async def test_idle_connections_are_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connections, "IDLE_SECONDS", 0.2)
     async with listening(tmp_path) as (port, _):
-        answer = await rest(await connected(port, b"GET /live HTTP/1.1\r\n" + HEAD + b"\r\n"))
+        answer = await read_rest(await connect(port, b"GET /live HTTP/1.1\r\n" + HEAD + b"\r\n"))
         assert answer.startswith(b"HTTP/1.1 200 ")
 
 
@@ -131,7 +129,7 @@ async def test_idle_connections_are_closed(tmp_path: Path, monkeypatch: pytest.M
 @pytest.mark.parametrize(
     "target", [b"POST /api/v1/transcribe", b"POST /api/v1/nowhere", b"GET /api/v1/jobs", b"GET /live"]
 )
-async def test_a_body_that_never_ends_is_closed(
+async def test_a_connection_with_an_endless_body_is_closed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, target: bytes, framing: bytes
 ) -> None:
     monkeypatch.setattr(middleware, "BODY_SECONDS", 0.3)
@@ -139,7 +137,7 @@ async def test_a_body_that_never_ends_is_closed(
     async with listening(tmp_path) as (port, _):
         head = target + b" HTTP/1.1\r\n" + HEAD + b"Content-Type: application/json\r\n" + framing + b"\r\n\r\n"
         piece = b"1\r\n \r\n" if b"chunked" in framing else b" "
-        assert (await trickling(await connected(port, head), piece)).startswith(b"HTTP/1.1 ")
+        assert (await trickle(await connect(port, head), piece)).startswith(b"HTTP/1.1 ")
 
 
 @pytest.mark.parametrize(
@@ -150,20 +148,20 @@ async def test_a_body_that_never_ends_is_closed(
     ],
 )
 @pytest.mark.parametrize("chunked", [False, True])
-async def test_without_a_key_the_answer_comes_before_the_body(tmp_path: Path, target: str, chunked: bool) -> None:
+async def test_without_a_key_the_answer_precedes_the_body(tmp_path: Path, target: str, chunked: bool) -> None:
     framing = "Transfer-Encoding: chunked" if chunked else "Content-Length: 60000"
     async with listening(tmp_path, api_key=FIRST) as (port, _):
         head = f"POST {target} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n{framing}\r\n\r\n"
-        answer = await rest(await connected(port, head.encode()))
+        answer = await read_rest(await connect(port, head.encode()))
         assert answer.startswith(b"HTTP/1.1 401 ")
         assert b"connection: close" in answer.lower()
         assert b"UNAUTHORIZED" in answer or b"invalid_api_key" in answer
 
 
-async def test_a_client_that_is_writing_sees_its_refusal(tmp_path: Path) -> None:
+async def test_a_client_that_is_still_writing_receives_the_refusal(tmp_path: Path) -> None:
     async with listening(tmp_path, api_key=FIRST) as (port, _):
         head = b"POST /api/v1/upload HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
-        answer = await trickling(await connected(port, head), b"400\r\n" + b"x" * 1024 + b"\r\n")
+        answer = await trickle(await connect(port, head), b"400\r\n" + b"x" * 1024 + b"\r\n")
         assert answer.startswith(b"HTTP/1.1 401 ")
         assert answer.endswith(b"}")
 
@@ -180,7 +178,7 @@ async def test_a_client_that_reads_nothing_is_dropped(tmp_path: Path, monkeypatc
 
     async with listening(tmp_path) as (port, config):
         config.loaded_app = endless
-        _, writer = await connected(port, b"GET / HTTP/1.1\r\n" + HEAD + b"\r\n")
+        _, writer = await connect(port, b"GET / HTTP/1.1\r\n" + HEAD + b"\r\n")
         async with asyncio.timeout(PATIENCE):
             while not config.peers:
                 await asyncio.sleep(0.01)
@@ -192,22 +190,22 @@ async def test_a_client_that_reads_nothing_is_dropped(tmp_path: Path, monkeypatc
 async def test_connections_beyond_the_limit_are_answered_and_closed(tmp_path: Path) -> None:
     async with listening(tmp_path, max_connections=16) as (port, config):
         config.proxies = []
-        held = [await connected(port) for _ in range(8)]
+        open_connections = [await connect(port) for _ in range(8)]
         async with asyncio.timeout(PATIENCE):
             while config.peers["127.0.0.1"] < 8:
                 await asyncio.sleep(0.01)
-        answer = await rest(await connected(port, b"GET /live HTTP/1.1\r\n" + HEAD + b"\r\n"))
+        answer = await read_rest(await connect(port, b"GET /live HTTP/1.1\r\n" + HEAD + b"\r\n"))
         assert answer.startswith(b"HTTP/1.1 503 ")
-        for _, writer in held:
+        for _, writer in open_connections:
             writer.close()
         async with asyncio.timeout(PATIENCE):
             while config.peers["127.0.0.1"]:
                 await asyncio.sleep(0.01)
-        ends = await connected(port, b"GET /live HTTP/1.1\r\nConnection: close\r\n" + HEAD + b"\r\n")
-        assert (await rest(ends)).startswith(b"HTTP/1.1 200 ")
+        ends = await connect(port, b"GET /live HTTP/1.1\r\nConnection: close\r\n" + HEAD + b"\r\n")
+        assert (await read_rest(ends)).startswith(b"HTTP/1.1 200 ")
 
 
-def test_room_is_shared_among_peers_and_proxies_may_take_all() -> None:
+def test_connections_are_shared_among_peers_except_proxies() -> None:
     config = Config(object(), load_settings(_env_file=None, max_connections=8, forwarded_allow_ips="10.0.0.0/8"))
     config.peers.update({"192.0.2.1": 5, "192.0.2.2": 4, "10.1.2.3": 8})
     assert not config.room_for("192.0.2.1", 8)
@@ -222,7 +220,7 @@ def test_the_limit_of_open_files_bounds_connections(monkeypatch: pytest.MonkeyPa
         assert max_connections(wanted) == most
 
 
-async def test_no_more_files_is_one_line_a_minute(capsys: pytest.CaptureFixture[str]) -> None:
+async def test_running_out_of_files_logs_one_line_a_minute(capsys: pytest.CaptureFixture[str]) -> None:
     loop = asyncio.get_running_loop()
     throttle_accept_errors(loop)
     try:
@@ -233,7 +231,7 @@ async def test_no_more_files_is_one_line_a_minute(capsys: pytest.CaptureFixture[
     finally:
         loop.set_exception_handler(None)
     shown = "".join(capsys.readouterr())
-    assert shown.count("no connection can be accepted") == 1
+    assert shown.count("cannot accept connections") == 1
 
 
 def test_other_errors_of_the_loop_are_still_reported(caplog: pytest.LogCaptureFixture) -> None:
@@ -252,7 +250,7 @@ def test_suppressed_events_are_counted() -> None:
     assert throttle.suppressed() == 2
 
 
-async def test_dead_peers_are_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_dead_peers_are_detected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[int] = []
     notice = connections._enable_keep_alive
 
@@ -262,5 +260,5 @@ async def test_dead_peers_are_noticed(tmp_path: Path, monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(connections, "_enable_keep_alive", noticing)
     async with listening(tmp_path) as (port, _):
-        await rest(await connected(port, b"GET /live HTTP/1.1\r\nConnection: close\r\n" + HEAD + b"\r\n"))
+        await read_rest(await connect(port, b"GET /live HTTP/1.1\r\nConnection: close\r\n" + HEAD + b"\r\n"))
     assert seen == [1]

@@ -39,7 +39,7 @@ async def run(folder: Path, deadline: float = 60) -> bytes:
     return target.read_bytes()
 
 
-async def test_it_inherits_nothing_of_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_decoder_inherits_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DATABASE_URL", "postgresql://stt:secret@db/stt")
     play(monkeypatch, tmp_path, LOOK)
     descriptor = os.open(tmp_path, os.O_RDONLY)
@@ -51,21 +51,21 @@ async def test_it_inherits_nothing_of_ours(tmp_path: Path, monkeypatch: pytest.M
     assert found["cwd"] == str(tmp_path)
 
 
-async def test_its_limits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_decoder_has_resource_limits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     play(monkeypatch, tmp_path, LOOK)
     found = json.loads(await run(tmp_path, deadline=60))
     assert (found["memory"], found["files"], found["cpu"]) == (ffmpeg.ADDRESS_SPACE, 0, 61)
     assert found["nice"] >= launch.NICE
 
 
-async def test_it_has_no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_decoder_has_no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if not ffmpeg.network_isolated():
         pytest.skip("this kernel allows no network namespace")
     play(monkeypatch, tmp_path, LOOK)
     assert json.loads(await run(tmp_path))["interfaces"] == ["lo"]
 
 
-async def test_without_limits_it_does_not_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_decoder_does_not_start_without_limits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The machine is at fault, not the recording: nothing is decoded, and the job does not fail."""
     monkeypatch.setattr(ffmpeg, "ADDRESS_SPACE", 2**70)
     with pytest.raises(OSError, match="limits"):
@@ -74,32 +74,32 @@ async def test_without_limits_it_does_not_start(tmp_path: Path, monkeypatch: pyt
         ffmpeg.network_isolated()
 
 
-async def test_a_missing_program_is_the_machines_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_missing_program_is_a_machine_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ffmpeg, "program", lambda: str(tmp_path / "none"))
     with pytest.raises(OSError, match="missing"):
         await run(tmp_path)
 
 
 @pytest.mark.parametrize("sound", ["", "sys.stdout.buffer.write(bytes(64000)); sys.stdout.flush()"])
-async def test_an_endless_log_ends_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sound: str) -> None:
+async def test_an_endless_log_ends_the_decoder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sound: str) -> None:
     play(monkeypatch, tmp_path, f"import sys\n{sound}\nwhile True: sys.stderr.write('x' * 65536)")
     with pytest.raises(CorruptedFileError):
         await run(tmp_path)
 
 
-async def test_too_much_time_is_an_error_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_exceeding_the_deadline_has_its_own_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     play(monkeypatch, tmp_path, "import time; time.sleep(600)")
     with pytest.raises(DecodeTimeoutError):
         await run(tmp_path, deadline=1)
     assert DecodeTimeoutError.kind is Kind.PERMANENT, "the same file takes as long on every attempt"
 
 
-def test_too_much_processor_time_is_the_same_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_exceeding_the_cpu_limit_has_the_same_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     play(monkeypatch, tmp_path, "while True: pass")
     status = subprocess.run([*ffmpeg._launcher(0), ffmpeg.program()], check=False).returncode
     assert isinstance(ffmpeg.decode_error(status, "", 0), DecodeTimeoutError)
 
 
-def test_the_deadline_follows_the_size() -> None:
+def test_the_deadline_grows_with_the_size() -> None:
     assert ffmpeg.deadline(0) == 300
     assert ffmpeg.deadline(500 * 1024**2) == 1300

@@ -13,7 +13,7 @@ from core.domain.job_options import JobOptions
 from core.errors import ModelMissingError, SettingsError, UnsupportedLanguageError
 from tests.speech import MODEL, RATE, VOICES, Audio, recording, silence, word_error_rate
 from worker.engine import adapter, build, engine_version
-from worker.engine.whisper_cpp import Token, TokenSegment, decode, windows, words_of
+from worker.engine.whisper_cpp import Token, TokenSegment, decode, group_words, windows
 from worker.models import ModelCatalogue
 from worker.transcriber import Engine, EngineOutput, EngineSpec, Options
 
@@ -25,63 +25,63 @@ def engine() -> Engine:
     return build(EngineSpec("whisper_cpp", MODEL))
 
 
-def hear(engine: Engine, sound: Audio, language: str, **more: object) -> EngineOutput:
-    return engine.transcribe(sound.astype(np.float32) / 32768, Options(language, **more))  # type: ignore[arg-type]
+def transcribe(engine: Engine, audio: Audio, language: str, **more: object) -> EngineOutput:
+    return engine.transcribe(audio.astype(np.float32) / 32768, Options(language, **more))  # type: ignore[arg-type]
 
 
-def text(heard: EngineOutput) -> str:
-    return " ".join(segment.text for segment in heard.segments)
+def text(output: EngineOutput) -> str:
+    return " ".join(segment.text for segment in output.segments)
 
 
 @pytest.mark.parametrize(("language", "voice"), [(name, voice) for name in VOICES for voice in VOICES[name]])
-def test_one_encode_a_chunk_and_every_word(engine: Engine, language: str, voice: str) -> None:
-    sound, reference = recording(language, 7, seed=61, pause=0.6, voice=voice)
-    sound = sound[: 29 * RATE]
-    heard = hear(engine, sound, language)
-    assert heard.encodes == 1
-    assert heard.cpu_seconds > 0
-    assert word_error_rate(reference, text(heard)) <= 4
-    assert text(heard) == unicodedata.normalize("NFC", text(heard))
-    assert len(heard.segments) == 7
-    assert all(0 <= s.start < s.end <= len(sound) / RATE for s in heard.segments)
-    assert all(0.5 < segment.confidence <= 1 for segment in heard.segments)
+def test_a_chunk_takes_one_encode_and_loses_no_word(engine: Engine, language: str, voice: str) -> None:
+    audio, reference = recording(language, 7, seed=61, pause=0.6, voice=voice)
+    audio = audio[: 29 * RATE]
+    output = transcribe(engine, audio, language)
+    assert output.encodes == 1
+    assert output.cpu_seconds > 0
+    assert word_error_rate(reference, text(output)) <= 4
+    assert text(output) == unicodedata.normalize("NFC", text(output))
+    assert len(output.segments) == 7
+    assert all(0 <= s.start < s.end <= len(audio) / RATE for s in output.segments)
+    assert all(0.5 < segment.confidence <= 1 for segment in output.segments)
 
 
-def test_a_long_silence_at_the_end_costs_no_second_encode(engine: Engine) -> None:
-    sound, reference = recording("en", 1, seed=62)
-    heard = hear(engine, np.concatenate([sound, silence(20)]), "en")
-    assert heard.encodes == 1
-    assert word_error_rate(reference, text(heard)) == 0
+def test_trailing_silence_needs_no_second_encode(engine: Engine) -> None:
+    audio, reference = recording("en", 1, seed=62)
+    output = transcribe(engine, np.concatenate([audio, silence(20)]), "en")
+    assert output.encodes == 1
+    assert word_error_rate(reference, text(output)) == 0
 
 
 @pytest.mark.parametrize("seconds", [0.0, 0.01, 0.5, 5, 30])
 def test_silence_of_any_length_has_no_text(engine: Engine, seconds: float) -> None:
-    heard = hear(engine, silence(seconds), "vi")
-    assert heard.segments == ()
+    output = transcribe(engine, silence(seconds), "vi")
+    assert output.segments == ()
 
 
-def test_over_thirty_seconds_is_two_windows(engine: Engine) -> None:
-    sound, reference = recording("en", 14, seed=63, pause=0.8)
-    heard = hear(engine, sound[: 58 * RATE], "en")
-    assert heard.encodes == 2
-    assert word_error_rate(reference, text(heard)) <= 6
-    starts = [segment.start for segment in heard.segments]
+def test_more_than_thirty_seconds_take_two_windows(engine: Engine) -> None:
+    audio, reference = recording("en", 14, seed=63, pause=0.8)
+    output = transcribe(engine, audio[: 58 * RATE], "en")
+    assert output.encodes == 2
+    assert word_error_rate(reference, text(output)) <= 6
+    starts = [segment.start for segment in output.segments]
     assert starts == sorted(starts)
     assert starts[-1] > 30
 
 
 @pytest.mark.parametrize("language", ["en", "vi"])
-def test_auto_takes_the_likeliest_of_the_languages_there_are(engine: Engine, language: str) -> None:
-    sound, _ = recording(language, 3, seed=64)
-    heard = hear(engine, sound, "auto")
-    assert (heard.language, heard.encodes) == (language, 2)
+def test_auto_picks_the_likeliest_available_language(engine: Engine, language: str) -> None:
+    audio, _ = recording(language, 3, seed=64)
+    output = transcribe(engine, audio, "auto")
+    assert (output.language, output.encodes) == (language, 2)
     other = "vi" if language == "en" else "en"
-    assert hear(engine, sound, "auto", languages=(other,)).language == other
+    assert transcribe(engine, audio, "auto", languages=(other,)).language == other
 
 
-def test_words_lie_inside_their_segments(engine: Engine) -> None:
-    sound, _ = recording("vi", 3, seed=65)
-    for segment in hear(engine, sound, "vi", job=JobOptions(words=True)).segments:
+def test_words_are_within_their_segments(engine: Engine) -> None:
+    audio, _ = recording("vi", 3, seed=65)
+    for segment in transcribe(engine, audio, "vi", job=JobOptions(words=True)).segments:
         assert " ".join(word.word for word in segment.words) == segment.text
         times = [time for word in segment.words for time in (word.start, word.end)]
         assert times == sorted(times)
@@ -89,13 +89,13 @@ def test_words_lie_inside_their_segments(engine: Engine) -> None:
         assert times[-1] <= segment.end
 
 
-def test_unknown_languages_are_refused(engine: Engine) -> None:
+def test_unknown_languages_are_rejected(engine: Engine) -> None:
     with pytest.raises(UnsupportedLanguageError):
-        hear(engine, silence(1), "klingon")
+        transcribe(engine, silence(1), "klingon")
 
 
 @pytest.mark.parametrize("content", [b"", b"abc", b"not a model at all" * 100])
-def test_what_is_no_model_is_refused(tmp_path: Path, content: bytes) -> None:
+def test_files_that_are_not_models_are_rejected(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "ggml-x.bin"
     path.write_bytes(content)
     with pytest.raises(ModelMissingError):
@@ -105,7 +105,7 @@ def test_what_is_no_model_is_refused(tmp_path: Path, content: bytes) -> None:
     assert ModelCatalogue([tmp_path]).names() == []
 
 
-def test_the_catalogue(tmp_path: Path) -> None:
+def test_the_catalogue_lists_models(tmp_path: Path) -> None:
     catalogue = ModelCatalogue([tmp_path / "none", tmp_path, MODEL.parent])
     assert catalogue.names() == ["demo-q5_0"]
     assert len(catalogue.sha256("demo-q5_0")) == 64
@@ -116,7 +116,7 @@ def test_the_catalogue(tmp_path: Path) -> None:
         catalogue.path("large")
 
 
-def test_an_unknown_engine_is_named() -> None:
+def test_the_error_for_an_unknown_engine_names_it() -> None:
     with pytest.raises(SettingsError, match="ENGINE"):
         adapter("vosk")
     with pytest.raises(SettingsError, match="ENGINE"):
@@ -125,25 +125,25 @@ def test_an_unknown_engine_is_named() -> None:
 
 
 def test_letters_split_across_tokens_are_joined_before_decoding() -> None:
-    whole = " ổn".encode()
-    tokens = [Token(whole[:2], 0.9, 0.1), Token(whole[2:], 0.7, 0.2)]
+    encoded = " ổn".encode()
+    tokens = [Token(encoded[:2], 0.9, 0.1), Token(encoded[2:], 0.7, 0.2)]
     assert decode(tokens) == "ổn"
-    words = list(words_of(TokenSegment(0.0, 0.2, tuple(tokens))))
+    words = list(group_words(TokenSegment(0.0, 0.2, tuple(tokens))))
     assert [(word.word, round(word.probability, 2)) for word in words] == [("ổn", 0.8)]
 
 
-def test_text_is_composed_whatever_the_model_writes() -> None:
+def test_text_is_normalised_to_nfc() -> None:
     """Clients compare and count letters: `ổ` is one, even if a model writes it as `o` and two accents."""
     tokens = [Token(unicodedata.normalize("NFD", text).encode(), 0.9, 0.1) for text in (" Hà", " Nội")]
     assert decode(tokens) == "Hà Nội"
     assert len(decode(tokens)) == len("Hà Nội") == 6
-    assert [word.word for word in words_of(TokenSegment(0.0, 0.2, tuple(tokens)))] == ["Hà", "Nội"]
+    assert [word.word for word in group_words(TokenSegment(0.0, 0.2, tuple(tokens)))] == ["Hà", "Nội"]
 
 
-def test_windows_cover_everything() -> None:
+def test_windows_cover_all_samples() -> None:
     samples = np.random.default_rng(1).standard_normal(100 * RATE).astype(np.float32)
-    found = list(windows(samples))
-    assert found[0][0] == 0
-    assert found[-1][1] == len(samples)
-    assert all(one[1] == other[0] for one, other in itertools.pairwise(found))
-    assert all(last - first <= 30 * RATE for first, last in found)
+    spans = list(windows(samples))
+    assert spans[0][0] == 0
+    assert spans[-1][1] == len(samples)
+    assert all(first[1] == other[0] for first, other in itertools.pairwise(spans))
+    assert all(last - first <= 30 * RATE for first, last in spans)

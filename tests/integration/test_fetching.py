@@ -22,7 +22,15 @@ from internal.services.submit_options import SubmitOptions
 from repositories.claims import WakeUp
 from repositories.models import Job
 from tests.integration.bad_engines import FINE
-from tests.integration.test_consumer import configured, consuming, ended, job_of, made, submitted, wish
+from tests.integration.test_consumer import (
+    bad_audio,
+    get_job,
+    open_application,
+    running_consumer,
+    settings_for,
+    submit_audio,
+    wait_for_end,
+)
 from tests.speech import write_wav
 
 WISHES = SubmitOptions("en", "demo-q5_0", Priority.NORMAL)
@@ -58,89 +66,95 @@ async def media_server(body: bytes) -> AsyncIterator[tuple[str, asyncio.Event]]:
         go_on.set()
 
 
-async def by(parts: Application, owner: str, url: str, number: int = 0) -> str:
-    return (await parts.services.url_submissions.submit(owner, f"{owner}-{number}", url, WISHES, None))[0].job_id
+async def submit_url(app: Application, owner: str, url: str, number: int = 0) -> str:
+    return (await app.services.url_submissions.submit(owner, f"{owner}-{number}", url, WISHES, None))[0].job_id
 
 
-async def held(parts: Application, owner: str) -> int:
-    async with parts.database.read() as session:
+async def fetching_count(app: Application, owner: str) -> int:
+    async with app.database.read() as session:
         statement = select(func.count()).where(Job.owner == owner, Job.holder.is_not(None))
         return (await session.execute(statement)).scalar_one()
 
 
-async def test_ten_trickling_addresses_of_one_sender_hold_nobody_up(tmp_path: Path) -> None:
+async def test_ten_trickling_urls_of_one_owner_delay_no_other_job(tmp_path: Path) -> None:
     """An upload and another owner's URL finish meanwhile; later the ten do, each woken by the previous one."""
-    body = write_wav(tmp_path / "a.wav", wish(FINE)).read_bytes()
+    body = write_wav(tmp_path / "a.wav", bad_audio(FINE)).read_bytes()
     async with media_server(body) as (host, go_on):
-        settings = configured(tmp_path, media_url_allowed_hosts=host, fetch_per_owner=2, fetch_concurrency=4)
-        async with made(settings) as parts, consuming(parts):
-            slow = [await by(parts, "anna", f"http://{host}/slow{n}.wav", n) for n in range(10)]
+        settings = settings_for(tmp_path, media_url_allowed_hosts=host, fetch_per_owner=2, fetch_concurrency=4)
+        async with open_application(settings) as app, running_consumer(app):
+            slow = [await submit_url(app, "anna", f"http://{host}/slow{n}.wav", n) for n in range(10)]
             async with asyncio.timeout(20):
-                while not await held(parts, "anna"):
+                while not await fetching_count(app, "anna"):
                     await asyncio.sleep(0.02)
-            upload = await submitted(parts, wish(FINE), tmp_path)
-            other = await by(parts, "ben", f"http://{host}/fast.wav")
-            assert (await ended(parts, upload)).status == JobStatus.COMPLETED
-            assert (await ended(parts, other)).status == JobStatus.COMPLETED
-            assert await held(parts, "anna") == 2
+            upload = await submit_audio(app, bad_audio(FINE), tmp_path)
+            other = await submit_url(app, "ben", f"http://{host}/fast.wav")
+            assert (await wait_for_end(app, upload)).status == JobStatus.COMPLETED
+            assert (await wait_for_end(app, other)).status == JobStatus.COMPLETED
+            assert await fetching_count(app, "anna") == 2
             go_on.set()
             for job_id in slow:
-                assert (await ended(parts, job_id)).status == JobStatus.COMPLETED
+                assert (await wait_for_end(app, job_id)).status == JobStatus.COMPLETED
 
 
 async def test_a_prepare_of_an_earlier_version_leads_to_its_fetch(tmp_path: Path) -> None:
-    body = write_wav(tmp_path / "a.wav", wish(FINE)).read_bytes()
-    async with media_server(body) as (host, _), made(configured(tmp_path, media_url_allowed_hosts=host)) as parts:
-        await parts.broker.stop()
-        job_id = await by(parts, "anna", f"http://{host}/fast.wav")
-        await parts.broker.start()
-        message = publishing.prepare_message(await job_of(parts, job_id), WakeUp(job_id, None, 0))
+    body = write_wav(tmp_path / "a.wav", bad_audio(FINE)).read_bytes()
+    async with (
+        media_server(body) as (host, _),
+        open_application(settings_for(tmp_path, media_url_allowed_hosts=host)) as app,
+    ):
+        await app.broker.stop()
+        job_id = await submit_url(app, "anna", f"http://{host}/fast.wav")
+        await app.broker.start()
+        message = publishing.prepare_message(await get_job(app, job_id), WakeUp(job_id, None, 0))
         assert message.type is MessageType.PREPARE
-        async with consuming(parts):
-            await parts.broker.publish(message)
-            assert (await ended(parts, job_id)).status == JobStatus.COMPLETED
+        async with running_consumer(app):
+            await app.broker.publish(message)
+            assert (await wait_for_end(app, job_id)).status == JobStatus.COMPLETED
 
 
 async def test_a_starving_fetch_is_boosted_in_its_own_queue(tmp_path: Path) -> None:
-    body = write_wav(tmp_path / "a.wav", wish(FINE)).read_bytes()
-    async with media_server(body) as (host, _), made(configured(tmp_path, media_url_allowed_hosts=host)) as parts:
-        await parts.broker.stop()
-        job_id = await by(parts, "anna", f"http://{host}/fast.wav")
-        await parts.broker.start()
-        async with parts.database.write() as session:
+    body = write_wav(tmp_path / "a.wav", bad_audio(FINE)).read_bytes()
+    async with (
+        media_server(body) as (host, _),
+        open_application(settings_for(tmp_path, media_url_allowed_hosts=host)) as app,
+    ):
+        await app.broker.stop()
+        job_id = await submit_url(app, "anna", f"http://{host}/fast.wav")
+        await app.broker.start()
+        async with app.database.write() as session:
             await session.execute(update(Job).values(progressed_at=after(-10_000)))
-        await bootstrap.maintenance(parts).boost_starving()
-        assert isinstance(parts.broker, MemoryBroker)
-        [(boosted, _)] = parts.broker.waiting(QueueName.FETCH)
+        await bootstrap.maintenance(app).boost_starving()
+        assert isinstance(app.broker, MemoryBroker)
+        [(boosted, _)] = app.broker.waiting(QueueName.FETCH)
         message = decode(boosted)
         assert (message.type, message.job_id, message.level) == (MessageType.FETCH, job_id, TOP_LEVEL)
-        async with consuming(parts):
-            assert (await ended(parts, job_id)).status == JobStatus.COMPLETED
+        async with running_consumer(app):
+            assert (await wait_for_end(app, job_id)).status == JobStatus.COMPLETED
 
 
-async def test_a_dead_letter_of_a_fetch_starts_with_the_fetch_again(tmp_path: Path) -> None:
-    body = write_wav(tmp_path / "a.wav", wish(FINE)).read_bytes()
+async def test_a_replayed_dead_letter_of_a_fetch_fetches_again(tmp_path: Path) -> None:
+    body = write_wav(tmp_path / "a.wav", bad_audio(FINE)).read_bytes()
     async with (
         media_server(body) as (host, go_on),
-        made(configured(tmp_path, media_url_allowed_hosts=host)) as parts,
-        consuming(parts),
+        open_application(settings_for(tmp_path, media_url_allowed_hosts=host)) as app,
+        running_consumer(app),
     ):
-        job_id = await by(parts, "anna", f"http://{host}/gone.wav")
-        failed = await ended(parts, job_id)
+        job_id = await submit_url(app, "anna", f"http://{host}/gone.wav")
+        failed = await wait_for_end(app, job_id)
         assert (failed.status, failed.minio_audio_path) == (JobStatus.FAILED, None)
         go_on.set()
-        assert isinstance(parts.broker, MemoryBroker)
+        assert isinstance(app.broker, MemoryBroker)
         async with asyncio.timeout(20):
-            while not (letters := parts.broker.waiting(QueueName.DEAD)):
+            while not (letters := app.broker.waiting(QueueName.DEAD)):
                 await asyncio.sleep(0.02)
-        await parts.broker.publish_raw(QueueName.FETCH, letters[0][0])
+        await app.broker.publish_raw(QueueName.FETCH, letters[0][0])
         async with asyncio.timeout(20):
-            while (await job_of(parts, job_id)).status == JobStatus.FAILED:
+            while (await get_job(app, job_id)).status == JobStatus.FAILED:
                 await asyncio.sleep(0.02)
-        assert (await ended(parts, job_id)).status == JobStatus.COMPLETED
+        assert (await wait_for_end(app, job_id)).status == JobStatus.COMPLETED
 
 
-async def test_a_server_below_the_minimum_rate_is_given_up() -> None:
+async def test_a_fetch_below_the_minimum_rate_is_given_up() -> None:
     async with media_server(bytes(100_000)) as (host, _):
         outbound = Outbound([host])
         limits = Limits(total=60, min_rate=1024, rate_window=0.5)
@@ -153,8 +167,8 @@ async def test_a_server_below_the_minimum_rate_is_given_up() -> None:
         await outbound.stop()
 
 
-async def test_jobs_beyond_the_prepared_sound_follow_as_others_end(tmp_path: Path) -> None:
-    async with made(configured(tmp_path, max_prepared_seconds=0.5)) as parts, consuming(parts):
-        ids = [await submitted(parts, wish(FINE), tmp_path) for _ in range(6)]
+async def test_jobs_beyond_the_limit_of_prepared_audio_follow_as_others_end(tmp_path: Path) -> None:
+    async with open_application(settings_for(tmp_path, max_prepared_seconds=0.5)) as app, running_consumer(app):
+        ids = [await submit_audio(app, bad_audio(FINE), tmp_path) for _ in range(6)]
         for job_id in ids:
-            assert (await ended(parts, job_id)).status == JobStatus.COMPLETED
+            assert (await wait_for_end(app, job_id)).status == JobStatus.COMPLETED

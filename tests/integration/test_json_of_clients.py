@@ -13,7 +13,7 @@ from sqlalchemy import text, update
 from core.domain.json_values import check_json, showable
 from internal.services.submit_options import MAX_DEPTH, MAX_KEYS
 from repositories.models import Job
-from tests.integration.test_access import WAV, serving
+from tests.integration.test_access import WAV, serve_api
 
 
 def nested(levels: int, inner: str = "1") -> str:
@@ -74,8 +74,8 @@ WAYS = [by_form, by_json, upload_links]
 
 
 @pytest.mark.parametrize("way", WAYS)
-async def test_bad_metadata_is_refused_at_every_way_in(database_url: str, tmp_path: Path, way: Any) -> None:
-    async with serving(tmp_path, database_url=database_url) as (client, _):
+async def test_invalid_metadata_is_rejected_by_every_endpoint(database_url: str, tmp_path: Path, way: Any) -> None:
+    async with serve_api(tmp_path, database_url=database_url) as (client, _):
         for case, metadata in BAD.items():
             answer = await way(client, metadata)
             assert answer.status_code in (400, 422), (case, answer.text)
@@ -85,8 +85,8 @@ async def test_bad_metadata_is_refused_at_every_way_in(database_url: str, tmp_pa
 
 
 @pytest.mark.parametrize("way", WAYS)
-async def test_good_metadata_comes_back_as_it_was_sent(database_url: str, tmp_path: Path, way: Any) -> None:
-    async with serving(tmp_path, database_url=database_url) as (client, _):
+async def test_valid_metadata_is_returned_unchanged(database_url: str, tmp_path: Path, way: Any) -> None:
+    async with serve_api(tmp_path, database_url=database_url) as (client, _):
         for case, metadata in GOOD.items():
             answer = await way(client, metadata)
             assert answer.status_code in (200, 202), (case, answer.text)
@@ -107,17 +107,17 @@ STORED = {
 
 
 @pytest.mark.parametrize("case", sorted(STORED))
-async def test_a_row_that_is_stored_already_breaks_no_page(database_url: str, tmp_path: Path, case: str) -> None:
-    async with serving(tmp_path, database_url=database_url) as (client, parts):
-        if not parts.database.sqlite and case in ("infinity", "nan", "surrogate", "very-deep"):
+async def test_invalid_stored_values_break_no_answer(database_url: str, tmp_path: Path, case: str) -> None:
+    async with serve_api(tmp_path, database_url=database_url) as (client, app):
+        if not app.database.sqlite and case in ("infinity", "nan", "surrogate", "very-deep"):
             pytest.skip("JSONB takes none of it, or another parser does")
         ids = [(await by_form(client, '{"good": 1}')).json()["job_id"] for _ in range(3)]
-        async with parts.database.write() as session:
+        async with app.database.write() as session:
             await session.execute(
                 text("UPDATE jobs SET metadata = CAST(:value AS JSONB) WHERE job_id = :job")
-                if not parts.database.sqlite
+                if not app.database.sqlite
                 else text("UPDATE jobs SET metadata = :value WHERE job_id = :job"),
-                {"value": STORED[case], "job": ids[1] if not parts.database.sqlite else ids[1].replace("-", "")},
+                {"value": STORED[case], "job": ids[1] if not app.database.sqlite else ids[1].replace("-", "")},
             )
         listed = await client.get("/api/v1/jobs")
         assert listed.status_code == 200, listed.text
@@ -127,17 +127,17 @@ async def test_a_row_that_is_stored_already_breaks_no_page(database_url: str, tm
         assert (await client.post(f"/api/v1/jobs/{ids[1]}/cancel")).status_code == 202
 
 
-async def test_a_webhook_of_such_a_row_is_written_all_the_same(tmp_path: Path) -> None:
-    async with serving(tmp_path, webhook_allowed_hosts="127.0.0.1:9") as (client, parts):
+async def test_invalid_stored_values_break_no_webhook(tmp_path: Path) -> None:
+    async with serve_api(tmp_path, webhook_allowed_hosts="127.0.0.1:9") as (client, app):
         fields = {"callback_url": "http://127.0.0.1:9/hook"}
         answer = await client.post("/api/v1/upload", files={"file": WAV}, data=fields)
-        async with parts.database.write() as session:
+        async with app.database.write() as session:
             await session.execute(update(Job).values(client_metadata=json.loads(nested(300))))
         job_id = answer.json()["job_id"]
         assert (await client.post(f"/api/v1/jobs/{job_id}/cancel")).status_code == 202
 
 
-def test_the_walk_takes_any_depth() -> None:
+def test_validation_handles_any_depth() -> None:
     deep: Any = 1
     for _ in range(100_000):
         deep = [deep]

@@ -16,7 +16,7 @@ from internal.services import dead_letters
 from repositories import failures
 from repositories.models import Job
 from tests.error_classes import error_classes
-from tests.integration.test_access import FIRST, WAV, serving
+from tests.integration.test_access import FIRST, WAV, serve_api
 from tests.unit.test_texts import vietnamese
 
 VI = {"Accept-Language": "vi-VN,vi;q=0.9,en;q=0.5"}
@@ -28,10 +28,10 @@ def sentences(body: dict[str, Any]) -> list[str]:
     """Return the human-readable texts of an answer."""
     if "error" in body and isinstance(body["error"], dict):
         return [body["error"]["message"]]
-    told = [
+    explanations = [
         body[name] for name in ("title", "detail", "message", "warning", "error", "error_message") if body.get(name)
     ]
-    return told + [one["message"] for one in body.get("errors") or ()]
+    return explanations + [entry["message"] for entry in body.get("errors") or ()]
 
 
 def form(**fields: str) -> dict[str, Any]:
@@ -89,13 +89,13 @@ REFUSED: dict[str, tuple[str, str, dict[str, Any], int, str | None]] = {
 
 
 @pytest.mark.parametrize("case", sorted(REFUSED))
-async def test_a_refusal_in_both_languages(tmp_path: Path, case: str) -> None:
+async def test_errors_are_available_in_both_languages(tmp_path: Path, case: str) -> None:
     method, path, request, status, field = REFUSED[case]
-    async with serving(tmp_path) as (client, _):
+    async with serve_api(tmp_path) as (client, _):
         own = request.get("headers", {})
-        rest = {name: value for name, value in request.items() if name != "headers"}
-        english = await client.request(method, path, headers=own, **rest)
-        local = await client.request(method, path, headers={**own, **VI}, **rest)
+        options = {name: value for name, value in request.items() if name != "headers"}
+        english = await client.request(method, path, headers=own, **options)
+        local = await client.request(method, path, headers={**own, **VI}, **options)
     assert (english.status_code, local.status_code) == (status, status), english.text
     assert not any(map(vietnamese, sentences(english.json()))), english.text
     assert sentences(local.json())
@@ -105,34 +105,34 @@ async def test_a_refusal_in_both_languages(tmp_path: Path, case: str) -> None:
         if path.startswith("/v1/"):
             assert answer["error"]["param"] == field
         else:
-            assert [one["field"] for one in answer.get("errors", [])][:1] == ([field] if field else [])
+            assert [entry["field"] for entry in answer.get("errors", [])][:1] == ([field] if field else [])
             assert answer["code"] == english.json()["code"]
 
 
-async def test_no_key(tmp_path: Path) -> None:
-    async with serving(tmp_path, api_key=FIRST) as (client, _):
+async def test_a_missing_key_is_explained_in_both_languages(tmp_path: Path) -> None:
+    async with serve_api(tmp_path, api_key=FIRST) as (client, _):
         answer = await client.get("/api/v1/jobs", headers=VI)
         assert (answer.status_code, all(map(vietnamese, sentences(answer.json())))) == (401, True)
 
 
-async def submitted(client: httpx.AsyncClient) -> str:
+async def submit_wav(client: httpx.AsyncClient) -> str:
     return str((await client.post("/api/v1/transcribe", json=URL)).json()["job_id"])
 
 
-async def fail(parts: Any, job_id: str, error: SttError) -> None:
-    async with parts.database.write() as session:
+async def fail(app: Any, job_id: str, error: SttError) -> None:
+    async with app.database.write() as session:
         assert await failures.fail_job(session, job_id, error, dead_letters.new_token())
 
 
-async def told(client: httpx.AsyncClient, job_id: str, headers: dict[str, str]) -> list[str]:
+async def explanations(client: httpx.AsyncClient, job_id: str, headers: dict[str, str]) -> list[str]:
     """Return a failed job's explanation from every endpoint that has one."""
     poll = (await client.get("/api/v1/transcribe/r-1", headers=headers)).json()
     status = (await client.get(f"/api/v1/status/{job_id}", headers=headers)).json()
-    one = (await client.get(f"/api/v1/jobs/{job_id}", headers=headers)).json()
+    entry = (await client.get(f"/api/v1/jobs/{job_id}", headers=headers)).json()
     listed = (await client.get("/api/v1/jobs", headers=headers)).json()["jobs"][0]
     events = (await client.get(f"/api/v1/jobs/{job_id}/events", headers=headers)).text
     assert status["error_message"] in events
-    return [poll["error"], poll["message"], status["error_message"], one["error_message"], listed["error_message"]]
+    return [poll["error"], poll["message"], status["error_message"], entry["error_message"], listed["error_message"]]
 
 
 FAILURES = [kind for kind in error_classes() if kind.kind.value in ("permanent", "work") and "code" in kind.__dict__]
@@ -148,11 +148,11 @@ FAILURES = [kind for kind in error_classes() if kind.kind.value in ("permanent",
     ],
     ids=lambda error: f"{error.code}-{len(error.values)}",
 )
-async def test_a_failed_job_is_explained_in_the_readers_language(tmp_path: Path, error: SttError) -> None:
-    async with serving(tmp_path) as (client, parts):
-        job_id = await submitted(client)
-        await fail(parts, job_id, error)
-        english, local = await told(client, job_id, {}), await told(client, job_id, VI)
+async def test_a_failed_job_is_explained_in_the_requested_language(tmp_path: Path, error: SttError) -> None:
+    async with serve_api(tmp_path) as (client, app):
+        job_id = await submit_wav(client)
+        await fail(app, job_id, error)
+        english, local = await explanations(client, job_id, {}), await explanations(client, job_id, VI)
     assert not any(map(vietnamese, english))
     assert english[0] == english[2] == error.message()
     assert all(map(vietnamese, local)), local
@@ -162,18 +162,18 @@ async def test_a_failed_job_is_explained_in_the_readers_language(tmp_path: Path,
             assert str(value) in local[0]
 
 
-async def test_a_failure_stored_before_is_not_told_in_english(tmp_path: Path) -> None:
-    async with serving(tmp_path) as (client, parts):
-        job_id = await submitted(client)
-        await fail(parts, job_id, NetworkError())
-        async with parts.database.write() as session:
+async def test_a_failure_stored_by_an_older_version_is_translated(tmp_path: Path) -> None:
+    async with serve_api(tmp_path) as (client, app):
+        job_id = await submit_wav(client)
+        await fail(app, job_id, NetworkError())
+        async with app.database.write() as session:
             await session.execute(update(Job).values(error_message="The line broke.", error_details=None))
-        assert (await told(client, job_id, {}))[0] == "The line broke."
-        assert all(map(vietnamese, await told(client, job_id, VI)))
+        assert (await explanations(client, job_id, {}))[0] == "The line broke."
+        assert all(map(vietnamese, await explanations(client, job_id, VI)))
 
 
-async def test_answers_that_are_no_errors(tmp_path: Path) -> None:
-    async with serving(tmp_path) as (client, _):
+async def test_other_answers_are_translated(tmp_path: Path) -> None:
+    async with serve_api(tmp_path) as (client, _):
         answers = [
             await client.post("/api/v1/upload", files={"file": WAV}, headers=VI),
             await client.post("/api/v1/transcribe", json=URL, headers=VI),
@@ -191,8 +191,8 @@ async def test_answers_that_are_no_errors(tmp_path: Path) -> None:
     assert [sentence for answer in answers for sentence in sentences(answer.json()) if sentence in TEXTS] == []
 
 
-async def test_at_once_each_reader_gets_his_own(tmp_path: Path) -> None:
-    async with serving(tmp_path) as (client, _):
+async def test_concurrent_requests_get_their_own_language(tmp_path: Path) -> None:
+    async with serve_api(tmp_path) as (client, _):
         answers = await asyncio.gather(
             *(client.get(f"/api/v1/status/{GONE}", headers=VI if n % 2 else {}) for n in range(8))
         )

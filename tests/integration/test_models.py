@@ -29,7 +29,7 @@ from repositories.claims import WakeUp
 from repositories.models import Chunk, Job, Worker
 from tests.contract import invariants, rows
 from tests.integration.bad_engines import FINE
-from tests.integration.test_consumer import configured, made, wish
+from tests.integration.test_consumer import bad_audio, open_application, settings_for
 from tests.speech import write_wav
 from worker import pool_child
 from worker.models import ModelCatalogue
@@ -60,42 +60,42 @@ class Slots:
 class Bench:
     """A consumer's handlers without its subscriptions; tests deliver messages by hand."""
 
-    def __init__(self, parts: Application, folder: Path) -> None:
-        self.parts, self.folder = parts, folder
-        self.consumer = bootstrap.consumer(parts, "bench")
+    def __init__(self, app: Application, folder: Path) -> None:
+        self.app, self.folder = app, folder
+        self.consumer = bootstrap.consumer(app, "bench")
         self.pool = Slots()
         handler = cast(TranscribeHandler, self.consumer.handlers[MessageType.TRANSCRIBE])
         self.transcribe_handler = replace(handler, pool=self.pool)  # type: ignore[arg-type]
         self.consumer.workspace.open()
 
     def put(self, name: str, content: bytes = b"weights") -> Path:
-        path = self.parts.settings.models_dir / f"ggml-{name}.bin"
+        path = self.app.settings.models_dir / f"ggml-{name}.bin"
         path.parent.mkdir(parents=True, exist_ok=True)
         new = path.with_suffix(".new")
         new.write_bytes(GGML + content)
         return new.replace(path)
 
-    async def submitted(self, model: str | None, asked: str, language: str = "en") -> str:
-        intake = self.parts.services.submissions.new_upload()
+    async def submit_audio(self, model: str | None, asked: str, language: str = "en") -> str:
+        intake = self.app.services.submissions.new_upload()
         await intake.begin("speech.wav")
-        await intake.write(write_wav(self.folder / "speech.wav", wish(FINE)).read_bytes())
+        await intake.write(write_wav(self.folder / "speech.wav", bad_audio(FINE)).read_bytes())
         await intake.finish()
         submit_options = SubmitOptions(language, model, Priority.NORMAL, asked_model=asked)
-        return (await self.parts.services.submissions.create_from_upload(intake, "local", submit_options)).job_id
+        return (await self.app.services.submissions.create_from_upload(intake, "local", submit_options)).job_id
 
     async def prepare(self, job_id: str) -> Job:
-        job = await rows.job(self.parts.database, job_id)
+        job = await rows.job(self.app.database, job_id)
         message = publishing.prepare_message(job, WakeUp(job_id, None, job.failures))
         assert await self.consumer.handlers[MessageType.PREPARE](Delivery(message, redelivered=False)) == Ack()
-        await invariants.check(self.parts.database)
-        return await rows.job(self.parts.database, job_id)
+        await invariants.check(self.app.database)
+        return await rows.job(self.app.database, job_id)
 
     async def transcribe(self, job_id: str) -> Chunk:
-        job = await rows.job(self.parts.database, job_id)
+        job = await rows.job(self.app.database, job_id)
         message = publishing.transcribe_message(job, WakeUp(job_id, 0, 0))
         assert await self.transcribe_handler(Delivery(message, redelivered=False)) == Ack()
-        await invariants.check(self.parts.database)
-        return await rows.chunk(self.parts.database, job_id, 0)
+        await invariants.check(self.app.database)
+        return await rows.chunk(self.app.database, job_id, 0)
 
     async def announce(self) -> None:
         await self.consumer.compute_checksums()
@@ -103,20 +103,20 @@ class Bench:
 
     async def older(self, seconds: float) -> None:
         """Date all consumers' starts and all waits back by `seconds`."""
-        async with self.parts.database.write() as session:
+        async with self.app.database.write() as session:
             await session.execute(update(Worker).values(started_at=after(-seconds)))
             missing = Job.model_missing_since.is_not(None)
             await session.execute(update(Job).where(missing).values(model_missing_since=after(-seconds)))
 
     def waiting(self) -> int:
-        assert isinstance(self.parts.broker, MemoryBroker)
-        return sum(len(self.parts.broker.waiting(queue)) for queue in (QueueName.JOBS, QueueName.CHUNKS))
+        assert isinstance(self.app.broker, MemoryBroker)
+        return sum(len(self.app.broker.waiting(queue)) for queue in (QueueName.JOBS, QueueName.CHUNKS))
 
 
 @pytest.fixture
 async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
-    async with made(configured(tmp_path, model_wait_seconds=100)) as parts:
-        made_here = Bench(parts, tmp_path)
+    async with open_application(settings_for(tmp_path, model_wait_seconds=100)) as app:
+        made_here = Bench(app, tmp_path)
         yield made_here
         made_here.consumer.workspace.close()
 
@@ -137,7 +137,7 @@ async def test_a_name_is_resolved_once_and_pinned(
     """Regression: if no consumer ran at the submit, the job had a family's name, and each chunk failed for good."""
     for name in present:
         bench.put(name, name.encode())
-    job_id = await bench.submitted(asked or None, asked, language)
+    job_id = await bench.submit_audio(asked or None, asked, language)
     job = await bench.prepare(job_id)
     sha256 = hashlib.sha256(GGML + expected.encode()).hexdigest()
     assert (job.model, job.options.file_sha256) == (expected, sha256)
@@ -146,17 +146,17 @@ async def test_a_name_is_resolved_once_and_pinned(
     assert bench.pool.heard == [GGML + expected.encode()]
 
 
-async def test_what_the_submit_was_answered_with_wins_and_its_family_stands_in(bench: Bench) -> None:
+async def test_the_model_of_the_answer_is_preferred_to_its_family(bench: Bench) -> None:
     bench.put("medium")
     bench.put("medium-q5_0")
-    assert (await bench.prepare(await bench.submitted("medium-q5_0", "medium"))).model == "medium-q5_0"
-    assert (await bench.prepare(await bench.submitted("medium-q8_0", "medium"))).model == "medium"
+    assert (await bench.prepare(await bench.submit_audio("medium-q5_0", "medium"))).model == "medium-q5_0"
+    assert (await bench.prepare(await bench.submit_audio("medium-q8_0", "medium"))).model == "medium"
 
 
-async def test_a_file_swapped_after_the_plan_is_not_used(bench: Bench) -> None:
+async def test_a_file_replaced_after_the_plan_is_not_used(bench: Bench) -> None:
     """A rollout replaces a file: the job continues on consumers that still have the planned one."""
     bench.put("tiny", b"planned")
-    job_id = await bench.submitted("tiny", "tiny")
+    job_id = await bench.submit_audio("tiny", "tiny")
     await bench.prepare(job_id)
     bench.put("tiny", b"another")
     chunk = await bench.transcribe(job_id)
@@ -174,7 +174,7 @@ async def test_a_file_swapped_after_the_plan_is_not_used(bench: Bench) -> None:
 
 async def test_the_planned_file_in_another_folder_is_found(bench: Bench, tmp_path: Path) -> None:
     bench.put("tiny", b"planned")
-    job_id = await bench.submitted("tiny", "tiny")
+    job_id = await bench.submit_audio("tiny", "tiny")
     await bench.prepare(job_id)
     moved = tmp_path / "elsewhere"
     moved.mkdir()
@@ -184,58 +184,58 @@ async def test_the_planned_file_in_another_folder_is_found(bench: Bench, tmp_pat
     assert (await bench.transcribe(job_id)).status == JobStatus.COMPLETED
 
 
-async def test_a_file_swapped_while_it_is_heard_counts_for_nothing(bench: Bench) -> None:
+async def test_output_of_a_file_replaced_meanwhile_is_discarded(bench: Bench) -> None:
     bench.put("tiny", b"planned")
-    job_id = await bench.submitted("tiny", "tiny")
+    job_id = await bench.submit_audio("tiny", "tiny")
     await bench.prepare(job_id)
     bench.pool.during = lambda _: bench.put("tiny", b"another")
     assert (await bench.transcribe(job_id)).status == JobStatus.PENDING
 
 
 @pytest.mark.parametrize("step", ["prepare", "transcribe"])
-async def test_one_message_a_row_however_long_it_waits(bench: Bench, step: str) -> None:
+async def test_a_waiting_row_has_one_message(bench: Bench, step: str) -> None:
     """Regression: each hand-back published before any claim, and the scheduler added one every 40 s."""
     bench.put("tiny")
-    job_id = await bench.submitted("tiny", "tiny")
+    job_id = await bench.submit_audio("tiny", "tiny")
     if step == "transcribe":
         await bench.prepare(job_id)
-    (bench.parts.settings.models_dir / "ggml-tiny.bin").unlink()
+    (bench.app.settings.models_dir / "ggml-tiny.bin").unlink()
     await bench.announce()
     for _ in range(12):
         before = bench.waiting()
         await (bench.prepare(job_id) if step == "prepare" else bench.transcribe(job_id))
         assert bench.waiting() == before, "a consumer without the file publishes nothing"
-        await rows.expire(bench.parts.database, job_id)
+        await rows.expire(bench.app.database, job_id)
         for _ in range(3):
-            await bootstrap.maintenance(bench.parts).publish_due()
-            await bootstrap.maintenance(bench.parts).boost_starving()
+            await bootstrap.maintenance(bench.app).publish_due()
+            await bootstrap.maintenance(bench.app).boost_starving()
         assert bench.waiting() == before + 1
-    job = await rows.job(bench.parts.database, job_id)
+    job = await rows.job(bench.app.database, job_id)
     assert job.status in (JobStatus.PENDING, JobStatus.PROCESSING)
     assert (job.failures, job.lost, job.retry_count) == (0, 0, 0)
 
 
 @pytest.mark.parametrize("step", ["prepare", "transcribe"])
-async def test_nowhere_for_model_wait_ends_the_job_and_a_retry_resolves_anew(bench: Bench, step: str) -> None:
+async def test_a_missing_model_fails_the_job_and_a_retry_resolves_again(bench: Bench, step: str) -> None:
     bench.put("tiny-q5_0")
-    job_id = await bench.submitted("tiny", "tiny")
+    job_id = await bench.submit_audio("tiny", "tiny")
     if step == "transcribe":
         await bench.prepare(job_id)
-    (bench.parts.settings.models_dir / "ggml-tiny-q5_0.bin").unlink()
+    (bench.app.settings.models_dir / "ggml-tiny-q5_0.bin").unlink()
     await bench.announce()
     run = bench.prepare if step == "prepare" else bench.transcribe
     await run(job_id)
     await bench.older(50)
     await run(job_id)
-    assert (await rows.job(bench.parts.database, job_id)).status != JobStatus.FAILED
+    assert (await rows.job(bench.app.database, job_id)).status != JobStatus.FAILED
     await bench.older(101)
     await run(job_id)
-    job = await rows.job(bench.parts.database, job_id)
+    job = await rows.job(bench.app.database, job_id)
     assert (job.status, job.error_code) == (JobStatus.FAILED, "MODEL_MISSING")
     assert "ggml-tiny" in (job.error_message or "")
     assert job.replay_token is not None
     bench.put("tiny-q8_0", b"the new variant")
-    await bench.parts.services.jobs.retry(job_id, "local")
+    await bench.app.services.jobs.retry(job_id, "local")
     job = await bench.prepare(job_id)
     assert (job.model, job.model_missing_since) == ("tiny-q8_0", None)
     assert (await bench.transcribe(job_id)).status == JobStatus.COMPLETED
@@ -243,16 +243,16 @@ async def test_nowhere_for_model_wait_ends_the_job_and_a_retry_resolves_anew(ben
 
 async def test_a_consumer_that_starts_with_the_file_ends_the_wait(bench: Bench) -> None:
     bench.put("tiny")
-    job_id = await bench.submitted("tiny", "tiny")
+    job_id = await bench.submit_audio("tiny", "tiny")
     await bench.prepare(job_id)
-    path = bench.parts.settings.models_dir / "ggml-tiny.bin"
+    path = bench.app.settings.models_dir / "ggml-tiny.bin"
     path.rename(path.with_suffix(".away"))
     await bench.announce()
     await bench.transcribe(job_id)
-    assert (await rows.job(bench.parts.database, job_id)).model_missing_since is not None
+    assert (await rows.job(bench.app.database, job_id)).model_missing_since is not None
     path.with_suffix(".away").rename(path)
     await bench.announce()
-    assert (await rows.job(bench.parts.database, job_id)).model_missing_since is None
+    assert (await rows.job(bench.app.database, job_id)).model_missing_since is None
 
 
 def test_the_delay_grows_to_half_a_minute() -> None:
@@ -263,7 +263,7 @@ def test_the_delay_grows_to_half_a_minute() -> None:
 
 
 # -- the catalogue ---------------------------------------------------------------------------------------------------
-def test_a_file_is_read_once_until_it_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_is_read_once_per_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path, reads = tmp_path / "ggml-tiny.bin", 0
     path.write_bytes(GGML + b"one")
     digest = hashlib.file_digest
@@ -292,7 +292,7 @@ def test_a_file_is_read_once_until_it_changes(tmp_path: Path, monkeypatch: pytes
     assert (reads, catalogue.find("tiny", first)) == (2, None)
 
 
-def test_an_engine_in_memory_is_not_taken_for_a_replaced_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_loaded_engine_is_not_used_for_a_replaced_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Regression: a slot kept the old weights after the file was replaced."""
     path = tmp_path / "ggml-tiny.bin"
     path.write_bytes(b"old")

@@ -23,14 +23,14 @@ from tests.servers.postgres import ExternalPostgres
 from tests.servers.shared import Keeper, ask
 
 
-class Started:
+class FakeServer:
     """A fake server that counts its starts and stops."""
 
     def __init__(self) -> None:
         self.starts = self.ends = 0
         self.url = "postgresql://a@127.0.0.1:1/postgres"
 
-    def find(self) -> Started:
+    def find(self) -> FakeServer:
         self.starts += 1
         return self
 
@@ -39,20 +39,20 @@ class Started:
 
 
 @pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Started:
-    made = Started()
-    monkeypatch.setitem(shared.FIND, "postgresql", (made.find, lambda server: ExternalPostgres(server.url)))
-    return made
+def server(monkeypatch: pytest.MonkeyPatch) -> FakeServer:
+    fake = FakeServer()
+    monkeypatch.setitem(shared.FIND, "postgresql", (fake.find, lambda server: ExternalPostgres(server.url)))
+    return fake
 
 
 @pytest.fixture
-def keeper(server: Started) -> Iterator[Keeper]:
-    made = Keeper()
-    yield made
-    made.close()
+def keeper(server: FakeServer) -> Iterator[Keeper]:
+    fake = Keeper()
+    yield fake
+    fake.close()
 
 
-def test_a_shared_server_starts_once_and_ends_with_the_run(keeper: Keeper, server: Started) -> None:
+def test_a_shared_server_starts_once_and_ends_with_the_run(keeper: Keeper, server: FakeServer) -> None:
     assert server.starts == 0
     assert [ask(keeper.address, "postgresql").url for _ in range(3)] == [server.url] * 3
     keeper.close()
@@ -74,7 +74,7 @@ def test_a_missing_server_is_reported_to_every_worker(keeper: Keeper, monkeypatc
             ask(keeper.address, "postgresql")
 
 
-def test_a_server_that_does_not_start_is_an_error_with_its_text(
+def test_a_server_that_does_not_start_is_reported_with_its_message(
     keeper: Keeper, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def find() -> None:
@@ -103,14 +103,14 @@ def test_a_port_is_given_to_one_process(monkeypatch: pytest.MonkeyPatch) -> None
     assert other.returncode != 0
 
 
-def test_the_ports_of_a_process_that_ended_are_free_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_ports_of_an_exited_process_are_free_again(monkeypatch: pytest.MonkeyPatch) -> None:
     ended = run("from tests.servers.base import free_port; print(free_port())")
     port = int(ended.communicate(timeout=60)[0])
     monkeypatch.setattr("random.randint", lambda *_: port)
     assert free_port() == port
 
 
-def test_a_server_dies_with_the_process_that_started_it() -> None:
+def test_a_server_exits_with_the_process_that_started_it() -> None:
     run_ = run(
         """
         from tests.servers.base import launch
@@ -127,7 +127,7 @@ def test_a_server_dies_with_the_process_that_started_it() -> None:
 
 
 @pytest.mark.servers
-def test_no_part_of_rabbitmq_outlives_a_killed_run() -> None:
+def test_no_rabbitmq_process_outlives_a_killed_run() -> None:
     """This holds for the node, started by its script, and for the port mapper, started by the node."""
     run_ = run(
         """
@@ -164,7 +164,7 @@ def test_launch_runs_in_the_given_folder(tmp_path: Path) -> None:
         (["service"], {"service": "real"}, "real"),
     ],
 )
-def test_tests_that_need_the_same_things_share_a_worker(
+def test_tests_with_the_same_fixtures_share_a_worker(
     fixtures: list[str], parameters: dict[str, str], expected: str | None
 ) -> None:
     item = SimpleNamespace(

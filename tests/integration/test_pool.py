@@ -35,26 +35,26 @@ MODEL = Path("model.bin")
 ENGLISH = Options("en")
 
 
-def pcm(wish: int, samples: int = 16_000) -> bytes:
+def pcm(command: int, samples: int = 16_000) -> bytes:
     sound = np.zeros(samples, "<i2")
-    sound[0] = wish
+    sound[0] = command
     return sound.tobytes()
 
 
-async def hear(slot: Slot, wish: int, deadline: float = 30.0) -> str:
-    return (await slot.transcribe(MODEL, pcm(wish), ENGLISH, deadline)).segments[0].text
+async def transcribe(slot: Slot, command: int, deadline: float = 30.0) -> str:
+    return (await slot.transcribe(MODEL, pcm(command), ENGLISH, deadline)).segments[0].text
 
 
 @pytest.fixture
 async def pool() -> AsyncIterator[Pool]:
-    made = Pool(2, ADAPTER)
-    await made.start()
-    yield made
-    await made.stop()
+    pool = Pool(2, ADAPTER)
+    await pool.start()
+    yield pool
+    await pool.stop()
 
 
 @pytest.mark.parametrize(
-    ("wish", "error"),
+    ("command", "error"),
     [
         (CRASH, WhisperCrashError),
         (EXIT, WhisperCrashError),
@@ -62,45 +62,47 @@ async def pool() -> AsyncIterator[Pool]:
         (MEMORY, OutOfMemoryError),
     ],
 )
-async def test_a_dead_child_is_an_error_and_the_slot_goes_on(pool: Pool, wish: int, error: type[Exception]) -> None:
+async def test_a_dead_child_is_an_error_and_the_slot_continues(
+    pool: Pool, command: int, error: type[Exception]
+) -> None:
     async with pool.slot() as slot, pool.slot() as other:
         neighbour = await process_id(other)
         with pytest.raises(error):
-            await hear(slot, wish)
-        assert await hear(slot, FINE)
+            await transcribe(slot, command)
+        assert await transcribe(slot, FINE)
         assert await process_id(other) == neighbour
 
 
-async def test_what_outlives_its_deadline_is_killed(pool: Pool) -> None:
+async def test_work_beyond_its_deadline_is_killed(pool: Pool) -> None:
     async with pool.slot() as slot:
         before = await process_id(slot)
         with pytest.raises(ChunkTimeoutError):
-            await hear(slot, HANG, deadline=0.3)
+            await transcribe(slot, HANG, deadline=0.3)
         assert await process_id(slot) != before
         assert not psutil.pid_exists(before)
 
 
-async def test_a_stopped_child_is_noticed(pool: Pool) -> None:
+async def test_a_stopped_child_is_detected(pool: Pool) -> None:
     async with pool.slot() as slot:
         os.kill(await process_id(slot), signal.SIGSTOP)
         with pytest.raises(ChunkTimeoutError):
-            await hear(slot, FINE, deadline=0.3)
-        assert await hear(slot, FINE)
+            await transcribe(slot, FINE, deadline=0.3)
+        assert await transcribe(slot, FINE)
 
 
 async def test_cancelling_ends_the_child(pool: Pool) -> None:
     async with pool.slot() as slot:
         before = await process_id(slot)
-        task = asyncio.create_task(hear(slot, HANG))
+        task = asyncio.create_task(transcribe(slot, HANG))
         await asyncio.sleep(0.3)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        assert await hear(slot, FINE)
+        assert await transcribe(slot, FINE)
     await asyncio.to_thread(wait_until, lambda: not psutil.pid_exists(before), "the child has gone", 10)
 
 
-async def test_slots_are_given_one_at_a_time(pool: Pool) -> None:
+async def test_a_slot_is_used_by_one_caller_at_a_time(pool: Pool) -> None:
     async with pool.slot(), pool.slot():
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.1), pool.slot():
@@ -109,7 +111,7 @@ async def test_slots_are_given_one_at_a_time(pool: Pool) -> None:
         pass
 
 
-async def test_shrinking_takes_a_slot_away_for_a_while(pool: Pool) -> None:
+async def test_shrinking_parks_a_slot_temporarily(pool: Pool) -> None:
     async with pool.slot():
         pool.reduce_slots(0.5)
         await asyncio.sleep(0.05)
@@ -119,25 +121,25 @@ async def test_shrinking_takes_a_slot_away_for_a_while(pool: Pool) -> None:
             assert time.monotonic() - started > 0.2
 
 
-async def test_two_out_of_memory_at_once_leave_a_slot(pool: Pool) -> None:
+async def test_two_concurrent_memory_errors_leave_one_slot(pool: Pool) -> None:
     """Regression: both were parked, and nothing ran for ten minutes."""
 
     async def run_out_of_memory() -> None:
         async with pool.slot() as slot:
             with pytest.raises(OutOfMemoryError):
-                await hear(slot, KILL)
+                await transcribe(slot, KILL)
             pool.reduce_slots(600)
             pool.reduce_slots(600)
 
     await asyncio.gather(*(run_out_of_memory() for _ in range(4)))
     async with asyncio.timeout(60), pool.slot() as slot:
-        assert await hear(slot, FINE)
+        assert await transcribe(slot, FINE)
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.2), pool.slot():
                 pass
 
 
-async def test_a_parked_slot_comes_back(pool: Pool) -> None:
+async def test_a_parked_slot_returns(pool: Pool) -> None:
     async with pool.slot():
         pool.reduce_slots(0.01)
     async with asyncio.timeout(60), pool.slot(), pool.slot():
@@ -149,12 +151,12 @@ async def test_a_child_that_died_idle_is_replaced_before_its_next_use(pool: Pool
     for child in before:
         os.kill(child, signal.SIGKILL)
     async with pool.slot() as slot, pool.slot() as other:
-        assert await hear(slot, FINE)
-        assert await hear(other, FINE)
+        assert await transcribe(slot, FINE)
+        assert await transcribe(other, FINE)
     # killed after the check, before the call is taken
     async with pool.slot() as slot:
         os.kill(await process_id(slot), signal.SIGKILL)
-        assert await hear(slot, FINE)
+        assert await transcribe(slot, FINE)
 
 
 async def test_a_stopped_idle_child_is_replaced(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -163,19 +165,19 @@ async def test_a_stopped_idle_child_is_replaced(pool: Pool, monkeypatch: pytest.
         os.kill(child, signal.SIGSTOP)
     monkeypatch.setattr("worker.pool.DEADLINE_GRACE", 0.5)
     async with pool.slot() as slot:
-        assert await hear(slot, FINE)
+        assert await transcribe(slot, FINE)
 
 
-async def test_a_pool_whose_own_threads_died_is_made_again(pool: Pool) -> None:
+async def test_a_pool_with_dead_threads_is_rebuilt(pool: Pool) -> None:
     async with pool.slot() as slot:
         assert slot._pool is not None
         channel = slot._pool._pool_manager.worker_manager.pool_channel
         assert channel is not None
         channel.close()  # type: ignore[no-untyped-call]
-        assert await hear(slot, FINE)
+        assert await transcribe(slot, FINE)
 
 
-async def test_a_slot_that_cannot_be_made_again_heals_later(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_slot_that_cannot_be_rebuilt_recovers_later(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(_: Slot) -> None:
         raise BlockingIOError(errno.EAGAIN, "fork")
 
@@ -191,8 +193,8 @@ async def test_a_slot_that_cannot_be_made_again_heals_later(pool: Pool, monkeypa
             await pool.ensure()
     await pool.ensure()
     async with pool.slot() as slot, pool.slot() as other:
-        assert await hear(slot, FINE)
-        assert await hear(other, FINE)
+        assert await transcribe(slot, FINE)
+        assert await transcribe(other, FINE)
 
 
 async def test_a_signal_to_the_whole_group_does_not_end_the_children(pool: Pool) -> None:
@@ -200,10 +202,10 @@ async def test_a_signal_to_the_whole_group_does_not_end_the_children(pool: Pool)
         for number in (signal.SIGINT, signal.SIGTERM):
             os.kill(child, number)
     async with pool.slot() as slot:
-        assert await hear(slot, FINE)
+        assert await transcribe(slot, FINE)
 
 
-async def test_stop_leaves_nothing_and_is_harmless_twice(pool: Pool) -> None:
+async def test_stop_is_idempotent_and_leaves_no_process(pool: Pool) -> None:
     children = await process_ids(pool)
     await pool.stop()
     await pool.stop()
@@ -211,7 +213,7 @@ async def test_stop_leaves_nothing_and_is_harmless_twice(pool: Pool) -> None:
     await Pool(1, ADAPTER).stop()
 
 
-async def test_two_halves_in_a_fresh_process(pool: Pool) -> None:
+async def test_two_halves_run_in_a_new_process(pool: Pool) -> None:
     async with pool.slot() as slot:
         before = await process_id(slot)
         heard = await transcribe_with_less_memory(slot, MODEL, pcm(FINE, 160_000), ENGLISH, 30)
@@ -222,7 +224,7 @@ async def test_two_halves_in_a_fresh_process(pool: Pool) -> None:
         assert heard.segments[1].start == pytest.approx(int(first[1]) / 16_000)
 
 
-async def test_a_missing_model_is_no_crash() -> None:
+async def test_a_missing_model_is_not_a_crash() -> None:
     pool = Pool(1, "whisper_cpp")
     await pool.start()
     async with pool.slot() as slot:

@@ -23,16 +23,16 @@ def _nothing_of_the_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_separate_process_on_a_queue_in_memory_does_not_start(kind: str, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as ended:
+def test_separate_processes_refuse_an_in_memory_queue(kind: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as system_exit:
         settings_or_exit(kind)
-    said = capsys.readouterr().err
-    assert ended.value.code == 2
-    assert all(word in said for word in ("BROKER", "cmd/embedded", "make run", "RABBITMQ_URL"))
+    stderr = capsys.readouterr().err
+    assert system_exit.value.code == 2
+    assert all(word in stderr for word in ("BROKER", "cmd/embedded", "make run", "RABBITMQ_URL"))
 
 
 @pytest.mark.parametrize("words", [["cmd/api/main.py"], ["-m", "internal.cli.main", "api"]], ids=["cmd", "stt"])
-def test_the_program_refuses_too(tmp_path: Path, words: list[str]) -> None:
+def test_the_program_refuses_an_in_memory_queue(tmp_path: Path, words: list[str]) -> None:
     environment = services.settings(tmp_path, 0)
     call = [sys.executable, *words]
     done = subprocess.run(call, env=environment, cwd=services.ROOT, capture_output=True, text=True, check=False)
@@ -41,16 +41,16 @@ def test_the_program_refuses_too(tmp_path: Path, words: list[str]) -> None:
 
 
 @pytest.mark.parametrize("kind", [*KINDS, "embedded"])
-def test_several_processes_on_local_stores_are_told_of_it(
+def test_several_processes_on_local_stores_are_warned(
     kind: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("BROKER", "rabbitmq")
     monkeypatch.setenv("RABBITMQ_URL", "amqp://stt:a-long-one@127.0.0.1/")
     settings_or_exit(kind)
-    assert capsys.readouterr().err.count("every process has to be on this machine") == (2 if kind in KINDS else 0)
+    assert capsys.readouterr().err.count("every process has to run on this machine") == (2 if kind in KINDS else 0)
 
 
-def test_files_of_an_older_version_are_closed_to_others(tmp_path: Path) -> None:
+def test_permissions_of_older_files_are_restricted(tmp_path: Path) -> None:
     data = tmp_path / "data"
     (data / "objects").mkdir(parents=True)
     (data / "stt.db").write_bytes(b"")
@@ -61,14 +61,14 @@ def test_files_of_an_older_version_are_closed_to_others(tmp_path: Path) -> None:
     assert (data / "objects").stat().st_mode & 0o777 == 0o700
 
 
-def test_what_the_service_writes_is_its_owners_alone(tmp_path: Path, sample: Path) -> None:
+def test_written_files_have_private_permissions(tmp_path: Path, sample: Path) -> None:
     before = os.umask(0o022)
     try:
         with services.embedded(tmp_path, LOG_FILE=str(tmp_path / "logs" / "stt.log")) as service:
             service.upload(sample)
             service.client.post("/api/v1/uploads", json={"filename": "a.wav"})
-            made = [path for name in ("data", "logs", "tmp") for path in (tmp_path / name).rglob("*")]
-            modes = {path: path.stat().st_mode & 0o777 for path in made if path.exists() and not path.is_symlink()}
+            created = [path for name in ("data", "logs", "tmp") for path in (tmp_path / name).rglob("*")]
+            modes = {path: path.stat().st_mode & 0o777 for path in created if path.exists() and not path.is_symlink()}
     finally:
         os.umask(before)
     names = {path.name for path in modes}

@@ -19,7 +19,7 @@ def server(request: pytest.FixtureRequest) -> Server:
     return found
 
 
-def test_killed_and_started_again(server: Server) -> None:
+def test_a_killed_server_starts_again(server: Server) -> None:
     server.kill()
     with pytest.raises((OSError, httpx.TransportError)):
         server.is_ready()
@@ -27,7 +27,7 @@ def test_killed_and_started_again(server: Server) -> None:
     assert server.is_ready()
 
 
-def test_stopped_twice_and_started_twice(server: Server) -> None:
+def test_start_and_stop_are_idempotent(server: Server) -> None:
     server.stop()
     server.stop()
     server.start()
@@ -35,7 +35,7 @@ def test_stopped_twice_and_started_twice(server: Server) -> None:
     assert server.is_ready()
 
 
-def test_paused_and_resumed(server: Server) -> None:
+def test_a_paused_server_resumes(server: Server) -> None:
     server.pause()
     try:
         with pytest.raises((TimeoutError, httpx.TimeoutException)):

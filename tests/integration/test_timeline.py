@@ -36,19 +36,19 @@ def convert(*words: str | Path) -> None:
     assert done.returncode == 0, done.stderr.decode()
 
 
-def codec(ending: str) -> list[str]:
-    return ENCODINGS[ending][:2]
+def codec(extension: str) -> list[str]:
+    return ENCODINGS[extension][:2]
 
 
-def with_timestamps(folder: Path, expression: str, name: str = "a.mkv", sound: Audio | None = None) -> Path:
+def with_timestamps(folder: Path, expression: str, name: str = "a.mkv", samples: Audio | None = None) -> Path:
     """Create a file whose packets of 64 ms have the timestamps of an asetpts `expression`."""
-    source = write_wav(folder / "sound.wav", speech() if sound is None else sound)
+    source = write_wav(folder / "sound.wav", speech() if samples is None else samples)
     steps = f"asetnsamples=1024,asetpts='{expression}'"
     convert("-i", source, "-af", steps, "-c:a", "pcm_s16le", folder / name)
     return folder / name
 
 
-def converted(source: Path) -> bytes:
+def convert_plainly(source: Path) -> bytes:
     """Decode a file as ffmpeg does by default."""
     call = [ffmpeg.program(), "-v", "error", "-i", str(source), "-ac", "1", "-ar", str(RATE), "-f", "s16le", "pipe:1"]
     return subprocess.run(call, check=True, capture_output=True).stdout
@@ -60,25 +60,25 @@ async def decoded(source: Path, max_duration: float = 21_600) -> Audio:
     return np.fromfile(pcm, np.int16)
 
 
-def first_sound(sound: Audio) -> float:
+def first_sound(samples: Audio) -> float:
     """Return the seconds before the first sound."""
-    return float(np.flatnonzero(np.abs(sound.astype(int)) > 500)[0]) / RATE
+    return float(np.flatnonzero(np.abs(samples.astype(int)) > 500)[0]) / RATE
 
 
-@pytest.mark.parametrize("ending", ["mp4", "mov", "mkv", "webm"])
+@pytest.mark.parametrize("extension", ["mp4", "mov", "mkv", "webm"])
 @pytest.mark.parametrize("video", [True, False])
-async def test_sound_that_starts_late_is_late(tmp_path: Path, ending: str, video: bool) -> None:
-    source, target = write_wav(tmp_path / "sound.wav", speech()), tmp_path / f"late.{ending}"
-    picture = ["-c:v", "libvpx" if ending == "webm" else "mpeg4"] if video else []
+async def test_a_late_start_is_kept(tmp_path: Path, extension: str, video: bool) -> None:
+    source, target = write_wav(tmp_path / "sound.wav", speech()), tmp_path / f"late.{extension}"
+    picture = ["-c:v", "libvpx" if extension == "webm" else "mpeg4"] if video else []
     inputs = [*(PICTURE if video else ()), "-itsoffset", "3.99", "-i", str(source)]
     maps = ["-map", "0:v", "-map", "1:a"] if video else []
-    convert(*inputs, *maps, *picture, *codec(ending), target)
+    convert(*inputs, *maps, *picture, *codec(extension), target)
     late = await decoded(target)
     assert first_sound(late) == pytest.approx(3.99 + first_sound(speech()), abs=0.05)
     assert len(late) / RATE == pytest.approx(3.99 + len(speech()) / RATE, abs=0.1)
 
 
-async def test_an_avi_stream_that_starts_late_is_late(tmp_path: Path) -> None:
+async def test_a_late_start_in_an_avi_is_kept(tmp_path: Path) -> None:
     source = encode(speech(), tmp_path / "a.avi")
     data = bytearray(source.read_bytes())
     header = data.index(b"strh") + 8
@@ -89,39 +89,39 @@ async def test_an_avi_stream_that_starts_late_is_late(tmp_path: Path) -> None:
     assert first_sound(await decoded(source)) == pytest.approx(3.99 + expected, abs=0.1)
 
 
-async def test_sound_before_the_picture_is_not_cut(tmp_path: Path) -> None:
+async def test_audio_before_the_video_is_kept(tmp_path: Path) -> None:
     source = write_wav(tmp_path / "sound.wav", speech())
     convert(*PICTURE, "-itsoffset", "-1.5", "-i", source, "-c:v", "mpeg4", "-c:a", "pcm_s16le", tmp_path / "a.mkv")
     assert len(await decoded(tmp_path / "a.mkv")) == pytest.approx(len(speech()), abs=16)
 
 
-@pytest.mark.parametrize("ending", sorted(ENCODINGS))
-async def test_a_plain_recording_is_what_it_was(tmp_path: Path, ending: str) -> None:
+@pytest.mark.parametrize("extension", sorted(ENCODINGS))
+async def test_an_ordinary_recording_is_unchanged(tmp_path: Path, extension: str) -> None:
     """An encoder's delay is not a start offset, and a file without timestamps has no offset to follow."""
-    source = encode(speech(), tmp_path / f"a.{ending}")
-    assert (await decoded(source)).tobytes() == converted(source)
+    source = encode(speech(), tmp_path / f"a.{extension}")
+    assert (await decoded(source)).tobytes() == convert_plainly(source)
 
 
-@pytest.mark.parametrize("ending", ["mp3", "aac", "ogg", "opus"])
-async def test_two_files_in_one_keep_all_their_sound(tmp_path: Path, ending: str) -> None:
-    one = encode(speech(), tmp_path / f"one.{ending}")
-    both = tmp_path / f"both.{ending}"
+@pytest.mark.parametrize("extension", ["mp3", "aac", "ogg", "opus"])
+async def test_concatenated_files_keep_all_audio(tmp_path: Path, extension: str) -> None:
+    one = encode(speech(), tmp_path / f"one.{extension}")
+    both = tmp_path / f"both.{extension}"
     both.write_bytes(one.read_bytes() * 2)
     assert len(await decoded(both)) == pytest.approx(2 * len(await decoded(one)), rel=0.02)
 
 
 async def test_a_gap_becomes_silence(tmp_path: Path) -> None:
-    sound = await decoded(with_timestamps(tmp_path, "PTS+gt(N,64000)*5/TB"))
-    gap = sound[64_512:144_512]
+    samples = await decoded(with_timestamps(tmp_path, "PTS+gt(N,64000)*5/TB"))
+    gap = samples[64_512:144_512]
     assert not np.any(gap)
-    assert np.array_equal(np.concatenate([sound[:64_512], sound[144_512:]])[: len(speech())], speech())
+    assert np.array_equal(np.concatenate([samples[:64_512], samples[144_512:]])[: len(speech())], speech())
 
 
 @pytest.mark.parametrize("factor", [1.01, 0.99])
-async def test_drift_is_followed(tmp_path: Path, factor: float) -> None:
-    sound = np.tile(speech(), 12)
-    drifted = await decoded(with_timestamps(tmp_path, f"PTS*{factor}", sound=sound))
-    assert len(drifted) / RATE == pytest.approx(len(sound) / RATE * factor, abs=0.15)
+async def test_drift_is_corrected(tmp_path: Path, factor: float) -> None:
+    samples = np.tile(speech(), 12)
+    drifted = await decoded(with_timestamps(tmp_path, f"PTS*{factor}", samples=samples))
+    assert len(drifted) / RATE == pytest.approx(len(samples) / RATE * factor, abs=0.15)
 
 
 @pytest.mark.parametrize(
@@ -135,12 +135,12 @@ async def test_drift_is_followed(tmp_path: Path, factor: float) -> None:
         "PTS/2",
     ],
 )
-async def test_timestamps_gone_wrong_neither_add_hours_nor_take_the_sound(tmp_path: Path, expression: str) -> None:
-    sound = await decoded(with_timestamps(tmp_path, expression))
-    assert 0.85 * len(speech()) <= len(sound) <= 3600 * RATE + 1.2 * len(speech())
+async def test_invalid_timestamps_neither_add_hours_nor_lose_audio(tmp_path: Path, expression: str) -> None:
+    samples = await decoded(with_timestamps(tmp_path, expression))
+    assert 0.85 * len(speech()) <= len(samples) <= 3600 * RATE + 1.2 * len(speech())
 
 
-async def test_a_file_cut_from_a_live_stream_starts_at_its_own_beginning(tmp_path: Path) -> None:
+async def test_a_cut_of_a_live_stream_starts_at_zero(tmp_path: Path) -> None:
     """Video and audio carry the stream's time of day; the audio is 3.99 s behind the video."""
     source = write_wav(tmp_path / "sound.wav", speech())
     late = [*PICTURE, "-itsoffset", "3.99", "-i", str(source), "-map", "0:v", "-map", "1:a", "-c:v", "mpeg4"]
@@ -154,18 +154,18 @@ async def test_added_silence_counts_as_length(tmp_path: Path) -> None:
 
 
 async def test_nearly_an_hour_of_silence_fits_in_memory(tmp_path: Path) -> None:
-    sound = await decoded(with_timestamps(tmp_path, "PTS+3500/TB"))
-    assert first_sound(sound) == pytest.approx(3500 + first_sound(speech()), abs=0.05)
+    samples = await decoded(with_timestamps(tmp_path, "PTS+3500/TB"))
+    assert first_sound(samples) == pytest.approx(3500 + first_sound(speech()), abs=0.05)
 
 
 @pytest.mark.parametrize("start", [0, 60])
-async def test_a_late_file_cut_short_is_still_noticed(tmp_path: Path, start: int) -> None:
-    source = with_timestamps(tmp_path, f"PTS+{start}/TB", sound=np.tile(speech(), 10))
+async def test_a_truncated_late_file_is_detected(tmp_path: Path, start: int) -> None:
+    source = with_timestamps(tmp_path, f"PTS+{start}/TB", samples=np.tile(speech(), 10))
     assert len(await decoded(source)) == pytest.approx(10 * len(speech()) + start * RATE, abs=RATE)
     source.write_bytes(source.read_bytes()[: source.stat().st_size // 4])
     with pytest.raises(CorruptedFileError):
         await decoded(source)
 
 
-async def test_silence_alone_is_a_recording(tmp_path: Path) -> None:
+async def test_silence_alone_is_accepted(tmp_path: Path) -> None:
     assert len(await decoded(write_wav(tmp_path / "a.wav", silence(3)))) == 3 * RATE

@@ -12,16 +12,16 @@ from core.errors import StreamsExhaustedError, TooManyStreamsError
 from internal.api.app import create_app
 from internal.services.stream_limiter import StreamLimiter
 from repositories import quotas
-from tests.integration.test_access import WAV, serving
+from tests.integration.test_access import WAV, serve_api
 from tests.integration.test_after_commit import request
 
 
 def form(**fields: str) -> bytes:
-    parts = [
+    sections = [
         f'--b\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n' for name, value in fields.items()
     ]
     head = '--b\r\nContent-Disposition: form-data; name="file"; filename="a.wav"\r\n\r\n'
-    return "".join(parts).encode() + head.encode() + WAV[1] + b"\r\n--b--\r\n"
+    return "".join(sections).encode() + head.encode() + WAV[1] + b"\r\n--b--\r\n"
 
 
 class Client:
@@ -44,66 +44,66 @@ class Client:
     async def _send(self, message: dict[str, Any]) -> None:
         self.sent.append(message)
 
-    async def hang_up(self) -> None:
+    async def disconnect(self) -> None:
         self.gone.set()
         async with asyncio.timeout(60):
             await self.task
 
 
-async def until(condition: Any) -> None:
+async def eventually(condition: Any) -> None:
     async with asyncio.timeout(60):
         while not condition():
             await asyncio.sleep(0.02)
 
 
 @pytest.mark.parametrize("stream", ["false", "true"])
-async def test_an_openai_client_that_hangs_up_is_waited_for_no_longer(tmp_path: Path, stream: str) -> None:
-    async with serving(tmp_path) as (_, parts):
-        app = create_app(parts.settings, parts.services)
-        client = Client(app, "POST", "/v1/audio/transcriptions", form(model="whisper-1", stream=stream))
-        await until(lambda: parts.services.job_events.watcher._watched)
-        assert parts.services.stream_limiter._by_owner.total() == 1
-        await client.hang_up()
-        await until(lambda: not parts.services.job_events.watcher._watched)
-        assert parts.services.stream_limiter._by_owner.total() == 0
-        async with parts.database.read() as session:
+async def test_the_wait_of_a_disconnected_openai_client_ends(tmp_path: Path, stream: str) -> None:
+    async with serve_api(tmp_path) as (_, app):
+        http_app = create_app(app.settings, app.services)
+        client = Client(http_app, "POST", "/v1/audio/transcriptions", form(model="whisper-1", stream=stream))
+        await eventually(lambda: app.services.job_events.watcher._watched)
+        assert app.services.stream_limiter._by_owner.total() == 1
+        await client.disconnect()
+        await eventually(lambda: not app.services.job_events.watcher._watched)
+        assert app.services.stream_limiter._by_owner.total() == 0
+        async with app.database.read() as session:
             assert await quotas.count_open(session, "local") == 1, "the job continues"
 
 
 async def test_an_event_stream_ends_with_its_client(tmp_path: Path) -> None:
-    async with serving(tmp_path) as (http, parts):
+    async with serve_api(tmp_path) as (http, app):
         job_id = (await http.post("/api/v1/upload", files={"file": WAV})).json()["job_id"]
-        app = create_app(parts.settings, parts.services)
-        client = Client(app, "GET", f"/api/v1/jobs/{job_id}/events")
-        await until(lambda: len(client.sent) > 1)
-        await client.hang_up()
-        await until(lambda: not parts.services.job_events.watcher._watched)
-        assert parts.services.stream_limiter._by_owner.total() == 0
+        http_app = create_app(app.settings, app.services)
+        client = Client(http_app, "GET", f"/api/v1/jobs/{job_id}/events")
+        await eventually(lambda: len(client.sent) > 1)
+        await client.disconnect()
+        await eventually(lambda: not app.services.job_events.watcher._watched)
+        assert app.services.stream_limiter._by_owner.total() == 0
 
 
 async def test_event_streams_of_one_owner_are_limited(tmp_path: Path) -> None:
-    async with serving(tmp_path, max_event_streams_per_owner=2) as (http, parts):
+    async with serve_api(tmp_path, max_event_streams_per_owner=2) as (http, app):
         job_id = (await http.post("/api/v1/upload", files={"file": WAV})).json()["job_id"]
-        app = create_app(parts.settings, parts.services)
+        http_app = create_app(app.settings, app.services)
         path = f"/api/v1/jobs/{job_id}/events"
-        open_ones = [Client(app, "GET", path) for _ in range(2)]
-        await until(lambda: all(client.sent for client in open_ones))
-        refused = Client(app, "GET", path)
-        waiting = Client(app, "POST", "/v1/audio/transcriptions", form(model="whisper-1"))
+        open_ones = [Client(http_app, "GET", path) for _ in range(2)]
+        await eventually(lambda: all(client.sent for client in open_ones))
+        refused = Client(http_app, "GET", path)
+        waiting = Client(http_app, "POST", "/v1/audio/transcriptions", form(model="whisper-1"))
         for one in (refused, waiting):
-            await until(lambda one=one: one.sent)
+            await eventually(lambda one=one: one.sent)
             assert one.sent[0]["status"] == 429
             assert b"retry-after" in dict(one.sent[0]["headers"])
-        await open_ones[0].hang_up()
-        again = Client(app, "GET", path)
-        await until(lambda: again.sent)
-        assert again.sent[0]["status"] == 200
-        for client in (open_ones[1], again, refused, waiting):
-            await client.hang_up()
-        assert parts.services.stream_limiter._by_owner.total() == 0
+        await open_ones[0].disconnect()
+        replacement = Client(http_app, "GET", path)
+        await eventually(lambda: replacement.sent)
+        assert replacement.sent[0]["status"] == 200
+        for client in (open_ones[1], replacement, refused, waiting):
+            await client.disconnect()
+        assert app.services.stream_limiter._by_owner.total() == 0
 
 
-def test_places_are_counted_by_owner_and_in_total() -> None:
+def test_waiting_clients_are_limited_by_owner_and_in_total() -> None:
     limiter = StreamLimiter(total=3, per_owner=2)
     slots = [limiter.acquire("a"), limiter.acquire("a"), limiter.acquire("b")]
     with pytest.raises(TooManyStreamsError):
@@ -122,8 +122,8 @@ def test_places_are_counted_by_owner_and_in_total() -> None:
 
 
 # -- quotas ----------------------------------------------------------------------------------------------------------
-async def test_cancel_and_retry_do_not_pass_the_quota(database_url: str, tmp_path: Path) -> None:
-    async with serving(tmp_path, database_url=database_url, max_queued_jobs=2) as (client, _):
+async def test_cancel_and_retry_cannot_exceed_the_quota(database_url: str, tmp_path: Path) -> None:
+    async with serve_api(tmp_path, database_url=database_url, max_queued_jobs=2) as (client, _):
         ids = []
         for _ in range(4):
             ids.append((await client.post("/api/v1/upload", files={"file": WAV})).json()["job_id"])
@@ -137,8 +137,8 @@ async def test_cancel_and_retry_do_not_pass_the_quota(database_url: str, tmp_pat
         assert (await client.post(f"/api/v1/jobs/{running}/retry")).status_code == 409, "not subject to quotas"
 
 
-async def test_submits_at_once_do_not_pass_the_quota_together(database_url: str, tmp_path: Path) -> None:
-    async with serving(tmp_path, database_url=database_url, max_queued_jobs=2) as (client, _):
+async def test_concurrent_submits_cannot_exceed_the_quota(database_url: str, tmp_path: Path) -> None:
+    async with serve_api(tmp_path, database_url=database_url, max_queued_jobs=2) as (client, _):
         bodies = [{"request_id": f"r-{n}", "media_url": "http://example.com/a.mp3"} for n in range(8)]
         answers = await asyncio.gather(*(client.post("/api/v1/transcribe", json=body) for body in bodies))
         assert sorted(answer.status_code for answer in answers) == [202] * 2 + [429] * 6
