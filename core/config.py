@@ -49,6 +49,8 @@ def _names(field: str) -> AliasChoices:
 
 
 class Settings(BaseSettings):
+    """All settings of all processes."""
+
     model_config = SettingsConfigDict(
         env_file=".env",
         extra="forbid",
@@ -377,13 +379,10 @@ def load_settings(**overrides: Any) -> Settings:
     try:
         return Settings(**overrides)
     except ValidationError as error:
-        lines = [_explain(item["loc"], item["msg"]) for item in error.errors()]
+        lines = []
+        for item in error.errors():
+            text = item["msg"].removeprefix("Value error, ")
+            if item["type"] == "extra_forbidden":
+                text = "unknown setting; .env.example lists all settings"
+            lines.append(f"{str(item['loc'][0]).upper()}: {text}" if item["loc"] else text)
         raise SettingsError("\n".join(lines)) from None
-
-
-def _explain(location: tuple[int | str, ...], message: str) -> str:
-    name = str(location[0]).upper() if location else ""
-    if "Extra inputs" in message:
-        return f"{name}: unknown setting; .env.example lists all settings"
-    text = message.removeprefix("Value error, ")
-    return f"{name}: {text}" if name else text

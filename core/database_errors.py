@@ -76,7 +76,7 @@ def _describe_one(error: BaseException) -> str | None:
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """The innermost cause, which is the driver's own, first."""
+    """Yield the causes, innermost first, since that is the driver's own error."""
     causes: list[BaseException] = []
     cause: BaseException | None = error
     while cause is not None and cause not in causes:

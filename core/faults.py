@@ -65,8 +65,10 @@ def _fault(error: BaseException, folders: tuple[Path, ...], *, wrapped: bool) ->
         return machine_error("can't start new thread")
     if not isinstance(error, OSError) or isinstance(error, ssl.SSLError):  # TLS has its own error numbers
         return None
-    known = MACHINE_ERRNOS | DISK_FULL_ERRNOS | PATH_ERRNOS
-    if error.errno in (RESOURCE_ERRNOS if wrapped else known) or (error.errno in known and _is_in(error, folders)):
+    relevant = MACHINE_ERRNOS | DISK_FULL_ERRNOS | PATH_ERRNOS
+    if error.errno in (RESOURCE_ERRNOS if wrapped else relevant) or (
+        error.errno in relevant and _is_in(error, folders)
+    ):
         return machine_error_from(error)
     return None
 

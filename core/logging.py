@@ -65,7 +65,8 @@ def configure(level: str, style: LogFormat, file: Path | None, process: str) -> 
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=False,
     )
-    handlers: list[logging.Handler] = [_handler(logging.StreamHandler(sys.stderr), shared, _console(style))]
+    console = style is LogFormat.CONSOLE or (style is LogFormat.AUTO and sys.stderr.isatty())
+    handlers: list[logging.Handler] = [_handler(logging.StreamHandler(sys.stderr), shared, console)]
     if file is not None:
         handlers.append(_handler(RotatingLogFile(process_file(file, process), file), shared, console=False))
     root = logging.getLogger()
@@ -75,10 +76,6 @@ def configure(level: str, style: LogFormat, file: Path | None, process: str) -> 
     root.handlers[:] = handlers
     root.setLevel(level)
     _configure_libraries()
-
-
-def _console(style: LogFormat) -> bool:
-    return style is LogFormat.CONSOLE or (style is LogFormat.AUTO and sys.stderr.isatty())
 
 
 def _handler(handler: logging.Handler, shared: list[Processor], console: bool) -> logging.Handler:

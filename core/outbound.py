@@ -97,7 +97,8 @@ class Response:
         while (chunk := await self._next(chunks)) is not None:
             self._check_size(count := count + len(chunk))
             if (seconds := clock() - window) >= self._limits.rate_window:
-                self._check_rate(count - before, seconds)
+                if count - before < self._limits.min_rate * seconds:
+                    raise Unreachable("the server sends data too slowly")
                 window, before = clock(), count
             yield chunk
 
@@ -105,10 +106,6 @@ class Response:
         limit = self._limits.max_bytes
         if limit is not None and count > limit:
             raise TooLarge(f"the response is larger than {limit} bytes")
-
-    def _check_rate(self, count: int, seconds: float) -> None:
-        if count < self._limits.min_rate * seconds:
-            raise Unreachable("the server sends data too slowly")
 
     async def _next(self, chunks: AsyncIterator[bytes]) -> bytes | None:
         with _translate_errors():

@@ -26,7 +26,7 @@ class Secret:
     """
 
     def __init__(self, configured: str, data_dir: Path) -> None:
-        """Raises SettingsError if other users can read the existing key file."""
+        """configured: the value of SECRET_KEY. Raises SettingsError if other users can read an existing key file."""
         self._configured, self._file = configured, data_dir / FILE
         if not configured and self._file.exists():
             _restrict_permissions(self._file)

@@ -108,11 +108,11 @@ def _timed_words(segments: Sequence[Segment]) -> list[TimedWord]:
     words = []
     for index, segment in enumerate(segments):
         tolerance = TIME_TOLERANCE if segment.words else TIME_TOLERANCE + (segment.end - segment.start) / 2
-        words += [TimedWord(word, index, tolerance) for word in words_of(segment)]
+        words += [TimedWord(word, index, tolerance) for word in segment_words(segment)]
     return words
 
 
-def words_of(segment: Segment) -> list[Word]:
+def segment_words(segment: Segment) -> list[Word]:
     """Return the segment's words. Without word times, those of its text are spread evenly by their length."""
     if segment.words:
         return list(segment.words)
@@ -131,7 +131,7 @@ def _keep_words(segments: Sequence[Segment], kept: Sequence[TimedWord]) -> list[
     result: list[Segment] = []
     for index, segment in enumerate(segments):
         words = [item.word for item in kept if item.source == index]
-        if len(words) == len(words_of(segment)):
+        if len(words) == len(segment_words(segment)):
             result.append(segment)
         elif words:
             text = " ".join(word.word.strip() for word in words)

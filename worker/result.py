@@ -38,7 +38,7 @@ class JobMetadata:
 
 def build_result(metadata: JobMetadata, chunks: Sequence[ChunkTranscript], method: MergeMethod) -> Result:
     """Merge the chunks. A recording without speech has empty text and confidence 0."""
-    segments = segments_of(chunks, method)
+    segments = merged_segments(chunks, method)
     text = " ".join(segment.text for segment in segments)
     return Result(
         job_id=metadata.job_id,
@@ -60,7 +60,7 @@ def build_result(metadata: JobMetadata, chunks: Sequence[ChunkTranscript], metho
     )
 
 
-def segments_of(chunks: Sequence[ChunkTranscript], method: MergeMethod) -> list[ResultSegment]:
+def merged_segments(chunks: Sequence[ChunkTranscript], method: MergeMethod) -> list[ResultSegment]:
     """Return the merged segments in the public format. Chunks of an unfinished job may be missing."""
     merged = [item for item in merge(chunks, method) if clean(item.segment.text)]
     return [_segment(number, item) for number, item in enumerate(merged)]

@@ -153,13 +153,13 @@ class MemoryBroker:
     async def stats(self) -> list[QueueStats]:
         await self.ping()
         self._queues[QueueName.DEAD].drop_older(self._ttl)
-        return [self._stats(name) for name in QueueName]
-
-    def _stats(self, name: QueueName) -> QueueStats:
-        subscriptions = [subscription for subscription in self._subscriptions if subscription.name is name]
-        unacked = sum(len(subscription.running) for subscription in subscriptions)
-        consumers = sum(1 for subscription in subscriptions if subscription.active)
-        return QueueStats(name.value, len(self._queues[name]), unacked, consumers)
+        rows = []
+        for name, queue in self._queues.items():
+            subscriptions = [subscription for subscription in self._subscriptions if subscription.name is name]
+            unacked = sum(len(subscription.running) for subscription in subscriptions)
+            consumers = sum(1 for subscription in subscriptions if subscription.active)
+            rows.append(QueueStats(name.value, len(queue), unacked, consumers))
+        return rows
 
     def waiting(self, name: QueueName) -> list[tuple[bytes, Mapping[str, Any]]]:
         """Return bodies and headers of the waiting messages in order of delivery."""

@@ -53,7 +53,7 @@ class Message:
 
     @property
     def queue(self) -> QueueName:
-        """The queue of this type of message."""
+        """Queue of this type of message."""
         match self.type:
             case MessageType.TRANSCRIBE:
                 return QueueName.CHUNKS

@@ -163,7 +163,9 @@ class RabbitMQBroker:
     ) -> None:
         """Publish any bytes to any queue and wait for the confirmation. Raises BrokerUnavailable."""
         channel = await self._open_channel()
-        exchange = self._exchange(queue, delay)
+        exchange = DEAD_EXCHANGE if queue is QueueName.DEAD else EXCHANGE
+        if queue is not QueueName.DEAD and delay > 0:
+            exchange = self.topology.retry_name(pick_delay(self.topology.delays, delay))
         message = aio_pika.Message(
             body,
             headers=dict(headers or {}),
@@ -175,11 +177,6 @@ class RabbitMQBroker:
         )
         target = await channel.get_exchange(exchange, ensure=False)
         await self._guarded(target.publish(message, queue.value, mandatory=True, timeout=TIMEOUT))
-
-    def _exchange(self, queue: QueueName, delay: float) -> str:
-        if queue is QueueName.DEAD:
-            return DEAD_EXCHANGE
-        return EXCHANGE if delay <= 0 else self.topology.retry_name(pick_delay(self.topology.delays, delay))
 
     async def _open_channel(self) -> Channel:
         if self._stopped:

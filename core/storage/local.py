@@ -59,12 +59,12 @@ class LocalStorage:
             self._threads = ThreadPoolExecutor(max(self.max_uploads, 4), thread_name_prefix="storage")
         return asyncio.get_running_loop().run_in_executor(self._threads, work)
 
-    def path_of(self, key: str) -> Path:
+    def object_path(self, key: str) -> Path:
         """Return the object's path. Raises ValueError for an invalid key."""
         return self.root / checked_key(key)
 
     async def open_upload(self, key: str, content_type: str = OCTETS) -> Upload:
-        path = self.path_of(key)
+        path = self.object_path(key)
         if self.uploads >= self.max_uploads:
             raise TooManyUploads
         self.uploads += 1
@@ -75,11 +75,11 @@ class LocalStorage:
             raise
 
     async def put_bytes(self, key: str, data: bytes, content_type: str = OCTETS) -> None:
-        path = self.path_of(key)
+        path = self.object_path(key)
         await self.run(lambda: _write(self.root, path, lambda file: file.write(data)))
 
     async def put_file(self, key: str, path: Path, content_type: str = OCTETS) -> None:
-        target = self.path_of(key)
+        target = self.object_path(key)
 
         def work() -> None:
             with own_file_errors():
@@ -92,7 +92,7 @@ class LocalStorage:
         await self.run(work)
 
     async def get_bytes(self, key: str, first: int = 0, length: int | None = None) -> bytes:
-        path = self.path_of(key)
+        path = self.object_path(key)
 
         def work() -> bytes:
             with _reading(path) as file:
@@ -107,7 +107,7 @@ class LocalStorage:
         return await self.run(work)
 
     async def download(self, key: str, path: Path) -> int:
-        source = self.path_of(key)
+        source = self.object_path(key)
 
         def work() -> int:
             with _reading(source) as origin:
@@ -116,7 +116,7 @@ class LocalStorage:
         return await self.run(work)
 
     async def stat(self, key: str) -> ObjectInfo | None:
-        path = self.path_of(key)
+        path = self.object_path(key)
 
         def work() -> ObjectInfo | None:
             try:
@@ -130,8 +130,8 @@ class LocalStorage:
         return await self.run(work)
 
     async def copy(self, source: ObjectInfo, target: str) -> None:
-        """The open file keeps its content, since an object is replaced by renaming another file over it."""
-        origin, place = self.path_of(source.key), self.path_of(target)
+        """Copy from an open file, whose content is fixed: objects are replaced by renaming."""
+        origin, place = self.object_path(source.key), self.object_path(target)
 
         def work() -> None:
             with _reading(origin) as file:
@@ -146,7 +146,7 @@ class LocalStorage:
         return None
 
     async def delete(self, key: str) -> None:
-        path = self.path_of(key)
+        path = self.object_path(key)
 
         def work() -> None:
             with contextlib.suppress(*_MISSING):

@@ -19,7 +19,7 @@ from core.domain.transcript import ChunkTranscript
 from internal.services.job_watcher import JobWatcher
 from repositories import jobs
 from repositories.models import Job
-from worker.result import segments_of
+from worker.result import merged_segments
 
 KEEP_ALIVE_SECONDS = 15.0
 """Seconds without an event after which a keep-alive is due."""
@@ -58,6 +58,8 @@ Mark = tuple[int, int, float, bool]
 
 @dataclass(frozen=True, slots=True)
 class JobEvents:
+    """Events of jobs, for any number of readers."""
+
     database: Database
     watcher: JobWatcher
 
@@ -94,7 +96,7 @@ class JobEvents:
                 for chunk in await jobs.list_transcripts(session, job.job_id, missing):
                     state.transcripts[chunk.index] = chunk
         chunks = [state.transcripts[index] for index in sorted(state.transcripts)]
-        merged = await asyncio.to_thread(segments_of, chunks, job.options.merge_method)
+        merged = await asyncio.to_thread(merged_segments, chunks, job.options.merge_method)
         state.number = max(numbers.values())
         return [event for index in new for event in _segment_events(index, merged, numbers)]
 

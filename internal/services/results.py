@@ -19,7 +19,7 @@ from internal.services.job_views import progress_of
 from repositories import jobs
 from repositories.models import Job
 from worker.exporters import Exporter, formats
-from worker.result import confidence, segments_of
+from worker.result import confidence, merged_segments
 
 log = structlog.get_logger(__name__)
 
@@ -71,7 +71,7 @@ class Results:
         if partial and job.status != JobStatus.COMPLETED:
             async with self.database.read() as session:
                 chunks = await jobs.list_transcripts(session, job.job_id)
-            segments = await asyncio.to_thread(segments_of, chunks, job.options.merge_method)
+            segments = await asyncio.to_thread(merged_segments, chunks, job.options.merge_method)
             return Transcript(job, segments, " ".join(segment.text for segment in segments))
         result = await self.read(job)
         return Transcript(job, list(result.segments), result.text)

@@ -18,7 +18,7 @@ import numpy as np
 from core.domain.job_options import JobOptions
 from tests.benchmarks.table import Row
 from tests.speech import MODEL, RATE, Audio, plain, sentences
-from worker.engine.whisper_cpp import context_of, load, padded
+from worker.engine.whisper_cpp import load, load_context, pad
 from worker.transcriber import EngineSpec, Options, Samples
 
 SENTENCES = 40
@@ -84,14 +84,14 @@ def samples_of(audio: Audio) -> Samples:
 
 def heuristics() -> Callable[[Audio, str], list[tuple[str, float]]]:
     """Return a function that gives each word and its start, estimated by the engine from token probabilities."""
-    context = context_of(MODEL, aligned=False)
+    context = load_context(MODEL, aligned=False)
 
     def recognise(audio: Audio, language: str) -> list[tuple[str, float]]:
         parameters = pw.whisper_full_default_params(pw.whisper_sampling_strategy.WHISPER_SAMPLING_GREEDY)
         parameters.language, parameters.n_threads = language, 1
         parameters.no_context = parameters.single_segment = parameters.token_timestamps = True
         parameters.print_progress = parameters.print_realtime = parameters.print_timestamps = False
-        samples = padded(samples_of(audio))
+        samples = pad(samples_of(audio))
         assert pw.whisper_full(context, parameters, samples, len(samples)) == 0
         return list(_words(context))
 

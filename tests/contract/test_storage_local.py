@@ -26,7 +26,7 @@ async def storage(tmp_path: Path) -> AsyncIterator[LocalStorage]:
 
 async def test_path_of_returns_the_objects_path(storage: LocalStorage) -> None:
     await storage.put_bytes("results/job-1/transcription.json", b"{}")
-    assert storage.path_of("results/job-1/transcription.json").read_bytes() == b"{}"
+    assert storage.object_path("results/job-1/transcription.json").read_bytes() == b"{}"
 
 
 async def test_empty_folders_are_removed_with_the_last_object(storage: LocalStorage) -> None:

@@ -68,7 +68,7 @@ def damage_writes(monkeypatch: pytest.MonkeyPatch, prefix: str, damage: Callable
     async def put(self: LocalStorage, key: str, path: Path, content_type: str = "x/y") -> None:
         await put_file(self, key, path, content_type)
         if key.startswith(prefix):
-            damage(self.path_of(key))
+            damage(self.object_path(key))
 
     monkeypatch.setattr(LocalStorage, "put_file", put)
 
@@ -133,7 +133,7 @@ async def test_a_recording_that_shrank_in_storage_is_not_transcribed(
 ) -> None:
     job_id = await submit_audio(app, bad_audio(FINE), tmp_path)
     assert isinstance(app.storage, LocalStorage)
-    damage(app.storage.path_of((await get_job(app, job_id)).minio_audio_path or ""))
+    damage(app.storage.object_path((await get_job(app, job_id)).minio_audio_path or ""))
     async with running_consumer(app):
         job = await wait_for_end(app, job_id)
     assert (job.status, job.error_code) == (JobStatus.FAILED, ObjectDamagedError.code)
@@ -161,7 +161,7 @@ async def test_a_damaged_result_has_its_own_error(app: Application, tmp_path: Pa
     async with running_consumer(app):
         job = await wait_for_end(app, await submit_audio(app, bad_audio(FINE), tmp_path))
     assert isinstance(app.storage, LocalStorage)
-    app.storage.path_of(keys.result_key(job.job_id)).write_bytes(content)
+    app.storage.object_path(keys.result_key(job.job_id)).write_bytes(content)
     for name in ("json", "srt"):
         with pytest.raises(ObjectDamagedError):
             await app.services.results.export(job, name)

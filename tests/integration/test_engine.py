@@ -13,7 +13,7 @@ from core.domain.job_options import JobOptions
 from core.errors import ModelMissingError, SettingsError, UnsupportedLanguageError
 from tests.speech import MODEL, RATE, VOICES, Audio, recording, silence, word_error_rate
 from worker.engine import adapter, build, engine_version
-from worker.engine.whisper_cpp import Token, TokenSegment, decode, windows, words_of
+from worker.engine.whisper_cpp import Token, TokenSegment, decode, group_words, windows
 from worker.models import ModelCatalogue
 from worker.transcriber import Engine, EngineOutput, EngineSpec, Options
 
@@ -128,7 +128,7 @@ def test_letters_split_across_tokens_are_joined_before_decoding() -> None:
     encoded = " ổn".encode()
     tokens = [Token(encoded[:2], 0.9, 0.1), Token(encoded[2:], 0.7, 0.2)]
     assert decode(tokens) == "ổn"
-    words = list(words_of(TokenSegment(0.0, 0.2, tuple(tokens))))
+    words = list(group_words(TokenSegment(0.0, 0.2, tuple(tokens))))
     assert [(word.word, round(word.probability, 2)) for word in words] == [("ổn", 0.8)]
 
 
@@ -137,7 +137,7 @@ def test_text_is_normalised_to_nfc() -> None:
     tokens = [Token(unicodedata.normalize("NFD", text).encode(), 0.9, 0.1) for text in (" Hà", " Nội")]
     assert decode(tokens) == "Hà Nội"
     assert len(decode(tokens)) == len("Hà Nội") == 6
-    assert [word.word for word in words_of(TokenSegment(0.0, 0.2, tuple(tokens)))] == ["Hà", "Nội"]
+    assert [word.word for word in group_words(TokenSegment(0.0, 0.2, tuple(tokens)))] == ["Hà", "Nội"]
 
 
 def test_windows_cover_all_samples() -> None:

@@ -47,7 +47,7 @@ def test_several_processes_on_local_stores_are_warned(
     monkeypatch.setenv("BROKER", "rabbitmq")
     monkeypatch.setenv("RABBITMQ_URL", "amqp://stt:a-long-one@127.0.0.1/")
     settings_or_exit(kind)
-    assert capsys.readouterr().err.count("every process has to be on this machine") == (2 if kind in KINDS else 0)
+    assert capsys.readouterr().err.count("every process has to run on this machine") == (2 if kind in KINDS else 0)
 
 
 def test_permissions_of_older_files_are_restricted(tmp_path: Path) -> None:

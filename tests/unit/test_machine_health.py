@@ -191,6 +191,12 @@ async def test_probes_come_later_and_later_until_a_run_succeeds(
     assert set(no_jitter) == {(0.8, 1.2)}
 
 
+async def test_jitter_is_a_factor_of_the_delay(health: MachineHealth, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("random.uniform", lambda *_: 0.5)
+    assert await delays_until_recovered(health, monkeypatch, [OSError()]) == [1, 2]
+    assert HandBackDelays().next(claim()) == 2.5
+
+
 async def test_a_bug_in_a_probe_is_no_fault_of_the_machine(
     health: MachineHealth, monkeypatch: pytest.MonkeyPatch
 ) -> None:

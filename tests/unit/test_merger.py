@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from core.domain.job_options import MergeMethod
 from core.domain.transcript import ChunkTranscript, Segment, Word
 from worker.alignment import is_similar, normalize
-from worker.merger import merge, words_of
+from worker.merger import merge, segment_words
 
 
 def segment(words: list[Word], with_words: bool = True) -> Segment:
@@ -119,7 +119,7 @@ def test_similarity_of_words() -> None:
 
 
 def test_evenly_spread_words_fill_their_segment() -> None:
-    words = words_of(Segment(2.0, 4.0, "ab abcd", 0.7))
+    words = segment_words(Segment(2.0, 4.0, "ab abcd", 0.7))
     assert [(word.word, round(word.start, 2), round(word.end, 2)) for word in words] == [
         ("ab", 2.0, 2.67),
         ("abcd", 2.67, 4.0),

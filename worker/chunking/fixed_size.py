@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from core.domain.spans import SAMPLE_RATE, PlannedChunk, Span
 from worker.chunking import AudioFeatures, ChunkLimits
-from worker.chunking.packing import windows
+from worker.chunking.packing import fixed_windows
 
 OVERLAP = 5 * SAMPLE_RATE
 
@@ -16,5 +16,5 @@ def plan(audio: AudioFeatures, limits: ChunkLimits) -> list[PlannedChunk]:
     whole = Span(0, audio.samples)
     return [
         PlannedChunk((window,), shared / SAMPLE_RATE)
-        for window, shared in windows(whole, limits.longest, overlap, limits.shortest)
+        for window, shared in fixed_windows(whole, limits.longest, overlap, limits.shortest)
     ]

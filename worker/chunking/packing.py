@@ -11,7 +11,7 @@ SPEECH_OVERLAP = 3 * SAMPLE_RATE
 """Samples that two chunks share if the cut is in speech."""
 
 
-def speech(audio: AudioFeatures, max_pause: int) -> Iterator[Span]:
+def speech_stretches(audio: AudioFeatures, max_pause: int) -> Iterator[Span]:
     """Yield the stretches between silences, each with up to half of `max_pause` of silence on either side."""
     start = 0
     for silence in audio.silences:
@@ -23,7 +23,7 @@ def speech(audio: AudioFeatures, max_pause: int) -> Iterator[Span]:
         yield Span(start, audio.samples)
 
 
-def windows(stretch: Span, longest: int, overlap: int, shortest: int) -> Iterator[tuple[Span, int]]:
+def fixed_windows(stretch: Span, longest: int, overlap: int, shortest: int) -> Iterator[tuple[Span, int]]:
     """Yield fixed windows over a stretch, and the number of samples that each shares with the previous one.
 
     The last window starts earlier if it would be shorter than `shortest`.
@@ -37,22 +37,22 @@ def windows(stretch: Span, longest: int, overlap: int, shortest: int) -> Iterato
     yield Span(first, stretch.last), shared
 
 
-def packed(pieces: Iterable[tuple[Span, int]], limits: ChunkLimits) -> list[PlannedChunk]:
+def pack(pieces: Iterable[tuple[Span, int]], limits: ChunkLimits) -> list[PlannedChunk]:
     """Pack pieces greedily, in order. A piece that shares samples with the previous one starts a new chunk."""
     chunks: list[PlannedChunk] = []
     spans: list[Span] = []
     overlap = 0
     for piece, shared in pieces:
         if spans and (shared or sum(span.samples for span in spans) + piece.samples > limits.longest):
-            chunks.append(PlannedChunk(tuple(joined(spans)), overlap / SAMPLE_RATE))
+            chunks.append(PlannedChunk(tuple(join_adjacent(spans)), overlap / SAMPLE_RATE))
             spans, overlap = [], shared
         spans.append(piece)
     if spans:
-        chunks.append(PlannedChunk(tuple(joined(spans)), overlap / SAMPLE_RATE))
+        chunks.append(PlannedChunk(tuple(join_adjacent(spans)), overlap / SAMPLE_RATE))
     return chunks
 
 
-def joined(spans: Sequence[Span]) -> list[Span]:
+def join_adjacent(spans: Sequence[Span]) -> list[Span]:
     """Join adjacent spans."""
     result: list[Span] = []
     for span in spans:

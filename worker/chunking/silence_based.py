@@ -8,7 +8,7 @@ import numpy as np
 
 from core.domain.spans import PlannedChunk, Span
 from worker.chunking import AudioFeatures, ChunkLimits
-from worker.chunking.packing import SPEECH_OVERLAP, packed, speech
+from worker.chunking.packing import SPEECH_OVERLAP, pack, speech_stretches
 from worker.chunking.silence import FRAME, levels
 
 DIP_FRAMES = 20
@@ -18,8 +18,8 @@ DIP_DEPTH = 12.0
 
 
 def plan(audio: AudioFeatures, limits: ChunkLimits) -> list[PlannedChunk]:
-    pieces = (piece for stretch in speech(audio, limits.max_pause) for piece in split(audio, stretch, limits))
-    return packed(pieces, limits)
+    pieces = (piece for stretch in speech_stretches(audio, limits.max_pause) for piece in split(audio, stretch, limits))
+    return pack(pieces, limits)
 
 
 def split(audio: AudioFeatures, stretch: Span, limits: ChunkLimits) -> Iterator[tuple[Span, int]]:

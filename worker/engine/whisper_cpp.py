@@ -30,7 +30,7 @@ TICK = 0.02
 MIN_SAMPLES = SAMPLE_RATE * 11 // 10
 """Length to which short audio is padded, since whisper.cpp rejects audio under one second."""
 WINDOW = 30 * SAMPLE_RATE
-HEADS = (
+ALIGNED_MODELS = (
     *("tiny.en", "tiny", "base.en", "base", "small.en", "small", "medium.en", "medium"),
     *("large-v1", "large-v2", "large-v3-turbo", "large-v3"),
 )
@@ -77,13 +77,13 @@ def load(spec: EngineSpec) -> WhisperCpp:
     return WhisperCpp(spec)
 
 
-def context_of(path: Path, *, aligned: bool) -> Any:
+def load_context(path: Path, *, aligned: bool) -> Any:
     """Load a model. aligned: with times of tokens. Raises OutOfMemoryError."""
     parameters = pw.whisper_context_default_params()
     if aligned:
         parameters.dtw_token_timestamps = True
         parameters.flash_attn = False  # it does not keep the attention weights
-        parameters.dtw_aheads_preset = heads_of(path.name)
+        parameters.dtw_aheads_preset = alignment_heads(path.name)
         parameters.dtw_n_top = TOP_LAYERS
     context = pw.whisper_init_from_file_with_params(str(path), parameters)
     if context is None:
@@ -91,11 +91,11 @@ def context_of(path: Path, *, aligned: bool) -> Any:
     return context
 
 
-def heads_of(file_name: str) -> Any:
+def alignment_heads(file_name: str) -> Any:
     """Return the alignment heads of OpenAI's models; of other models, all heads of the last layers."""
     stem = (model_of_file(file_name) or "").lower()
     presets = pw.whisper_alignment_heads_preset
-    for name in HEADS:
+    for name in ALIGNED_MODELS:
         if stem == name or stem.startswith(f"{name}-"):
             return getattr(presets, "WHISPER_AHEADS_" + name.upper().replace("-", "_").replace(".", "_"))
     return presets.WHISPER_AHEADS_N_TOP_MOST
@@ -107,24 +107,20 @@ class WhisperCpp:
     def __init__(self, spec: EngineSpec) -> None:
         self._path, self._threads = spec.model_path, spec.threads
         self._aligned = False
-        self._context = context_of(self._path, aligned=False)
+        self._context = load_context(self._path, aligned=False)
         self._first_timestamp: int = pw.whisper_token_beg(self._context)
         self._end_of_text: int = pw.whisper_token_eot(self._context)
 
-    def _prepare(self, *, aligned: bool) -> None:
-        """Load the context with or without alignment, which slows down every call. One context is loaded at a time."""
-        if aligned != self._aligned:
-            pw.whisper_free(self._context)
-            self._context = context_of(self._path, aligned=aligned)
-            self._aligned = aligned
-
     def transcribe(self, samples: Samples, options: Options) -> EngineOutput:
-        self._prepare(aligned=options.job.words)
+        if options.job.words != self._aligned:  # alignment slows down every call; memory has room for one context
+            pw.whisper_free(self._context)
+            self._context = load_context(self._path, aligned=options.job.words)
+            self._aligned = options.job.words
         started = time.process_time()
         language, encodes = self._language(samples, options)
         segments: list[Segment] = []
         for first, last in windows(samples):
-            encodes += self._run(padded(samples[first:last]), language, options)
+            encodes += self._run(pad(samples[first:last]), language, options)
             segments += self._segments(options, first / SAMPLE_RATE, last / SAMPLE_RATE)
         return EngineOutput(tuple(segments), language, encodes, time.process_time() - started)
 
@@ -134,7 +130,7 @@ class WhisperCpp:
             if pw.whisper_lang_id(options.language) < 0:
                 raise UnsupportedLanguageError
             return options.language, 0
-        window = padded(samples[:WINDOW])
+        window = pad(samples[:WINDOW])
         if pw.whisper_pcm_to_mel(self._context, window, len(window), self._threads) != 0:
             raise WhisperCrashError("The engine could not process the audio.")
         probabilities = np.zeros(pw.whisper_lang_max_id() + 1, dtype=np.float32)
@@ -184,7 +180,7 @@ class WhisperCpp:
                         round(moved.end, 3),
                         text,
                         round(sum(token.probability for token in segment.tokens) / len(segment.tokens), 4),
-                        tuple(words_of(moved)) if options.job.words else (),
+                        tuple(group_words(moved)) if options.job.words else (),
                     )
 
     def _split(self, segment: int) -> Iterator[TokenSegment]:
@@ -220,7 +216,7 @@ def decode(tokens: Sequence[Token]) -> str:
     return unicodedata.normalize("NFC", text).strip()
 
 
-def words_of(segment: TokenSegment) -> Iterator[Word]:
+def group_words(segment: TokenSegment) -> Iterator[Word]:
     """Group tokens into words, which start with a space.
 
     The alignment heads give the end of a token, so a word starts at the end of the previous one, which halves the error
@@ -240,7 +236,7 @@ def words_of(segment: TokenSegment) -> Iterator[Word]:
             yield Word(text, round(start, 3), round(end, 3), round(probability, 4))
 
 
-def padded(samples: Samples) -> Samples:
+def pad(samples: Samples) -> Samples:
     """Return a contiguous array of at least MIN_SAMPLES."""
     missing = max(MIN_SAMPLES - len(samples), 0)
     return np.ascontiguousarray(np.pad(samples, (0, missing)) if missing else samples, dtype=np.float32)

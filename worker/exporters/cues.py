@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from core.domain.result import Result, ResultSegment
 from core.domain.transcript import Segment, Word
-from worker.merger import words_of
+from worker.merger import segment_words
 
 MAX_TEXT = 84
 """Characters: two lines of 42, the usual limit of broadcasters."""
@@ -42,7 +42,7 @@ def _grouped(segment: ResultSegment) -> Iterator[list[Word]]:
     plain = Segment(segment.start, segment.end, segment.text, segment.confidence, segment.words)
     group: list[Word] = []
     length = 0
-    for word in words_of(plain):
+    for word in segment_words(plain):
         too_long = length + len(word.word) > MAX_TEXT or (group and word.end - group[0].start > MAX_DURATION)
         if group and too_long:
             yield group
