@@ -21,7 +21,7 @@ from core.secret import Secret
 from core.storage.local import LocalStorage
 from core.storage.minio import MinioStorage
 from core.storage.port import Storage
-from core.version import VERSION as VERSION
+from core.version import VERSION
 from internal.services.api_keys import ApiKeys
 from internal.services.authentication import Authenticator
 from internal.services.dead_letters import DeadLetters

@@ -178,9 +178,8 @@ async def _claim_job(
 async def is_suspect(session: AsyncSession, job_id: str, chunk_index: int | None) -> bool:
     """Return True if the row is free, and has lost so many runs that it may only run alone."""
     table: Table = Job if chunk_index is None else Chunk
-    row = (
-        [table.job_id == job_id] if chunk_index is None else [table.job_id == job_id, Chunk.chunk_index == chunk_index]
-    )
     free = (table.status.in_(OPEN), table.holder.is_(None))
-    statement = select(table.job_id).where(*row, *free, table.lost >= SUSPECT)
+    statement = select(table.job_id).where(table.job_id == job_id, *free, table.lost >= SUSPECT)
+    if chunk_index is not None:
+        statement = statement.where(Chunk.chunk_index == chunk_index)
     return (await session.execute(statement)).first() is not None

@@ -1,7 +1,7 @@
 """The scheduler service: `python cmd/scheduler/main.py`, settings in the environment."""
 
 if __name__ == "__main__":
-    # imported here and not above: the pool's child processes load this file too, and need none of it
+    # imported here, because the child processes of the pool load this file too
     import sys
     from pathlib import Path
 

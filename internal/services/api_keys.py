@@ -17,6 +17,8 @@ from repositories.models import ApiKey
 
 @dataclass(frozen=True, slots=True)
 class ApiKeys:
+    """Creation, listing and revocation of API keys."""
+
     settings: Settings
     database: Database
     secret: Secret
@@ -54,7 +56,7 @@ class ApiKeys:
             async with self.database.read() as session:
                 if not await api_keys.any_exists(session):
                     raise SettingsError(
-                        "CORS_ORIGINS: * lets every web page call a service that asks for no key; name the origins, "
+                        "CORS_ORIGINS: * lets every web page call a service without keys; name the origins, "
                         "or make a key with `stt keys create` or API_KEY"
                     )
 

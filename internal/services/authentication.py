@@ -42,13 +42,13 @@ class Authenticator:
         origin.require_trusted_host(() if self._local_only else settings.trusted_hosts)
         if await self._keys_exist():
             owner = await self._owner_of(key)
-            await self._limiter.request(owner)
+            await self._limiter.count_request(owner)
             return owner
         if not settings.loopback and not settings.allow_anonymous:
             raise UnauthorizedError
         self._check_keyless(origin)
         if not settings.loopback or origin.reason_not_local(settings.trusted_hosts):
-            await self._limiter.request(LOCAL_OWNER)
+            await self._limiter.count_request(LOCAL_OWNER)
         return LOCAL_OWNER
 
     async def check_public(self, origin: RequestOrigin) -> None:
@@ -67,7 +67,7 @@ class Authenticator:
 
     @property
     def _local_only(self) -> bool:
-        """Whether only this machine is served, as far as is known."""
+        """True if only this machine is served, as far as is known."""
         settings = self._settings
         return settings.loopback and not (settings.allow_anonymous or settings.api_key or self._has_keys)
 

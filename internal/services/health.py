@@ -39,7 +39,7 @@ class HealthReport:
 
     @property
     def healthy(self) -> bool:
-        """Whether every dependency answers and, if there are consumers, one of them works."""
+        """True if every dependency answers and, if there are consumers, one of them works."""
         stuck = self.workers_sick and not self.workers_active
         return not stuck and all(state == "ok" for state in self.checks.values())
 

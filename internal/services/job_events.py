@@ -58,6 +58,8 @@ Mark = tuple[int, int, float, bool]
 
 @dataclass(frozen=True, slots=True)
 class JobEvents:
+    """Events of jobs, for any number of readers."""
+
     database: Database
     watcher: JobWatcher
 

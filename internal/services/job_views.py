@@ -44,6 +44,8 @@ class JobViewPage:
 
 @dataclass(frozen=True, slots=True)
 class JobViews:
+    """Views of jobs, with estimates."""
+
     estimator: Estimator
 
     async def of(self, job: Job, language: str) -> JobView:

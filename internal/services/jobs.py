@@ -81,7 +81,7 @@ class Jobs:
         job = await self.find(job_id, owner)
         async with self.database.write() as session:
             if job.status in RETRIABLE:
-                await self.limiter.admit(session, owner, seconds=job.audio_duration_seconds or 0.0)
+                await self.limiter.enforce_quota(session, owner, seconds=job.audio_duration_seconds or 0.0)
             wake_ups = await failures.retry_job(session, job.job_id, owner)
             if wake_ups is None:
                 raise ConflictError(

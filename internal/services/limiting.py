@@ -68,7 +68,7 @@ class Limiter:
         self._window = FixedWindowRateLimiter(storage)
         self._settings, self._database = settings, database
 
-    async def request(self, owner: str) -> None:
+    async def count_request(self, owner: str) -> None:
         """Count one request. Raises RateLimitedError."""
         allowed = self._settings.rate_limit_per_minute
         if not allowed:
@@ -84,12 +84,12 @@ class Limiter:
                 seconds=round(wait),
             )
 
-    async def submit(self, owner: str, size: int = 0) -> None:
-        """Check for one more job of `size` bytes. Raises QuotaExceededError. An early answer: `admit` checks again."""
+    async def check_quota(self, owner: str, size: int = 0) -> None:
+        """Check for one more job of `size` bytes. Raises QuotaExceededError. `enforce_quota` decides."""
         async with self._database.read() as session:
             await self._check(session, owner, size)
 
-    async def admit(self, session: AsyncSession, owner: str, size: int = 0, seconds: float = 0.0) -> None:
+    async def enforce_quota(self, session: AsyncSession, owner: str, size: int = 0, seconds: float = 0.0) -> None:
         """Check inside the transaction that adds the job, one of an owner at a time. Raises QuotaExceededError.
 
         seconds: of audio that the job adds.
@@ -99,7 +99,7 @@ class Limiter:
             await quotas.lock_owner(session, owner, sqlite=self._database.sqlite)
             await self._check(session, owner, size, seconds)
 
-    async def link(self, session: AsyncSession, owner: str) -> None:
+    async def enforce_link_quota(self, session: AsyncSession, owner: str) -> None:
         """Check for one more upload link. It counts as a job and as the largest upload. Raises QuotaExceededError."""
         settings = self._settings
         await quotas.lock_owner(session, owner, sqlite=self._database.sqlite)

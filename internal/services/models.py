@@ -19,6 +19,8 @@ class LiveModels:
 
 @dataclass(frozen=True, slots=True)
 class Models:
+    """The models that jobs can use now."""
+
     database: Database
 
     async def live(self) -> LiveModels:

@@ -47,6 +47,8 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Statistics:
+    """Figures for operators."""
+
     database: Database
     broker: Broker
 

@@ -42,7 +42,7 @@ class Submissions:
 
     async def check_quota(self, owner: str, size: int = 0) -> None:
         """Raises QuotaExceededError. An early answer: `commit` checks again."""
-        await self.limiter.submit(owner, size)
+        await self.limiter.check_quota(owner, size)
 
     async def submit_upload(
         self, upload: IncomingUpload, owner: str, options: SubmitOptions, request: IdempotentRequest | None = None
@@ -93,7 +93,7 @@ class Submissions:
                 raise LinkUsedError
             if noted and not await intents.fulfil(session, new.audio_key or ""):
                 raise UploadTimeoutError("The upload took too long. Send it again.")
-            await self.limiter.admit(session, new.owner, new.file_size)
+            await self.limiter.enforce_quota(session, new.owner, new.file_size)
             job = await jobs.create(session, new)
             if request is not None:
                 await idempotency.store(session, new.owner, request, job.job_id, {"job_id": job.job_id})

@@ -42,6 +42,8 @@ class JobFailed(SttError):
 
 @dataclass(frozen=True, slots=True)
 class Transcriptions:
+    """Submission and waiting, for clients that expect the text in the response."""
+
     database: Database
     idempotent_requests: IdempotentRequests
     submissions: Submissions

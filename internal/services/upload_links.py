@@ -59,7 +59,7 @@ class UploadLink:
 
 @dataclass(frozen=True, slots=True)
 class UploadLinks:
-    """ttl_seconds: for which a link takes bytes."""
+    """Creation and use of upload links. ttl_seconds: time for which a link takes bytes."""
 
     database: Database
     storage: Storage
@@ -82,7 +82,7 @@ class UploadLinks:
             stored = {**asdict(options), "options": options.options.to_json(), "filename": name}
             try:
                 async with self.database.write() as session:
-                    await self.limiter.link(session, owner)
+                    await self.limiter.enforce_link_quota(session, owner)
                     key = keys.incoming_key(job_id, name)
                     lifetime = self.ttl_seconds + START_MARGIN
                     await intents.create(session, key, job_id, lifetime, owner=owner, submit_options=stored)

@@ -29,7 +29,10 @@ REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,255}")
 
 @dataclass(frozen=True, slots=True)
 class UrlSubmissions:
-    """job_ttl_seconds: after a job's end, for which its request_id finds it."""
+    """Submission and polling by request_id.
+
+    job_ttl_seconds: time after a job's end for which its request_id finds it.
+    """
 
     database: Database
     media: Outbound

@@ -97,14 +97,14 @@ def stub(answer: Answer) -> Iterator[str]:
             self.wfile.write(body)
 
         def _take_body(self) -> None:
-            left = int(self.headers.get("Content-Length", 0))
+            remaining = int(self.headers.get("Content-Length", 0))
             if self.command in ("PUT", "POST"):
-                answer.taken = left
-            while left > 0:
-                got = len(self.rfile.read(min(left, 128 * 1024)))
+                answer.taken = remaining
+            while remaining > 0:
+                got = len(self.rfile.read(min(remaining, 128 * 1024)))
                 if not got:
                     return
-                left -= got
+                remaining -= got
                 if answer.mib_per_second:
                     time.sleep(got / (answer.mib_per_second * 2**20))
 

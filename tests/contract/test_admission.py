@@ -62,9 +62,9 @@ async def test_concurrent_fetches_of_one_owner_are_limited(database: Database) -
     """Ten concurrent claims; other owners are not affected."""
     ids = [await url_submissions(database) for _ in range(10)]
     other = await url_submissions(database, "ben")
-    claims_ = await asyncio.gather(*(fetch(database, job_id) for job_id in [*ids, other]))
-    assert sum(one is not None for one in claims_[:-1]) == 2
-    assert claims_[-1] is not None
+    fetched = await asyncio.gather(*(fetch(database, job_id) for job_id in [*ids, other]))
+    assert sum(one is not None for one in fetched[:-1]) == 2
+    assert fetched[-1] is not None
 
 
 async def test_a_deferred_row_waits_until_it_is_woken(database: Database) -> None:

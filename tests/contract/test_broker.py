@@ -275,9 +275,9 @@ async def test_dead_letters_can_be_listed_and_removed_one_by_one(broker: RawBrok
     await ready(broker, QueueName.DEAD, 3)
     seen: list[str] = []
 
-    async def remove(letter: DeadMessage) -> bool:
-        seen.append(decode(letter.body).token or "")
-        assert letter.headers["code"] == seen[-1]
+    async def remove(dead_letter: DeadMessage) -> bool:
+        seen.append(decode(dead_letter.body).token or "")
+        assert dead_letter.headers["code"] == seen[-1]
         return seen[-1] == "b"
 
     assert await broker.walk_dead_letters(remove) == 3
@@ -294,8 +294,8 @@ async def test_an_interrupted_listing_loses_no_dead_letter(broker: RawBroker) ->
     await ready(broker, QueueName.DEAD, 3)
     seen: list[str] = []
 
-    async def remove(letter: DeadMessage) -> bool:
-        seen.append(decode(letter.body).job_id)
+    async def remove(dead_letter: DeadMessage) -> bool:
+        seen.append(decode(dead_letter.body).job_id)
         if len(seen) == 2:
             raise RuntimeError("the database went away")
         return len(seen) == 1 or len(seen) > 2

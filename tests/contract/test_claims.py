@@ -268,9 +268,9 @@ async def test_a_failed_attempt_needs_its_own_claim(database: Database) -> None:
 async def test_a_row_that_lost_several_consumers_is_claimed_alone(database: Database) -> None:
     job_id = await planned_job(database, 1)
     for turn in range(claims.SUSPECT):
-        beside = ClaimRequest(f"worker-{turn}", LEASE, alone=False)
+        shared_request = ClaimRequest(f"worker-{turn}", LEASE, alone=False)
         async with database.write() as session:
-            assert await claims.claim_chunk(session, job_id, 0, 0, beside) is not None
+            assert await claims.claim_chunk(session, job_id, 0, 0, shared_request) is not None
         async with database.read() as session:
             assert not await claims.is_suspect(session, job_id, 0)
         await lapse(database, job_id)

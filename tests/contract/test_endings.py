@@ -14,9 +14,9 @@ from tests.contract.rows import chunk, claim, commit, job, planned_job, run_chun
 
 
 async def claim_chunk(database: Database, job_id: str, index: int = 0) -> Claim:
-    found = await claim(database, job_id, index)
-    assert found is not None
-    return found.claim
+    claimed = await claim(database, job_id, index)
+    assert claimed is not None
+    return claimed.claim
 
 
 async def test_a_failed_attempt_waits_for_its_retry_with_its_error(database: Database) -> None:
@@ -82,33 +82,33 @@ async def test_a_reopened_job_has_no_trace_of_its_end(database: Database) -> Non
     assert (await chunk(database, job_id, 0)).error_code == WhisperCrashError.code
     async with database.write() as session:
         assert await failures.retry_job(session, job_id, "local") == [WakeUp(job_id, 0, 0)]
-    whole, missing = await job(database, job_id), await chunk(database, job_id, 0)
-    assert (whole.status, whole.completed_at, whole.expires_at) == (JobStatus.PROCESSING, None, None)
+    reopened, missing = await job(database, job_id), await chunk(database, job_id, 0)
+    assert (reopened.status, reopened.completed_at, reopened.expires_at) == (JobStatus.PROCESSING, None, None)
     assert (missing.status, missing.failures, missing.lost) == (JobStatus.PENDING, 0, 0)
-    for row in (whole, missing):
+    for row in (reopened, missing):
         assert (row.error_code, row.error_message, row.first_failed_at) == (None, None, None)
     assert (await chunk(database, job_id, 1)).status == JobStatus.COMPLETED
 
 
 async def test_a_late_commit_of_a_deleted_job_makes_nothing_due(database: Database) -> None:
     job_id = await planned_job(database, 3, first_release=1)
-    found = await claim(database, job_id, 0)
-    assert found is not None
+    claimed = await claim(database, job_id, 0)
+    assert claimed is not None
     async with database.write() as session:
         assert await deletion.mark_deleted(session, job_id, "local")
-    done = await commit(database, found)
-    assert done is not None
-    assert done.wake_ups == ()
+    effects = await commit(database, claimed)
+    assert effects is not None
+    assert effects.wake_ups == ()
     await invariants.check(database)
 
 
 async def test_a_late_last_commit_of_a_deleted_job_releases_no_finalise(database: Database) -> None:
     job_id = await planned_job(database, 1)
-    found = await claim(database, job_id, 0)
-    assert found is not None
+    claimed = await claim(database, job_id, 0)
+    assert claimed is not None
     async with database.write() as session:
         assert await deletion.mark_deleted(session, job_id, "local")
-    done = await commit(database, found)
-    assert done is not None
-    assert not done.finalise
+    effects = await commit(database, claimed)
+    assert effects is not None
+    assert not effects.finalise
     await invariants.check(database)

@@ -39,9 +39,9 @@ async def renew(database: Database, *claims_held: Claim) -> list[Claim]:
 
 async def claim_prepare(database: Database, job_id: str) -> Claim:
     async with database.write() as session:
-        found = await claims.claim_prepare(session, job_id, 0, ClaimRequest(WORKER, LEASE))
-    assert found is not None
-    return found[0]
+        claimed = await claims.claim_prepare(session, job_id, 0, ClaimRequest(WORKER, LEASE))
+    assert claimed is not None
+    return claimed[0]
 
 
 async def test_a_renewed_lease_does_not_lapse(database: Database) -> None:
@@ -192,8 +192,8 @@ async def test_rows_left_due_by_older_versions_are_cleared(database: Database) -
         await failures.cancel_job(session, cancelled, "local")
         await deletion.mark_deleted(session, deleted, "local")
         for row in (Job, Chunk):
-            wanted = row.job_id.in_((cancelled, deleted))
-            await session.execute(update(row).where(wanted).values(due_at=after(-60), holder="gone/1"))
+            condition = row.job_id.in_((cancelled, deleted))
+            await session.execute(update(row).where(condition).values(due_at=after(-60), holder="gone/1"))
     await expire(database, alive)
     async with database.write() as session:
         assert await schedule.clear_ended(session) == 6

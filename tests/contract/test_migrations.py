@@ -20,8 +20,8 @@ def _differences(connection: Connection) -> list[Any]:
 
 async def test_migrations_equal_the_models(database: Database) -> None:
     async with database.read() as session:
-        found = await (await session.connection()).run_sync(_differences)
-    assert found == []
+        differences = await (await session.connection()).run_sync(_differences)
+    assert differences == []
 
 
 async def test_upgrading_twice_changes_nothing(database: Database) -> None:
@@ -32,5 +32,5 @@ async def test_downgrade_leaves_nothing_behind(database: Database) -> None:
     async with database.write() as session:
         connection = await session.connection()
         await connection.run_sync(lambda sync: command.downgrade(config(sync), "base"))
-        left = await connection.run_sync(lambda sync: inspect(sync).get_table_names())
-    assert left == ["alembic_version"]
+        remaining = await connection.run_sync(lambda sync: inspect(sync).get_table_names())
+    assert remaining == ["alembic_version"]

@@ -56,9 +56,9 @@ async def test_the_wait_starts_when_the_file_is_first_missed(database: Database)
     assert first is not None
     assert first < 60
     await since(database, job_id, 500)
-    again = await missing(database, job_id)
-    assert again is not None
-    assert 500 <= again < 560
+    later = await missing(database, job_id)
+    assert later is not None
+    assert 500 <= later < 560
 
 
 async def test_time_without_any_consumer_does_not_count(database: Database) -> None:

@@ -46,10 +46,10 @@ async def test_transcripts_come_in_order(database: Database) -> None:
     for index in (2, 0, 1):
         await run_chunk(database, job_id, index)
     async with database.read() as session:
-        found = await jobs.list_transcripts(session, job_id)
+        transcripts = await jobs.list_transcripts(session, job_id)
         assert await jobs.last_committed_at(session, job_id) is not None
-    assert [chunk.index for chunk in found] == [0, 1, 2]
-    assert found[0].segments[0].text == "hello"
+    assert [chunk.index for chunk in transcripts] == [0, 1, 2]
+    assert transcripts[0].segments[0].text == "hello"
 
 
 async def test_waiting_audio_is_the_remainder_of_older_jobs(database: Database) -> None:
@@ -75,10 +75,10 @@ async def test_the_owners_band_falls_with_unfinished_jobs(database: Database) ->
 
 
 async def test_workers_are_active_while_they_send_heartbeats(database: Database) -> None:
-    who = workers.WorkerInfo("w1", workers.CONSUMER, "host", 1, "0", 2, ("demo", "base"))
+    worker = workers.WorkerInfo("w1", workers.CONSUMER, "host", 1, "0", 2, ("demo", "base"))
     async with database.write() as session:
-        await workers.heartbeat(session, who)
-        await workers.heartbeat(session, who)
+        await workers.heartbeat(session, worker)
+        await workers.heartbeat(session, worker)
     async with database.read() as session:
         assert workers.available_models(await workers.list_live(session)) == ["base", "demo"]
     async with database.write() as session:

@@ -168,9 +168,9 @@ async def test_only_confirmed_publishes_count(database: Database) -> None:
 
 async def waits(database: Database, row: WakeUp) -> tuple[int, int]:
     """Return the row's confirmed publishes and the seconds until it is due, in steps of five."""
-    found = await (job(database, row.job_id) if row.chunk_index is None else chunk(database, row.job_id, 0))
-    assert found.due_at is not None
-    return found.publishes, round((found.due_at - datetime.now(UTC)).total_seconds() / 5 + 0.4) * 5
+    stored = await (job(database, row.job_id) if row.chunk_index is None else chunk(database, row.job_id, 0))
+    assert stored.due_at is not None
+    return stored.publishes, round((stored.due_at - datetime.now(UTC)).total_seconds() / 5 + 0.4) * 5
 
 
 async def test_a_confirmed_publish_leaves_a_claimed_row_alone(database: Database) -> None:

@@ -118,6 +118,6 @@ def test_a_file_size_limit_counts_as_a_full_disk(tmp_path: Path) -> None:
     ENOSPC itself.
     """
     call = [sys.executable, "-c", FULL, str(tmp_path / "objects")]
-    done = subprocess.run(call, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
-    assert done.stdout.splitlines() == ["upload full", "put full", "left []"], done.stderr
-    assert done.returncode == 0
+    completed = subprocess.run(call, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert completed.stdout.splitlines() == ["upload full", "put full", "left []"], completed.stderr
+    assert completed.returncode == 0

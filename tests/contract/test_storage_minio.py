@@ -359,9 +359,9 @@ async def test_a_server_in_another_region() -> None:
     server = ExternalServer(program)
     await asyncio.to_thread(server.start)
     try:
-        given = (server.endpoint, server.access_key, server.secret_key)
-        await asyncio.to_thread(Client(*given, secure=False, region="eu-central-1").make_bucket, "elsewhere")
-        storage = MinioStorage(*given, "elsewhere")
+        credentials = (server.endpoint, server.access_key, server.secret_key)
+        await asyncio.to_thread(Client(*credentials, secure=False, region="eu-central-1").make_bucket, "elsewhere")
+        storage = MinioStorage(*credentials, "elsewhere")
         await storage.start()
         await storage.put_bytes(KEY, b"x")
         assert await storage.get_bytes(KEY) == b"x"
@@ -388,10 +388,10 @@ asyncio.run(main())
 
 def test_a_process_exits_with_an_open_upload() -> None:
     """Regression: the uploading thread waited forever, and the interpreter for the thread."""
-    done = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, "-c", LEAVES], cwd=ROOT, capture_output=True, text=True, timeout=30, check=False
     )
-    assert (done.stdout, done.stderr, done.returncode) == ("stopped\n", "", 0)
+    assert (completed.stdout, completed.stderr, completed.returncode) == ("stopped\n", "", 0)
 
 
 @pytest.mark.servers
@@ -418,7 +418,7 @@ def test_memory_does_not_grow_with_the_upload(minio_bucket: Bucket) -> None:
 def child(way: str, bucket: Bucket) -> dict[str, float]:
     arguments = (bucket.endpoint, bucket.access_key, bucket.secret_key, bucket.bucket, str(SIZE))
     call = [sys.executable, "-m", "tests.contract.upload_child", way, *arguments]
-    done = subprocess.run(call, cwd=ROOT, capture_output=True, text=True, timeout=110, check=False)
-    assert done.returncode == 0, done.stderr
-    found: dict[str, float] = json.loads(done.stdout)
-    return found
+    completed = subprocess.run(call, cwd=ROOT, capture_output=True, text=True, timeout=110, check=False)
+    assert completed.returncode == 0, completed.stderr
+    figures: dict[str, float] = json.loads(completed.stdout)
+    return figures

@@ -34,8 +34,8 @@ async def take(database: Database, free: int = MAX_CONCURRENT) -> list[WebhookAt
 
 async def due_in(database: Database, job_id: str, seconds: float) -> None:
     async with database.write() as session:
-        mine = WebhookDelivery.job_id == job_id
-        await session.execute(update(WebhookDelivery).where(mine).values(due_at=after(seconds)))
+        of_job = WebhookDelivery.job_id == job_id
+        await session.execute(update(WebhookDelivery).where(of_job).values(due_at=after(seconds)))
 
 
 async def rows(database: Database, job_id: str) -> list[WebhookDelivery]:

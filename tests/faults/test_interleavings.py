@@ -57,15 +57,15 @@ def check_step(old: Job, new: Job, reopened: bool) -> None:
     """Check that there is at most one visible change, numbered without a gap, and that ended jobs stay unchanged unless
     they are reopened or deleted.
     """
-    (before, was), (now, ends) = facts(old), facts(new)
+    (before, old_end), (now, new_end) = facts(old), facts(new)
     assert new.event_seq == old.event_seq + (before != now), f"{old.event_seq} {before} -> {new.event_seq} {now}"
     assert old.deleted_at is None or new.deleted_at
-    if old.status in TERMINAL and new.deleted_at is None and was != ends:
-        assert reopened and old.status in LOSERS and new.status in OPEN, f"{was} -> {ends}"
+    if old.status in TERMINAL and new.deleted_at is None and old_end != new_end:
+        assert reopened and old.status in LOSERS and new.status in OPEN, f"{old_end} -> {new_end}"
 
 
 @dataclass(slots=True)
-class Watch:
+class StateChecker:
     """A comparison of each state with the previous one. `reopened`: jobs reopened in between.
 
     walked: arrows of the state machine that rows have taken.
@@ -76,7 +76,7 @@ class Watch:
     reopened: set[str] = field(default_factory=set)
     walked: set[state_changes.Change] = field(default_factory=set)
 
-    async def look(self, app: bootstrap.Application) -> None:
+    async def check(self, app: bootstrap.Application) -> None:
         await invariants.check(app.database)
         self.walked |= await state_changes.check(app.database)
         async with app.database.read() as session:
@@ -94,9 +94,9 @@ class Watch:
         """Check that committed chunks are unchanged and that each chunk and each COMPLETED job was measured once."""
         columns = (Chunk.job_id, Chunk.chunk_index, Chunk.event_seq, Chunk.transcription)
         async with app.database.read() as session:
-            done = (await session.execute(select(*columns).where(Chunk.status == JobStatus.COMPLETED))).all()
+            completed = (await session.execute(select(*columns).where(Chunk.status == JobStatus.COMPLETED))).all()
             metrics = (await session.execute(select(Metric.job_id, Metric.metric_name, Metric.metric_value))).all()
-        now = {(row[0], row[1]): (row[2], row[3]) for row in done}
+        now = {(row[0], row[1]): (row[2], row[3]) for row in completed}
         assert all(now.get(key) == chunk for key, chunk in self.chunks.items() if key[0] in self.jobs)
         assert all(seq <= self.jobs[job_id].event_seq for (job_id, _), (seq, _) in now.items())
         assert sorted((job_id, value) for job_id, name, value in metrics if name == "chunk_seconds") == sorted(now)
@@ -107,8 +107,10 @@ class Watch:
     async def _check_objects(self, app: bootstrap.Application, job: Job) -> None:
         """Check that a COMPLETED job's result has its chunks' text, and that every other planned job has its audio."""
         if job.status == JobStatus.COMPLETED:
-            mine = sorted((index, heard) for (owner, index), (_, heard) in self.chunks.items() if owner == job.job_id)
-            texts = [segment["text"] for _, heard in mine for segment in heard]
+            transcripts = sorted(
+                (index, segments) for (owner, index), (_, segments) in self.chunks.items() if owner == job.job_id
+            )
+            texts = [segment["text"] for _, segments in transcripts for segment in segments]
             assert json.loads(await app.storage.get_bytes(keys.result_key(job.job_id))) == texts
         elif job.chunks_total:
             assert await app.storage.stat(job.working_audio_path or ""), "the working audio is missing"
@@ -118,7 +120,7 @@ class Watch:
 class Run:
     """A claim that a consumer holds, or still considers its own. written: its object is in storage."""
 
-    who: Consumer
+    consumer: Consumer
     message: Message
     claim: claims.Claim
     job: Job
@@ -128,28 +130,32 @@ class Run:
 
 COIN, SELDOM = st.booleans(), st.sampled_from((False, False, False, True))
 ERRORS = (errors.WhisperCrashError, errors.DiskFullError, errors.CorruptedFileError, errors.StorageUnavailable)
-ENDS = st.sampled_from((*["well"] * 8, "crash", *ERRORS))
+OUTCOMES = st.sampled_from((*["well"] * 8, "crash", *ERRORS))
 PICK, TIMES = st.integers(0, 11), st.sampled_from(("due_at", "due_at", "expires_at", "deleted_at", "progressed_at"))
 ALLOWED: dict[Any, Any] = {Jobs.cancel: set(OPEN), Jobs.retry: LOSERS, Jobs.delete: set(JobStatus)}
 STEPS: dict[str, tuple[str, int, dict[str, st.SearchStrategy[Any]]]] = {
-    "submit": ("to_come", 1, {"language": st.sampled_from(("en", "auto"))}),
-    "deliver": ("inbox", 6, {"again": SELDOM}),
-    "go_on": ("runs", 8, {"ends": ENDS, "chunks": st.sampled_from((0, 1, 2, 3, 3)), "told": COIN, "again": SELDOM}),
+    "submit": ("unsubmitted", 1, {"language": st.sampled_from(("en", "auto"))}),
+    "deliver": ("inbox", 6, {"repeated": SELDOM}),
+    "advance": (
+        "runs",
+        8,
+        {"outcome": OUTCOMES, "chunks": st.sampled_from((0, 1, 2, 3, 3)), "broker_up": COIN, "repeated": SELDOM},
+    ),
     "work": ("inbox", 1, {}),
-    "repeat": ("published", 1, {"failures": st.integers(0, 2)}),
+    "republish": ("published", 1, {"failures": st.integers(0, 2)}),
     "restart": ("inbox runs", 1, {}),
-    "renew": ("runs", 3, {"all_of_them": COIN}),
+    "renew": ("runs", 3, {"all_runs": COIN}),
     "lapse": ("runs", 2, {}),
     "outage": ("job_ids", 1, {}),
-    "let_time_pass": ("job_ids", 3, {"time": TIMES, "noticed": COIN}),
-    "ask": ("job_ids", 2, {"what": st.sampled_from((*ALLOWED, *[Jobs.retry] * 2))}),
-    "replay": ("letters", 2, {"times": st.integers(1, 2)}),
+    "let_time_pass": ("job_ids", 3, {"time": TIMES, "scheduler_runs": COIN}),
+    "request": ("job_ids", 2, {"operation": st.sampled_from((*ALLOWED, *[Jobs.retry] * 2))}),
+    "replay": ("dead_letters", 2, {"times": st.integers(1, 2)}),
 }
 """What may happen while there is anything to `pick` among these; how often; what else is drawn."""
 
 
-def picked(things: list[T], pick: int, kept: bool = True) -> T:
-    return things[pick % len(things)] if kept else things.pop(pick % len(things))
+def pick_from(items: list[T], pick: int, keep_item: bool = True) -> T:
+    return items[pick % len(items)] if keep_item else items.pop(pick % len(items))
 
 
 class Interleavings(RuleBasedStateMachine):
@@ -158,9 +164,9 @@ class Interleavings(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.folder = tempfile.TemporaryDirectory()
-        self.to_come = [f"00000000-0000-0000-0000-00000000000{number}" for number in (1, 2, 3)]
+        self.unsubmitted = [f"00000000-0000-0000-0000-00000000000{number}" for number in (1, 2, 3)]
         self.job_ids, self.published = list[str](), list[Message]()
-        self.runner, self.watch = asyncio.Runner(), Watch()
+        self.runner, self.watch = asyncio.Runner(), StateChecker()
         self.run(self.start())
 
     async def start(self) -> None:
@@ -181,50 +187,56 @@ class Interleavings(RuleBasedStateMachine):
     def run(self, act: Coroutine[Any, Any, T]) -> T:
         """Run the action and deliver what it published."""
         result = self.runner.run(act)
-        self.runner.run(self.arrive())
+        self.runner.run(self.receive_published())
         return result
 
-    async def arrive(self) -> None:
+    async def receive_published(self) -> None:
         for name in WORK_QUEUES:
             queue = cast(Any, self.app.broker)._queues[name]
-            arrived = [decode((await queue.get()).body) for _ in range(len(queue))]
-            self.inbox += arrived
-            self.published += arrived
-        self.letters = [decode(body) for body, _ in cast(Any, self.app.broker).waiting(QueueName.DEAD)]
+            messages = [decode((await queue.get()).body) for _ in range(len(queue))]
+            self.inbox += messages
+            self.published += messages
+        self.dead_letters = [decode(body) for body, _ in cast(Any, self.app.broker).waiting(QueueName.DEAD)]
 
     @invariant()
-    def everything_holds(self) -> None:
-        self.runner.run(self.watch.look(self.app))
+    def check_all(self) -> None:
+        self.runner.run(self.watch.check(self.app))
 
     @rule(data=st.data())
-    def somebody_acts(self, data: st.DataObject) -> None:
+    def take_random_step(self, data: st.DataObject) -> None:
         """Use one rule for all steps: hypothesis disables rules at random, which would leave most examples idle."""
-        some = {name for name in ("inbox", "job_ids", "letters", "published", "runs", "to_come") if getattr(self, name)}
-        steps = [name for name, (among, often, _) in STEPS.items() if some & {*among.split()} for _ in range(often)]
+        available = {
+            name
+            for name in ("inbox", "job_ids", "dead_letters", "published", "runs", "unsubmitted")
+            if getattr(self, name)
+        }
+        steps = [
+            name for name, (among, weight, _) in STEPS.items() if available & {*among.split()} for _ in range(weight)
+        ]
         step = data.draw(st.sampled_from(steps), label="step")
         getattr(self, step)(**data.draw(st.fixed_dictionaries({"pick": PICK, **STEPS[step][2]}), label=step))
 
     def submit(self, pick: int, language: str) -> None:
-        self.job_ids.append(self.to_come.pop(0))
+        self.job_ids.append(self.unsubmitted.pop(0))
         self.run(rows.new_job(self.app.database, job_id=self.job_ids[-1], language=language))
         job = self.run(rows.job(self.app.database, self.job_ids[-1]))
         self.run(self.app.publisher.publish([publishing.prepare_message(job, claims.WakeUp(job.job_id, None, 0))]))
 
-    def deliver(self, pick: int, again: bool) -> None:
-        """`again`: the broker delivers the message once more, although its holder may be alive."""
-        message = picked(self.inbox, pick, again)
-        self.runs += self.run(self.taken(self.consumers[pick % 2], message))
+    def deliver(self, pick: int, repeated: bool) -> None:
+        """`repeated`: the broker delivers the message once more, although its holder may be alive."""
+        message = pick_from(self.inbox, pick, repeated)
+        self.runs += self.run(self.claim_runs(self.consumers[pick % 2], message))
 
-    def renew(self, pick: int, all_of_them: bool) -> None:
+    def renew(self, pick: int, all_runs: bool) -> None:
         """Renew leases, including those that were released or whose job has ended."""
-        held = self.runs if all_of_them else [picked(self.runs, pick)]
+        held = self.runs if all_runs else [pick_from(self.runs, pick)]
         ended = self.run(self.in_transaction(lambda session: leases.renew(session, [r.claim for r in held], LEASE)))
-        over = {job_id for job_id, job in self.watch.jobs.items() if job.deleted_at or job.status in LOSERS}
-        assert {claim.job_id for claim in ended} <= over | ({r.job.job_id for r in held} - self.watch.jobs.keys())
+        ended_jobs = {job_id for job_id, job in self.watch.jobs.items() if job.deleted_at or job.status in LOSERS}
+        assert {claim.job_id for claim in ended} <= ended_jobs | ({r.job.job_id for r in held} - self.watch.jobs.keys())
 
     def lapse(self, pick: int) -> None:
         """A holder is silent for longer than its lease, and the scheduler notices."""
-        job_id = picked(self.runs, pick).job.job_id
+        job_id = pick_from(self.runs, pick).job.job_id
         self.run(self.pass_time(job_id, "due_at"))
         self.run(self.release())
 
@@ -239,8 +251,8 @@ class Interleavings(RuleBasedStateMachine):
             self.run(self.pass_time(job_id, "due_at", leased=True))
         self.run(self.in_transaction(lambda session: leases.renew(session, [r.claim for r in self.runs], LEASE)))
         before = self.run(losses())
-        living = {run.claim.holder for run in self.runs}
-        self.run(self.release(only=living))
+        live_holders = {run.claim.holder for run in self.runs}
+        self.run(self.release(only=live_holders))
         assert self.run(losses()) == before
 
     async def release(self, only: set[str] | None = None) -> None:
@@ -258,21 +270,21 @@ class Interleavings(RuleBasedStateMachine):
     def in_transaction(self, work: Any) -> Coroutine[Any, Any, Any]:
         return self.consumers[0].steps.database.write(work)
 
-    def go_on(self, pick: int, ends: Any, chunks: int, told: bool, again: bool) -> None:
-        """Take a run's next step, or let it fail with an error; `again`: the answer is lost, so the step is repeated
+    def advance(self, pick: int, outcome: Any, chunks: int, broker_up: bool, repeated: bool) -> None:
+        """Take a run's next step, or let it fail with an error; `repeated`: the answer is lost, so the step is repeated
         later.
         """
-        run = picked(self.runs, pick, again)
-        for _ in range(1 + again):
-            if ends == "well":
-                self.runs += [] if self.run(self.advanced(run, chunks, told)) or again else [run]
-            elif ends != "crash":
-                self.run(self.settle(run, ends))
-            self.everything_holds()
+        run = pick_from(self.runs, pick, repeated)
+        for _ in range(1 + repeated):
+            if outcome == "well":
+                self.runs += [] if self.run(self.take_step(run, chunks, broker_up)) or repeated else [run]
+            elif outcome != "crash":
+                self.run(self.settle(run, outcome))
+            self.check_all()
 
-    async def taken(self, who: Consumer, message: Message) -> list[Run]:
+    async def claim_runs(self, consumer: Consumer, message: Message) -> list[Run]:
         """Claim as a consumer does; return an empty list if there was nothing to claim."""
-        found: list[Run] = []
+        runs: list[Run] = []
 
         async def claim(session: Any, claim_request: claims.ClaimRequest) -> Any:
             job_id, failures, index = message.job_id, message.failures, message.chunk_index or 0
@@ -281,20 +293,20 @@ class Interleavings(RuleBasedStateMachine):
             claim_job = claims.claim_prepare if message.type is MessageType.PREPARE else claims.claim_finalise
             return await claim_job(session, job_id, failures, claim_request)
 
-        async def keep(taken: Any) -> None:
-            chunk = taken if isinstance(taken, claims.ClaimedChunk) else None
-            one, job = (chunk.claim, chunk.job) if chunk else taken
-            found.append(Run(who, message, one, job, chunk))
+        async def keep(claimed: Any) -> None:
+            chunk = claimed if isinstance(claimed, claims.ClaimedChunk) else None
+            held_claim, job = (chunk.claim, chunk.job) if chunk else claimed
+            runs.append(Run(consumer, message, held_claim, job, chunk))
 
         # a row that was lost too often is not started: its job fails
-        await who.steps.run(Delivery(message), 60.0, claim, keep)
-        return found
+        await consumer.steps.run(Delivery(message), 60.0, claim, keep)
+        return runs
 
-    async def advanced(self, run: Run, chunks: int, told: bool = True) -> bool:
-        """Take the run's next step, an object or a commit; return True after the last. not `told`: publishing fails."""
+    async def take_step(self, run: Run, chunks: int, broker_up: bool = True) -> bool:
+        """Take the run's next step; return True after the last. Without `broker_up` its publishes fail."""
         if not run.written and run.chunk is None:
             return await self.write(run)
-        if not told:
+        if not broker_up:
             await self.app.broker.stop()
         await self.commit(run, chunks)
         await self.app.broker.start()
@@ -304,8 +316,8 @@ class Interleavings(RuleBasedStateMachine):
         key, data = keys.working_key(run.job.job_id, run.claim.number), b"audio"
         if run.message.type is MessageType.FINALISE:
             async with self.app.database.read() as session:
-                heard = await jobs.list_transcripts(session, run.job.job_id)
-            texts = [segment.text for chunk in heard for segment in chunk.segments]
+                transcripts = await jobs.list_transcripts(session, run.job.job_id)
+            texts = [segment.text for chunk in transcripts for segment in chunk.segments]
             key, data = keys.result_key(run.job.job_id), json.dumps(texts).encode()
         await self.app.storage.put_bytes(key, data)
         run.written = True
@@ -313,7 +325,7 @@ class Interleavings(RuleBasedStateMachine):
 
     async def commit(self, run: Run, chunks: int) -> None:
         """Commit a text that names the claim, which reveals a second commit, and a metric that names the chunk."""
-        job_id, number, handler = run.job.job_id, run.claim.number, cast(Any, run.who.handlers[run.message.type])
+        job_id, number, handler = run.job.job_id, run.claim.number, cast(Any, run.consumer.handlers[run.message.type])
         if run.chunk:
             segment = {"start": 0.0, "end": 1.0, "text": str(run.claim), "confidence": 0.9}
             metrics = {"chunk_seconds": float(run.claim.chunk_index or 0)}
@@ -325,66 +337,66 @@ class Interleavings(RuleBasedStateMachine):
             # a run whose plan was rejected has deleted its audio and writes it again before a repeated commit
             run.written = await self.app.storage.stat(key) is not None
         else:
-            done = commits.JobOutcome(keys.result_key(job_id), "", 0.9, 1.0, 3600, {"total_seconds": 1.0})
-            await run.who.steps.database.write(lambda session: commits.complete_job(session, job_id, done))
+            completed = commits.JobOutcome(keys.result_key(job_id), "", 0.9, 1.0, 3600, {"total_seconds": 1.0})
+            await run.consumer.steps.database.write(lambda session: commits.complete_job(session, job_id, completed))
 
     async def settle(self, run: Run, error: type[errors.SttError]) -> None:
-        verdict = await run.who.steps.run_claimed(run.claim, run.message, AsyncMock(side_effect=error))
+        verdict = await run.consumer.steps.run_claimed(run.claim, run.message, AsyncMock(side_effect=error))
         if isinstance(verdict, Retry):
             await self.app.broker.publish(verdict.message or run.message)
 
     def work(self, pick: int) -> None:
         """Work without faults for a while, so that examples make progress."""
         for _ in range(min(1 + pick // 3, len(self.inbox))):
-            for run in self.run(self.taken(self.consumers[0], self.inbox.pop(0))):
-                while not self.run(self.advanced(run, chunks=pick % 5)):
+            for run in self.run(self.claim_runs(self.consumers[0], self.inbox.pop(0))):
+                while not self.run(self.take_step(run, chunks=pick % 5)):
                     pass
-            self.everything_holds()
+            self.check_all()
 
-    def repeat(self, pick: int, failures: int) -> None:
+    def republish(self, pick: int, failures: int) -> None:
         """Publish the wake-up of any earlier moment again."""
-        self.run(self.app.broker.publish(replace(picked(self.published[::-1], pick), failures=failures)))
+        self.run(self.app.broker.publish(replace(pick_from(self.published[::-1], pick), failures=failures)))
 
     def restart(self, pick: int) -> None:
         """Crash the process with all its claims and messages."""
         self.run(self.app.stop())
         self.run(self.start())
 
-    def let_time_pass(self, pick: int, time: str, noticed: bool) -> None:
-        """Date these times of the job and its rows back, if set; `noticed`: the scheduler runs afterwards."""
-        self.run(self.pass_time(picked(self.job_ids, pick), time))
-        if noticed:
+    def let_time_pass(self, pick: int, time: str, scheduler_runs: bool) -> None:
+        """Date these times of the job and its rows back, if set; `scheduler_runs`: the scheduler runs afterwards."""
+        self.run(self.pass_time(pick_from(self.job_ids, pick), time))
+        if scheduler_runs:
             self.run(self.release())
             self.run(bootstrap.maintenance(self.app).publish_due())
             self.run(bootstrap.maintenance(self.app).housekeep())
 
     async def pass_time(self, job_id: str, time: str, leased: bool = False) -> None:
         """`leased`: for held rows."""
-        for table in (one for one in (Job, Chunk, UploadIntent) if hasattr(one, time)):
-            mine = [table.job_id == job_id, getattr(table, time).is_not(None)]
+        for table in (model for model in (Job, Chunk, UploadIntent) if hasattr(model, time)):
+            conditions = [table.job_id == job_id, getattr(table, time).is_not(None)]
             if leased:
                 if table is UploadIntent:
                     continue
-                mine.append(cast(Any, table).holder.is_not(None))
-            statement = update(table).where(*mine).values({time: after(-100_000)})
+                conditions.append(cast(Any, table).holder.is_not(None))
+            statement = update(table).where(*conditions).values({time: after(-100_000)})
             await self.in_transaction(lambda session, statement=statement: session.execute(statement))
 
-    def ask(self, pick: int, what: Any) -> None:
+    def request(self, pick: int, operation: Any) -> None:
         """Request an operation; it succeeds or is refused, according to the job's state."""
-        job_id = picked(self.job_ids, pick)
+        job_id = pick_from(self.job_ids, pick)
         job = self.watch.jobs.get(job_id)
-        fine = job is not None and job.deleted_at is None and job.status in ALLOWED[what]
-        self.watch.reopened = {job_id} if what is Jobs.retry else set()
-        with contextlib.nullcontext() if fine else pytest.raises((errors.ConflictError, errors.JobNotFoundError)):
-            self.run(what(self.app.services.jobs, job_id, "local"))
+        allowed = job is not None and job.deleted_at is None and job.status in ALLOWED[operation]
+        self.watch.reopened = {job_id} if operation is Jobs.retry else set()
+        with contextlib.nullcontext() if allowed else pytest.raises((errors.ConflictError, errors.JobNotFoundError)):
+            self.run(operation(self.app.services.jobs, job_id, "local"))
 
     def replay(self, pick: int, times: int) -> None:
         """Deliver one or two copies of a dead letter to a consumer; the dead letter itself stays."""
-        letter = picked(self.letters, pick)
-        job = self.watch.jobs.get(letter.job_id)
-        self.watch.reopened = {letter.job_id} if job and job.replay_token == letter.token else set()
+        dead_letter = pick_from(self.dead_letters, pick)
+        job = self.watch.jobs.get(dead_letter.job_id)
+        self.watch.reopened = {dead_letter.job_id} if job and job.replay_token == dead_letter.token else set()
         for _ in range(times):
-            self.run(self.consumers[0].handle(Delivery(letter)))
+            self.run(self.consumers[0].handle(Delivery(dead_letter)))
 
     def teardown(self) -> None:
         try:
@@ -402,8 +414,8 @@ class Interleavings(RuleBasedStateMachine):
             if all(job.deleted_at or job.status in TERMINAL for job in self.watch.jobs.values()):
                 return
             for pick in range(len(self.job_ids)):
-                self.let_time_pass(pick, "due_at", noticed=True)
-                self.everything_holds()
+                self.let_time_pass(pick, "due_at", scheduler_runs=True)
+                self.check_all()
             while self.inbox:
                 self.work(11)
         raise AssertionError(f"not drained: {[facts(job) for job in self.watch.jobs.values()]}")

@@ -14,16 +14,16 @@ FINE, CRASH, HANG, EXIT, KILL, MEMORY = range(6)
 
 class BadEngine:
     def transcribe(self, samples: Samples, options: Options) -> EngineOutput:
-        wish = round(float(samples[0]) * 32768) if len(samples) else FINE
-        if wish == CRASH:
+        command = round(float(samples[0]) * 32768) if len(samples) else FINE
+        if command == CRASH:
             ctypes.string_at(0)
-        elif wish == HANG:
+        elif command == HANG:
             time.sleep(600)
-        elif wish == EXIT:
+        elif command == EXIT:
             os._exit(3)
-        elif wish == KILL:
+        elif command == KILL:
             os.kill(os.getpid(), 9)
-        elif wish == MEMORY:
+        elif command == MEMORY:
             raise MemoryError
         text = f"{os.getpid()} {len(samples)} {options.decoders}"
         return EngineOutput((Segment(0.0, 1.0, text, 1.0),), "en")

@@ -11,8 +11,8 @@ DETECTED = "vi"
 
 class DetectingEngine:
     def transcribe(self, _samples: Samples, options: Options) -> EngineOutput:
-        found = DETECTED if options.language == AUTO else options.language
-        return EngineOutput((Segment(0.0, 1.0, options.language, 1.0),), found)
+        language = DETECTED if options.language == AUTO else options.language
+        return EngineOutput((Segment(0.0, 1.0, options.language, 1.0),), language)
 
 
 def load(_spec: EngineSpec) -> DetectingEngine:

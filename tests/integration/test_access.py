@@ -226,12 +226,12 @@ async def test_requests_per_minute_are_limited(tmp_path: Path) -> None:
 async def test_rate_limits_are_shared_by_processes(database: Database, tmp_path: Path) -> None:
     settings = load_settings(_env_file=None, data_dir=tmp_path, rate_limit_per_minute=20)
     limiters = [Limiter(settings, database, shared=True) for _ in range(4)]
-    results = await asyncio.gather(*(limiters[n % 4].request("owner") for n in range(30)), return_exceptions=True)
+    results = await asyncio.gather(*(limiters[n % 4].count_request("owner") for n in range(30)), return_exceptions=True)
     refused = [error for error in results if isinstance(error, RateLimitedError)]
     assert len(refused) == 10
     assert all(error is None or error in refused for error in results)
     assert all(1 <= (error.retry_after or 0) <= 60 for error in refused)
-    await limiters[0].request("somebody else")
+    await limiters[0].count_request("somebody else")
 
 
 async def test_quotas(tmp_path: Path) -> None:

@@ -44,18 +44,18 @@ async def test_the_decoder_inherits_nothing(tmp_path: Path, monkeypatch: pytest.
     play(monkeypatch, tmp_path, LOOK)
     descriptor = os.open(tmp_path, os.O_RDONLY)
     os.set_inheritable(descriptor, True)
-    found = json.loads(await run(tmp_path))
+    report = json.loads(await run(tmp_path))
     os.close(descriptor)
-    assert found["env"].items() <= {"LC_ALL": "C", "LC_CTYPE": "C.UTF-8"}.items()
-    assert len(found["fds"]) == 4, "the three standard ones, and the listed folder itself"
-    assert found["cwd"] == str(tmp_path)
+    assert report["env"].items() <= {"LC_ALL": "C", "LC_CTYPE": "C.UTF-8"}.items()
+    assert len(report["fds"]) == 4, "the three standard ones, and the listed folder itself"
+    assert report["cwd"] == str(tmp_path)
 
 
 async def test_the_decoder_has_resource_limits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     play(monkeypatch, tmp_path, LOOK)
-    found = json.loads(await run(tmp_path, deadline=60))
-    assert (found["memory"], found["files"], found["cpu"]) == (ffmpeg.ADDRESS_SPACE, 0, 61)
-    assert found["nice"] >= launch.NICE
+    report = json.loads(await run(tmp_path, deadline=60))
+    assert (report["memory"], report["files"], report["cpu"]) == (ffmpeg.ADDRESS_SPACE, 0, 61)
+    assert report["nice"] >= launch.NICE
 
 
 async def test_the_decoder_has_no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,11 +25,11 @@ DELAYS = (2.0, 6.0, 18.0)
 
 
 def table() -> list[type[SttError]]:
-    found, todo = [], [SttError]
+    classes, todo = [], [SttError]
     while todo:
         todo += (error := todo.pop()).__subclasses__()
-        found.append(error)
-    return sorted(found, key=lambda error: error.__name__)
+        classes.append(error)
+    return sorted(classes, key=lambda error: error.__name__)
 
 
 GROUPS = (SttError, errors.WorkError, errors.InfrastructureError, errors.RequestError)

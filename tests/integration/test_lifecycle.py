@@ -61,8 +61,8 @@ async def test_cancel_keeps_finished_chunks(client: httpx.AsyncClient, app: Appl
         await wait_for_first_chunk(app)
         answer = await client.post(f"/api/v1/jobs/{job_id}/cancel")
         assert (answer.status_code, answer.json()["status"]) == (202, "CANCELLED")
-        again = await client.post(f"/api/v1/jobs/{job_id}/cancel")
-        assert (again.status_code, again.json()["code"]) == (409, "CONFLICT")
+        second = await client.post(f"/api/v1/jobs/{job_id}/cancel")
+        assert (second.status_code, second.json()["code"]) == (409, "CONFLICT")
         partial = await client.get(f"/api/v1/result/{job_id}", params={"partial": True})
         assert (partial.status_code, partial.json()["status"]) == (200, "CANCELLED")
     await invariants.check(app.database)
@@ -77,9 +77,9 @@ async def test_retry_runs_missing_chunks_only(client: httpx.AsyncClient, app: Ap
         answer = await client.post(f"/api/v1/jobs/{job_id}/retry")
         assert (answer.status_code, answer.json()["code"]) == (409, "CONFLICT")
     async with app.database.read() as session:
-        heard = select(func.count()).where(Metric.metric_name == "chunk_seconds")
+        transcribed = select(func.count()).where(Metric.metric_name == "chunk_seconds")
         chunks = select(func.count()).select_from(Chunk)
-        assert (await session.execute(heard)).scalar_one() == (await session.execute(chunks)).scalar_one()
+        assert (await session.execute(transcribed)).scalar_one() == (await session.execute(chunks)).scalar_one()
 
 
 async def test_a_failed_job_can_be_retried(client: httpx.AsyncClient, app: Application, tmp_path: Path) -> None:

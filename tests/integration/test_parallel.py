@@ -104,8 +104,8 @@ def test_a_port_is_given_to_one_process(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_the_ports_of_an_exited_process_are_free_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    ended = run("from tests.servers.base import free_port; print(free_port())")
-    port = int(ended.communicate(timeout=60)[0])
+    exited = run("from tests.servers.base import free_port; print(free_port())")
+    port = int(exited.communicate(timeout=60)[0])
     monkeypatch.setattr("random.randint", lambda *_: port)
     assert free_port() == port
 
@@ -208,8 +208,8 @@ def test_a_group_runs_on_one_worker(tmp_path: Path) -> None:
         (tmp_path / name).write_text(textwrap.dedent(text))
     call = [sys.executable, "-m", "pytest", "-n", "2", "-p", "no:cacheprovider", "-c", "/dev/null", "--rootdir", "."]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(call, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
+    completed = subprocess.run(call, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert completed.returncode == 0, completed.stdout + completed.stderr
     places = {tuple(line.split()) for line in (tmp_path / "order").read_text().splitlines()}
     assert len(places) == 2, "a group is spread over workers"
     assert len({worker for _, worker in places}) == 2, "two groups share a worker although another has none"

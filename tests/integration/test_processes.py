@@ -35,9 +35,9 @@ def test_separate_processes_refuse_an_in_memory_queue(kind: str, capsys: pytest.
 def test_the_program_refuses_an_in_memory_queue(tmp_path: Path, words: list[str]) -> None:
     environment = services.settings(tmp_path, 0)
     call = [sys.executable, *words]
-    done = subprocess.run(call, env=environment, cwd=services.ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 2
-    assert "BROKER" in done.stderr
+    completed = subprocess.run(call, env=environment, cwd=services.ROOT, capture_output=True, text=True, check=False)
+    assert completed.returncode == 2
+    assert "BROKER" in completed.stderr
 
 
 @pytest.mark.parametrize("kind", [*KINDS, "embedded"])
@@ -47,7 +47,7 @@ def test_several_processes_on_local_stores_are_warned(
     monkeypatch.setenv("BROKER", "rabbitmq")
     monkeypatch.setenv("RABBITMQ_URL", "amqp://stt:a-long-one@127.0.0.1/")
     settings_or_exit(kind)
-    assert capsys.readouterr().err.count("every process has to be on this machine") == (2 if kind in KINDS else 0)
+    assert capsys.readouterr().err.count("every process has to run on this machine") == (2 if kind in KINDS else 0)
 
 
 def test_permissions_of_older_files_are_restricted(tmp_path: Path) -> None:

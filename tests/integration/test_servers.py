@@ -13,10 +13,10 @@ pytestmark = pytest.mark.servers
 
 @pytest.fixture(params=["postgres", "rabbitmq", "minio"])
 def server(request: pytest.FixtureRequest) -> Server:
-    found = request.getfixturevalue(f"{request.param}_server")
-    if not isinstance(found, Server):
+    server = request.getfixturevalue(f"{request.param}_server")
+    if not isinstance(server, Server):
         pytest.skip("an external server cannot be stopped")
-    return found
+    return server
 
 
 def test_a_killed_server_starts_again(server: Server) -> None:

@@ -51,9 +51,9 @@ async def app(tmp_path: Path) -> AsyncIterator[Application]:
 
 @pytest.fixture
 def receivers(app: Application, monkeypatch: pytest.MonkeyPatch) -> Receivers:
-    found = Receivers()
-    monkeypatch.setattr(app.webhooks, "post", found.post)
-    return found
+    receivers = Receivers()
+    monkeypatch.setattr(app.webhooks, "post", receivers.post)
+    return receivers
 
 
 async def failed_job(app: Application, url: str, owner: str) -> str:
@@ -63,9 +63,9 @@ async def failed_job(app: Application, url: str, owner: str) -> str:
     return job_id
 
 
-async def run_rounds(sender: sending.WebhookDeliverer) -> None:
+async def run_rounds(deliverer: sending.WebhookDeliverer) -> None:
     while True:
-        await sender.run_round()
+        await deliverer.run_round()
 
 
 @pytest.mark.parametrize("hosts", [1, 60], ids=["one slow host", "sixty slow hosts"])
@@ -75,8 +75,8 @@ async def test_slow_receivers_of_one_owner_delay_no_other_owner(
     """Regression: a batch waited for its slowest member, so one owner's slow receivers delayed all by minutes."""
     for number in range(60):
         await failed_job(app, f"https://slow{number % hosts}.example/hook", "greedy")
-    sender = bootstrap.webhook_deliverer(app)
-    running = asyncio.create_task(run_rounds(sender))
+    deliverer = bootstrap.webhook_deliverer(app)
+    running = asyncio.create_task(run_rounds(deliverer))
     try:
         for number in range(12):
             url = f"https://quick.example/{number}"
@@ -92,7 +92,7 @@ async def test_slow_receivers_of_one_owner_delay_no_other_owner(
     finally:
         running.cancel()
         await asyncio.wait([running])
-        await sender.stop()
+        await deliverer.stop()
 
 
 async def test_a_free_place_is_filled_while_others_are_in_progress(app: Application, receivers: Receivers) -> None:
@@ -100,8 +100,8 @@ async def test_a_free_place_is_filled_while_others_are_in_progress(app: Applicat
     urls = [f"https://quick{number}.example/hook" for number in range(20)]
     for url in urls:
         await failed_job(app, url, "a")
-    sender = bootstrap.webhook_deliverer(app)
-    running = asyncio.create_task(run_rounds(sender))
+    deliverer = bootstrap.webhook_deliverer(app)
+    running = asyncio.create_task(run_rounds(deliverer))
     try:
         for url in urls:
             await receivers.wait_for_request(url)
@@ -110,15 +110,15 @@ async def test_a_free_place_is_filled_while_others_are_in_progress(app: Applicat
     finally:
         running.cancel()
         await asyncio.wait([running])
-        await sender.stop()
+        await deliverer.stop()
 
 
 async def test_several_deliverers_deliver_each_webhook_once(app: Application, receivers: Receivers) -> None:
     urls = [f"https://quick{number}.example/hook" for number in range(30)]
     for number, url in enumerate(urls):
         await failed_job(app, url, f"owner-{number % 7}")
-    senders = [bootstrap.webhook_deliverer(app) for _ in range(3)]
-    running = [asyncio.create_task(run_rounds(sender)) for sender in senders]
+    deliverers = [bootstrap.webhook_deliverer(app) for _ in range(3)]
+    running = [asyncio.create_task(run_rounds(deliverer)) for deliverer in deliverers]
     try:
         for url in urls:
             await receivers.wait_for_request(url)
@@ -127,8 +127,8 @@ async def test_several_deliverers_deliver_each_webhook_once(app: Application, re
         for task in running:
             task.cancel()
         await asyncio.wait(running)
-        for sender in senders:
-            await sender.stop()
+        for deliverer in deliverers:
+            await deliverer.stop()
 
 
 async def test_an_outcome_that_cannot_be_stored_stops_nothing(
@@ -139,13 +139,13 @@ async def test_an_outcome_that_cannot_be_stored_stops_nothing(
 
     monkeypatch.setattr(webhooks, "mark_delivered", down)
     await failed_job(app, "https://quick.example/hook", "a")
-    sender = bootstrap.webhook_deliverer(app)
-    await sender.fill()
+    deliverer = bootstrap.webhook_deliverer(app)
+    await deliverer.fill()
     await receivers.wait_for_request("https://quick.example/hook")
-    await asyncio.gather(*sender._running)
-    await sender.fill()
+    await asyncio.gather(*deliverer._running)
+    await deliverer.fill()
     assert len(receivers.requested) == 1, "its lease has not expired"
-    await sender.stop()
+    await deliverer.stop()
 
 
 async def test_repeated_requests_for_redelivery_are_refused_with_a_time(app: Application) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from internal.bootstrap import VERSION
+from core.version import VERSION
 from tests.e2e.service import ROOT
 
 COMMANDS = ("serve", "api", "consumer", "scheduler", "migrate", "keys", "dlq")

@@ -54,6 +54,10 @@ def test_functions_are_short() -> None:
     assert lengths[len(lengths) * 9 // 10] <= 35
 
 
+def test_repositories_build_no_api_urls() -> None:
+    assert not [path for path in (ROOT / "repositories").rglob("*.py") if "/api/" in path.read_text()]
+
+
 def test_there_are_no_other_top_level_folders() -> None:
     listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False)
     if listed.returncode:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Set
 from contextlib import aclosing
 from typing import Any
 
@@ -104,14 +104,7 @@ async def transcribe(
         async with upload_slot(request, owner) as slot, body.discarding(upload):
             fields = await read_form(request.headers.get("content-type", ""), slot.pieces(body.pieces()), upload)
             kind, granularities = response_format(fields), timestamp_granularities(fields)
-            options = await submit_options.validate(
-                {
-                    **fields,
-                    "language": fields.get("language") or AUTO,
-                    "model": "" if fields.get("model") in ANY_MODEL else fields.get("model", ""),
-                    "words": "word" in granularities,
-                }
-            )
+            options = await submit_options.validate(submit_fields(fields, granularities))
             job = await transcriptions.submit(upload, owner, options, fields)
         if fields.get("stream", "").lower() in ("true", "1"):
             streaming = True
@@ -135,6 +128,16 @@ async def transcribe(
     finally:
         if not streaming:
             stream_slot.release()
+
+
+def submit_fields(fields: Mapping[str, str], granularities: Set[str]) -> dict[str, Any]:
+    """Translate OpenAI's fields to those of a submit."""
+    return {
+        **fields,
+        "language": fields.get("language") or AUTO,
+        "model": "" if fields.get("model") in ANY_MODEL else fields.get("model", ""),
+        "words": "word" in granularities,
+    }
 
 
 def response_format(fields: Mapping[str, str]) -> str:
