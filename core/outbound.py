@@ -220,10 +220,13 @@ class _Backend(httpcore.AsyncNetworkBackend):
         async with asyncio.timeout(timeout):
             addresses = await self._addresses(host, port)
         share = None if timeout is None else timeout / max(1, len(addresses))
+        failure: Exception | None = None
         for address in addresses:
-            with contextlib.suppress(httpcore.ConnectError, httpcore.ConnectTimeout):
+            try:
                 return await self._network.connect_tcp(address, port, share)
-        raise Unreachable("the host does not accept connections")
+            except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
+                failure = error
+        raise Unreachable("the host does not accept connections") from failure
 
     async def _addresses(self, host: str, port: int) -> list[str]:
         try:

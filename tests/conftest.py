@@ -7,6 +7,7 @@ that requests one gets its database, virtual host, bucket or service on that ser
 
 from __future__ import annotations
 
+import logging
 import os
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -14,8 +15,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
+import structlog
 
 from core.database import Database
+from core.logging import RotatingLogFile
 from tests import parallel
 from tests.clients.external_server import ExternalServer, run_external_server
 from tests.contract.databases import migrated
@@ -155,6 +158,19 @@ def real_service(
 def service(request: pytest.FixtureRequest) -> Service:
     selected: Service = request.getfixturevalue(f"{request.param}_service")
     return selected
+
+
+@pytest.fixture
+def restored_logging() -> Iterator[None]:
+    """Undo what the test configures: its handlers write to a captured stream that later tests do not have."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    for handler in root.handlers:
+        if isinstance(handler, RotatingLogFile):
+            handler.close()
+    root.handlers[:], root.level = handlers, level
+    structlog.reset_defaults()
 
 
 @pytest.fixture

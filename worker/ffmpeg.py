@@ -32,9 +32,15 @@ DECODERS = ",".join(
 ADDRESS_SPACE = 2 * 1024**3
 EXACT_DURATION = ("mov", "matroska", "wav", "flac", "asf", "avi", "aiff")
 """Containers whose header has the exact duration. In others it is estimated."""
-_DURATION = re.compile(r"Duration: (\d+):(\d\d):(\d\d\.\d+)(?:, start: (-?\d+\.\d+))?")
-_INPUT = re.compile(r"Input #0, ([^,\s]+)")
-_TRUNCATED = ("moov atom not found", "partial file", "truncated", "error reading header")
+# The log also holds the file's tags and path, which may contain any words. Lines of tags are indented by four or more.
+_DURATION = re.compile(r"^  Duration: (\d+):(\d\d):(\d\d\.\d+)(?:, start: (-?\d+\.\d+))?", re.MULTILINE)
+_INPUT = re.compile(r"^Input #0, ([^,\s]+)", re.MULTILINE)
+_VIDEO = re.compile(r"^  Stream #\S+ Video:", re.MULTILINE)
+_NO_AUDIO = re.compile(r"^(?:\[.*\] )?Stream map .* matches no streams", re.MULTILINE)
+_TRUNCATED = re.compile(
+    r"^\[[^\]]* @ \w+\].*(?:moov atom not found|partial file|truncated|error reading header)",
+    re.MULTILINE | re.IGNORECASE,
+)
 
 
 def program() -> str:
@@ -98,16 +104,15 @@ def skipped_seconds(log: str) -> float:
 
 def decode_error(status: int, log: str, samples: int) -> SttError | None:
     """Return the error for a run's exit status and log, or None if the audio is complete."""
-    lower = log.lower()
     if status == launch.NOT_STARTED:
         raise launch_error()
     if status == -signal.SIGXCPU:
         return DecodeTimeoutError()
     if status == -signal.SIGKILL:
         return OutOfMemoryError()
-    if any(phrase in lower for phrase in _TRUNCATED):
+    if _TRUNCATED.search(log):
         return CorruptedFileError()
-    if "matches no streams" in lower:
+    if _NO_AUDIO.search(log):
         return InvalidAudioFormatError("The file has no audio track. Upload a recording, or a video with sound.")
     if status != 0 and samples == 0:
         return InvalidAudioFormatError()
@@ -121,7 +126,7 @@ def decode_error(status: int, log: str, samples: int) -> SttError | None:
 def _shorter_than_stated(log: str, samples: int) -> bool:
     duration, container = _DURATION.search(log), _INPUT.search(log)
     # a video's duration is that of its longest track, and the audio may be shorter
-    if not duration or not container or container[1] not in EXACT_DURATION or "Video:" in log:
+    if not duration or not container or container[1] not in EXACT_DURATION or _VIDEO.search(log):
         return False
     stated = int(duration[1]) * 3600 + int(duration[2]) * 60 + float(duration[3])
     return samples / SAMPLE_RATE < (stated - max(skipped_seconds(log), 0.0)) * 0.95 - 1.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from dataclasses import dataclass
 from functools import partial
@@ -22,6 +23,7 @@ from core.errors import (
     SourceNotFoundError,
     SttError,
 )
+from core.faults import machine_fault
 from core.files import BLOCK_SIZE, own_file_errors
 from core.outbound import Limits, Outbound, Refused, Response, TooLarge, Unreachable
 from core.storage.port import Storage
@@ -100,7 +102,8 @@ class Recordings:
         except Refused as error:
             raise SourceNotFoundError(DOWNLOAD_FAILED, reason=str(error)) from error
         except Unreachable as error:
-            raise NetworkError(DOWNLOAD_FAILED, reason=str(error)) from error
+            _check_descriptors()
+            raise machine_fault(error) or NetworkError(DOWNLOAD_FAILED, reason=str(error)) from error
         except TooLarge as error:
             raise file_too_large(self.limits.max_bytes) from error
         log.info("recording fetched", action="fetched", bytes=size, file=job.original_filename)
@@ -153,3 +156,9 @@ def _standard_phrase(status: int) -> str:
         return HTTPStatus(status).phrase
     except ValueError:
         return ""
+
+
+def _check_descriptors() -> None:
+    """Raise MachineError if no file can be opened: a resolver without a socket reports an unknown host."""
+    with own_file_errors():
+        os.close(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))

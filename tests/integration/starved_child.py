@@ -12,12 +12,15 @@ import os
 import resource
 import sys
 from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 from core.messaging.port import Message, MessageType
 from internal import bootstrap
 from internal.bootstrap import Application
+from internal.consumer.recordings import RecordingLimits, Recordings
 from internal.consumer.runtime import Consumer
+from repositories.models import Job
 from tests.contract import rows
 from tests.integration.test_consumer import open_application, settings_for
 from worker import ffmpeg
@@ -56,11 +59,24 @@ def operations(app: Application, consumer: Consumer) -> dict[str, Callable[[], A
     async def connect() -> None:
         await asyncio.open_connection("127.0.0.1", 9)
 
-    return {"write a file": write, "read an object": read_object, "start ffmpeg": start_ffmpeg, "connect": connect}
+    async def fetch(url: str) -> None:
+        recordings = Recordings(
+            app.database, app.storage, app.media, consumer.outage_retry, RecordingLimits.from_settings(app.settings)
+        )
+        await recordings.fetch(Job(job_id="j", media_url=url, original_filename="a.mp3"), Path("unused"))
+
+    return {
+        "fetch from an address": partial(fetch, "http://127.0.0.1:9/a.mp3"),
+        "fetch from a name": partial(fetch, "http://localhost:9/a.mp3"),
+        "write a file": write,
+        "read an object": read_object,
+        "start ffmpeg": start_ffmpeg,
+        "connect": connect,
+    }
 
 
 async def run(folder: Path, operation: str) -> None:
-    async with open_application(settings_for(folder)) as app:
+    async with open_application(settings_for(folder, media_url_allowed_hosts="127.0.0.1:9,localhost:9")) as app:
         await app.storage.put_bytes("work/audio.pcm", b"x")
         consumer = bootstrap.consumer(app)
         consumer.workspace.open()

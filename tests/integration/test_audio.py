@@ -7,11 +7,18 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import imageio_ffmpeg
 import numpy as np
 import psutil
 import pytest
 
-from core.errors import AudioTooLongError, DecodeTimeoutError, DiskFullError, InvalidAudioFormatError
+from core.errors import (
+    AudioTooLongError,
+    CorruptedFileError,
+    DecodeTimeoutError,
+    DiskFullError,
+    InvalidAudioFormatError,
+)
 from tests.speech import encode, recording, silence, write_wav
 from worker import ffmpeg
 from worker.audio import decode
@@ -117,3 +124,29 @@ async def test_a_name_cannot_be_an_option_or_an_address(tmp_path: Path) -> None:
         await decode(Path("http://127.0.0.1:1/x.mp3"), tmp_path / "pcm", on_pcm=lambda _: None, **HOW)
     with pytest.raises(InvalidAudioFormatError):
         await decode(Path("-version"), tmp_path / "pcm", on_pcm=lambda _: None, **HOW)
+
+
+TITLES = ("partial file", "Truncated", "Duration: 10:00:00.00, start: 0.000000", "Stream map x matches no streams")
+
+
+def with_title(source: Path, target: Path, title: str) -> Path:
+    call = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-i", str(source), "-c", "copy"]
+    subprocess.run([*call, "-metadata", f"title={title}", str(target)], check=True)
+    return target
+
+
+@pytest.mark.parametrize("title", [*TITLES, "\n".join(["a", *TITLES]), "a\n-3600.000000"])
+@pytest.mark.parametrize("extension", ["flac", "mp3", "mkv"])
+async def test_words_of_a_title_are_not_read_as_errors(tmp_path: Path, extension: str, title: str) -> None:
+    """Regression: ffmpeg logs the tags, and a recording called "partial file" failed as a damaged one."""
+    plain = encode(recording("en", 1, seed=4)[0], tmp_path / f"plain.{extension}")
+    titled = with_title(plain, tmp_path / f"Truncated, partial file.{extension}", title)
+    assert await pcm_of(titled, tmp_path) == await pcm_of(plain, tmp_path)
+
+
+async def test_a_title_does_not_hide_a_cut(tmp_path: Path) -> None:
+    whole = encode(recording("en", 6, seed=3)[0], tmp_path / "whole.flac")
+    titled = with_title(whole, tmp_path / "titled.flac", "Video: x")
+    titled.write_bytes(titled.read_bytes()[: titled.stat().st_size // 2])
+    with pytest.raises(CorruptedFileError):
+        await pcm_of(titled, tmp_path)

@@ -207,7 +207,10 @@ async def test_a_recording_lost_by_the_machine_is_a_machine_fault(
     assert (job.status, job.retry_count) == (JobStatus.COMPLETED, 0)
 
 
-@pytest.mark.parametrize("operation", ["write a file", "read an object", "start ffmpeg", "connect"])
+@pytest.mark.parametrize(
+    "operation",
+    ["write a file", "read an object", "start ffmpeg", "connect", "fetch from an address", "fetch from a name"],
+)
 def test_a_process_out_of_file_descriptors_fails_no_job(tmp_path: Path, operation: str) -> None:
     """The kernel's own EMFILE, three times in a row: the row is handed back uncounted, and the consumer is sick."""
     child = [sys.executable, "-m", "tests.integration.starved_child", str(tmp_path), operation]

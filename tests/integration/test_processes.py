@@ -12,6 +12,7 @@ import pytest
 from internal.process import settings_or_exit
 from tests.e2e import service as services
 
+pytestmark = pytest.mark.usefixtures("restored_logging")
 KINDS = ("api", "consumer", "scheduler")
 
 

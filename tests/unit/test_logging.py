@@ -19,17 +19,7 @@ from core.logging import RotatingLogFile, configure, expired_files, process_file
 from internal.api_process import application
 from internal.process import settings_or_exit
 
-
-@pytest.fixture(autouse=True)
-def _restore_logging() -> object:
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    yield
-    for handler in root.handlers:
-        if isinstance(handler, RotatingLogFile):
-            handler.close()
-    root.handlers[:], root.level = handlers, level
-    structlog.reset_defaults()
+pytestmark = pytest.mark.usefixtures("restored_logging")
 
 
 def lines(capsys: pytest.CaptureFixture[str]) -> list[dict[str, object]]:
