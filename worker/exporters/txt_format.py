@@ -9,6 +9,7 @@ from core.domain.result import Result
 FORMAT = "txt"
 MEDIA_TYPE = "text/plain; charset=utf-8"
 PARAGRAPH_PAUSE = 2.0
+"""Seconds."""
 
 
 def export(result: Result) -> bytes:
