@@ -119,7 +119,7 @@ class Database:
             await session.commit()
 
     async def ping(self) -> None:
-        """Check that the database answers within 2 s. Raises DatabaseUnavailable."""
+        """Check that the database responds within 2 s. Raises DatabaseUnavailable."""
         async with self.read() as session, asyncio.timeout(2):
             await session.execute(text("SELECT 1"))
 

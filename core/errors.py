@@ -66,7 +66,7 @@ class SourceNotFoundError(SttError):
 
 
 class ObjectRefusedError(SttError):
-    """The storage answers but rejects this object: access denied, archived, or an invalid key."""
+    """The storage responds but rejects this object: access denied, archived, or an invalid key."""
 
     code, http_status = "OBJECT_REFUSED", 502
     en = "The storage denied access to the recording. Upload it again or contact support."
