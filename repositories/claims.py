@@ -22,7 +22,7 @@ from repositories.state_machine import Table, apply
 WORKING_LIFETIME = 3600.0
 """Seconds after which working audio without a plan is collected: a Prepare takes 25 min, an outage in it 10 min."""
 MAX_LOST = 5
-"""Lost runs after which the row fails with WORKER_CRASH."""
+"""Lost runs that a row may have; one more fails it with WORKER_CRASH."""
 SUSPECT = 2
 """Lost runs after which a row runs alone: a row that kills its consumer must not take other work with it."""
 

@@ -7,9 +7,12 @@ import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import structlog
+
 from core.domain.models import file_name, model_of_file
 from core.errors import ModelMissingError
 
+log = structlog.get_logger(__name__)
 GGML_MAGIC = 0x67676D6C.to_bytes(4, "little")
 _FileState = tuple[int, int, int, int]
 
@@ -17,18 +20,18 @@ _FileState = tuple[int, int, int, int]
 class ModelCatalogue:
     """Whisper models in ggml format: files `ggml-{name}.bin` in `folders`, which are searched in order.
 
-    Thread-safe. Checksums are cached until the size, time or inode of the file changes.
+    Thread-safe. Checksums are cached until the size, times or inode of the file change.
     """
 
     def __init__(self, folders: Sequence[Path]) -> None:
         self.folders = tuple(folders)
         self._checksums: dict[Path, tuple[_FileState, str]] = {}
         self._hashing = threading.Lock()
+        self._unreadable: set[Path] = set()
 
     def names(self) -> list[str]:
         """Return the names of all models, sorted. Files in other formats are ignored."""
-        folders = [folder for folder in self.folders if folder.is_dir()]
-        return sorted({name for folder in folders for path in folder.iterdir() if (name := _model_name(path))})
+        return sorted({name for folder in self.folders for path in self._files(folder) if (name := _model_name(path))})
 
     def path(self, name: str) -> Path:
         """Return the model's file. Raises ModelMissingError."""
@@ -38,21 +41,21 @@ class ModelCatalogue:
         return path
 
     def find(self, name: str, sha256: str | None) -> Path | None:
-        """Return the model file with this checksum (None: any) from any folder. May read whole files."""
+        """Return the model file with this checksum (None: any), or None. May read whole files, which takes seconds."""
         for path in self._paths(name):
             try:
                 if sha256 is None or self._checksum(path) == sha256:
                     return path
-            except OSError:  # it has just been removed or replaced
+            except OSError:  # removed or replaced meanwhile
                 continue
         return None
 
     def sha256(self, name: str) -> str:
-        """Return the hex digest of the model file, which is read once. Raises ModelMissingError."""
+        """Return the SHA-256 of the model file as hex digits. Raises ModelMissingError, OSError."""
         return self._checksum(self.path(name))
 
     def checksums(self, *, compute: bool = True) -> dict[str, list[str]]:
-        """Return the hex digests of all files by model name. compute=False: only cached ones."""
+        """Return the SHA-256 of all files by model name, as hex digits. compute: False for cached ones only."""
         digests: dict[str, list[str]] = {}
         for name in self.names():
             for path in self._paths(name):
@@ -64,8 +67,27 @@ class ModelCatalogue:
                     digests.setdefault(name, []).append(digest)
         return digests
 
+    def _files(self, folder: Path) -> list[Path]:
+        """Return the paths in the folder. One that cannot be read counts as empty and is logged once."""
+        try:
+            paths = list(folder.iterdir()) if folder.is_dir() else []
+        except OSError as error:
+            if folder not in self._unreadable:
+                log.warning("models folder cannot be read", action="models_unreadable", reason=repr(error))
+            self._unreadable.add(folder)
+            return []
+        self._unreadable.discard(folder)
+        return paths
+
     def _paths(self, name: str) -> Iterator[Path]:
-        return (path for folder in self.folders if (path := folder / file_name(name)).is_file())
+        for folder in self.folders:
+            path = folder / file_name(name)
+            try:
+                exists = path.is_file()
+            except OSError:
+                continue
+            if exists:
+                yield path
 
     def _cached_checksum(self, path: Path) -> str | None:
         cached = self._checksums.get(path)
@@ -75,7 +97,7 @@ class ModelCatalogue:
         digest = self._cached_checksum(path)
         if digest is not None:
             return digest
-        with self._hashing:  # one reader at a time, since the file may have gigabytes
+        with self._hashing:  # one reader at a time, since files may have gigabytes
             digest = self._cached_checksum(path)
             if digest is None:
                 state = _file_state(path)

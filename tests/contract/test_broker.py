@@ -14,7 +14,8 @@ from typing import Protocol
 import httpx
 import pytest
 
-from core.errors import BrokerUnavailable
+from core.config import QueueType
+from core.errors import BrokerUnavailable, SettingsError
 from core.messaging import rabbitmq
 from core.messaging.memory import MemoryBroker
 from core.messaging.port import (
@@ -515,3 +516,14 @@ async def test_a_memory_alarm_refuses_publishes_but_not_acknowledgements(
         await asyncio.to_thread(rabbitmq_server.control, "set_vm_memory_high_watermark", "0.6")
     await publish_with_retries(rabbit, prepare())
     await inbox.wait(2)
+
+
+@pytest.mark.servers
+async def test_an_old_server_is_refused_by_every_connection(rabbitmq_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Regression: the connection of the first attempt was kept, and the second one declared quorum queues anyway."""
+    monkeypatch.setattr("core.messaging.rabbitmq._version", lambda _: "3.10.8")
+    broker = RabbitMQBroker(rabbitmq_url, retry_delays=DELAYS, queue_type=QueueType.QUORUM)
+    for _ in range(3):
+        with pytest.raises(SettingsError):
+            await broker.start()
+    await broker.stop()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -121,3 +122,19 @@ def test_a_file_size_limit_counts_as_a_full_disk(tmp_path: Path) -> None:
     completed = subprocess.run(call, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
     assert completed.stdout.splitlines() == ["upload full", "put full", "left []"], completed.stderr
     assert completed.returncode == 0
+
+
+async def test_a_commit_that_fails_after_the_rename_leaves_no_object(
+    storage: LocalStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upload = await storage.open_upload("uploads/job/a.wav")
+    await upload.write(b"x")
+
+    def fail(_: object) -> None:
+        raise OSError(errno.EIO, "no sync")
+
+    monkeypatch.setattr("core.storage.local._sync", fail)
+    with pytest.raises(StorageUnavailable):
+        await upload.commit()
+    await upload.abort()
+    assert await storage.stat("uploads/job/a.wav") is None

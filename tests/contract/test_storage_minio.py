@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from minio.deleteobjects import DeleteObject
 from core.errors import ObjectNotFound, ObjectRefusedError, ShortRead, StorageUnavailable
 from core.storage import transport
 from core.storage.minio import MinioStorage
+from core.storage.port import ObjectInfo
 from tests.contract.s3_stub import Answer, stub
 from tests.contract.storages import KEY, MIB, leftovers, of_bucket, wait_until_begun
 from tests.servers.base import Server, free_port
@@ -242,6 +244,7 @@ async def test_an_error_about_one_object_is_not_an_outage(status: int, code: str
             storage.download(KEY, tmp_path / "copy"),
             storage.stat(KEY),
             storage.put_bytes(KEY, b"x"),
+            storage.copy(ObjectInfo("uploads/job-2/b.wav", 1, datetime.now(UTC), "etag"), KEY),
         ):
             with pytest.raises(ObjectRefusedError):
                 await call
@@ -374,6 +377,7 @@ async def test_a_server_in_another_region() -> None:
 LEAVES = """
 import asyncio
 from core.storage.minio import MinioStorage
+from core.storage.port import ObjectInfo
 
 async def main() -> None:
     storage = MinioStorage("127.0.0.1:1", "access", "secret-secret", "bucket")

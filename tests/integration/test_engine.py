@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import unicodedata
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import structlog.testing
 
 from core.domain.job_options import JobOptions
 from core.errors import ModelMissingError, SettingsError, UnsupportedLanguageError
@@ -103,6 +106,28 @@ def test_files_that_are_not_models_are_rejected(tmp_path: Path, content: bytes) 
     with pytest.raises(ModelMissingError):
         build(EngineSpec("whisper_cpp", tmp_path / "none"))
     assert ModelCatalogue([tmp_path]).names() == []
+
+
+def test_a_folder_that_cannot_be_read_has_no_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such as a stale mount: the models of the other folders stay available, and the heartbeat goes on."""
+    catalogue = ModelCatalogue([tmp_path, MODEL.parent])
+    expected, iterdir, stat = catalogue.names(), Path.iterdir, Path.stat
+
+    def stale(call: Any) -> Any:
+        def checked(path: Path, *words: Any, **named: Any) -> Any:
+            if path.is_relative_to(tmp_path) and (path != tmp_path or call is iterdir):
+                raise PermissionError(errno.EACCES, "stale", str(path))
+            return call(path, *words, **named)
+
+        return checked
+
+    monkeypatch.setattr(Path, "iterdir", stale(iterdir))
+    monkeypatch.setattr(Path, "stat", stale(stat))
+    with structlog.testing.capture_logs() as logs:
+        assert catalogue.names() == catalogue.names() == expected
+        assert catalogue.path(expected[0]).parent == MODEL.parent
+        assert list(catalogue.checksums()) == expected
+    assert [line["action"] for line in logs] == ["models_unreadable"], "once, not with every heartbeat"
 
 
 def test_the_catalogue_lists_models(tmp_path: Path) -> None:

@@ -205,6 +205,13 @@ async def test_a_signal_to_the_whole_group_does_not_end_the_children(pool: Pool)
         assert await transcribe(slot, FINE)
 
 
+async def test_a_slot_in_use_during_a_restart_is_not_free_twice(pool: Pool) -> None:
+    async with pool.slot():
+        await pool.stop()
+        await pool.start()
+    assert pool._free.qsize() == pool.slots
+
+
 async def test_stop_is_idempotent_and_leaves_no_process(pool: Pool) -> None:
     children = await process_ids(pool)
     await pool.stop()
