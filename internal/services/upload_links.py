@@ -43,14 +43,14 @@ from repositories.models import Job, UploadIntent
 log = structlog.get_logger(__name__)
 PURPOSE = "upload link"
 DELETE_TIMEOUT = 2.0
-"""Seconds that a start waits for the removal of the link's object."""
+"""Seconds that `start` waits for the deletion of the uploaded object."""
 START_MARGIN = 3600.0
-"""Seconds after the link's expiry in which the job can still be started."""
+"""Seconds after the link's expiry for which the job can still be started."""
 
 
 @dataclass(frozen=True, slots=True)
 class UploadLink:
-    """url: takes the bytes with PUT; a path of the API if the storage has no address of its own."""
+    """A link to upload to. url: for a PUT of the bytes; a path of this API if clients cannot reach the storage."""
 
     job_id: str
     url: str
@@ -59,7 +59,7 @@ class UploadLink:
 
 @dataclass(frozen=True, slots=True)
 class UploadLinks:
-    """Creation and use of upload links. ttl_seconds: time for which a link takes bytes."""
+    """Creation and use of upload links. ttl_seconds: time for which a link accepts bytes."""
 
     database: Database
     storage: Storage
@@ -74,7 +74,10 @@ class UploadLinks:
     async def create(
         self, owner: str, filename: str, options: SubmitOptions, request: IdempotentRequest | None
     ) -> UploadLink:
-        """Raises UnsupportedFormatError, QuotaExceededError, IdempotencyMismatchError; StorageUnavailable."""
+        """Create a link.
+
+        Raises UnsupportedFormatError, QuotaExceededError, IdempotencyMismatchError; StorageUnavailable.
+        """
         job_id = await self.idempotent_requests.find_job_id(owner, request) if request else None
         if job_id is None:
             job_id = str(uuid.uuid4())
@@ -89,7 +92,7 @@ class UploadLinks:
                     if request is not None:
                         await idempotency.store(session, owner, request, job_id, {"job_id": job_id})
             except AlreadyExists:
-                # a concurrent request with the same key has won
+                # a concurrent request with the same key was first
                 job_id = (await self.idempotent_requests.find_job_id(owner, request) if request else None) or job_id
         return await self._link(job_id, keys.incoming_key(job_id, display_name(filename)))
 
@@ -103,7 +106,7 @@ class UploadLinks:
         return UploadLink(job_id, url, expires_at)
 
     async def open(self, job_id: str, expires: int, signature: str) -> UploadIntent:
-        """Return the intent that a signed link of the API may write. Raises UnauthorizedError, JobNotFoundError."""
+        """Return the intent of a signed link to this API. Raises UnauthorizedError, JobNotFoundError."""
         if time.time() > expires or not self.secret.verify(PURPOSE, f"{job_id} {expires}", signature):
             raise UnauthorizedError(
                 "The upload link is invalid or has expired. Request a new one with POST /api/v1/uploads."
@@ -115,7 +118,7 @@ class UploadLinks:
         return intent
 
     async def store(self, intent: UploadIntent, pieces: AsyncIterator[bytes]) -> None:
-        """Write the bytes to the link's object. Raises FileTooLargeError; ConflictError if the job was started."""
+        """Write the bytes to the link's object. Raises FileTooLargeError; ConflictError if the job has started."""
         upload = await self.storage.open_upload(intent.key)
         size = 0
         try:
@@ -135,8 +138,8 @@ class UploadLinks:
     async def start(self, owner: str, job_id: str) -> Job:
         """Create the job of the uploaded object. Idempotent.
 
-        The version of the object whose size was checked is copied to a key of the job's own, which the link, still
-        valid for a while, cannot write. Raises NothingUploadedError, FileTooLargeError, EmptyFileError,
+        Copies the version of the object whose size was checked to a key of the job, which the link, still valid for a
+        while, cannot write to. Raises NothingUploadedError, FileTooLargeError, EmptyFileError,
         JobNotFoundError, QuotaExceededError; ConflictError if the object was replaced meanwhile.
         """
         intent = None
@@ -157,7 +160,7 @@ class UploadLinks:
             file_size=uploaded.size,
         )
         try:
-            job = await self.submissions.commit(new, None, noted=True, link=intent.key)
+            job = await self.submissions.commit(new, None, has_intent=True, link=intent.key)
         except ROLLED_BACK as error:
             await self._discard_copy(key)
             if isinstance(error, AlreadyExists | LinkUsedError):
@@ -189,14 +192,14 @@ class UploadLinks:
             ) from None
 
     async def _discard_copy(self, key: str) -> None:
-        """Remove the copy of a start that created no job. During an outage its intent stays for the collector."""
+        """Remove the copy of a start that created no job. During an outage, the scheduler collects it later."""
         try:
             await self.retention.remove_object(key)
         except InfrastructureError as error:
             log.warning("copy left to the scheduler to collect", action="discard_delayed", code=error.code)
 
     async def _delete_upload(self, key: str) -> None:
-        """Remove what the link wrote. Its intent stays, for what a PUT may still write before the link expires."""
+        """Delete the uploaded object. Its intent stays: until the link expires, a PUT may write the object again."""
         try:
             async with asyncio.timeout(DELETE_TIMEOUT):
                 await self.storage.delete(key)
