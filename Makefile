@@ -1,11 +1,11 @@
-# Every target sets up what it needs. `make help` lists them.
-# the first one that runs, is new enough and has venv (a name on the PATH may be an empty shim)
+# Every target installs what it needs. `make help` lists the targets.
+# PYTHON is the first candidate that runs, is new enough and has venv; a name on the PATH may be a shim without a program.
 NEW_ENOUGH := import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))
 CANDIDATES := python3.13 python3.12 python3.11 python3
 PYTHON = $(shell for name in $(CANDIDATES); do $$name -c '$(NEW_ENOUGH)' >/dev/null 2>&1 && echo $$name && break; done)
 VENV := .venv
 RUN := $(VENV)/bin/python
-# tests mostly wait, so there are more processes than cores; JOBS=0 runs them one after another
+# more processes than cores, since tests mostly wait; JOBS=0 runs all tests in one process
 JOBS ?= 6
 PYTEST = $(RUN) -m pytest -n $(JOBS)
 
@@ -27,7 +27,7 @@ test: $(VENV)/.dev ## run all tests, with real PostgreSQL, RabbitMQ and MinIO (J
 test-fast: $(VENV)/.dev ## run the tests that need no server
 	@$(PYTEST) -m "not servers"
 
-test-faults: $(VENV)/.dev ## run the faults of tests/faults/README.md on real servers; part of `make test`
+test-faults: $(VENV)/.dev ## run the tests of tests/faults/README.md on real servers; part of `make test`
 	@bash deploy/install-test-tools.sh
 	@$(PYTEST) tests/faults
 
@@ -79,7 +79,7 @@ $(VENV)/bin/python:
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer with venv is needed: apt-get install python3 python3-venv"; exit 1; }
 	@$(PYTHON) -m venv $(VENV)
 
-# an environment that has what the tests need can also run
+# an environment for the tests has all packages of .run as well
 $(VENV)/.run: requirements.lock | $(VENV)/bin/python
 	@test -e $(VENV)/.dev || $(RUN) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	@touch $@

@@ -1,6 +1,6 @@
-"""Settings, read from the environment, `.env`, and the YAML file named by STT_CONFIG, in that order.
+"""Settings, read from the environment, `.env`, and the YAML file that STT_CONFIG names. Earlier sources win.
 
-`.env.example` documents the unit, default and meaning of each; a test compares the two.
+`.env.example` documents the unit, default and meaning of each setting; a test compares the two.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ API_KEY = re.compile(r"stt_([0-9a-f]{8,32})_([A-Za-z0-9_-]{32,128})")
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 
 
-def _names(field: str) -> AliasChoices:
+def _aliases(field: str) -> AliasChoices:
     return AliasChoices(field, *([OLD_NAMES[field]] if field in OLD_NAMES else []))
 
 
@@ -57,7 +57,7 @@ class Settings(BaseSettings):
         validate_default=True,
         env_ignore_empty=True,
         allow_inf_nan=False,
-        alias_generator=AliasGenerator(validation_alias=_names),
+        alias_generator=AliasGenerator(validation_alias=_aliases),
     )
 
     # API
@@ -337,23 +337,23 @@ class Settings(BaseSettings):
 
     @property
     def loopback(self) -> bool:
-        """True if only this machine can reach the API."""
+        """True if the API listens on a loopback address."""
         return self.api_host in ("localhost", "::1") or self.api_host.startswith("127.")
 
     @property
     def media_hosts(self) -> tuple[str, ...]:
-        """host:port pairs that recordings may be downloaded from besides public addresses; by default the storage."""
+        """Non-public host:port pairs that recordings may be downloaded from; by default those of the storage."""
         if self.media_url_allowed_hosts is not None:
             return self.media_url_allowed_hosts
         if self.storage is not StorageKind.MINIO:
             return ()
         default = 443 if self.minio_use_ssl else 80
         endpoints = (self.minio_endpoint, self.minio_public_endpoint)
-        return tuple(each if ":" in each else f"{each}:{default}" for each in endpoints if each)
+        return tuple(host if ":" in host else f"{host}:{default}" for host in endpoints if host)
 
     @property
     def written_folders(self) -> tuple[Path, ...]:
-        """Local folders that a submit writes to: those of a SQLite database and of a local storage."""
+        """Local folders that a submit writes to: those of the SQLite database and of the local storage."""
         sqlite = self.database_url.startswith("sqlite")
         database = (Path(self.database_url.partition(":///")[2]).parent,) if sqlite else ()
         objects = (self.data_dir,) if self.storage is StorageKind.LOCAL else ()
@@ -375,7 +375,7 @@ class Settings(BaseSettings):
 
 
 def load_settings(**overrides: Any) -> Settings:
-    """Read the settings. Raises SettingsError that names each unknown or invalid one."""
+    """Read the settings. Raises SettingsError, which names each unknown or invalid setting."""
     try:
         return Settings(**overrides)
     except ValidationError as error:

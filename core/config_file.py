@@ -1,4 +1,4 @@
-"""The YAML file that STT_CONFIG names."""
+"""Settings from the YAML file that STT_CONFIG names."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class ConfigFile(YamlConfigSettingsSource):
 
 
 def existing_file(config: str) -> Path:
-    """Return the path. Raises SettingsError if there is no such file."""
+    """Return the path of the file. Raises SettingsError if it does not exist."""
     path = Path(config).expanduser()
     if not path.is_file():
         raise SettingsError(f"STT_CONFIG: the file {path} does not exist")

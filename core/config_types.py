@@ -1,4 +1,4 @@
-"""Enumerations of the settings' values, and earlier names of settings."""
+"""Values of settings that are enumerations, and earlier names of settings."""
 
 from __future__ import annotations
 

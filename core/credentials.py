@@ -22,5 +22,5 @@ def is_well_known(user: str, password: str) -> bool:
 
 
 def passwords(url: SplitResult) -> list[str]:
-    """Return the passwords in a database URL, which may also be in its query."""
+    """Return the passwords in a database URL, from its user info and its query."""
     return [password for password in (url.password, *parse_qs(url.query).get("password", [])) if password]

@@ -1,7 +1,7 @@
 """Database access for PostgreSQL (asyncpg) and SQLite (aiosqlite): sessions, the clock, and error translation.
 
-Transactions are short; none is open while audio is processed. In SQLite a writer lock serialises writes, and each
-begins IMMEDIATE, so that none fails half-way because the database is locked.
+Transactions are short; none is open while audio is processed. In SQLite a lock serialises the writes of this process,
+and each begins IMMEDIATE, so that it does not fail half-way because the database is locked.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _IMMEDIATE = "stt_immediate"
 SQLITE_POOL = 15
-"""Connections to one file. Each is a thread."""
+"""Connections to one file. Each has a thread."""
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -60,7 +60,7 @@ class UtcDateTime(TypeDecorator[datetime]):
 
 
 class after(FunctionElement[datetime]):
-    """SQL expression for the time `seconds` from now, by the database's clock; in SQLite by this process's.
+    """SQL expression for the time `seconds` from now, by the clock of the database, or of this process for SQLite.
 
     seconds: a number or a column expression.
     """
@@ -70,22 +70,22 @@ class after(FunctionElement[datetime]):
     name = "after"
 
     def __init__(self, seconds: float | ColumnElement[Any] = 0.0) -> None:
-        plus = seconds if isinstance(seconds, ColumnElement) else bindparam(None, float(seconds), type_=Float())
-        here = bindparam(None, (datetime.now(UTC) - _EPOCH) // _MICROSECOND, type_=BigInteger())
-        super().__init__(plus, here)
+        offset = seconds if isinstance(seconds, ColumnElement) else bindparam(None, float(seconds), type_=Float())
+        now = bindparam(None, (datetime.now(UTC) - _EPOCH) // _MICROSECOND, type_=BigInteger())
+        super().__init__(offset, now)
 
 
 @compiles(after, "postgresql")
 def _after_postgresql(element: after, compiler: Any, **kw: Any) -> str:
-    # now() would be the start of the transaction, and clock_timestamp() could not use an index
+    # now() is the start of the transaction, and clock_timestamp() cannot use an index
     seconds = compiler.process(next(iter(element.clauses)), **kw)
     return f"(statement_timestamp() + make_interval(secs => CAST({seconds} AS double precision)))"
 
 
 @compiles(after, "sqlite")
 def _after_sqlite(element: after, compiler: Any, **kw: Any) -> str:
-    seconds, here = (compiler.process(clause, **kw) for clause in element.clauses)
-    return f"({here} + CAST(({seconds}) * 1000000 AS INTEGER))"
+    seconds, now = (compiler.process(clause, **kw) for clause in element.clauses)
+    return f"({now} + CAST(({seconds}) * 1000000 AS INTEGER))"
 
 
 class Database:
@@ -105,12 +105,13 @@ class Database:
 
     @contextlib.asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncSession]:
+        """Open a transaction for queries. It is not committed. Raises DatabaseUnavailable."""
         async with _translate_errors(), self._sessions() as session:
             yield session
 
     @contextlib.asynccontextmanager
     async def write(self) -> AsyncIterator[AsyncSession]:
-        """Open a transaction that commits at the end. An exception rolls it back."""
+        """Open a transaction that is committed at the end; an exception rolls it back. Raises DatabaseUnavailable."""
         lock = self._writer if self.sqlite else contextlib.nullcontext()
         async with lock, _translate_errors(), self._sessions() as session:
             await session.connection(execution_options={_IMMEDIATE: True})
@@ -118,7 +119,7 @@ class Database:
             await session.commit()
 
     async def ping(self) -> None:
-        """Check that the database answers within 2 s. Raises DatabaseUnavailable."""
+        """Check that the database responds within 2 s. Raises DatabaseUnavailable."""
         async with self.read() as session, asyncio.timeout(2):
             await session.execute(text("SELECT 1"))
 
@@ -176,7 +177,7 @@ async def _translate_errors() -> AsyncIterator[None]:
     except IntegrityError:
         raise
     except DataError as error:
-        # the database rejects a value: not an outage, so waiting would not help
+        # the database rejected a value: not an outage, so waiting would not help
         raise InternalError from error
     except (DBAPIError, PoolTimeout, PostgresError, InterfaceError, OSError, TimeoutError) as error:
         # errors of the driver while it connects are not wrapped by SQLAlchemy
@@ -186,7 +187,7 @@ async def _translate_errors() -> AsyncIterator[None]:
 def _loads(text: str | bytes) -> Any:
     """Decode a JSON column; return None if it is nested too deeply or has a number too long for this parser.
 
-    Another parser may have stored such a value, and the rest of its row must stay readable.
+    A different parser may have accepted such a value, and the rest of its row must stay readable.
     """
     try:
         return json.loads(text)

@@ -52,7 +52,7 @@ _SQLITE = (
 
 
 def describe(error: BaseException) -> str:
-    """Return the description of the first known error among the causes, innermost first."""
+    """Return the description of the innermost known error among the causes."""
     for cause in _causes(error):
         description = _describe_one(cause)
         if description is not None:
@@ -76,7 +76,7 @@ def _describe_one(error: BaseException) -> str | None:
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """Yield the causes, innermost first, since that is the driver's own error."""
+    """Yield the causes, innermost first: that one is the driver's own error."""
     causes: list[BaseException] = []
     cause: BaseException | None = error
     while cause is not None and cause not in causes:

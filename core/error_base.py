@@ -1,4 +1,4 @@
-"""The base class of all named errors, and the registry that finds a class by its code."""
+"""The base class of all named errors, and the registry of their codes."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from core.texts import ENGLISH, VIETNAMESE, format_template
 
 
 class Kind(StrEnum):
-    """How a consumer handles an error."""
+    """The way in which a consumer handles an error."""
 
     PERMANENT = "permanent"  # the job fails immediately
     WORK = "work"  # counted in `failures`, retried, then the job fails
     INFRASTRUCTURE = "infrastructure"  # not counted, retried in place
-    MACHINE = "machine"  # a fault of this machine: not counted, the row is handed back for another one
+    MACHINE = "machine"  # a fault of this machine: not counted, the row is handed back for another machine
     REQUEST = "request"  # rejected by the API, never reaches a consumer
 
 
 class SttError(Exception):
     """Base of all named errors.
 
-    A class that defines `code` is registered under it. `en` and `vi` are its general messages. An instance may have
-    its own: `detail`, a template of `core/texts.py`, with its values.
+    A class that defines `code` is registered under it. `en` and `vi` are its general messages. An instance may have a
+    message of its own: `detail`, a template of `core/texts.py`, with its values.
     """
 
     code: ClassVar[str] = "INTERNAL"
@@ -42,7 +42,7 @@ class SttError(Exception):
             _BY_CODE[cls.code] = cls
 
     def __init__(self, detail: str | None = None, *, retry_after: float | None = None, **values: Any) -> None:
-        """detail: a template of `core/texts.py`; values: its strings and numbers."""
+        """detail: a template of `core/texts.py`; values: its values, strings or numbers; retry_after: seconds."""
         self.detail = detail
         self.values = values
         self.retry_after = retry_after or self.retry_after
@@ -59,7 +59,7 @@ class SttError(Exception):
 
     @property
     def details(self) -> dict[str, Any] | None:
-        """Template and values that `failure_text` needs besides the code; None if the code is enough."""
+        """Template and values, which `failure_text` needs besides the code; None without a message of its own."""
         return None if self.detail is None else {"detail": self.detail, "values": self.values}
 
 

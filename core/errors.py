@@ -1,6 +1,6 @@
-"""Every named error of the service.
+"""All named errors of the service.
 
-`kind` says what a consumer does with it, `http_status` what the API answers, `en` and `vi` what the client reads.
+`kind` selects what a consumer does, `http_status` is the status of the response, `en` and `vi` are the messages.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ class AlreadyExists(Exception):
 
 
 class InternalError(SttError):
-    """An unexpected exception. It is retried, and only the log has its traceback."""
+    """An unexpected exception. It is retried; its traceback is only in the log."""
 
     kind = Kind.WORK
 
@@ -66,7 +66,7 @@ class SourceNotFoundError(SttError):
 
 
 class ObjectRefusedError(SttError):
-    """The storage answers but rejects this object: access denied, archived, or an invalid key."""
+    """The storage responds but rejects this object: access denied, archived, or an invalid key."""
 
     code, http_status = "OBJECT_REFUSED", 502
     en = "The storage denied access to the recording. Upload it again or contact support."
@@ -101,7 +101,7 @@ class ChunkTimeoutError(WorkError):
 
 
 class JobTimeoutError(ChunkTimeoutError):
-    """A step worked longer than JOB_TIMEOUT_SECONDS; a retry would take as long."""
+    """A step that worked longer than JOB_TIMEOUT_SECONDS. It is not retried, since a retry would take as long."""
 
     kind = Kind.PERMANENT
 
@@ -126,7 +126,7 @@ class NetworkError(WorkError):
 
 # -- machine: the job waits for a healthy machine ---------------------------------------------------------------------
 class MachineError(SttError):
-    """A fault of this machine. The detail names it for the operator."""
+    """A fault of this machine, named by `detail` for the operator."""
 
     kind, http_status, retry_after = Kind.MACHINE, 503, 5.0
     code = "MACHINE_FAULT"
@@ -210,7 +210,7 @@ class InvalidFieldError(RequestError):
     vi = "Một trường của yêu cầu không hợp lệ."
 
     def __init__(self, field: str, detail: str | None = None, **values: Any) -> None:
-        """field: its name, as in `errors[]` of the response."""
+        """field: name of the invalid field, as in `errors[]` of the response."""
         self.field = field
         super().__init__(detail, **values)
 
@@ -235,7 +235,7 @@ class JobNotCompletedError(RequestError):
 
 
 class JobCancelledError(RequestError):
-    """The error of a cancelled job, for clients that distinguish only success and failure."""
+    """The error of a cancelled job, for clients that distinguish success and failure only."""
 
     code, http_status = "CANCELLED", 409
     en = "Job cancelled"
@@ -342,7 +342,7 @@ class BodyTooLargeError(RequestError):
 
 
 class ObjectNotFound(SttError):
-    """An object is not in storage. Callers translate it into an error about the job."""
+    """The object is not in storage. Callers translate this into an error about the job."""
 
     code, http_status = "OBJECT_NOT_FOUND", 404
     en = "The object was not found in storage."
@@ -358,4 +358,4 @@ class ShortRead(SttError):
 
 
 class SettingsError(Exception):
-    """A setting is unknown or invalid. The text names it, and the process does not start."""
+    """A setting is unknown or invalid, so the process does not start. The text names the setting."""

@@ -9,7 +9,10 @@ from core.texts import ENGLISH, format_template
 
 
 def failure_text(code: str | None, details: dict[str, Any] | None, stored: str | None, language: str) -> str | None:
-    """Return the message of a stored failure. stored: its English text, None without a failure."""
+    """Return the message of a stored failure.
+
+    code: None without a failure. details: template and values as in `SttError.details`. stored: the English text.
+    """
     if code is None:
         return stored
     own = None

@@ -1,4 +1,4 @@
-"""Faults of this machine, found in the exceptions they cause."""
+"""Recognition of machine faults by the exceptions they cause."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ def is_disk_full(error: OSError) -> bool:
 
 
 def machine_error_from(error: OSError) -> MachineError:
-    """Return the machine error for any failed operation on our own files and processes."""
+    """Return the machine error for a failed operation on a file or process of our own."""
     if is_disk_full(error):
         return DiskFullError()
     return machine_error(errno.errorcode.get(error.errno or 0, type(error).__name__))
 
 
 def machine_error(reason: str) -> MachineError:
-    """reason: for the operator, without file names, since /health shows it."""
+    """Return a machine error. reason: text for the operator, without file names, since /health shows it."""
     return MachineError("The server has a fault: {reason}. No data is lost; try again later.", reason=reason)
 
 
 def machine_fault(error: BaseException, folders: tuple[Path, ...] = ()) -> MachineError | None:
     """Return the machine fault that `error` is or was raised from, or None if the machine did not cause it.
 
-    A bare OSError is about a file or process of our own. A wrapped one may be a dependency's: it counts only if
-    resources ran out or if its path is in one of our own `folders`.
+    A bare OSError is about a file or process of our own. A wrapped one may come from a dependency, so it counts only
+    if resources ran out or its path is in one of our own `folders`.
     """
     for depth, cause in enumerate(_causes(error)):
         fault = _fault(cause, folders, wrapped=depth > 0)

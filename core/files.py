@@ -1,4 +1,4 @@
-"""Temporary files of this process: their errors are faults of the machine."""
+"""Operations on temporary files of this process, whose errors are faults of the machine."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PROBE_BYTES = 64 * 1024
 
 @contextlib.contextmanager
 def own_file_errors() -> Iterator[None]:
-    """Turn every OSError of the block into a MachineError. Only for files that this process alone uses."""
+    """Turn each OSError of the block into a MachineError. Only for files that no other process uses."""
     try:
         yield
     except OSError as error:
@@ -24,7 +24,7 @@ def own_file_errors() -> Iterator[None]:
 
 
 def write_file(blocks: Iterable[bytes], path: Path) -> int:
-    """Write a temporary file and return its size. Raises MachineError; errors of `blocks` pass through."""
+    """Write a temporary file and return its size in bytes. Raises MachineError; errors of `blocks` pass through."""
     size = 0
     with own_file_errors():
         file = path.open("wb")
@@ -41,7 +41,7 @@ def write_file(blocks: Iterable[bytes], path: Path) -> int:
 
 
 def check_disk(folder: Path) -> None:
-    """Write 64 KiB to the disk of `folder`. Raises MachineError."""
+    """Check that the disk of `folder` accepts 64 KiB. Raises MachineError."""
     with own_file_errors(), tempfile.TemporaryFile(dir=folder) as file:
         file.write(bytes(PROBE_BYTES))
         file.flush()

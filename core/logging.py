@@ -1,7 +1,7 @@
 """Logging through structlog, in one format for our own lines and those of libraries.
 
 LOG_FILE is rotated at 100 MB and every day, compressed, and kept for 7 days. Each process writes its own file
-(`stt.log` → `stt.consumer-1234.log`), so that a rotation never loses lines of another process. uvicorn is started with
+(`stt.log` → `stt.consumer-1234.log`), so that a rotation loses no lines of other processes. uvicorn is started with
 `log_config=None`, so that its loggers propagate to the root logger.
 """
 
@@ -33,8 +33,8 @@ MAX_TRACEBACK = 20_000
 MAX_ITEMS, MAX_DEPTH = 50, 6
 """Items of a list or mapping in a line, and their nesting depth."""
 
-# Lines contain text that clients send, so every expression must take linear time: adjacent parts never match the same
-# characters, and no search starts again inside a previous match.
+# Lines contain text from clients, so each expression must take linear time: adjacent parts never match the same
+# characters, and no search restarts inside a previous match.
 _SECRET = re.compile(r"passw|passphrase|secret|token|authorization|api[-_]?key|credential|cookie", re.IGNORECASE)
 _URL = re.compile(r"[^\s\"']*")
 _QUERY = re.compile(r"\?[^\s\"']*")
@@ -50,7 +50,7 @@ def configure_from(settings: Settings, process: str) -> None:
 
 
 def configure(level: str, style: LogFormat, file: Path | None, process: str) -> None:
-    """Log to standard error, and to `file` if there is one. A second call replaces the first."""
+    """Log to standard error, and to `file` unless it is None. Replaces an earlier configuration."""
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_logger_name,
@@ -99,7 +99,7 @@ def _configure_libraries() -> None:
     for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
         logging.getLogger(name).handlers.clear()
         logging.getLogger(name).propagate = True
-    # aiosqlite logs parameters of statements, and the access log is our own
+    # aiosqlite logs the parameters of statements; uvicorn's access log is replaced by our own
     for name in (
         *("uvicorn.access", "aiormq", "aio_pika", "alembic", "urllib3"),
         *("httpx", "httpcore", "asyncio", "python_multipart", "aiosqlite"),
@@ -108,7 +108,7 @@ def _configure_libraries() -> None:
 
 
 def redact_secrets(_logger: Any, _method: str, event: EventDict) -> EventDict:
-    """Replace values with secret names, and remove users, passwords and queries from URLs, also in tracebacks.
+    """Replace values whose names suggest a secret, and remove users, passwords and queries from URLs and tracebacks.
 
     Long values are truncated afterwards, since a truncated secret might not be recognised.
     """
@@ -136,7 +136,7 @@ def _redact(key: str, value: Any, depth: int = 0) -> Any:
 
 
 def truncate(text: str, limit: int) -> str:
-    """Return the text, or its start and end if it has more than `limit` characters."""
+    """Return the text, shortened to its start and end if it has more than `limit` characters."""
     if len(text) <= limit:
         return text
     half = limit // 2
@@ -173,8 +173,8 @@ def process_file(file: Path, process: str) -> Path:
 class RotatingLogFile(logging.handlers.TimedRotatingFileHandler):
     """A log file that is rotated at midnight (UTC) and at `max_bytes`, and compressed in a thread.
 
-    Each start and rotation deletes the files of `base` (the value of LOG_FILE) that were not written for seven days,
-    including those of exited processes. A deleted file is recreated by the next line.
+    Each start and rotation deletes files of `base` (the value of LOG_FILE) that were last written more than seven days
+    ago, including those of exited processes. If its own file is deleted, the next line creates it again.
     """
 
     def __init__(self, path: Path, base: Path, max_bytes: int = MAX_BYTES) -> None:
@@ -208,15 +208,15 @@ class RotatingLogFile(logging.handlers.TimedRotatingFileHandler):
             thread.join()
 
     def _compress(self, source: str, target: str) -> None:
-        """Compress in a thread: 100 MB take seconds, and the caller may be an event loop."""
+        """Compress in a thread, since 100 MB take seconds and the caller may be an event loop."""
         Path(source).rename(target)
         self.compressions = [thread for thread in self.compressions if thread.is_alive()]
         self.compressions.append(threading.Thread(target=compress, args=(Path(target),), name="compress log"))
         self.compressions[-1].start()
 
     def _delete_expired(self) -> None:
-        for old in expired_files(self.base, time.time() - RETENTION_SECONDS):
-            old.unlink(missing_ok=True)
+        for path in expired_files(self.base, time.time() - RETENTION_SECONDS):
+            path.unlink(missing_ok=True)
 
 
 def expired_files(base: Path, limit: float) -> list[Path]:
@@ -226,14 +226,14 @@ def expired_files(base: Path, limit: float) -> list[Path]:
     )
     files = []
     for path in base.parent.iterdir():
-        with contextlib.suppress(FileNotFoundError):  # another process has deleted it
+        with contextlib.suppress(FileNotFoundError):  # deleted by another process meanwhile
             if pattern.fullmatch(path.name) and path.stat().st_mtime < limit:
                 files.append(path)
     return files
 
 
 def compress(path: Path) -> None:
-    """Replace `path` by `path.gz`. At any time one of the two is complete."""
+    """Replace `path` with `path.gz`. At any time one of the two is complete."""
     part = path.with_name(path.name + ".part")
     with path.open("rb") as plain, gzip.open(part, "wb", compresslevel=6) as packed:
         shutil.copyfileobj(plain, packed)

@@ -1,8 +1,9 @@
 """HTTP client for URLs that users provide, guarded against server-side request forgery.
 
 A host name is resolved once, all its addresses are checked, and the connection is made to one of them, so that a second
-look-up cannot return other addresses. httpx provides the URL parser and the certificates, not the client, which logs
-URLs with the signatures in their queries. Of the environment only SSL_CERT_FILE and SSL_CERT_DIR are read.
+look-up cannot return other addresses. httpx provides the URL parser and the certificates. Its client is not used, since
+it logs URLs with the signatures in their queries. SSL_CERT_FILE and SSL_CERT_DIR are the only environment variables
+that are read.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ _BLOCKS = [ipaddress.ip_network(block) for block in _SPECIAL.split()]
 
 
 class Refused(Exception):
-    """The URL is not allowed. The text tells the client why, without internal addresses."""
+    """The URL is not allowed. The text gives the reason, without internal addresses."""
 
 
 class Unreachable(Exception):
@@ -47,9 +48,9 @@ class Unreachable(Exception):
 
 
 class Unresolved(Unreachable):
-    """The host name is unknown, cannot be resolved now, or has an address that is not public.
+    """The host name is unknown, cannot be resolved at present, or has an address that is not public.
 
-    One error for all, since it must not reveal which names an internal name server resolves.
+    These have one error, since it must not reveal which names an internal name server resolves.
     """
 
     def __init__(self) -> None:
@@ -64,8 +65,8 @@ class TooLarge(Exception):
 class Limits:
     """Limits of a request, in seconds and bytes.
 
-    total: the whole request. read: between two reads. connect: each of look-up, connection and TLS handshake.
-    min_rate: bytes per second over each `rate_window` of a body, starting with its first read.
+    total: for the whole request. read: between two reads. connect: for each of look-up, connection and TLS handshake.
+    min_rate: bytes per second over each `rate_window` of a body, starting at its first read.
     """
 
     total: float
@@ -87,7 +88,7 @@ class Response:
         self._raw, self._limits, self._deadline = raw, limits, deadline
 
     async def body(self) -> AsyncIterator[bytes]:
-        """Iterate over the body once. Raises Refused if it is encoded, TooLarge, Unreachable."""
+        """Iterate over the body, once. Raises TooLarge, Unreachable, and Refused if the body is encoded."""
         if self.headers.get("content-encoding", "identity").strip().lower() not in ("identity", ""):
             raise Refused("the server sent a compressed response although none was requested")
         self._check_size(int(self.headers.get("content-length", 0)))
@@ -114,7 +115,7 @@ class Response:
 
 
 class Outbound:
-    """The guarded client. allowed: host:port pairs that may be internal and have any port, also after a redirect."""
+    """The guarded client. allowed: host:port pairs that may be internal and use any port, also after a redirect."""
 
     def __init__(self, allowed: Collection[str] = (), resolve: Resolver | None = None) -> None:
         self._backend = _Backend(frozenset(map(str.lower, allowed)), resolve or _resolve)
@@ -122,15 +123,15 @@ class Outbound:
 
     def check(self, url: str) -> None:
         """Check everything but the addresses: scheme, user info, port and host name. Raises Refused."""
-        self._parsed(url)
+        self._parse(url)
 
     @contextlib.asynccontextmanager
     async def get(self, url: str, limits: Limits) -> AsyncIterator[Response]:
-        """Follow at most `limits.redirects` redirects and return the response. Raises Refused, Unreachable."""
+        """Send a GET request and follow at most `limits.redirects` redirects. Raises Refused, Unreachable."""
         deadline = asyncio.get_running_loop().time() + limits.total
         for _ in range(limits.redirects + 1):
             request = self._request(url, limits, {}, None)
-            async with self._sent(request, limits, deadline) as response:
+            async with self._open(request, limits, deadline) as response:
                 location = response.headers.get("location")
                 if location is None or response.status not in REDIRECTS:
                     yield response
@@ -140,11 +141,11 @@ class Outbound:
         raise Refused("too many redirects")
 
     async def post(self, url: str, body: bytes, headers: Mapping[str, str], limits: Limits) -> int:
-        """Send the body and return the status. Redirects are not followed. Raises Refused, Unreachable."""
+        """Send a POST request and return the status. Redirects are not followed. Raises Refused, Unreachable."""
         deadline = asyncio.get_running_loop().time() + limits.total
         request = self._request(url, limits, headers, body)
-        async with self._sent(request, replace(limits, max_bytes=64 * 1024), deadline) as response:
-            # the status decides: an error in the body must not send the webhook again
+        async with self._open(request, replace(limits, max_bytes=64 * 1024), deadline) as response:
+            # the status alone counts: an error in the body must not send the webhook again
             with contextlib.suppress(Refused, Unreachable, TooLarge):
                 async for _ in response.body():
                     pass
@@ -154,7 +155,7 @@ class Outbound:
         """Stop the resolver threads. Idempotent; later requests raise Unreachable."""
         self._backend.threads.shutdown(wait=False)
 
-    def _parsed(self, url: str) -> httpx.URL:
+    def _parse(self, url: str) -> httpx.URL:
         # URL parsers disagree about these characters
         if "\\" in url or any(map(str.isspace, url)):
             raise Refused("the URL contains white space or a backslash")
@@ -169,18 +170,18 @@ class Outbound:
         return parsed
 
     def _request(self, url: str, limits: Limits, headers: Mapping[str, str], body: bytes | None) -> httpcore.Request:
-        at, timeout = self._parsed(url), httpx.Timeout(limits.read, connect=limits.connect).as_dict()
-        target = httpcore.URL(scheme=at.raw_scheme, host=at.raw_host, port=at.port, target=at.raw_path)
-        sent, method = httpx.Headers(HEADERS), "GET" if body is None else "POST"
+        parsed, timeout = self._parse(url), httpx.Timeout(limits.read, connect=limits.connect).as_dict()
+        target = httpcore.URL(scheme=parsed.raw_scheme, host=parsed.raw_host, port=parsed.port, target=parsed.raw_path)
+        merged, method = httpx.Headers(HEADERS), "GET" if body is None else "POST"
         with _translate_errors():
-            sent.update(headers)
-        sent["Host"] = at.netloc.decode("ascii")
+            merged.update(headers)
+        merged["Host"] = parsed.netloc.decode("ascii")
         if body is not None:
-            sent["Content-Length"] = str(len(body))
-        return httpcore.Request(method, target, headers=sent.raw, content=body, extensions={"timeout": timeout})
+            merged["Content-Length"] = str(len(body))
+        return httpcore.Request(method, target, headers=merged.raw, content=body, extensions={"timeout": timeout})
 
     @contextlib.asynccontextmanager
-    async def _sent(self, request: httpcore.Request, limits: Limits, deadline: float) -> AsyncIterator[Response]:
+    async def _open(self, request: httpcore.Request, limits: Limits, deadline: float) -> AsyncIterator[Response]:
         pool = httpcore.AsyncConnectionPool(self._ssl, max_keepalive_connections=0, network_backend=self._backend)
         with _translate_errors():
             async with asyncio.timeout_at(deadline):
@@ -198,7 +199,7 @@ class _Backend(httpcore.AsyncNetworkBackend):
     def __init__(self, allowed: frozenset[str], resolve: Resolver) -> None:
         self._allowed, self._resolve = allowed, resolve
         self._network = httpcore.AnyIOBackend()
-        # a look-up cannot be cancelled: without a reply it keeps its thread long after its caller has left
+        # a look-up cannot be cancelled: without a reply it keeps its thread long after its caller has given up
         self.threads = ThreadPoolExecutor(64, thread_name_prefix="outbound-dns")
 
     def check(self, host: str, port: int) -> None:
@@ -232,11 +233,11 @@ class _Backend(httpcore.AsyncNetworkBackend):
             raise Unreachable("outbound requests are stopped") from error
         if not addresses or not (self._allows(host, port) or all(map(is_public, addresses))):
             raise Unresolved
-        return addresses[:3]  # more than one, in case the IPv6 route is broken
+        return addresses[:3]  # more than one address, in case the IPv6 route is broken
 
 
 def is_public(address: str) -> bool:
-    """Return True for a public IP address; False if it has a zone or is not an address."""
+    """Return True for a public IP address. Anything else, such as an address with a zone, is not public."""
     try:
         ip = ipaddress.ip_address(address)
     except ValueError:
@@ -260,7 +261,7 @@ def _resolve(host: str, port: int) -> list[str]:
 
 @contextlib.contextmanager
 def _translate_errors() -> Iterator[None]:
-    """Translate errors of the client. It wraps the client's own calls only, not the code of its caller."""
+    """Translate errors of httpx and httpcore. Wraps only our own calls, never the code of the caller."""
     try:
         yield
     except (httpx.InvalidURL, httpcore.LocalProtocolError, UnicodeError) as error:

@@ -1,4 +1,4 @@
-"""The service's secret, which hashes API keys and signs webhooks and upload links."""
+"""The secret of the service, which hashes API keys and signs webhooks and upload links."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Secret:
     """
 
     def __init__(self, configured: str, data_dir: Path) -> None:
-        """configured: the value of SECRET_KEY. Raises SettingsError if other users can read an existing key file."""
+        """configured: the value of SECRET_KEY. Raises SettingsError if a key file stays readable by other users."""
         self._configured, self._file = configured, data_dir / FILE
         if not configured and self._file.exists():
             _restrict_permissions(self._file)
@@ -40,6 +40,7 @@ class Secret:
         return hmac.new(self._value, f"{purpose}\0{text}".encode(), hashlib.sha256).hexdigest()
 
     def verify(self, purpose: str, text: str, signature: str) -> bool:
+        """Return True if `sign` returned this signature. Takes constant time."""
         return hmac.compare_digest(self.sign(purpose, text).encode(), signature.encode())
 
     def webhook_secret(self, owner: str) -> str:
@@ -49,7 +50,7 @@ class Secret:
 
 def _load_or_create(file: Path) -> str:
     file.parent.mkdir(parents=True, exist_ok=True)
-    # linked into place, so that a process starting at the same time never reads an incomplete key
+    # linked into place, so that a process that starts at the same time never reads an incomplete key
     draft = file.with_name(f"{FILE}.{os.getpid()}.{secrets.token_hex(4)}")
     with contextlib.suppress(FileExistsError):
         if not file.exists():

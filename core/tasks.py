@@ -25,7 +25,7 @@ async def cancel_and_wait(*tasks: asyncio.Task[Any] | None) -> None:
 
 @contextlib.contextmanager
 def cancellation_as_connection_error() -> Iterator[None]:
-    """Turn a CancelledError into ConnectionError unless the current task was cancelled.
+    """Turn a CancelledError into a ConnectionError, unless the current task itself was cancelled.
 
     Some clients cancel their own futures when a connection breaks.
     """

@@ -14,12 +14,12 @@ ENGLISH, VIETNAMESE = "en", "vi"
 
 
 def format_template(template: str, language: str, values: Mapping[str, Any]) -> str | None:
-    """Return the formatted message, or None if it has no translation or its values do not fit."""
+    """Return the formatted message, or None if it has no translation or a value is missing or unsuitable."""
     pattern = template if language == ENGLISH else TEXTS.get(template)
     if pattern is None:
         return None
     try:
-        return pattern.format(**{name: _value(value, language) for name, value in values.items()})
+        return pattern.format(**{name: _translated(value, language) for name, value in values.items()})
     except (KeyError, IndexError, ValueError):
         return None
 
@@ -30,7 +30,7 @@ def translate(text: str, language: str, **values: Any) -> str:
 
 
 def validation_text(kind: str, language: str, english: str, context: Mapping[str, Any]) -> str:
-    """Translate pydantic's message about a field. kind: its stable error type; english: its own message."""
+    """Translate a validation error. kind: pydantic's error type; english: its message; context: its values."""
     if language == ENGLISH:
         return english
     pattern = VALIDATION.get(kind, "Giá trị không hợp lệ.")
@@ -40,7 +40,7 @@ def validation_text(kind: str, language: str, english: str, context: Mapping[str
         return "Giá trị không hợp lệ."
 
 
-def _value(value: Any, language: str) -> Any:
+def _translated(value: Any, language: str) -> Any:
     return TEXTS.get(value, value) if language == VIETNAMESE and isinstance(value, str) else value
 
 
@@ -296,4 +296,4 @@ VALIDATION = {
     "json_invalid": "Không phải JSON hợp lệ.",
     "recursion_loop": "Lồng nhau quá sâu.",
 }
-"""Vietnamese messages by pydantic's error type. The error's context has the values."""
+"""Vietnamese messages by pydantic's error type. Their values are those of the error's context."""

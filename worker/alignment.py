@@ -12,19 +12,19 @@ from rapidfuzz import fuzz
 from core.domain.transcript import Word
 
 MIN_SIMILARITY = 80.0
-"""Per cent of similarity from which two words count as the same."""
+"""Percentage of similarity from which two words count as equal."""
 TIME_TOLERANCE = 0.75
-"""Seconds by which the engine's word times may be wrong."""
+"""Seconds by which word times of the engine may be wrong."""
 TIME_WEIGHT = 0.9
-"""Share of a match's score that depends on time. Without it, repeated words are matched to their neighbours."""
+"""Share of a match's score that depends on time. Without it, repeated words would match their neighbours."""
 CONFIDENT_SCORE = 1 - TIME_WEIGHT / 2
-"""Score from which a match counts without a matching neighbour: half of the tolerated difference in time."""
+"""Score from which a match counts without a matching neighbour. It stands for half of the tolerated time difference."""
 _PUNCTUATION = re.compile(r"[^\w]+")
 
 
 @dataclass(frozen=True, slots=True)
 class TimedWord:
-    """A word of the chunk's segment number `source`. tolerance: seconds by which its times may be wrong."""
+    """A word. source: index of its segment; tolerance: seconds by which its times may be wrong."""
 
     word: Word
     source: int
@@ -33,7 +33,7 @@ class TimedWord:
 
 @dataclass(frozen=True, slots=True)
 class WordMatch:
-    """The same word in both chunks. left, right: its indices; time: the mean of its two midpoints in seconds."""
+    """A word that both chunks contain. left, right: its indices; time: mean of its two midpoints in seconds."""
 
     left: int
     right: int
@@ -41,7 +41,7 @@ class WordMatch:
 
 
 def match_words(left: Sequence[TimedWord], right: Sequence[TimedWord], start: float, end: float) -> list[WordMatch]:
-    """Match the words of two chunks between `start` and `end` seconds, in order, each at most once.
+    """Match the words of two chunks in their overlap, `start` to `end` seconds: in order, and each word at most once.
 
     The alignment with the highest score wins; matches at the same time score highest. A match without a matching
     neighbour counts only if its score is at least CONFIDENT_SCORE.
@@ -78,18 +78,18 @@ def _align(left: Sequence[TimedWord], right: Sequence[TimedWord]) -> list[tuple[
 
 
 def _time_score(one: TimedWord, other: TimedWord) -> float:
-    """Return 1 for the same time, less the further apart, and 0 beyond the tolerance."""
+    """Return 1 for equal times, less for greater distances, and 0 beyond the tolerance."""
     distance = abs(midpoint(one.word) - midpoint(other.word)) / (one.tolerance + other.tolerance)
     return 1 - TIME_WEIGHT * distance if distance <= 1 else 0.0
 
 
 def is_similar(one: str, other: str) -> bool:
-    """Compare two normalized words; a differing letter or two is tolerated."""
+    """Return True if two normalised words differ in a few letters at most."""
     return one == other or fuzz.ratio(one, other) >= MIN_SIMILARITY
 
 
 def normalize(word: str) -> str:
-    """Return the word in NFC and without case and punctuation."""
+    """Return the word in NFC, case-folded and without punctuation."""
     return _PUNCTUATION.sub("", unicodedata.normalize("NFC", word).casefold())
 
 

@@ -1,4 +1,4 @@
-"""Decoding of recordings to working audio, with ffmpeg's output read from a pipe."""
+"""Decoding of recordings to working audio by ffmpeg, whose output is read from a pipe."""
 
 from __future__ import annotations
 
@@ -28,8 +28,9 @@ async def decode(
     """Decode `source` to `target` as 16 kHz mono s16le PCM and return the number of samples.
 
     Each block is also passed to `on_pcm` in a thread. Samples are placed by the container's timestamps, within the
-    bounds of `worker.timeline`. max_duration and deadline in seconds. Raises InvalidAudioFormatError,
-    CorruptedFileError, AudioTooLongError, DecodeTimeoutError, DiskFullError. ffmpeg never outlives the call.
+    bounds of `worker.timeline`. max_duration and deadline in seconds. ffmpeg never outlives the call. Raises
+    InvalidAudioFormatError, CorruptedFileError, AudioTooLongError, DecodeTimeoutError, OutOfMemoryError, DiskFullError,
+    OSError.
     """
     try:
         async with asyncio.timeout(deadline):
@@ -56,7 +57,7 @@ async def decode(
 async def _decode(
     source: Path, target: Path, limit: float, cpu_seconds: float, on_pcm: Callable[[bytes], None]
 ) -> tuple[int, str, int]:
-    """Return exit status, log and number of samples. A file that starts late is decoded from its own start."""
+    """Return ffmpeg's exit status and log and the number of samples. A late start of the file is removed."""
     for rebase in (False, True):
         call = ffmpeg.command(source, limit=limit, cpu_seconds=cpu_seconds, rebase=rebase)
         async with _process(call, target.parent) as process, _read_log(process) as text:
@@ -78,7 +79,7 @@ async def _wait_for_copy(copying: asyncio.Task[int], text: _LogExcerpt) -> int:
     try:
         await asyncio.wait([copying, flooded], return_when=asyncio.FIRST_COMPLETED)
         if text.flooded.is_set():
-            log.warning("ffmpeg's log exceeds its limit, killed", action="decode_flooded", ffmpeg=str(text)[-1000:])
+            log.warning("ffmpeg killed, its log exceeds the limit", action="decode_flooded", ffmpeg=str(text)[-1000:])
             raise CorruptedFileError
         return copying.result()
     finally:
@@ -89,7 +90,7 @@ async def _wait_for_copy(copying: asyncio.Task[int], text: _LogExcerpt) -> int:
 
 @contextlib.asynccontextmanager
 async def _process(call: list[str], folder: Path) -> AsyncIterator[asyncio.subprocess.Process]:
-    """Run a process without our environment and descriptors; kill it at the end."""
+    """Run a process with an empty environment and no descriptors of ours. Kill it at the end."""
     pipe, devnull = asyncio.subprocess.PIPE, asyncio.subprocess.DEVNULL
     process = await asyncio.create_subprocess_exec(
         *call, stdin=devnull, stdout=pipe, stderr=pipe, limit=BLOCK_SIZE, env={}, cwd=folder
@@ -103,10 +104,10 @@ async def _process(call: list[str], folder: Path) -> AsyncIterator[asyncio.subpr
 
 
 class _LogExcerpt:
-    """The start and end of ffmpeg's log, whose size is unlimited.
+    """The start and end of ffmpeg's log, which may have any size.
 
-    Events: described: the description of the input is complete. flooded: MAX_LOG is exceeded. ended: the log is
-    complete.
+    Events: `described`: the log contains the description of the input. `flooded`: the log exceeds MAX_LOG. `ended`: the
+    log is complete.
     """
 
     def __init__(self) -> None:
@@ -142,7 +143,7 @@ async def _read_log(process: asyncio.subprocess.Process) -> AsyncIterator[_LogEx
 
 
 async def _copy(stream: asyncio.StreamReader, target: Path, on_pcm: Callable[[bytes], None]) -> int:
-    """Write whole samples to the file and return their size in bytes."""
+    """Write whole samples to `target`, pass them to `on_pcm`, and return their size in bytes."""
     size, rest = 0, b""
     with await asyncio.to_thread(target.open, "wb") as file:
 

@@ -14,7 +14,7 @@ from core.domain.spans import BYTES_PER_SAMPLE, PlannedChunk
 def chunk_checksums(pcm: Path, samples: int, chunks: Sequence[PlannedChunk]) -> tuple[int, ...]:
     """Return the CRC-32 of each chunk's concatenated spans.
 
-    Raises OSError (EIO) unless the file has exactly `samples` samples.
+    pcm: working audio. Raises OSError (EIO) unless the file has exactly `samples` samples.
     """
     if pcm.stat().st_size != samples * BYTES_PER_SAMPLE:
         raise OSError(errno.EIO, "the decoded file differs in length from what was written")

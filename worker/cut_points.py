@@ -1,4 +1,4 @@
-"""Points at which audio is cut if it has no silence."""
+"""Choice of a cut in audio that has no silence."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from core.domain.spans import SAMPLE_RATE
 from worker.transcriber import Samples
 
 FRAME = SAMPLE_RATE // 10
-"""Samples of 100 ms."""
+"""Samples in a frame of 100 ms."""
 
 
 def quietest_sample(samples: Samples, first: int, last: int) -> int:

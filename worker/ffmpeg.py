@@ -1,4 +1,4 @@
-"""ffmpeg's command line, and the errors that its exit status and log stand for.
+"""ffmpeg's command line, and the interpretation of its exit status and log.
 
 Only demuxers and decoders of the accepted formats are allowed, so that a playlist named .mp3 cannot open other files.
 """
@@ -30,22 +30,23 @@ DECODERS = ",".join(
     )
 )
 ADDRESS_SPACE = 2 * 1024**3
+"""Bytes of memory that ffmpeg may reserve."""
 EXACT_DURATION = ("mov", "matroska", "wav", "flac", "asf", "avi", "aiff")
-"""Containers whose header has the exact duration. In others it is estimated."""
+"""Containers with the exact duration in their header. For others ffmpeg estimates it."""
 _DURATION = re.compile(r"Duration: (\d+):(\d\d):(\d\d\.\d+)(?:, start: (-?\d+\.\d+))?")
 _INPUT = re.compile(r"Input #0, ([^,\s]+)")
 _TRUNCATED = ("moov atom not found", "partial file", "truncated", "error reading header")
 
 
 def program() -> str:
-    """Return the path of the system's ffmpeg, else of the one in imageio-ffmpeg."""
+    """Return the path of the system's ffmpeg, or of imageio-ffmpeg's if there is none."""
     return shutil.which("ffmpeg") or str(imageio_ffmpeg.get_ffmpeg_exe())
 
 
 def command(source: Path, *, limit: float, cpu_seconds: float, rebase: bool = False) -> list[str]:
     """Return the command that decodes up to `limit` seconds of the first audio stream to 16 kHz mono s16le on stdout.
 
-    Times are those of the container. With `rebase` they start at the first timestamp of the earliest stream.
+    Times are those of the container, or with `rebase` relative to the first timestamp of the earliest stream.
     """
     call = [
         *(program(), "-nostdin", "-hide_banner", "-nostats", "-loglevel", "info"),
@@ -63,7 +64,7 @@ def _launcher(cpu_seconds: float) -> list[str]:
 
 
 def network_isolated() -> bool:
-    """Return True if ffmpeg runs without network access. Raises OSError if its limits cannot be set."""
+    """Return True if ffmpeg is run without network access. Raises OSError if its limits cannot be set."""
     status = subprocess.run(_launcher(60), env={}, check=False, stderr=subprocess.DEVNULL).returncode
     if status == launch.NOT_STARTED:
         raise launch_error()
@@ -71,33 +72,36 @@ def network_isolated() -> bool:
 
 
 def launch_error() -> OSError:
-    """Return the error for a machine on which ffmpeg or its limits are not available."""
+    """Return the error for a machine that lacks ffmpeg or cannot set its limits."""
     return OSError(errno.EAGAIN, "ffmpeg was not started: its resource limits could not be set, or it is missing")
 
 
 def deadline(size: int) -> float:
-    """Return the seconds allowed to decode a file of `size` bytes: five minutes plus two seconds per MiB.
+    """Return the deadline in seconds for decoding a file of `size` bytes: five minutes plus two seconds per MiB.
 
-    Six hours of audio in a small file decode at 72 times real time in five minutes, which needs a quarter of a core.
+    To decode six hours of audio in five minutes, 72 times real time, takes a quarter of a core.
     """
     return 300.0 + 2.0 * size / 1024**2
 
 
 def starts_late(log: str) -> bool:
-    """Return True if the file starts later than MAX_SILENCE, as a recording of a live stream may."""
+    """Return True if the file starts later than MAX_SILENCE, like some recordings of live streams."""
     match = _DURATION.search(log)
     return bool(match and match[4] and float(match[4]) > timeline.MAX_SILENCE)
 
 
 def skipped_seconds(log: str) -> float:
-    """Return the seconds of the container's timeline that the audio omits: a late start, or skipped jumps."""
+    """Return the seconds of the container's timeline that the audio omits: a late start, or jumps."""
     match = _DURATION.search(log)
     start = float(match[4]) if match and starts_late(log) else 0.0
     return start or timeline.skipped_seconds(log)
 
 
 def decode_error(status: int, log: str, samples: int) -> SttError | None:
-    """Return the error for a run's exit status and log, or None if the audio is complete."""
+    """Return the error for a run with this exit status and log, or None if the audio is complete.
+
+    Raises OSError if ffmpeg could not be started.
+    """
     lower = log.lower()
     if status == launch.NOT_STARTED:
         raise launch_error()
@@ -120,7 +124,7 @@ def decode_error(status: int, log: str, samples: int) -> SttError | None:
 
 def _shorter_than_stated(log: str, samples: int) -> bool:
     duration, container = _DURATION.search(log), _INPUT.search(log)
-    # a video's duration is that of its longest track, and the audio may be shorter
+    # the duration of a video is that of its longest track, and its audio may be shorter
     if not duration or not container or container[1] not in EXACT_DURATION or "Video:" in log:
         return False
     stated = int(duration[1]) * 3600 + int(duration[2]) * 60 + float(duration[3])

@@ -1,7 +1,7 @@
 """Launcher of ffmpeg: sets resource limits, leaves the network, and executes the program.
 
-The program does not start if a limit cannot be set. Run by path in Python's isolated mode, with the standard library
-only.
+The program does not start if a limit cannot be set. This file is run by its path in Python's isolated mode, so it
+imports the standard library only.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ import resource
 import sys
 
 NOT_STARTED = 125
-"""Exit status if the limits could not be set or the program could not be executed."""
+"""Exit status if a limit could not be set or the program could not be executed."""
 NICE = 5
 _NEW_NETWORK, _NEW_USER, _NO_NEW_PRIVILEGES = 0x4000_0000, 0x1000_0000, 38
 
 
 def set_limits(address_space: int, cpu_seconds: int) -> None:
-    """Set resource limits, in bytes and seconds. No files may be written, since the output is a pipe."""
+    """Set resource limits, in bytes and seconds. Files cannot be written, since the output is a pipe."""
     limits = {
         resource.RLIMIT_AS: address_space,
         resource.RLIMIT_CPU: cpu_seconds,
@@ -44,7 +44,10 @@ def leave_network() -> bool:
 
 
 def main(arguments: list[str]) -> None:
-    """Arguments: address space, CPU seconds, program, its arguments. Without a program, status 0 means no network."""
+    """Set the limits and execute the program. arguments: address space, CPU seconds, program, its arguments.
+
+    Without a program, exit with status 0 if there is no network access, else with 1.
+    """
     try:
         set_limits(int(arguments[0]), int(arguments[1]))
         isolated = leave_network()

@@ -1,8 +1,8 @@
 """Merging of the chunks' segments, without duplicates where chunks overlap.
 
-Methods: `none` joins the chunks. `simple` cuts each overlap in the middle and keeps the words on either side. `smart`
-first matches the words of both chunks by time and text, so that a word with its two times on different sides of the cut
-appears once.
+Methods: `none` concatenates the chunks. `simple` cuts each overlap in the middle and keeps the words on either side.
+`smart` first matches the words of both chunks by time and text, so that a word appears once even if its two times are
+on different sides of the cut.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from worker.alignment import TIME_TOLERANCE, TimedWord, WordMatch, match_words, 
 
 @dataclass(frozen=True, slots=True)
 class MergedSegment:
-    """A segment and the index of its chunk."""
+    """A segment, with the index of its chunk."""
 
     chunk: int
     segment: Segment
@@ -39,7 +39,7 @@ class _Overlap:
 
 
 def merge(chunks: Sequence[ChunkTranscript], method: MergeMethod) -> list[MergedSegment]:
-    """Return the segments of the recording in order. Times are in seconds; none overlaps the next.
+    """Return the segments of the recording in order, without overlaps. Times are in seconds.
 
     Chunks may be missing while the job runs. Only adjacent chunks are compared.
     """
@@ -70,7 +70,7 @@ def _resolve_overlap(
 
 
 def _split_by_time(left: Sequence[TimedWord], right: Sequence[TimedWord], shared: _Overlap) -> tuple[int, int]:
-    """Return how many words of the left to keep and of the right to drop: a word belongs to its side of the middle.
+    """Return the number of left words to keep and of right words to drop, with the cut in the middle of the overlap.
 
     If one chunk has no words in the overlap, those of the other are not duplicates, and all are kept.
     """
@@ -84,10 +84,10 @@ def _split_by_time(left: Sequence[TimedWord], right: Sequence[TimedWord], shared
 def _split_between_matches(
     left: Sequence[TimedWord], right: Sequence[TimedWord], matches: Sequence[WordMatch], shared: _Overlap
 ) -> tuple[int, int]:
-    """Like `_split_by_time`, with the cut between the matches on either side of the middle.
+    """Return the same as `_split_by_time`, with the cut between the two matches next to the middle.
 
-    Words without a match between these two are taken from the side that has more of them. Before the first match they
-    are taken from the left, and after the last one from the right.
+    Unmatched words between these two are taken from the chunk that has more of them. Before the first match they are
+    taken from the left chunk, and after the last one from the right chunk.
     """
     after = next((k for k, match in enumerate(matches) if match.time >= shared.middle), len(matches))
     first_left, first_right = (matches[after - 1].left + 1, matches[after - 1].right + 1) if after else (0, 0)
@@ -104,7 +104,7 @@ def _split_between_matches(
 
 
 def _timed_words(segments: Sequence[Segment]) -> list[TimedWord]:
-    """Return all words. Those spread over their segment may be anywhere in it, so text has to match them."""
+    """Return all words. Those without times of their own may be anywhere in their segment, so they match by text."""
     words = []
     for index, segment in enumerate(segments):
         tolerance = TIME_TOLERANCE if segment.words else TIME_TOLERANCE + (segment.end - segment.start) / 2
@@ -113,7 +113,7 @@ def _timed_words(segments: Sequence[Segment]) -> list[TimedWord]:
 
 
 def segment_words(segment: Segment) -> list[Word]:
-    """Return the segment's words. Without word times, those of its text are spread evenly by their length."""
+    """Return the segment's words. Without word times, its duration is divided by the lengths of the words."""
     if segment.words:
         return list(segment.words)
     texts = segment.text.split()
@@ -127,7 +127,7 @@ def segment_words(segment: Segment) -> list[Word]:
 
 
 def _keep_words(segments: Sequence[Segment], kept: Sequence[TimedWord]) -> list[Segment]:
-    """Return the segments with these words only. A segment with all its words is unchanged."""
+    """Return the segments reduced to these words. A segment that keeps all its words is unchanged."""
     result: list[Segment] = []
     for index, segment in enumerate(segments):
         words = [item.word for item in kept if item.source == index]
@@ -141,7 +141,7 @@ def _keep_words(segments: Sequence[Segment], kept: Sequence[TimedWord]) -> list[
 
 
 def _resolve_time_overlaps(merged: Sequence[MergedSegment]) -> list[MergedSegment]:
-    """Cut overlapping segments in the middle, and make the end of each at least its start."""
+    """Cut overlapping segments in the middle of the overlap. The end of each is at least its start."""
     result: list[MergedSegment] = []
     for item in merged:
         start, end = max(item.segment.start, 0.0), item.segment.end
@@ -154,7 +154,7 @@ def _resolve_time_overlaps(merged: Sequence[MergedSegment]) -> list[MergedSegmen
 
 
 def _clamp(segment: Segment, start: float, end: float) -> Segment:
-    """Return the segment from `start` to `end`, with the times of its words limited to them."""
+    """Return the segment from `start` to `end` seconds, with the times of its words limited to that range."""
     words = tuple(
         replace(word, start=min(max(word.start, start), end), end=min(max(word.end, start), end))
         for word in segment.words

@@ -17,7 +17,7 @@ _FileState = tuple[int, int, int, int]
 class ModelCatalogue:
     """Whisper models in ggml format: files `ggml-{name}.bin` in `folders`, which are searched in order.
 
-    Thread-safe. Checksums are cached until the size, time or inode of the file changes.
+    Thread-safe. Checksums are cached until the size, times or inode of the file change.
     """
 
     def __init__(self, folders: Sequence[Path]) -> None:
@@ -38,21 +38,21 @@ class ModelCatalogue:
         return path
 
     def find(self, name: str, sha256: str | None) -> Path | None:
-        """Return the model file with this checksum (None: any) from any folder. May read whole files."""
+        """Return the model file with this checksum (None: any), or None. May read whole files, which takes seconds."""
         for path in self._paths(name):
             try:
                 if sha256 is None or self._checksum(path) == sha256:
                     return path
-            except OSError:  # it has just been removed or replaced
+            except OSError:  # removed or replaced meanwhile
                 continue
         return None
 
     def sha256(self, name: str) -> str:
-        """Return the hex digest of the model file, which is read once. Raises ModelMissingError."""
+        """Return the SHA-256 of the model file as hex digits. Raises ModelMissingError, OSError."""
         return self._checksum(self.path(name))
 
     def checksums(self, *, compute: bool = True) -> dict[str, list[str]]:
-        """Return the hex digests of all files by model name. compute=False: only cached ones."""
+        """Return the SHA-256 of all files by model name, as hex digits. compute: False for cached ones only."""
         digests: dict[str, list[str]] = {}
         for name in self.names():
             for path in self._paths(name):
@@ -75,7 +75,7 @@ class ModelCatalogue:
         digest = self._cached_checksum(path)
         if digest is not None:
             return digest
-        with self._hashing:  # one reader at a time, since the file may have gigabytes
+        with self._hashing:  # one reader at a time, since files may have gigabytes
             digest = self._cached_checksum(path)
             if digest is None:
                 state = _file_state(path)

@@ -1,4 +1,4 @@
-"""Retry of a chunk after out of memory, with less memory."""
+"""Retry of a chunk that ran out of memory, using less of it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from worker.transcriber import EngineOutput, Options
 async def transcribe_with_less_memory(
     slot: Slot, model: Path, pcm: bytes, options: Options, deadline: float
 ) -> EngineOutput:
-    """Transcribe in a new process with one decoder, in two halves.
+    """Transcribe in two halves, with one decoder, in a new process.
 
     Arguments and errors are those of `Slot.transcribe`. deadline: seconds for each half.
     """
@@ -36,6 +36,6 @@ async def transcribe_with_less_memory(
 
 
 def shifted(segment: Segment, seconds: float) -> Segment:
-    """Return the segment `seconds` later."""
+    """Return the segment moved by `seconds`."""
     words = tuple(replace(word, start=word.start + seconds, end=word.end + seconds) for word in segment.words)
     return replace(segment, start=segment.start + seconds, end=segment.end + seconds, words=words)

@@ -1,7 +1,7 @@
 """Engine processes. Each slot has a pebble pool with one process, so that a crash or hang affects one chunk only.
 
-Processes are spawned, since libgomp does not support fork. A pool shared by several slots could lose its lock with a
-killed process.
+Processes are spawned, since libgomp does not support fork. Slots do not share a pool, since a killed process could
+hold its lock.
 """
 
 from __future__ import annotations
@@ -28,15 +28,17 @@ log = structlog.get_logger(__name__)
 T = TypeVar("T")
 CONSTS.term_timeout = 0.2  # seconds between SIGTERM, which the processes ignore, and SIGKILL
 DEADLINE_GRACE = 2.0
-"""Seconds past the deadline. pebble's own timeout starts when the process accepts the call; a hung one never does."""
+"""Seconds after the deadline. pebble's timeout starts when the process accepts the call; a hung one never does."""
 START_SECONDS = 60.0
+"""Seconds for a new process to respond."""
 PING_SECONDS = 20.0
 """Seconds for an idle process to respond before it is replaced."""
 EXIT_SECONDS = 10.0
-"""Seconds for a process to exit. One that does not is abandoned."""
+"""Seconds for a process to exit, after which it is abandoned."""
 
 
 def physical_memory() -> int:
+    """Return the memory of the machine in bytes."""
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
@@ -45,7 +47,7 @@ class _CallNotStarted(Exception):
 
 
 class Slot:
-    """An engine process. Use it through `Pool.slot()`, for one call at a time."""
+    """An engine process, obtained from `Pool.slot()`. It accepts one call at a time."""
 
     def __init__(self, adapter: str, threads: int, memory_limit: int) -> None:
         self._adapter, self._threads, self._memory_limit = adapter, threads, memory_limit
@@ -90,7 +92,7 @@ class Slot:
         await self._close()
 
     async def _close(self) -> None:
-        """Stop the process. Closing the pipe makes one that does not stop here exit as soon as it can."""
+        """Stop the process. If it does not stop in time, the closed pipe makes it exit as soon as it can."""
         pool, self._pool = self._pool, None
         pipe, self._alive = self._alive, None
         try:
@@ -104,7 +106,7 @@ class Slot:
                 end.close()
 
     async def restart(self) -> None:
-        """Replace the process. Raises EngineUnavailableError; the next use tries again."""
+        """Replace the process. Raises EngineUnavailableError; the next use starts it again."""
         await self._close()
         await self.start()
 
@@ -121,15 +123,15 @@ class Slot:
     async def transcribe(self, model: Path, pcm: bytes, options: Options, deadline: float) -> EngineOutput:
         """Transcribe 16 kHz mono s16le PCM within `deadline` seconds. A cancellation replaces the process.
 
-        Raises ChunkTimeoutError, WhisperCrashError (the process exited), OutOfMemoryError (it was killed by the
-        system, or an allocation failed), EngineUnavailableError, and the engine's ModelMissingError,
-        UnsupportedLanguageError and OSError.
+        Raises ChunkTimeoutError, WhisperCrashError (the process exited), OutOfMemoryError (the system killed it, or an
+        allocation failed), EngineUnavailableError, and from the engine ModelMissingError, UnsupportedLanguageError and
+        OSError.
         """
         spec = EngineSpec(self._adapter, model, self._threads)
         return await self._call(deadline, pool_child.transcribe, spec, pcm, options)
 
     async def _call(self, deadline: float, function: Callable[..., T], *arguments: Any) -> T:
-        """Run the function in the process. If the process exited while idle, the call is made in a new one."""
+        """Call the function in the process. If that exited while idle, call it in a new one."""
         if self._stopped:
             raise EngineUnavailableError
         try:
@@ -144,6 +146,7 @@ class Slot:
             raise EngineUnavailableError from error
 
     async def _call_once(self, deadline: float, function: Callable[..., T], *arguments: Any) -> T:
+        """Call the function in the current process. Raises _CallNotStarted, and the errors of `transcribe`."""
         future = self._schedule(deadline, function, *arguments)
         try:
             async with asyncio.timeout(deadline + DEADLINE_GRACE) as timeout:
@@ -154,7 +157,7 @@ class Slot:
             raise ChunkTimeoutError from error
         except ProcessExpired as error:
             log.error("engine process exited", action="engine_died", exit_code=error.exitcode)  # noqa: TRY400
-            # the pool is replaced too, since the process may have held its pipe or lock
+            # the pool is replaced as well, since the process may have held its pipe or lock
             await self._close()
             raise (OutOfMemoryError if error.exitcode == -signal.SIGKILL else WhisperCrashError) from error
         except BrokenExecutor as error:
@@ -191,7 +194,7 @@ class Pool:
         self._started = False
 
     async def start(self) -> None:
-        """Start all slots. Raises EngineUnavailableError; slots that failed are started at their first use."""
+        """Start all slots. Raises EngineUnavailableError if any fails; it is started again at its first use."""
         if self._started:
             return
         self._started = True
@@ -231,7 +234,7 @@ class Pool:
         """Withhold the next free slot for `seconds`, but never the last one."""
         if len(self._withheld) >= self.slots - 1:
             return
-        # counts immediately, although it has to wait for a free slot
+        # the task counts immediately, although it has to wait for a free slot
         task = asyncio.create_task(self._withhold_slot(seconds), name="withhold a slot")
         self._withheld.add(task)
         task.add_done_callback(self._withheld.discard)

@@ -1,4 +1,4 @@
-"""Code of an engine process. It keeps one engine loaded, ignores signals, and exits with its parent."""
+"""Functions that run in an engine process. It keeps one engine loaded, ignores signals, and exits with its parent."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from worker.engine import build
 from worker.transcriber import Engine, EngineOutput, EngineSpec, Options
 
 _loaded: dict[tuple[EngineSpec, tuple[int, int, int] | None], Engine] = {}
-"""At most one entry: the engine of the last call, keyed by its spec and the state of its model file."""
+"""The engine of the last call, at most one, by its spec and the state of its model file."""
 
 
 def initialize(alive: Connection, memory_limit: int | None) -> None:
-    """Initialise the process. alive: a pipe whose other end only the parent holds; memory_limit in bytes."""
+    """Initialise the process. alive: a pipe whose other end only the parent has; memory_limit: bytes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     threading.Thread(target=_exit_with_parent, args=(alive,), name="watch parent", daemon=True).start()
@@ -29,7 +29,7 @@ def initialize(alive: Connection, memory_limit: int | None) -> None:
 
 
 def _exit_with_parent(alive: Connection) -> None:
-    alive.poll(None)  # returns when the parent's end is closed: nothing is ever sent
+    alive.poll(None)  # nothing is ever sent, so this returns when the parent's end is closed
     os._exit(0)
 
 
@@ -55,7 +55,7 @@ def transcribe(spec: EngineSpec, pcm: bytes, options: Options) -> EngineOutput:
 
 
 def _file_state(path: Path) -> tuple[int, int, int] | None:
-    """Return a value that changes if the file is replaced, so that its engine is reloaded."""
+    """Return a value that changes if the file is replaced, so that the engine is loaded again."""
     try:
         state = path.stat()
     except OSError:

@@ -1,4 +1,4 @@
-"""Preparation of a recording: working audio, and the plan of its chunks."""
+"""Preparation of a recording: its working audio, and the plan of its chunks."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from worker.chunking.silence import SilenceDetector, exclude_quiet_speech, is_di
 from worker.ffmpeg import deadline
 
 EVEN_LEVEL_STRATEGY = "fixed_size"
-"""Strategy for audio of one even level, in which silence and speech cannot be told apart."""
+"""Strategy for audio of even level, in which silence and speech cannot be distinguished."""
 
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A prepared recording. samples: its length; decode_seconds: wall-clock time of decoding and planning."""
+    """A prepared recording. samples: its length; decode_seconds: elapsed time of decoding and planning."""
 
     samples: int
     chunks: list[PlannedChunk]
@@ -41,7 +41,10 @@ async def prepare(
     min_silence: float,
     max_duration: float,
 ) -> Prepared:
-    """Decode `source` to `pcm` and plan its chunks. Durations in seconds. Raises as `decode` and `plan_chunks`."""
+    """Decode `source` to `pcm` and plan its chunks. Durations in seconds.
+
+    Raises the errors of `decode` and `plan_chunks`.
+    """
     started = time.monotonic()
     detector = SilenceDetector(round(min_silence * 1000))
     limit = deadline((await asyncio.to_thread(source.stat)).st_size)
@@ -51,7 +54,7 @@ async def prepare(
 
 
 def plan(detector: SilenceDetector, limits: ChunkLimits, strategy: str, threshold_dbfs: float) -> list[PlannedChunk]:
-    """Plan the chunks. Digital silence has none; audio of one even level below the threshold has fixed windows."""
+    """Plan the chunks: none for digital silence, fixed windows for audio of even level below the threshold."""
     energies = detector.energies()
     if is_digital_silence(energies):
         return []

@@ -1,4 +1,4 @@
-"""The result of a job, built from committed rows only, so that building it again gives the same bytes."""
+"""The result of a job. It is built from committed rows only, so building it again gives the same bytes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 @dataclass(frozen=True, slots=True)
 class JobMetadata:
-    """Data of the job's row. timestamp: of the last commit (UTC); durations in seconds."""
+    """Data of the job's row. timestamp: of the last commit, in UTC; durations in seconds."""
 
     job_id: str
     timestamp: datetime
@@ -37,7 +37,7 @@ class JobMetadata:
 
 
 def build_result(metadata: JobMetadata, chunks: Sequence[ChunkTranscript], method: MergeMethod) -> Result:
-    """Merge the chunks. A recording without speech has empty text and confidence 0."""
+    """Merge the chunks and return the result. Without speech, its text is empty and its confidence 0."""
     segments = merged_segments(chunks, method)
     text = " ".join(segment.text for segment in segments)
     return Result(
@@ -85,12 +85,12 @@ def _segment(number: int, merged: MergedSegment) -> ResultSegment:
 
 
 def clean(text: str) -> str:
-    """Normalise to NFC, single spaces, and no control characters."""
+    """Return the text in NFC, with single spaces and without control characters."""
     return " ".join(_CONTROL.sub(" ", unicodedata.normalize("NFC", text)).split())
 
 
 def confidence(segments: Sequence[ResultSegment]) -> float:
-    """Return the mean confidence of the segments, weighted by their words; 0 without words."""
+    """Return the mean confidence of the segments, weighted by their number of words; 0 without words."""
     weights = [len(segment.text.split()) for segment in segments]
     if not sum(weights):
         return 0.0

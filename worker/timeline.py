@@ -1,10 +1,10 @@
-"""ffmpeg filter that places audio by the container's timestamps, including late starts, gaps and drift.
+"""ffmpeg filter that places audio at the container's timestamps, including late starts, gaps and drift.
 
 Timestamps may be broken or malicious, so each step from one frame's end to the next one's start is checked:
 
-- A step under 0.1 s is drift. It is followed in steps of 50 ms, up to a tenth of the audio plus half a second in total.
+- A step under 0.1 s is drift. It is corrected by 50 ms at a time, up to a tenth of the audio plus 0.5 s in total.
 - A longer gap becomes silence, up to one hour in total, or up to the length of the preceding audio if that is longer.
-- A longer overlap is cut, up to a tenth of the audio plus half a second in total.
+- A longer overlap is cut, up to a tenth of the audio plus 0.5 s in total.
 
 Other steps are skipped: the audio continues without a gap. A start below 0.1 s is encoder delay, and a negative start
 counts as zero.
@@ -19,11 +19,11 @@ from core.domain.spans import SAMPLE_RATE
 MAX_SILENCE = 3600.0
 """Seconds of silence that timestamps may add to a short recording."""
 STEP = 0.1
-"""Seconds from which a step is a gap or overlap instead of drift."""
+"""Seconds from which a step is a gap or overlap, not drift."""
 DRIFT = 0.05
-"""Seconds of silence added or audio cut whenever drift adds up to them.
+"""Seconds of accumulated drift at which silence is added or audio cut.
 
-The resampler's own stretching would be smoother, but overshoots in versions in use (5.1: by 2 s in 3 min).
+The resampler's own stretching would be smoother, but overshoots in some versions (5.1: by 2 s in 3 min).
 """
 _MAX_PRINTS = 10_000
 _SKIPPED = re.compile(r"^(?:\[Eval @ \w+\] )?(-?\d+\.\d{6})$", re.MULTILINE)
@@ -48,7 +48,7 @@ _TIMESTAMPS = f"""
 
 
 def filters() -> str:
-    """Return the filter graph of one audio stream: 16 kHz mono s16, starting at the timeline's zero."""
+    """Return the filter graph for an audio stream. Its output is 16 kHz mono s16 from the zero of the timeline."""
     resample = f"aresample={SAMPLE_RATE}:ochl=mono:osf=s16"
     timestamps = "".join(_TIMESTAMPS.split())
     # resampled first: one hour of silence has 115 MB in this format, and gigabytes in the source's
@@ -56,6 +56,6 @@ def filters() -> str:
 
 
 def skipped_seconds(log: str) -> float:
-    """Return the seconds of the container's timeline that were skipped, from ffmpeg's log."""
+    """Return the seconds of the container's timeline that were skipped, according to ffmpeg's log."""
     totals = _SKIPPED.findall(log)
     return float(totals[-1]) if totals else 0.0

@@ -13,15 +13,15 @@ from core.domain.job_options import JobOptions
 from core.domain.transcript import Segment
 
 Samples = NDArray[np.float32]
-"""Mono, 16 kHz, -1..1, shape (n,)."""
+"""Samples of mono audio at 16 kHz, -1..1, shape (n,)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
     """Options of one call.
 
-    language: `en`, `vi` or `auto`, which selects the most likely one of `languages`. job: options of the job.
-    decoders: 1 in an out-of-memory retry.
+    language: a code such as `en`, or `auto` for the most likely one of `languages`. job: options of the job. decoders:
+    None for the engine's default; 1 in a retry after out of memory.
     """
 
     language: str
@@ -54,7 +54,7 @@ class Engine(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class EngineSpec:
-    """Parameters of an engine. Picklable."""
+    """Parameters of an engine. adapter: as ENGINE; threads: per call. Picklable."""
 
     adapter: str
     model_path: Path

@@ -45,7 +45,7 @@ def job_band(unfinished_jobs: int) -> int:
 def chunk_level(priority: Priority, chunk_index: int, band_of_job: int) -> int:
     """Return the broker priority (0..8) of a chunk's message.
 
-    Its band is 2 for a job's first 4 chunks, 1 up to 16, then 0, and never above the job's.
+    A job's first 4 chunks have band 2, the next 12 band 1, and all others band 0, limited to the band of the job.
     """
     band = 2 if chunk_index < 4 else 1 if chunk_index < 16 else 0
     return 3 * priority.level + min(band, band_of_job)

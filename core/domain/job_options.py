@@ -20,9 +20,9 @@ class MergeMethod(StrEnum):
 class JobOptions:
     """Options of one job, stored as JSON in `jobs.options`.
 
-    From the submit: prompt, vocabulary to expect; words, to have word times; temperature, 0..1.
-    From Prepare, so that every Finalise writes the same bytes: the SHA-256 of the model file, the chunking strategy and
-    the merge method. unknown: keys written by another version, which are kept.
+    Set by the submit: prompt: vocabulary to expect; words: True for word times; temperature: 0..1.
+    Set by Prepare, so that every Finalise writes the same bytes: the SHA-256 of the model file, the chunking strategy
+    and the merge method. unknown: keys written by another version, which are kept.
     """
 
     prompt: str = ""
@@ -46,7 +46,7 @@ class JobOptions:
         return cls(**known, unknown={name: value for name, value in data.items() if name not in _TYPES})
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain data without empty options."""
+        """Return the options as plain data. Empty options are omitted."""
         return {**self.unknown, **{name: value for name in _TYPES if (value := getattr(self, name))}}
 
 

@@ -1,4 +1,4 @@
-"""Checks of JSON from clients, on its way in and on its way out."""
+"""Checks of clients' JSON before it is stored and before it is returned."""
 
 from __future__ import annotations
 
@@ -6,23 +6,23 @@ import json
 from typing import Any
 
 SHOWN_DEPTH = 64
-"""Levels of stored JSON that may be sent: older versions stored any depth, and every encoder takes this one."""
+"""Levels of stored JSON that may be returned. Older versions stored any depth; every encoder accepts this one."""
 _INTEGERS = range(-(2**63), 2**63)
 
 
 class TooDeep(ValueError):
-    """Nested deeper than allowed."""
+    """The value is nested deeper than allowed."""
 
 
 class TooManyKeys(ValueError):
-    """More keys, those of nested objects included, than allowed."""
+    """The value has more keys than allowed, including those of nested objects."""
 
 
 def check_json(value: Any, max_depth: int, max_keys: int | None = None) -> None:
     """Check the value without recursion, so that no depth exhausts the stack.
 
-    Raises TooDeep; ValueError for a zero character. With `max_keys` also TooManyKeys, and OverflowError for an integer
-    beyond 64 bits.
+    Raises TooDeep; ValueError for a NUL character. With `max_keys` also TooManyKeys, and OverflowError for an integer
+    that does not fit in 64 bits.
     """
     keys = 0
     pending = [(value, 1)]
@@ -47,11 +47,11 @@ def check_json(value: Any, max_depth: int, max_keys: int | None = None) -> None:
 
 def _check_text(text: str) -> None:
     if "\0" in text:
-        raise ValueError("a zero character, which PostgreSQL does not store")
+        raise ValueError("a NUL character, which PostgreSQL does not store")
 
 
 def showable(value: Any) -> Any:
-    """Return the stored value, or None if it cannot be sent: one old row must not break a whole page."""
+    """Return the stored value, or None if it cannot be encoded: one old row must not break a whole page."""
     try:
         check_json(value, SHOWN_DEPTH)
         json.dumps(value, allow_nan=False, ensure_ascii=False).encode()

@@ -10,9 +10,9 @@ _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 
 
 def safe_name(filename: str) -> str:
-    """Return a file name fit for an object key: ASCII letters, digits and `._-`, at most 100 characters.
+    """Return a file name that is safe in an object key: ASCII letters, digits and `._-`, at most 100 characters.
 
-    Folders are removed, the extension is kept, and a name with nothing left becomes `audio`.
+    Folders are removed and the extension is kept. A name without any such characters becomes `audio`.
     """
     last = re.split(r"[/\\]", filename)[-1]
     plain = unicodedata.normalize("NFKD", last.replace("đ", "d").replace("Đ", "D"))
@@ -26,17 +26,17 @@ def upload_key(job_id: str, filename: str) -> str:
 
 
 def incoming_key(job_id: str, filename: str) -> str:
-    """Return the key that an upload link writes to. A job reads a copy, which no link can change."""
+    """Return the key that an upload link writes to. The job reads a copy, which no link can change."""
     return f"incoming/{job_id}/{safe_name(filename)}"
 
 
 def pinned_key(job_id: str, attempt: str, filename: str) -> str:
-    """Return the key of the copy that one start of an upload link makes."""
+    """Return the key of the copy made when the job of an upload link is started. attempt: distinguishes two starts."""
     return f"uploads/{job_id}/{attempt}/{safe_name(filename)}"
 
 
 def working_key(job_id: str, claim: int) -> str:
-    """Return the key of the working audio that one claim of Prepare writes."""
+    """Return the key of the working audio that one Prepare writes. claim: the number of its claim."""
     return f"work/{job_id}/{claim}.pcm"
 
 
@@ -45,5 +45,5 @@ def result_key(job_id: str, extension: str = "json") -> str:
 
 
 def job_prefixes(job_id: str) -> tuple[str, ...]:
-    """Return the prefixes of every object of the job."""
+    """Return the prefixes under which all objects of the job are stored."""
     return (f"incoming/{job_id}/", f"uploads/{job_id}/", f"work/{job_id}/", f"results/{job_id}/")

@@ -7,9 +7,9 @@ from collections.abc import Iterable
 DEMO = "demo"
 PREFERRED = "medium"
 SIZES = ("large-v3", "large-v3-turbo", "large-v2", "large-v1", "medium", "small", "base", "tiny", DEMO)
-"""Models from the largest: the order of preference if DEFAULT_MODEL is unset."""
+"""Models from the largest to the smallest: the order of preference after PREFERRED."""
 QUANTISATIONS = ("", "-q8_0", "-q5_1", "-q5_0", "-q4_k", "-q4_1", "-q4_0", "-bf16", "-f16")
-"""Variants of a model in order of preference: the plain file, then from the most exact quantisation."""
+"""File name suffixes of a model's variants in order of preference, starting with the plain file."""
 ALIASES = {"large": "large-v3"}
 
 
@@ -27,9 +27,9 @@ def model_of_file(name: str) -> str | None:
 def canonical(model: str) -> str:
     """Return the name with its alias expanded and its quantisation kept: `large-q5_0` → `large-v3-q5_0`."""
     for alias, name in ALIASES.items():
-        for quant in QUANTISATIONS:
-            if model == alias + quant:
-                return name + quant
+        for suffix in QUANTISATIONS:
+            if model == alias + suffix:
+                return name + suffix
     return model
 
 
@@ -42,11 +42,11 @@ def resolve(model: str, language: str, available: Iterable[str]) -> str | None:
     names = set(available)
     name = canonical(model)
     stems = (f"{name}.en", name) if language == "en" else (name,)
-    return next((stem + quant for stem in stems for quant in QUANTISATIONS if stem + quant in names), None)
+    return next((stem + suffix for stem in stems for suffix in QUANTISATIONS if stem + suffix in names), None)
 
 
 def default_model(language: str, available: Iterable[str]) -> str | None:
-    """Return the model of a job if neither it nor DEFAULT_MODEL names one: medium, else the largest available."""
+    """Return the model for a job if neither the job nor DEFAULT_MODEL names one: medium, else the largest available."""
     names = set(available)
     for family in (PREFERRED, *SIZES):
         model = resolve(family, language, names)
@@ -56,9 +56,9 @@ def default_model(language: str, available: Iterable[str]) -> str | None:
 
 
 def choose(asked: str | None, language: str, available: Iterable[str], default: str | None = None) -> str | None:
-    """Return the available model of a job, or None: the one asked for, else DEFAULT_MODEL, else medium or the largest.
+    """Return the model for a job: the requested one, else `default`, else `default_model`; None if not available.
 
-    Used for the validation of a submit, for its estimate, and by Prepare, which pins the model.
+    Used to validate a submit, to estimate its duration, and by Prepare, which pins the model.
     """
     name = asked or default
     return resolve(name, language, available) if name else default_model(language, available)

@@ -11,7 +11,7 @@ from core.domain.transcript import Word
 
 @dataclass(frozen=True, slots=True)
 class ResultModel:
-    """The model that transcribed, and the options of the job."""
+    """The model that transcribed the recording, and the options of the job."""
 
     name: str
     file_sha256: str
@@ -21,7 +21,7 @@ class ResultModel:
 
 @dataclass(frozen=True, slots=True)
 class ResultSegment:
-    """A segment. id: its number, from 0; chunk: index of its chunk; times in seconds; confidence 0..1."""
+    """A segment. id: its number from 0; chunk: the index of its chunk; start, end: seconds; confidence: 0..1."""
 
     id: int
     chunk: int
@@ -34,7 +34,7 @@ class ResultSegment:
 
 @dataclass(frozen=True, slots=True)
 class ResultChunk:
-    """A chunk. start, end: seconds of the recording; seconds: time that its transcription took."""
+    """A chunk. start, end: seconds of the recording; seconds: duration of its transcription."""
 
     index: int
     start: float
@@ -45,7 +45,7 @@ class ResultChunk:
 
 @dataclass(frozen=True, slots=True)
 class Timings:
-    """Durations in seconds; chunks: the sum over all chunks; real_time_factor: seconds of work per second of audio."""
+    """Durations in seconds. chunks: sum over all chunks; real_time_factor: seconds of work per second of audio."""
 
     download: float
     decode: float
@@ -56,7 +56,7 @@ class Timings:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """The transcription. timestamp: ISO 8601, UTC; texts in NFC. No value is null: without speech, text is empty."""
+    """The result. timestamp: ISO 8601 in UTC; texts in NFC. No value is null: without speech the text is empty."""
 
     job_id: str
     timestamp: str
@@ -74,7 +74,7 @@ class Result:
     timings: Timings
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain data; segments without words have no key `words`."""
+        """Return plain data. Segments without words have no key `words`."""
         data = asdict(self)
         for segment in data["segments"]:
             if not segment["words"]:
@@ -82,7 +82,7 @@ class Result:
         return data
 
     def to_bytes(self) -> bytes:
-        """Return the result file: UTF-8, keys in the order of the fields, so that equal results are equal bytes."""
+        """Return the result file: UTF-8, with keys in the order of the fields. Equal results are equal bytes."""
         return (json.dumps(self.to_json(), ensure_ascii=False, indent=1) + "\n").encode()
 
     @classmethod
@@ -91,12 +91,11 @@ class Result:
             **{
                 **data,
                 "model": ResultModel(**data["model"]),
-                "segments": tuple(_segment(segment) for segment in data["segments"]),
+                "segments": tuple(
+                    ResultSegment(**{**segment, "words": tuple(Word(**word) for word in segment.get("words", ()))})
+                    for segment in data["segments"]
+                ),
                 "chunks": tuple(ResultChunk(**chunk) for chunk in data["chunks"]),
                 "timings": Timings(**data["timings"]),
             }
         )
-
-
-def _segment(data: dict[str, Any]) -> ResultSegment:
-    return ResultSegment(**{**data, "words": tuple(Word(**word) for word in data.get("words", ()))})

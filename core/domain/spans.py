@@ -1,6 +1,6 @@
 """Spans: the ranges of working audio that a chunk consists of.
 
-Working audio is 16 kHz mono signed 16-bit little endian, so one second is 32,000 bytes and a sample two.
+Working audio is 16 kHz mono signed 16-bit little-endian PCM: two bytes per sample, 32,000 bytes per second.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class PlannedChunk:
-    """A chunk of a plan: its spans in order, and the seconds at its start that it shares with the chunk before."""
+    """A chunk of a plan. spans: in order; overlap: seconds at its start that it shares with the previous chunk."""
 
     spans: tuple[Span, ...]
     overlap: float = 0.0
@@ -53,9 +53,9 @@ class PlannedChunk:
 
 
 def to_recording_time(spans: Sequence[Span], seconds: float) -> float:
-    """Return the recording's time for a time of the chunk, whose spans are laid end to end.
+    """Convert a time in the chunk, whose spans are concatenated, to a time in the recording, both in seconds.
 
-    A time past the chunk's end is the end of its last span. At the seam of two spans it is the start of the later one.
+    A time past the chunk's end is the end of its last span. At the boundary of two spans the later one counts.
     """
     samples_left = round(max(seconds, 0.0) * SAMPLE_RATE)
     for span in spans:

@@ -18,7 +18,7 @@ class Word:
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A stretch of speech as the engine returns it. Times in seconds; confidence 0..1: the mean token probability."""
+    """A stretch of speech as the engine returns it. start, end: seconds; confidence: mean token probability, 0..1."""
 
     start: float
     end: float
@@ -39,8 +39,8 @@ class Segment:
 class ChunkTranscript:
     """The transcript of one finished chunk, with its segments in the recording's time.
 
-    start, end: seconds of the recording; overlap: seconds at its start that it shares with the chunk before, 0 if the
-    cut lies in silence; seconds: time that its transcription took.
+    start, end: seconds of the recording; overlap: seconds at its start that it shares with the previous chunk, 0 if the
+    cut is in silence; seconds: duration of its transcription.
     """
 
     index: int

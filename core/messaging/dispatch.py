@@ -1,4 +1,4 @@
-"""Handling of deliveries that both adapters share."""
+"""Functions that both adapters of the broker share."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ MAX_DELAY = float("inf")
 
 
 async def handle_delivery(body: bytes, redelivered: bool, headers: Mapping[str, Any], handler: Handler) -> Verdict:
-    """Decode the message and call the handler. An exception of the handler returns the message with the longest delay.
+    """Decode the message and call the handler. If the handler raises, the verdict is a retry with the longest delay.
 
     Raises CancelledError only.
     """
     try:
         message = decode(body)
     except UndecodableMessage as error:
-        log.error("undecodable message", action="undecodable", reason=str(error))  # noqa: TRY400
+        log.error("message cannot be decoded, dead-lettered", action="undecodable", reason=str(error))  # noqa: TRY400
         return DeadLetter(f"undecodable: {error}"[:500])
     except NewerMessage as error:
         log.warning("message of a newer version returned to the queue", action="newer_message", reason=str(error))
@@ -45,7 +45,7 @@ async def handle_delivery(body: bytes, redelivered: bool, headers: Mapping[str, 
 
 
 async def wait_for_failure(task: asyncio.Task[None]) -> Exception:
-    """Wait until an endless task fails and return its error. Never returns if the task is cancelled."""
+    """Wait until a task that runs forever fails, and return its error. Never returns if the task is cancelled."""
     await asyncio.wait([task])
     if task.cancelled():
         await asyncio.Event().wait()
@@ -59,5 +59,5 @@ def pick_delay(delays: tuple[float, ...], minimum: float) -> float:
 
 
 def normalize_delays(retry_delays: tuple[float, ...]) -> tuple[float, ...]:
-    """Return the distinct delays in order; 2 s if there are none."""
+    """Return the distinct delays in seconds, ascending; 2 s if there are none."""
     return tuple(sorted(set(retry_delays))) or (2.0,)

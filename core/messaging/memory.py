@@ -40,7 +40,7 @@ class _Envelope:
 
 
 class _Queue:
-    """A priority queue, first in, first out within a level. Returned messages go to the front of their level."""
+    """A priority queue, FIFO within a level. Returned messages go to the front of their level."""
 
     def __init__(self) -> None:
         self._heap: list[tuple[int, int, _Envelope]] = []
@@ -71,7 +71,7 @@ class _Queue:
 
 
 class MemoryBroker:
-    """A broker for one process. retry_delays and dead_letter_ttl in seconds."""
+    """A broker within one process. retry_delays and dead_letter_ttl in seconds."""
 
     def __init__(self, *, retry_delays: Sequence[float], dead_letter_ttl: float = 604_800) -> None:
         self._delays = normalize_delays(tuple(retry_delays))
@@ -96,8 +96,7 @@ class MemoryBroker:
             raise BrokerUnavailable("The broker is stopped.")
 
     async def publish(self, message: Message, *, delay: float = 0.0, headers: Mapping[str, Any] | None = None) -> None:
-        envelope = _Envelope(message.encode(), message.level, dict(headers or {}))
-        await self.publish_raw(message.queue, envelope.body, level=message.level, delay=delay, headers=headers)
+        await self.publish_raw(message.queue, message.encode(), level=message.level, delay=delay, headers=headers)
 
     async def publish_raw(
         self,
@@ -116,11 +115,11 @@ class MemoryBroker:
         if delay <= 0:
             await self._queues[queue].put(envelope)
             return
-        timer = asyncio.create_task(self._later(queue, envelope, pick_delay(self._delays, delay)), name="delay")
+        timer = asyncio.create_task(self._put_later(queue, envelope, pick_delay(self._delays, delay)), name="delay")
         self._timers.add(timer)
         timer.add_done_callback(self._timers.discard)
 
-    async def _later(self, queue: QueueName, envelope: _Envelope, delay: float) -> None:
+    async def _put_later(self, queue: QueueName, envelope: _Envelope, delay: float) -> None:
         await asyncio.sleep(delay)
         await self._queues[queue].put(envelope)
 
@@ -145,7 +144,7 @@ class MemoryBroker:
                     remaining.append(envelope)
                 del waiting[0]
         finally:
-            # also if `remove` raises: the other messages return to their place
+            # the other messages return to their place, also if `remove` raises
             for envelope in reversed([*remaining, *waiting]):
                 await queue.put(envelope, front=True)
         return count
@@ -227,8 +226,8 @@ class _Subscription:
             case DeadLetter(reason):
                 await self._broker.dead_letter(envelope, reason)
             case Retry(delay, None):
-                again = _Envelope(envelope.body, envelope.level, envelope.headers)
-                await self._broker.put(self.name, again, max(delay, 0.001))
+                copy = _Envelope(envelope.body, envelope.level, envelope.headers)
+                await self._broker.put(self.name, copy, max(delay, 0.001))
             case Retry(delay, Message() as message):
-                again = _Envelope(message.encode(), message.level, {})
-                await self._broker.put(message.queue, again, max(delay, 0.001))
+                successor = _Envelope(message.encode(), message.level, {})
+                await self._broker.put(message.queue, successor, max(delay, 0.001))

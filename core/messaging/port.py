@@ -33,10 +33,11 @@ WORK_QUEUES = tuple(name for name in QueueName if name is not QueueName.DEAD)
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A wake-up. The fields after `token` are for operators who inspect the queue; the database has precedence.
+    """A wake-up. level: broker priority 0..9.
 
-    level: broker priority 0..9. failures: the row's `failures` at publishing, so that messages of an earlier attempt
-    are recognised. token: `jobs.replay_token` of a Replay.
+    failures: the row's `failures` when the message is published, so that messages of an earlier attempt are recognised.
+    token: `jobs.replay_token` of a Replay. The other fields are for operators who inspect the queue; consumers read
+    the database instead.
     """
 
     type: MessageType
@@ -53,7 +54,7 @@ class Message:
 
     @property
     def queue(self) -> QueueName:
-        """Queue of this type of message."""
+        """The queue for messages of this type."""
         match self.type:
             case MessageType.TRANSCRIBE:
                 return QueueName.CHUNKS
@@ -71,15 +72,15 @@ class Message:
 
 
 class UndecodableMessage(Exception):
-    """The body is not a valid message: dead-letter it."""
+    """The body is not a valid message and is dead-lettered."""
 
 
 class NewerMessage(Exception):
-    """The body is of a newer version: return it to the queue for a newer consumer."""
+    """The message has a newer version and is returned to the queue for a newer consumer."""
 
 
 def decode(body: bytes) -> Message:
-    """Decode a body. Unknown keys are ignored, since a newer release may have added them.
+    """Decode a message body. Unknown keys are ignored, since a newer release may have added them.
 
     Raises UndecodableMessage, NewerMessage.
     """
@@ -128,7 +129,7 @@ class Delivery:
 
 @dataclass(frozen=True, slots=True)
 class Ack:
-    """Acknowledge the message: done, or nothing to do."""
+    """Acknowledge the message: its work is done, or there is nothing to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +149,7 @@ class DeadLetter:
 
 @dataclass(frozen=True, slots=True)
 class DeadMessage:
-    """A message in the dead-letter queue. Its headers have the reason."""
+    """A message in the dead-letter queue. Its headers contain the reason."""
 
     body: bytes
     headers: Mapping[str, Any]
@@ -160,7 +161,7 @@ Handler = Callable[[Delivery], Awaitable[Verdict]]
 
 @dataclass(frozen=True, slots=True)
 class QueueStats:
-    """Numbers of a queue. ready: waiting; unacked: delivered, not acknowledged; consumers: subscriptions."""
+    """Statistics of a queue. ready: waiting; unacked: delivered, not acknowledged; consumers: subscriptions."""
 
     name: str
     ready: int
@@ -183,7 +184,7 @@ class Subscription(Protocol):
         ...
 
     async def drain(self, grace: float) -> None:
-        """Wait up to `grace` seconds for running handlers, then cancel them and return their messages to the queue."""
+        """Cancel, and wait up to `grace` seconds for running handlers. Then cancel these and requeue their messages."""
         ...
 
 
@@ -210,7 +211,10 @@ class Broker(Protocol):
         ...
 
     async def consume(self, queue: QueueName, handler: Handler, prefetch: int) -> Subscription:
-        """Deliver at most `prefetch` unacknowledged messages at a time, highest level first, each in its own task."""
+        """Deliver messages to the handler, highest level first, each in its own task. Raises BrokerUnavailable.
+
+        prefetch: unacknowledged messages at a time.
+        """
         ...
 
     async def walk_dead_letters(self, remove: Callable[[DeadMessage], Awaitable[bool]]) -> int:

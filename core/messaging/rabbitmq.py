@@ -1,8 +1,8 @@
 """RabbitMQ adapter, based on aio-pika.
 
-Each process has two connections, since a memory alarm blocks the publishing one. They are opened when needed and
-dropped at the first error, so that an outage costs one failed publish and leaves no state behind. Each connection
-declares the topology.
+Each process has one connection for publishing, which a memory alarm blocks, and one for consuming. They are opened when
+needed and dropped at the first error, so that an outage costs one failed publish and leaves no state behind. Each
+connection declares the topology.
 """
 
 from __future__ import annotations
@@ -46,13 +46,13 @@ from core.tasks import cancel_and_wait, cancellation_as_connection_error
 
 log = structlog.get_logger(__name__)
 HEARTBEAT = 8
-"""Seconds. The client gives up a connection after three and a half heartbeats and a second each: 31 s."""
+"""Seconds. The client drops a connection after three heartbeats and one second each, checked every half: 31 s."""
 TIMEOUT = 2.0
-"""Seconds for a publish. The scheduler repeats failed ones."""
+"""Seconds for a publish or another call. The scheduler repeats failed publishes."""
 CONNECT_TIMEOUT = 5.0
 RECONNECT_PAUSE = 1.0
 MAX_REFUSALS = 10
-"""Consecutive refused attempts after which a subscription fails. A starting server may refuse its users."""
+"""Consecutive refusals after which a subscription fails. A server that is starting may refuse valid users."""
 _REFUSALS = (ChannelAccessRefused, AuthenticationError, ProbableAuthenticationError, ConnectionNotAllowed)
 _ERRORS = (*CONNECTION_EXCEPTIONS, AMQPError, WireError, TimeoutError, OSError, RuntimeError)
 
@@ -67,7 +67,7 @@ class _Session:
         self._channel: Channel | None = None
 
     async def channel(self) -> Channel:
-        """Return the open channel; connect if there is none. Raises BrokerUnavailable."""
+        """Return the open channel; connect if there is none. Raises BrokerUnavailable, SettingsError."""
         if self._channel is not None and not self._channel.is_closed:
             return self._channel
         async with self._lock:
@@ -76,6 +76,7 @@ class _Session:
             return self._channel
 
     async def fresh_channel(self) -> Channel:
+        """Open another channel; connect if necessary. Raises BrokerUnavailable, SettingsError."""
         try:
             with cancellation_as_connection_error():
                 async with asyncio.timeout(CONNECT_TIMEOUT):
@@ -91,8 +92,8 @@ class _Session:
 
     async def _connected(self) -> AbstractConnection:
         if self.connection is None or self.connection.is_closed:
-            names: dict[str, Any] = {"connection_name": f"async-stt {self._name}"}
-            self.connection = await aio_pika.connect(self._url, heartbeat=HEARTBEAT, client_properties=names)
+            properties: dict[str, Any] = {"connection_name": f"async-stt {self._name}"}
+            self.connection = await aio_pika.connect(self._url, heartbeat=HEARTBEAT, client_properties=properties)
             if self._topology.queue_type is QueueType.QUORUM:
                 check_quorum(_version(self.connection))
         return self.connection
@@ -184,7 +185,7 @@ class RabbitMQBroker:
         try:
             return await self._publishing.channel()
         except SettingsError as error:
-            # a process that starts fails with it; later the callers have already committed and can only retry
+            # at the start the process exits with this error; later the callers have committed and can only retry
             log.critical("RabbitMQ no longer matches the settings", action="topology_mismatch", reason=str(error))
             raise BrokerUnavailable(str(error)[:300]) from error
 
@@ -208,30 +209,31 @@ class RabbitMQBroker:
         if self._stopped:
             raise BrokerUnavailable("The broker's client is stopped.")
         channel = await self._consuming.fresh_channel()
-        shown = 0
+        count = 0
         try:
             queue = await _read(channel.declare_queue(QueueName.DEAD.value, durable=True, passive=True))
             for _ in range(queue.declaration_result.message_count or 0):
                 message = await _read(queue.get(fail=False, timeout=TIMEOUT))
                 if message is None:
                     break
-                shown += 1
+                count += 1
                 if await remove(DeadMessage(message.body, message.headers)):
                     await _read(message.ack())
         finally:
             # unacknowledged messages return to their place in the queue
             with contextlib.suppress(*_ERRORS):
                 await channel.close()
-        return shown
+        return count
 
     async def stats(self) -> list[QueueStats]:
-        """`unacked` counts the messages of this process only; AMQP does not report others."""
+        """Return the statistics. `unacked` counts messages of this process only; AMQP does not report others."""
         channel = await self._open_channel()
         rows = []
         for name in QueueName:
             queue = await self._guarded(channel.declare_queue(name.value, durable=True, passive=True))
             result = queue.declaration_result
-            unacked = sum(len(one.running) for one in self._subscriptions if one.name is name)
+            subscriptions = [subscription for subscription in self._subscriptions if subscription.name is name]
+            unacked = sum(len(subscription.running) for subscription in subscriptions)
             rows.append(QueueStats(name.value, result.message_count or 0, unacked, result.consumer_count or 0))
         return rows
 
@@ -258,7 +260,7 @@ async def _is_blocked(connection: AbstractConnection) -> bool:
 class _Subscription:
     """A consumer that reconnects after a lost connection, a closed channel or a deleted queue.
 
-    It fails if reconnecting cannot help: a queue has other arguments, or access stays refused.
+    It fails if reconnecting cannot help: a queue has other arguments, or access is refused repeatedly.
     """
 
     def __init__(
@@ -273,7 +275,7 @@ class _Subscription:
         self._supervisor: asyncio.Task[None] | None = None
 
     async def connect(self) -> None:
-        """Start consuming. Raises BrokerUnavailable."""
+        """Start consuming. Raises BrokerUnavailable, SettingsError."""
         await self._subscribe()
         self._supervisor = asyncio.create_task(self._supervise(), name=f"consume {self.name}")
 
@@ -373,11 +375,11 @@ class _Subscription:
             case Retry(delay, None):
                 level = message.priority or 0
                 await self._broker.publish_raw(self.name, message.body, level=level, delay=max(delay, 0.001))
-            case Retry(delay, Message() as again):
-                await self._broker.publish(again, delay=max(delay, 0.001))
+            case Retry(delay, Message() as successor):
+                await self._broker.publish(successor, delay=max(delay, 0.001))
 
     async def _acknowledge(self, call: Any) -> None:
-        """Send an acknowledgement. If its channel is lost, the broker redelivers the message."""
+        """Send an acknowledgement. If the channel is lost, the broker redelivers the message."""
         with contextlib.suppress(*_ERRORS), cancellation_as_connection_error():
             async with asyncio.timeout(TIMEOUT):
                 await call

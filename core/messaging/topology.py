@@ -1,4 +1,4 @@
-"""Exchanges and queues on RabbitMQ, the same for 3.10 to 4.x."""
+"""Exchanges and queues on RabbitMQ 3.10 to 4.x."""
 
 from __future__ import annotations
 
@@ -50,22 +50,22 @@ class Topology:
         return {**{name.value: work for name in WORK_QUEUES}, **dead, **retries}
 
     async def declare(self, channel: AbstractChannel) -> None:
-        """Declare everything. Raises TopologyMismatch; connection errors pass through."""
-        work = await channel.declare_exchange(EXCHANGE, ExchangeType.DIRECT, durable=True)
-        dead = await channel.declare_exchange(DEAD_EXCHANGE, ExchangeType.FANOUT, durable=True)
+        """Declare all exchanges and queues. Raises TopologyMismatch; connection errors pass through."""
+        work_exchange = await channel.declare_exchange(EXCHANGE, ExchangeType.DIRECT, durable=True)
+        dead_exchange = await channel.declare_exchange(DEAD_EXCHANGE, ExchangeType.FANOUT, durable=True)
         for name, arguments in self.queues().items():
             try:
                 queue = await channel.declare_queue(name, durable=True, arguments=arguments)
             except ChannelPreconditionFailed as error:
                 raise TopologyMismatch(mismatch_text(name, str(error))) from error
             if name in WORK_QUEUES:
-                await queue.bind(work, name)
+                await queue.bind(work_exchange, name)
             elif name == QueueName.DEAD:
-                await queue.bind(dead)
+                await queue.bind(dead_exchange)
             else:
                 # a fanout exchange per delay keeps the routing key, so that the message returns to its queue
-                delay = await channel.declare_exchange(name, ExchangeType.FANOUT, durable=True)
-                await queue.bind(delay)
+                retry_exchange = await channel.declare_exchange(name, ExchangeType.FANOUT, durable=True)
+                await queue.bind(retry_exchange)
 
 
 def mismatch_text(queue: str, reason: str) -> str:

@@ -1,4 +1,4 @@
-"""Object storage in a local directory, used by the embedded mode."""
+"""Object storage in a local folder, used by the embedded mode."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class LocalStorage:
             raise StorageUnavailable
 
     async def run(self, work: Callable[[], T]) -> T:
-        """Run file operations in a thread and translate their errors."""
+        """Run file operations in a thread and translate their errors. Raises StorageUnavailable, DiskFullError."""
         with translate_errors():
             return await self.submit(work)
 
@@ -69,7 +69,7 @@ class LocalStorage:
             raise TooManyUploads
         self.uploads += 1
         try:
-            return _LocalUpload(self, path, *await self.run(lambda: _unfinished(path)))
+            return _LocalUpload(self, path, *await self.run(lambda: _create_part(path)))
         except BaseException:
             self.uploads -= 1
             raise
@@ -95,7 +95,7 @@ class LocalStorage:
         path = self.object_path(key)
 
         def work() -> bytes:
-            with _reading(path) as file:
+            with _open(path) as file:
                 if first > os.fstat(file.fileno()).st_size:
                     raise ShortRead
                 file.seek(first)
@@ -110,8 +110,8 @@ class LocalStorage:
         source = self.object_path(key)
 
         def work() -> int:
-            with _reading(source) as origin:
-                return write_file(iter(lambda: origin.read(BLOCK_SIZE), b""), path)
+            with _open(source) as file:
+                return write_file(iter(lambda: file.read(BLOCK_SIZE), b""), path)
 
         return await self.run(work)
 
@@ -130,19 +130,19 @@ class LocalStorage:
         return await self.run(work)
 
     async def copy(self, source: ObjectInfo, target: str) -> None:
-        """Copy from an open file, whose content is fixed: objects are replaced by renaming."""
-        origin, place = self.object_path(source.key), self.object_path(target)
+        """Copy from an open file. Its content cannot change, since objects are replaced by renaming."""
+        source_path, target_path = self.object_path(source.key), self.object_path(target)
 
         def work() -> None:
-            with _reading(origin) as file:
+            with _open(source_path) as file:
                 if _version(os.fstat(file.fileno())) != source.version:
                     raise ObjectNotFound
-                _write(self.root, place, lambda new: shutil.copyfileobj(file, new, BLOCK_SIZE))
+                _write(self.root, target_path, lambda copy: shutil.copyfileobj(file, copy, BLOCK_SIZE))
 
         await self.run(work)
 
     async def upload_link(self, key: str, seconds: int) -> str | None:
-        """None: a directory has no URLs, so uploads go through the API."""
+        """Return None: a folder has no URLs, so uploads go through the API."""
         return None
 
     async def delete(self, key: str) -> None:
@@ -168,7 +168,7 @@ class _LocalUpload:
         self._buffer = bytearray()
         self._size = 0
         self._open = True
-        self._whole = True
+        self._intact = True
         self._renamed = False
         self._work: asyncio.Future[None] | None = None
 
@@ -177,11 +177,11 @@ class _LocalUpload:
         self._buffer += data
         self._size += len(data)
         if len(self._buffer) >= BLOCK_SIZE:
-            await self._do(self._flush)
+            await self._run(self._flush)
 
     async def commit(self) -> int:
         self._check()
-        await self._do(self._finish)
+        await self._run(self._finish)
         self._close()
         return self._size
 
@@ -200,29 +200,29 @@ class _LocalUpload:
 
     def _finish(self) -> None:
         self._flush()
-        _publish(self._storage.root, self._file, self._part, self._path)
+        _replace(self._storage.root, self._file, self._part, self._path)
         self._renamed = True
 
     def _remove(self) -> None:
         with contextlib.suppress(OSError):  # closing flushes the buffer to a disk that may be full
             self._file.close()
         self._part.unlink(missing_ok=True)
-        if self._renamed:  # a cancelled commit has succeeded
+        if self._renamed:  # a commit that was cancelled, but succeeded
             self._path.unlink(missing_ok=True)
         _prune(self._part.parent, self._storage.root)
 
-    async def _do(self, work: Callable[[], None]) -> None:
-        """Run file operations. After a failed or cancelled one the file may have a gap."""
+    async def _run(self, work: Callable[[], None]) -> None:
+        """Run file operations in a thread. After a failed or cancelled one the file may have a gap."""
         self._work = self._storage.submit(work)
         try:
             with translate_errors():
                 await asyncio.shield(self._work)
         except BaseException:
-            self._whole = False
+            self._intact = False
             raise
 
     def _check(self) -> None:
-        if not (self._open and self._whole):
+        if not (self._open and self._intact):
             raise StorageUnavailable
 
     def _close(self) -> None:
@@ -232,7 +232,7 @@ class _LocalUpload:
 
 @contextlib.contextmanager
 def translate_errors() -> Iterator[None]:
-    """Translate errors of the file system."""
+    """Translate errors of the file system. Raises ObjectRefusedError, DiskFullError, StorageUnavailable."""
     try:
         yield
     except OSError as error:
@@ -245,7 +245,7 @@ def _version(state: os.stat_result) -> str:
     return f"{state.st_ino}-{state.st_mtime_ns}-{state.st_size}"
 
 
-def _reading(path: Path) -> BinaryIO:
+def _open(path: Path) -> BinaryIO:
     try:
         return path.open("rb")
     except _MISSING as error:
@@ -256,10 +256,10 @@ def _reading(path: Path) -> BinaryIO:
         raise ObjectRefusedError from error
 
 
-def _unfinished(path: Path) -> tuple[Path, BufferedWriter]:
-    """Open a new hidden file beside `path`. Retried if another task prunes its empty folder at the same time.
+def _create_part(path: Path) -> tuple[Path, BufferedWriter]:
+    """Open a new hidden file beside `path`, and retry if another task removes the empty folder at the same time.
 
-    `mkdir` reports a folder that is pruned during its own check as an existing file.
+    `mkdir` reports a folder that is removed during its own check as an existing file.
     """
     part = path.with_name(f"{UNFINISHED}{os.urandom(6).hex()}-{path.name[-100:]}")
     for tries_left in reversed(range(MKDIR_TRIES)):
@@ -272,8 +272,8 @@ def _unfinished(path: Path) -> tuple[Path, BufferedWriter]:
     raise AssertionError
 
 
-def _publish(root: Path, file: BufferedWriter, part: Path, path: Path) -> None:
-    """Sync the file, rename it into place, and sync all its folders, so that a crash does not lose it."""
+def _replace(root: Path, file: BufferedWriter, part: Path, path: Path) -> None:
+    """Sync the file, rename it to `path`, and sync all its folders, so that a crash does not lose it."""
     file.flush()
     os.fsync(file.fileno())
     file.close()
@@ -293,11 +293,11 @@ def _sync(folder: Path) -> None:
 
 
 def _write(root: Path, path: Path, write: Callable[[BufferedWriter], object]) -> None:
-    part, file = _unfinished(path)
+    part, file = _create_part(path)
     try:
         with file:
             write(file)
-            _publish(root, file, part, path)
+            _replace(root, file, part, path)
     except BaseException:
         part.unlink(missing_ok=True)
         _prune(part.parent, root)
@@ -312,19 +312,19 @@ def _delete_prefix(root: Path, prefix: str) -> int:
     folder, _, start = prefix.rpartition("/")
     top = root / folder
     objects = 0
-    for place, _, names in os.walk(top, topdown=False):
-        current = Path(place)
+    for directory, _, names in os.walk(top, topdown=False):
+        current = Path(directory)
         for name in names:
             path = current / name
-            if _target(path.relative_to(top)).startswith(start):
+            if _relative_key(path.relative_to(top)).startswith(start):
                 path.unlink(missing_ok=True)
                 objects += not name.startswith(UNFINISHED)
         _prune(current, root)
     return objects
 
 
-def _target(path: Path) -> str:
-    """Return the key of an object or unfinished upload, relative to its folder."""
+def _relative_key(path: Path) -> str:
+    """Return the key of an object or unfinished upload. path: relative to a folder, like the key returned."""
     name = path.name.split("-", 2)[2] if path.name.startswith(UNFINISHED) else path.name
     return str(path.with_name(name))
 

@@ -1,6 +1,6 @@
-"""S3-compatible object storage through the `minio` SDK.
+"""S3-compatible object storage, based on the `minio` SDK.
 
-Calls run in threads of their own: the default executor is needed for DNS look-ups.
+Calls run in threads of their own, since the default executor is needed for DNS look-ups.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ _OUTAGES = (
     *("NoSuchBucket", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken", "RequestTimeout"),
     *("RequestTimeTooSkewed", "BadDigest", "IncompleteBody", "QuotaExceeded", "XMinioAdminBucketQuotaExceeded"),
 )
-"""S3 error codes with a 4xx status that are never about one object."""
+"""S3 error codes with status 4xx that never concern one object alone."""
 _ERRORS = (MinioException, HTTPError, ParseError, UnicodeDecodeError, OSError, Aborted)
 
 
 class MinioStorage:
-    """An S3 bucket. endpoint, public_endpoint: host:port. Each of at most `max_uploads` uploads has a thread."""
+    """An S3 bucket. endpoint, public_endpoint: host:port; max_uploads: uploads at a time, each with a thread."""
 
     def __init__(
         self,
@@ -57,9 +57,9 @@ class MinioStorage:
         public_endpoint: str | None = None,
     ) -> None:
         self._connections = connections(CALL_THREADS + max_uploads)
-        self._quick = connections(2, read_timeout=PING_TIMEOUT, tries=1)
+        self._probe_connections = connections(2, read_timeout=PING_TIMEOUT, tries=1)
         self.client = Minio(endpoint, access_key, secret_key, secure=secure, http_client=self._connections)
-        self._probe = Minio(endpoint, access_key, secret_key, secure=secure, http_client=self._quick)
+        self._probe = Minio(endpoint, access_key, secret_key, secure=secure, http_client=self._probe_connections)
         self.bucket = bucket
         self.public_endpoint = public_endpoint or endpoint
         self._credentials, self._secure = (access_key, secret_key), secure
@@ -87,7 +87,7 @@ class MinioStorage:
                 threads.shutdown(wait=False)
         self._calls = self._writers = None
         self._connections.clear()
-        self._quick.clear()
+        self._probe_connections.clear()
 
     async def ping(self) -> None:
         try:
@@ -105,7 +105,7 @@ class MinioStorage:
             return await asyncio.get_running_loop().run_in_executor(self._calls, self._classify_errors, work, key)
 
     def _classify_errors(self, work: Callable[[], T], key: str | None) -> T:
-        """Distinguish errors about one object from errors about the bucket or the credentials."""
+        """Distinguish errors about one object from errors about the bucket or the credentials. Runs in a thread."""
         try:
             return work()
         except S3Error as error:
@@ -113,7 +113,7 @@ class MinioStorage:
                 raise
             if error.code in _MISSING:
                 if not error.response.data and not self.client.bucket_exists(self.bucket):
-                    raise StorageUnavailable from error  # without a body the bucket may be missing
+                    raise StorageUnavailable from error  # a response without a body does not name what is missing
             elif error.code not in _OUTAGES and self._accepts_other_objects(key):
                 raise ObjectRefusedError from error
             raise
@@ -123,7 +123,7 @@ class MinioStorage:
         probe = f"{key.partition('/')[0]}/.probe-{os.urandom(8).hex()}"
         try:
             self.client.put_object(self.bucket, probe, io.BytesIO(b"x"), 1)
-            with self._answer(probe) as response:
+            with self._get_object(probe) as response:
                 return bool(response.read() == b"x")
         except _ERRORS:
             return False
@@ -140,10 +140,10 @@ class MinioStorage:
         return _MinioUpload(self, self._writers, key, header_safe(content_type))
 
     def put(self, key: str, source: Any, size: int, content_type: str) -> None:
-        """Store an object. size in bytes, -1: until the source ends.
+        """Store an object. size in bytes, -1: until the source ends. Raises StorageUnavailable and errors of the SDK.
 
-        Parts are sent one by one, since the SDK's parallel mode leaks threads. The stored size is verified, to detect
-        a server or proxy that drops bytes.
+        Parts are sent one by one, since the SDK's parallel mode leaks threads. The stored size is verified to detect a
+        server or proxy that drops bytes.
         """
         reader: Any = _CountingReader(source)
         self.client.put_object(
@@ -173,11 +173,11 @@ class MinioStorage:
         return await self.run(lambda: self._get(key, first, length), key)
 
     def _get(self, key: str, first: int, length: int | None) -> bytes:
-        if length == 0:  # the SDK takes 0 for "to the end"
+        if length == 0:  # for the SDK 0 means: to the end
             self.client.stat_object(self.bucket, key)
             return b""
         try:
-            with self._answer(key, first, length or 0) as response:
+            with self._get_object(key, first, length or 0) as response:
                 data = bytes(response.read(decode_content=False))
         except S3Error as error:
             if error.code == "InvalidRange":
@@ -192,8 +192,8 @@ class MinioStorage:
         return await self.run(lambda: self._download(key, path), key)
 
     def _download(self, key: str, path: Path) -> int:
-        with self._answer(key) as response:
-            # as stored, whatever the Content-Encoding
+        with self._get_object(key) as response:
+            # the stored bytes, whatever the Content-Encoding
             size = write_file(response.stream(BLOCK_SIZE, decode_content=False), path)
             expected = response.headers.get("Content-Length")
         if expected is not None and size != int(expected):
@@ -201,7 +201,7 @@ class MinioStorage:
         return size
 
     @contextlib.contextmanager
-    def _answer(self, key: str, first: int = 0, length: int = 0) -> Iterator[Any]:
+    def _get_object(self, key: str, first: int = 0, length: int = 0) -> Iterator[Any]:
         response = self.client.get_object(self.bucket, key, offset=first, length=length)
         try:
             yield response
@@ -232,7 +232,7 @@ class MinioStorage:
         await self.run(work)
 
     async def upload_link(self, key: str, seconds: int) -> str | None:
-        """Sign a URL of the public endpoint, which may not be reachable from this machine."""
+        """Sign a URL of the public endpoint, which this machine may not be able to reach."""
         checked_key(key)
         return await self.run(lambda: self._upload_link(key, timedelta(seconds=seconds)))
 
@@ -266,8 +266,8 @@ class MinioStorage:
     def _abort_unfinished(self, prefix: str) -> None:
         """Abort unfinished multipart uploads, for which the SDK has only private calls.
 
-        S3 lists them by prefix. MinIO lists them by exact key, and for the empty prefix those started since its last
-        restart; older ones it removes itself after a day (`stale_uploads_expiry`).
+        S3 lists them by prefix. MinIO lists them by exact key, and with an empty prefix those started since its last
+        restart. It removes older ones after a day (`stale_uploads_expiry`).
         """
         for listed in (prefix, ""):
             for upload in self.client._list_multipart_uploads(self.bucket, prefix=listed).uploads:
@@ -278,12 +278,12 @@ class MinioStorage:
         try:
             self.client._abort_multipart_upload(self.bucket, key, upload_id)
         except S3Error as error:
-            if error.code != "NoSuchUpload":  # it has just ended
+            if error.code != "NoSuchUpload":  # it has ended meanwhile
                 raise
 
 
 class _CountingReader:
-    """A reader that counts the bytes read."""
+    """A reader that counts the bytes it returns."""
 
     def __init__(self, source: Any) -> None:
         self._source = source
@@ -307,28 +307,28 @@ class _MinioUpload:
         self._sent: asyncio.Future[None] = asyncio.get_running_loop().run_in_executor(
             threads, storage.put, key, self._pipe, -1, content_type
         )
-        self._sent.add_done_callback(self._ended)
+        self._sent.add_done_callback(self._on_sent)
 
-    def _ended(self, sent: asyncio.Future[None]) -> None:
-        """Free the upload's slot: it is taken until the thread ends, not until the caller's last call."""
+    def _on_sent(self, sent: asyncio.Future[None]) -> None:
+        """Release the slot of the upload, which is in use until the thread ends, not until the caller's last call."""
         self._storage.active_uploads.discard(self)
         self._pipe.reader_closed()
         if not sent.cancelled():
-            sent.exception()  # mark as retrieved: after `stop` there may be no caller left
+            sent.exception()  # mark as retrieved: after `stop` no caller may be left
 
     async def write(self, data: bytes) -> None:
         self._check()
         try:
             await self._pipe.write(data)
         except Aborted:
-            await self._finished()
+            await self._wait_until_sent()
         self._size += len(data)
 
     async def commit(self) -> int:
         self._check()
         with contextlib.suppress(Aborted):
             await self._pipe.end()
-        await self._finished()
+        await self._wait_until_sent()
         self._open = False
         return self._size
 
@@ -338,14 +338,14 @@ class _MinioUpload:
         self._open = False
         self.fail()
         with contextlib.suppress(StorageUnavailable, ObjectNotFound):
-            await self._finished()
-            # a cancelled commit has succeeded
+            await self._wait_until_sent()
+            # no error: a cancelled commit has stored the object
             await self._storage.delete(self._key)
 
     def fail(self) -> None:
         self._pipe.fail()
 
-    async def _finished(self) -> None:
+    async def _wait_until_sent(self) -> None:
         """Wait for the thread. Raises StorageUnavailable if the object was not stored."""
         with translate_errors():
             await asyncio.shield(self._sent)
@@ -357,7 +357,7 @@ class _MinioUpload:
 
 @contextlib.contextmanager
 def translate_errors() -> Iterator[None]:
-    """Translate errors of the SDK. Their texts name hosts and keys, so they are only logged."""
+    """Translate errors of the SDK. Their texts name hosts and keys, so they are kept as causes, for the log only."""
     try:
         yield
     except S3Error as error:

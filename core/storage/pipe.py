@@ -1,4 +1,4 @@
-"""A pipe from an asynchronous writer to a reading thread. It buffers at most four blocks of 1 MiB."""
+"""Pipe from an asynchronous writer to a reading thread, which buffers at most four blocks of 1 MiB."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ class Aborted(Exception):
 
 
 class Pipe:
-    """A pipe created on the event loop. One thread calls `read`; everything else runs on the loop."""
+    """A pipe. It is created on the event loop. One thread calls `read`; all other calls are made on the loop."""
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._room = asyncio.Semaphore(MAX_BLOCKS)
         self._blocks: queue.SimpleQueue[bytearray | Aborted | None] = queue.SimpleQueue()
         self._buffer = bytearray()
-        self._left = memoryview(b"")
+        self._unread = memoryview(b"")
         self._ended = False
         self._reader_closed = False
 
@@ -74,20 +74,20 @@ class Pipe:
         self._buffer = bytearray()
 
     def read(self, size: int) -> bytes:
-        """Return exactly `size` bytes, fewer only at the end: short reads make the SDK quadratic.
+        """Return exactly `size` bytes, fewer only at the end, since short reads make the SDK quadratic. Raises Aborted.
 
         One buffer is filled and returned without a copy; joining a list of blocks would double the memory.
         """
         buffer = io.BytesIO()
-        while size and self._more():
-            part, self._left = self._left[:size], self._left[size:]
+        while size and self._fill():
+            part, self._unread = self._unread[:size], self._unread[size:]
             size -= buffer.write(part)
         return buffer.getvalue()
 
-    def _more(self) -> bool:
-        """Wait for the next block if the last one is used up; return False at the end. Raises Aborted."""
-        if self._left or self._ended:
-            return bool(self._left)
+    def _fill(self) -> bool:
+        """Wait for the next block if the last one has been read. Return False at the end. Raises Aborted."""
+        if self._unread or self._ended:
+            return bool(self._unread)
         block = self._blocks.get()
         if isinstance(block, Aborted):
             raise block
@@ -95,5 +95,5 @@ class Pipe:
             self._ended = True
             return False
         self._loop.call_soon_threadsafe(self._room.release)
-        self._left = memoryview(block)
+        self._unread = memoryview(block)
         return True

@@ -11,14 +11,14 @@ OCTETS = "application/octet-stream"
 
 
 def checked_key(key: str) -> str:
-    """Return the key. Raises ValueError unless it is a relative path without `.`, `..`, empty parts and NUL."""
+    """Return the key. Raises ValueError if it contains NUL, or a part that is empty, `.` or `..`."""
     if "\0" in key or any(part in ("", ".", "..") for part in key.split("/")):
         raise ValueError(f"not an object key: {key!r}")
     return key
 
 
 def checked_prefix(prefix: str) -> str:
-    """Return the prefix: a key that may end in `/`. Raises ValueError; an empty prefix would delete everything."""
+    """Return the prefix, a key that may end in `/`. Raises ValueError; an empty prefix would delete everything."""
     checked_key(prefix.removesuffix("/"))
     return prefix
 
@@ -30,7 +30,7 @@ def header_safe(content_type: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class ObjectInfo:
-    """Metadata of an object. size in bytes; last_modified in UTC; version: changes with the content."""
+    """Metadata of an object. size in bytes; last_modified in UTC; version: a string that changes with the content."""
 
     key: str
     size: int
@@ -42,9 +42,9 @@ class Upload(Protocol):
     """A streamed write of one object, which is not visible before `commit`."""
 
     async def write(self, data: bytes) -> None:
-        """Write the next bytes; wait while 4 MiB are buffered. Raises StorageUnavailable, DiskFullError.
+        """Write the next bytes. At most 4 MiB are buffered. Raises StorageUnavailable, DiskFullError.
 
-        A cancelled write may leave a gap, so `commit` then fails.
+        A cancelled write may leave a gap, so `commit` fails afterwards.
         """
         ...
 
@@ -55,8 +55,8 @@ class Upload(Protocol):
     async def abort(self) -> None:
         """Remove everything written. Idempotent; does nothing after a commit.
 
-        A cancelled commit may have succeeded: then the object is deleted. Never raises. What cannot be removed while
-        the storage is unavailable is left to `delete_prefix` with the exact key.
+        If a cancelled commit has succeeded, the object is deleted. Never raises. What cannot be removed while the
+        storage is unavailable is left to `delete_prefix` with the exact key.
         """
         ...
 
@@ -65,13 +65,13 @@ class Storage(Protocol):
     """An object storage. Every adapter passes tests/contract/test_storage.py.
 
     Keys are `/`-separated relative paths; other keys raise ValueError. Adapters raise only StorageUnavailable (try
-    again), ObjectNotFound, ObjectRefusedError, ShortRead and MachineError. A response about one object, such as denied
-    access, is ObjectRefusedError as long as other objects are served. Writes are verified: an object whose stored size
-    differs from the size sent raises StorageUnavailable.
+    again), ObjectNotFound, ObjectRefusedError, ShortRead, TooManyUploads and MachineError. An error about one object,
+    such as denied access, is ObjectRefusedError as long as other objects are served. Writes are verified: if the stored
+    size differs from the size sent, they raise StorageUnavailable.
     """
 
     async def start(self) -> None:
-        """Create the bucket or directory if it is missing. Raises StorageUnavailable."""
+        """Create the bucket or folder if it does not exist. Raises StorageUnavailable."""
         ...
 
     async def stop(self) -> None:
@@ -79,11 +79,11 @@ class Storage(Protocol):
         ...
 
     async def ping(self) -> None:
-        """Check that the bucket answers. Raises StorageUnavailable."""
+        """Check that the bucket or folder is accessible. Raises StorageUnavailable."""
         ...
 
     async def open_upload(self, key: str, content_type: str = OCTETS) -> Upload:
-        """Start an upload. Raises TooManyUploads if MAX_CONCURRENT_UPLOADS are running."""
+        """Start an upload. Raises TooManyUploads if `max_uploads` are in progress."""
         ...
 
     async def put_bytes(self, key: str, data: bytes, content_type: str = OCTETS) -> None: ...
@@ -91,7 +91,7 @@ class Storage(Protocol):
     async def put_file(self, key: str, path: Path, content_type: str = OCTETS) -> None: ...
 
     async def get_bytes(self, key: str, first: int = 0, length: int | None = None) -> bytes:
-        """Return exactly `length` bytes from `first` on (None: to the end).
+        """Return exactly `length` bytes (None: all) starting at byte `first`.
 
         Raises ShortRead if the object is too short or the response has another length, ObjectNotFound,
         StorageUnavailable.
@@ -106,14 +106,16 @@ class Storage(Protocol):
         """
         ...
 
-    async def stat(self, key: str) -> ObjectInfo | None: ...
+    async def stat(self, key: str) -> ObjectInfo | None:
+        """Return the metadata of the object, or None if it does not exist."""
+        ...
 
     async def copy(self, source: ObjectInfo, target: str) -> None:
         """Copy exactly this version of the object. Raises ObjectNotFound if it was deleted or replaced."""
         ...
 
     async def upload_link(self, key: str, seconds: int) -> str | None:
-        """Return a URL that accepts the object with PUT for so many seconds, or None if the storage has no URLs."""
+        """Return a URL to which the object can be PUT for `seconds`, or None if the storage has no URLs."""
         ...
 
     async def delete(self, key: str) -> None:
@@ -121,9 +123,9 @@ class Storage(Protocol):
         ...
 
     async def delete_prefix(self, prefix: str) -> int:
-        """Delete every object, and abort every unfinished multipart upload, whose key starts with `prefix`.
+        """Delete all objects, and abort all unfinished multipart uploads, whose key starts with `prefix`.
 
-        Returns the number of deleted objects. MinIO reliably finds an unfinished upload only by its exact key (by
-        prefix until it restarts), so pass the key if it is known.
+        Returns the number of deleted objects. After a restart MinIO finds unfinished uploads by their exact key only,
+        so pass the key if it is known.
         """
         ...

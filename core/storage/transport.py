@@ -9,7 +9,7 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 
 CONNECT_TIMEOUT = 5.0
 READ_TIMEOUT = 60.0
-"""Seconds for the server to accept one part of an upload, and to start a response."""
+"""Seconds for the server to accept one part of an upload, and for the start of its response."""
 
 
 class _SendTimeoutConnection(HTTPConnection):
@@ -26,7 +26,7 @@ class _SendTimeoutConnection(HTTPConnection):
 
 
 class _SendTimeoutTLSConnection(_SendTimeoutConnection, HTTPSConnection):
-    """The same over TLS."""
+    """A TLS connection that sends requests under the read timeout."""
 
 
 class _Pool(HTTPConnectionPool):
@@ -38,7 +38,7 @@ class _SecurePool(HTTPSConnectionPool):
 
 
 def connections(threads: int, *, read_timeout: float | None = None, tries: int = 2) -> PoolManager:
-    """Return a pool with a connection per thread. Idempotent requests are retried, a POST never is."""
+    """Return a pool with one connection per thread. read_timeout: seconds; tries: per request, 1 for a POST."""
     retries = Retry(total=tries - 1, backoff_factor=0.2, status_forcelist=(500, 502, 503, 504), raise_on_status=False)
     timeout = Timeout(connect=CONNECT_TIMEOUT, read=read_timeout or READ_TIMEOUT)
     manager = PoolManager(maxsize=threads, timeout=timeout, retries=retries)

@@ -52,7 +52,7 @@ def real(folder: Path, **more: str) -> Iterator[tuple[Service, str]]:
 
 
 def measure(service: Service, url: str, clip: Path) -> list[float]:
-    """Return the seconds besides the engine's own for each run."""
+    """Return the seconds of each run, engine time excluded."""
     service.transcribe(clip, language="en")
     walls = {}
     for _ in range(RUNS):

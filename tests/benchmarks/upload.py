@@ -79,9 +79,9 @@ def through_api(server: minio.Minio, folder: Path, file: Path, alone: float) -> 
     growth = (peak.value - before) / 1024 / 1024
     return [
         Row("API's peak memory growth during a 2 GB upload", f"{growth:.0f} MB", "", "< 64 MB"),
-        Row("its CPU seconds", f"{cpu:.1f} s", f"{seconds:.1f} s on the clock", "few"),
+        Row("its CPU time", f"{cpu:.1f} s", f"{seconds:.1f} s elapsed", "low"),
         Row(
-            "its throughput beside the SDK's own",
+            "its throughput relative to the SDK's own",
             f"{share:.0%}",
             f"{SIZE / seconds / 1e6:.0f} of {SIZE / alone / 1e6:.0f} MB/s",
             "near 100 %",

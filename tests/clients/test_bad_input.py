@@ -81,7 +81,7 @@ CASES: dict[str, Callable[[Requests], httpx.Response]] = {
     "empty-file": lambda s: s.upload(data=b""),
     "no-file": lambda s: s.raw(part("language") + b"--b--\r\n"),
     "file-as-field": lambda s: s.raw(part("file") + b"--b--\r\n"),
-    "wrong-ending": lambda s: s.upload("notes.docx"),
+    "wrong-extension": lambda s: s.upload("notes.docx"),
     "no-form": lambda s: s.raw(b"hello", "text/plain"),
     "cut-form": lambda s: s.raw(part("file", "a.mp3")),
     "too-large": lambda s: s.too_large(),

@@ -78,7 +78,7 @@ def table(
         rows.add_row(f"jobs {status}", str(figures.by_status.get(status, 0)))
     rows.add_row("jobs lost, jobs not ended", f"{figures.missing}, {figures.stuck}")
     rows.add_row("failed jobs by code", ", ".join(f"{code} {count}" for code, count in figures.failures.items()))
-    rows.add_row("chunks finished, runs of them", f"{figures.chunks}, {figures.attempts}")
+    rows.add_row("chunks finished, their runs", f"{figures.chunks}, {figures.attempts}")
     rows.add_row("chunks committed twice", str(figures.committed - figures.chunks))
     rows.add_row("longest job, s (JOB_TIMEOUT_SECONDS)", f"{figures.longest:.0f} ({job_timeout:.0f})")
     for name, count in sorted(hazards.items()):

@@ -1,4 +1,4 @@
-"""Chunking strategies. CHUNK_STRATEGY names a module here, with `plan(audio, limits) -> list[PlannedChunk]`."""
+"""Chunking strategies. CHUNK_STRATEGY names a module of this package with `plan(audio, limits)`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from worker.chunking.silence import Energies
 
 @dataclass(frozen=True, slots=True)
 class AudioFeatures:
-    """Input of a strategy. samples: length; silences: in order; energies: one per 10 ms frame."""
+    """Input of a strategy. samples: length of the audio; silences: in order; energies: one per frame of 10 ms."""
 
     samples: int
     silences: tuple[Span, ...] = ()
@@ -26,7 +26,7 @@ class AudioFeatures:
 
 @dataclass(frozen=True, slots=True)
 class ChunkLimits:
-    """Limits of the chunks, in samples. overlap None: the strategy's default."""
+    """Limits of a plan, in samples except for `max_chunks`. overlap: None for the strategy's default."""
 
     longest: int
     shortest: int
@@ -56,7 +56,7 @@ def strategies() -> list[str]:
 
 
 def strategy(name: str) -> Strategy:
-    """Return the strategy. Raises SettingsError that lists the valid names."""
+    """Return the strategy. Raises SettingsError, which lists the valid names."""
     if name not in strategies():
         raise SettingsError(f"CHUNK_STRATEGY: {name!r} is unknown; use {', '.join(strategies())}")
     plan: Strategy = importlib.import_module(f"{__name__}.{name}").plan
@@ -64,7 +64,7 @@ def strategy(name: str) -> Strategy:
 
 
 def plan_chunks(name: str, audio: AudioFeatures, limits: ChunkLimits) -> list[PlannedChunk]:
-    """Run a strategy. Raises AudioTooLongError if it needs more chunks than MAX_CHUNKS_PER_JOB."""
+    """Run the strategy. Raises SettingsError, and AudioTooLongError if it needs more than MAX_CHUNKS_PER_JOB chunks."""
     chunks = strategy(name)(audio, limits)
     if len(chunks) > limits.max_chunks:
         raise AudioTooLongError(

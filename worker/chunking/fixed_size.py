@@ -1,4 +1,4 @@
-"""Fixed windows of CHUNK_DURATION_SECONDS that overlap by CHUNK_OVERLAP_SECONDS (default 5 s)."""
+"""Strategy: fixed windows of CHUNK_DURATION_SECONDS that overlap by CHUNK_OVERLAP_SECONDS (default 5 s)."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from worker.chunking import AudioFeatures, ChunkLimits
 from worker.chunking.packing import fixed_windows
 
 OVERLAP = 5 * SAMPLE_RATE
+"""Default overlap in samples."""
 
 
 def plan(audio: AudioFeatures, limits: ChunkLimits) -> list[PlannedChunk]:

@@ -1,4 +1,4 @@
-"""Cuts in silences, and fixed windows in speech without silences."""
+"""Strategy: cuts in silences, and fixed windows in speech without silences."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stretches of speech between silences, and packing them into chunks."""
+"""Stretches of speech between silences, and their packing into chunks."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from core.domain.spans import SAMPLE_RATE, PlannedChunk, Span
 from worker.chunking import AudioFeatures, ChunkLimits
 
 SPEECH_OVERLAP = 3 * SAMPLE_RATE
-"""Samples that two chunks share if the cut is in speech."""
+"""Default overlap, in samples, of two chunks that are cut in speech."""
 
 
 def speech_stretches(audio: AudioFeatures, max_pause: int) -> Iterator[Span]:
@@ -24,7 +24,7 @@ def speech_stretches(audio: AudioFeatures, max_pause: int) -> Iterator[Span]:
 
 
 def fixed_windows(stretch: Span, longest: int, overlap: int, shortest: int) -> Iterator[tuple[Span, int]]:
-    """Yield fixed windows over a stretch, and the number of samples that each shares with the previous one.
+    """Yield the windows of a stretch, each with the number of samples that it shares with the previous one.
 
     The last window starts earlier if it would be shorter than `shortest`.
     """
@@ -38,7 +38,10 @@ def fixed_windows(stretch: Span, longest: int, overlap: int, shortest: int) -> I
 
 
 def pack(pieces: Iterable[tuple[Span, int]], limits: ChunkLimits) -> list[PlannedChunk]:
-    """Pack pieces greedily, in order. A piece that shares samples with the previous one starts a new chunk."""
+    """Pack pieces into chunks, greedily and in order. A piece that overlaps the previous one starts a new chunk.
+
+    pieces: spans, each with the number of samples that it shares with the previous one.
+    """
     chunks: list[PlannedChunk] = []
     spans: list[Span] = []
     overlap = 0
@@ -53,7 +56,7 @@ def pack(pieces: Iterable[tuple[Span, int]], limits: ChunkLimits) -> list[Planne
 
 
 def join_adjacent(spans: Sequence[Span]) -> list[Span]:
-    """Join adjacent spans."""
+    """Return the spans with adjacent ones joined."""
     result: list[Span] = []
     for span in spans:
         if result and result[-1].last == span.first:

@@ -1,8 +1,8 @@
 """Streaming, vectorised silence detection.
 
 `SilenceDetector` finds the same silences as `pydub.silence.detect_silence` with `seek_step=10`: every 10 ms, windows of
-`min_silence` whose integer RMS is at most the threshold. A test compares the two. It keeps 8 bytes per 10 ms frame, and
-the samples of the last window.
+`min_silence_ms` whose integer RMS is at most the threshold. A test compares the two. The detector keeps 8 bytes per
+frame of 10 ms, and the samples of the last window.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ from core.domain.spans import SAMPLE_RATE, Span
 STEP_MS = 10
 PER_MS = SAMPLE_RATE // 1000
 FRAME = STEP_MS * PER_MS
-"""Samples of 10 ms."""
+"""Samples in a frame of 10 ms."""
 FULL_SCALE = 32768.0
 DIGITAL_SILENCE = -75.0
 """dBFS below which audio is digital silence."""
 MIN_LEVEL = -96.0
-"""dBFS of less than one quantisation step of 16-bit PCM."""
+"""dBFS of a level below one quantisation step of 16-bit PCM."""
 SPEECH_MARGIN = 12.0
-"""dB above the recording's noise floor from which audio may be speech."""
+"""dB above the noise floor of the recording from which audio may be speech."""
 SPEECH_RANGE = 25.0
-"""dB below the loudest frames of a stretch down to which its frames count as speech."""
+"""Frames count as speech down to this many dB below the loudest frames of their stretch."""
 
 Energies = NDArray[np.int64]
-"""Sum of squares of each 10 ms frame, shape (frames,)."""
+"""Sum of squares of the samples of each 10 ms frame, shape (frames,)."""
 
 
 class SilenceDetector:
-    """A detector that is fed the recording block by block."""
+    """A detector of silences that receives the recording block by block."""
 
     def __init__(self, min_silence_ms: int) -> None:
         self.min_silence_ms = max(min_silence_ms // STEP_MS, 1) * STEP_MS
@@ -43,7 +43,7 @@ class SilenceDetector:
         self.samples = 0
 
     def feed(self, pcm: bytes) -> None:
-        """Process the next samples, s16le."""
+        """Process the next block of s16le samples."""
         samples = np.frombuffer(pcm, "<i2")
         self.samples += len(samples)
         tail = (self.min_silence_ms + 2) * PER_MS
@@ -58,7 +58,7 @@ class SilenceDetector:
         return np.concatenate(self._energies) if self._energies else np.zeros(0, dtype=np.int64)
 
     def finish(self, threshold_dbfs: float) -> list[Span]:
-        """Return all silences in order, in samples."""
+        """Return all silences in order."""
         length_ms = round(self.samples / PER_MS)
         last = length_ms - self.min_silence_ms
         if last < 0:
@@ -80,7 +80,7 @@ class SilenceDetector:
 
 
 def low_energy_windows(energies: Energies, frames: int, limit: float) -> NDArray[np.int64]:
-    """Return the first frames of all windows of `frames` frames whose RMS, as an integer, is at most `limit`."""
+    """Return the first frame of each window of `frames` frames whose integer RMS is at most `limit`."""
     if len(energies) < frames:
         return np.zeros(0, dtype=np.int64)
     sums = np.concatenate([[0], np.cumsum(energies)])
@@ -89,7 +89,7 @@ def low_energy_windows(energies: Energies, frames: int, limit: float) -> NDArray
 
 
 def merge_windows(starts: NDArray[np.int64], length: int) -> Iterator[tuple[int, int]]:
-    """Merge adjacent and overlapping windows; yield start and end of each stretch."""
+    """Merge adjacent and overlapping windows. Yield the start and end of each resulting stretch."""
     if not len(starts):
         return
     breaks = np.flatnonzero(np.diff(starts) > max(length, STEP_MS)) + 1
@@ -98,16 +98,16 @@ def merge_windows(starts: NDArray[np.int64], length: int) -> Iterator[tuple[int,
 
 
 def levels(energies: Energies) -> NDArray[np.float64]:
-    """Return the dBFS of each frame, at least MIN_LEVEL."""
+    """Return the level of each frame in dBFS, at least MIN_LEVEL."""
     rms = np.sqrt(energies / FRAME) / FULL_SCALE
     return np.asarray(20 * np.log10(np.maximum(rms, 10 ** (MIN_LEVEL / 20))))
 
 
 def exclude_quiet_speech(silences: list[Span], energies: Energies, min_silence_ms: int) -> list[Span]:
-    """Search silences that may contain quiet speech again, with a threshold relative to their own level.
+    """Search silences that may contain quiet speech a second time, with a threshold relative to their own level.
 
-    A silence may contain speech if its level rises SPEECH_MARGIN dB above the recording's noise floor, and above
-    digital silence. A speaker or recording that is 30 dB quieter is thus cut at the same points.
+    A silence may contain speech if its level rises SPEECH_MARGIN dB above the noise floor of the recording, and above
+    digital silence. Thus a quiet speaker or recording is cut at the same points as one that is 30 dB louder.
     """
     if not len(energies):
         return silences
@@ -129,5 +129,5 @@ def exclude_quiet_speech(silences: list[Span], energies: Energies, min_silence_m
 
 
 def is_digital_silence(energies: Energies) -> bool:
-    """Return True if no frame reaches DIGITAL_SILENCE."""
+    """Return True if the level of every frame is below DIGITAL_SILENCE."""
     return not len(energies) or bool(levels(energies).max() < DIGITAL_SILENCE)

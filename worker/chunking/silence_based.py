@@ -1,4 +1,4 @@
-"""Cuts in the middle of silences. Stretches that are too long are cut at their deepest dip, or in speech."""
+"""Strategy: cuts in silences. Stretches that are too long are cut at their deepest dip, else in speech."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from worker.chunking.packing import SPEECH_OVERLAP, pack, speech_stretches
 from worker.chunking.silence import FRAME, levels
 
 DIP_FRAMES = 20
-"""Length of a dip: 200 ms."""
+"""Length of a dip in frames: 200 ms."""
 DIP_DEPTH = 12.0
-"""dB of a dip below the median level of its stretch."""
+"""dB by which a dip is below the median level of its surroundings."""
 
 
 def plan(audio: AudioFeatures, limits: ChunkLimits) -> list[PlannedChunk]:
@@ -40,7 +40,7 @@ def split(audio: AudioFeatures, stretch: Span, limits: ChunkLimits) -> Iterator[
 
 
 def deepest_dip(audio: AudioFeatures, span: Span) -> int | None:
-    """Return the middle sample of the quietest 200 ms of `span`, or None if they are not a dip."""
+    """Return the middle sample of the quietest 200 ms of `span`, or None if they are not quiet enough to be a dip."""
     energies = audio.energies[span.first // FRAME : span.last // FRAME]
     if len(energies) <= DIP_FRAMES:
         return None

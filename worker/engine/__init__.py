@@ -1,4 +1,4 @@
-"""Engine adapters. ENGINE names a module here, or the dotted name of any other module."""
+"""Engine adapters. ENGINE is the name of a module of this package, or the dotted name of any other module."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from worker.transcriber import Engine, EngineSpec
 
 
 def build(spec: EngineSpec) -> Engine:
-    """Load the adapter module and its model. Raises SettingsError, ModelMissingError, OutOfMemoryError."""
+    """Load the adapter and its model. Raises SettingsError, ModelMissingError, OutOfMemoryError."""
     engine: Engine = importlib.import_module(adapter(spec.adapter)).load(spec)
     return engine
 

@@ -1,7 +1,7 @@
 """whisper.cpp adapter, based on pywhispercpp's low-level module.
 
-whisper.cpp encodes a second time if the last timestamp is more than a second before the chunk's end. `single_segment`
-avoids this: all tokens are in one segment, which is split here at the timestamp tokens.
+whisper.cpp encodes a second time if the last timestamp is more than a second before the end of the audio.
+`single_segment` avoids this: all tokens are in one segment, which is split here at the timestamp tokens.
 """
 
 from __future__ import annotations
@@ -28,19 +28,21 @@ from worker.transcriber import EngineOutput, EngineSpec, Options, Samples
 TICK = 0.02
 """Seconds per step of a timestamp token."""
 MIN_SAMPLES = SAMPLE_RATE * 11 // 10
-"""Length to which short audio is padded, since whisper.cpp rejects audio under one second."""
+"""Samples to which short audio is padded, since whisper.cpp rejects audio of less than one second."""
 WINDOW = 30 * SAMPLE_RATE
+"""Samples that one encode covers."""
 ALIGNED_MODELS = (
     *("tiny.en", "tiny", "base.en", "base", "small.en", "small", "medium.en", "medium"),
     *("large-v1", "large-v2", "large-v3-turbo", "large-v3"),
 )
-"""Models whose alignment heads whisper.cpp has; longer names before their prefixes."""
+"""Models whose alignment heads whisper.cpp defines. Longer names precede their prefixes."""
 TOP_LAYERS = 3
+"""Last layers whose heads are used for other models."""
 
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """A text token: its bytes, probability, and end in seconds (0 without token times)."""
+    """A text token. data: its bytes; probability: 0..1; end: seconds, 0 without token times."""
 
     data: bytes
     probability: float
@@ -56,7 +58,7 @@ class TokenSegment:
     tokens: tuple[Token, ...]
 
     def moved(self, offset: float, longest: float) -> TokenSegment:
-        """Return the segment `offset` seconds later, limited to `longest` seconds."""
+        """Return the segment moved by `offset` seconds, with all times limited to `longest` seconds."""
 
         def at(seconds: float) -> float:
             return min(seconds + offset, longest)
@@ -66,7 +68,10 @@ class TokenSegment:
 
 
 def load(spec: EngineSpec) -> WhisperCpp:
-    """Load a model. Raises ModelMissingError if the file is missing or not in ggml format; whisper.cpp would crash."""
+    """Load a model. Raises OutOfMemoryError, and ModelMissingError if the file is missing or not in ggml format.
+
+    whisper.cpp crashes on files of other formats.
+    """
     path = spec.model_path
     try:
         valid = has_ggml_magic(path)
@@ -78,7 +83,7 @@ def load(spec: EngineSpec) -> WhisperCpp:
 
 
 def load_context(path: Path, *, aligned: bool) -> Any:
-    """Load a model. aligned: with times of tokens. Raises OutOfMemoryError."""
+    """Load a model. aligned: True for token times. Raises OutOfMemoryError."""
     parameters = pw.whisper_context_default_params()
     if aligned:
         parameters.dtw_token_timestamps = True
@@ -92,7 +97,7 @@ def load_context(path: Path, *, aligned: bool) -> Any:
 
 
 def alignment_heads(file_name: str) -> Any:
-    """Return the alignment heads of OpenAI's models; of other models, all heads of the last layers."""
+    """Return the alignment heads of one of OpenAI's models, or for other models all heads of the last layers."""
     stem = (model_of_file(file_name) or "").lower()
     presets = pw.whisper_alignment_heads_preset
     for name in ALIGNED_MODELS:
@@ -112,7 +117,7 @@ class WhisperCpp:
         self._end_of_text: int = pw.whisper_token_eot(self._context)
 
     def transcribe(self, samples: Samples, options: Options) -> EngineOutput:
-        if options.job.words != self._aligned:  # alignment slows down every call; memory has room for one context
+        if options.job.words != self._aligned:  # alignment slows down every call, and memory is limited to one context
             pw.whisper_free(self._context)
             self._context = load_context(self._path, aligned=options.job.words)
             self._aligned = options.job.words
@@ -125,7 +130,7 @@ class WhisperCpp:
         return EngineOutput(tuple(segments), language, encodes, time.process_time() - started)
 
     def _language(self, samples: Samples, options: Options) -> tuple[str, int]:
-        """Return the language to use, and the number of encodes of its detection."""
+        """Return the language to use, and the number of encodes spent on its detection."""
         if options.language != AUTO:
             if pw.whisper_lang_id(options.language) < 0:
                 raise UnsupportedLanguageError
@@ -169,7 +174,7 @@ class WhisperCpp:
         return parameters
 
     def _segments(self, options: Options, offset: float, longest: float) -> Iterator[Segment]:
-        """Yield the segments of the last run, whose audio is at `offset` to `longest` seconds of the chunk."""
+        """Yield the segments of the last run, whose audio is the chunk's from `offset` to `longest` seconds."""
         for index in range(pw.whisper_full_n_segments(self._context)):
             for segment in self._split(index):
                 text = decode(segment.tokens)
@@ -184,7 +189,7 @@ class WhisperCpp:
                     )
 
     def _split(self, segment: int) -> Iterator[TokenSegment]:
-        """Split an engine segment at its timestamp tokens."""
+        """Split a segment of whisper.cpp at its timestamp tokens."""
         start, tokens = 0.0, list[Token]()
         for token in self._tokens(segment):
             if isinstance(token, Token):
@@ -200,7 +205,7 @@ class WhisperCpp:
             )
 
     def _tokens(self, segment: int) -> Iterator[Token | float]:
-        """Yield text tokens as tokens and timestamp tokens as seconds."""
+        """Yield text tokens as `Token` and timestamp tokens as seconds."""
         for index in range(pw.whisper_full_n_tokens(self._context, segment)):
             token = pw.whisper_full_get_token_data(self._context, segment, index)
             if token.id >= self._first_timestamp:
@@ -217,9 +222,9 @@ def decode(tokens: Sequence[Token]) -> str:
 
 
 def group_words(segment: TokenSegment) -> Iterator[Word]:
-    """Group tokens into words, which start with a space.
+    """Group tokens into words; a token that begins with a space starts a word.
 
-    The alignment heads give the end of a token, so a word starts at the end of the previous one, which halves the error
+    The alignment heads give the end of a token. A word starts at the end of the previous one, which halves the error
     (measured by `tests/benchmarks/words.py`). Times are in order and within the segment.
     """
     groups: list[list[Token]] = []
@@ -243,7 +248,7 @@ def pad(samples: Samples) -> Samples:
 
 
 def windows(samples: Samples) -> Iterator[tuple[int, int]]:
-    """Yield windows of at most 30 s, cut at the quietest point of the last 5 s."""
+    """Yield windows (first sample, last exclusive) of at most 30 s, cut at the quietest point of the last 5 s."""
     first = 0
     while len(samples) - first > WINDOW:
         last = quietest_sample(samples, first + WINDOW - 5 * SAMPLE_RATE, first + WINDOW)

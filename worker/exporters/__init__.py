@@ -1,4 +1,4 @@
-"""Export formats. Each module with FORMAT, MEDIA_TYPE and `export(result) -> bytes` is one format."""
+"""Export formats. Each module with FORMAT, MEDIA_TYPE and `export(result) -> bytes` defines one."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from core.domain.result import Result
 
 @dataclass(frozen=True, slots=True)
 class Exporter:
-    """One export format."""
+    """An export format."""
 
     format: str
     media_type: str

@@ -10,16 +10,16 @@ from core.domain.transcript import Segment, Word
 from worker.merger import segment_words
 
 MAX_TEXT = 84
-"""Characters: two lines of 42, the usual limit of broadcasters."""
+"""Characters of a cue: two lines of 42, a usual limit of broadcasters."""
 MAX_DURATION = 7.0
-"""Seconds. Longer words, which the engine reports in silences, are shown for this time."""
+"""Seconds of a cue. A longer word, which the engine reports in silence, is shown for this time."""
 MIN_DURATION = 0.04
-"""Seconds: one frame at 25 frames per second."""
+"""Seconds of a cue: one frame at 25 frames per second."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cue:
-    """One line of text, shown from `start` to `end` milliseconds; end > start."""
+    """A text shown from `start` to `end` milliseconds; end > start."""
 
     start: int
     end: int
@@ -27,18 +27,18 @@ class Cue:
 
 
 def cues(result: Result) -> Iterator[Cue]:
-    """Yield the cues in order. None is empty or overlaps the next."""
+    """Yield the cues in order. No cue is empty or overlaps the next one."""
     latest, shortest, longest = 0, round(MIN_DURATION * 1000), round(MAX_DURATION * 1000)
     for segment in result.segments:
-        for words in _grouped(segment):
+        for words in _group_words(segment):
             start = max(round(words[0].start * 1000), latest)
             end = min(max(round(words[-1].end * 1000), start + shortest), start + longest)
             latest = end
             yield Cue(start, end, " ".join(word.word for word in words))
 
 
-def _grouped(segment: ResultSegment) -> Iterator[list[Word]]:
-    """Yield the segment's words in groups of at most MAX_TEXT characters and MAX_DURATION seconds."""
+def _group_words(segment: ResultSegment) -> Iterator[list[Word]]:
+    """Group the words of a segment into groups of at most MAX_TEXT characters and MAX_DURATION seconds."""
     plain = Segment(segment.start, segment.end, segment.text, segment.confidence, segment.words)
     group: list[Word] = []
     length = 0

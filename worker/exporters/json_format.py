@@ -1,4 +1,4 @@
-"""The result file as it is."""
+"""JSON: the result file, unchanged."""
 
 from __future__ import annotations
 

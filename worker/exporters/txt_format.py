@@ -1,4 +1,4 @@
-"""Plain text, with a new line after each pause of more than two seconds."""
+"""Plain text, with a new line after each long pause."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from core.domain.result import Result
 FORMAT = "txt"
 MEDIA_TYPE = "text/plain; charset=utf-8"
 PARAGRAPH_PAUSE = 2.0
+"""Seconds of a pause after which a new line starts."""
 
 
 def export(result: Result) -> bytes:
