@@ -25,7 +25,7 @@ from internal.process import private_files, settings_or_exit
 SHUTDOWN_SECONDS = 25
 """Seconds that open requests get at shutdown."""
 START_TIMEOUT = 5.0
-"""Seconds that the first request waits for the start of the adapters."""
+"""Seconds that serving waits for the adapters to start; after that they start in the background."""
 
 
 def serve() -> None:
@@ -49,7 +49,7 @@ def serve() -> None:
 
 
 def application() -> FastAPI:
-    """Build the application of one worker process, configured from the environment like the first process."""
+    """Build the application of one worker process, configured from the environment like the parent process."""
     private_files()
     settings = load_settings()
     logging.configure_from(settings, "api")
@@ -65,7 +65,7 @@ def application() -> FastAPI:
 
 @contextlib.asynccontextmanager
 async def running(application: Application) -> AsyncIterator[None]:
-    """Start and stop the adapters. While one is down the API serves, answers 503, and keeps trying."""
+    """Start the adapters, and stop them after the block. While one is down, the API answers 503 and keeps trying."""
     throttle_accept_errors(asyncio.get_running_loop())
     starting = asyncio.create_task(_start(application), name="start the adapters")
     await asyncio.wait([starting], timeout=START_TIMEOUT)

@@ -1,6 +1,6 @@
 """The composition root: builds the adapters and services from the settings.
 
-The three settings that choose adapters are read only here.
+DATABASE_URL, BROKER and STORAGE, which choose the adapters, are resolved only here.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ log = structlog.get_logger(__name__)
 class Application:
     """The adapters and services of one process.
 
-    Call `start` on what is needed; `stop` is idempotent, also before `start`.
+    Start the adapters that the process needs; `stop` is idempotent and may be called before any start.
     """
 
     settings: Settings
@@ -82,7 +82,7 @@ class Application:
 
 
 def build(settings: Settings) -> Application:
-    """Build the adapters and services; nothing is connected yet."""
+    """Build the adapters and services without connecting them."""
     database = Database(settings.database_url)
     broker = make_broker(settings)
     storage = make_storage(settings)
@@ -91,7 +91,7 @@ def build(settings: Settings) -> Application:
     secret = Secret(settings.secret_key, Path(settings.data_dir))
     media, webhooks = Outbound(settings.media_hosts), Outbound(settings.webhook_allowed_hosts)
     publisher = Publisher(database, broker)
-    # with BROKER=memory there is only this process, so requests are counted in its memory
+    # with BROKER=memory there is only this process, which counts requests in memory
     limiter = Limiter(settings, database, shared=settings.broker is not BrokerKind.MEMORY)
     return Application(
         settings=settings,
@@ -204,7 +204,7 @@ def consumer(app: Application, worker_id: str | None = None) -> Consumer:
 
 
 def maintenance(app: Application) -> Maintenance:
-    """Build the periodic steps of the scheduler."""
+    """Build the maintenance steps of the scheduler."""
     from internal.scheduler.maintenance import Maintenance
 
     return Maintenance(
@@ -219,7 +219,7 @@ def maintenance(app: Application) -> Maintenance:
 
 
 def webhook_deliverer(app: Application) -> WebhookDeliverer:
-    """Build the delivery of webhooks."""
+    """Build the deliverer of webhooks."""
     from internal.scheduler.webhooks import WebhookDeliverer
 
     return WebhookDeliverer(app.database, app.webhooks, app.secret)

@@ -1,6 +1,6 @@
 """The embedded service: api, consumer and scheduler in one process tree.
 
-With the default settings it uses SQLite, a local folder and a queue in memory.
+The default settings use SQLite, a local folder and an in-memory queue.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from repositories import schedule
 
 log = structlog.get_logger(__name__)
 OPEN_REQUESTS_SECONDS = 5
-"""Seconds that event streams and uploads get at shutdown; their clients reconnect."""
+"""Seconds that open requests get at shutdown; the clients of event streams reconnect."""
 
 
 class Embedded:
-    """The service of one DATA_DIR. A second one on the same folder is refused, so at start no claim is held."""
+    """The service on one DATA_DIR. A lock refuses a second one, so that no claim can be held at start."""
 
     def __init__(self, application: Application) -> None:
         self.application = application
@@ -42,7 +42,7 @@ class Embedded:
         self._serving: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Raises SettingsError if another service uses DATA_DIR or the port."""
+        """Upgrade the schema and start everything. Raises SettingsError if DATA_DIR or the port is in use."""
         settings = self.application.settings
         self._descriptor = _lock_folder(Path(settings.data_dir))
         listener = _listen(settings.api_host, settings.api_port)
@@ -57,7 +57,7 @@ class Embedded:
         log.info("async-stt is ready", action="ready", url=f"http://{host}:{port}", data=str(settings.data_dir))
 
     async def _serve(self, listener: socket.socket) -> None:
-        # lifespan off: the adapters are started and stopped here, for all three services
+        # lifespan is off because this class starts and stops the adapters for all three services
         app = create_app(self.application.settings, self.application.services)
         config = Config(app, self.application.settings, lifespan="off", timeout_graceful_shutdown=OPEN_REQUESTS_SECONDS)
         throttle_accept_errors(asyncio.get_running_loop())
@@ -80,7 +80,7 @@ class Embedded:
 
 
 class _Server(uvicorn.Server):
-    """A server that leaves signals to `internal/process.py`."""
+    """A server that leaves signal handling to `internal/process.py`."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -18,17 +18,17 @@ Ping = Callable[[], Awaitable[None]]
 MAX_WAIT = 600.0
 """Seconds that an operation is retried while its dependency is down."""
 MAX_WAIT_REACHABLE = 10.0
-"""Seconds that an operation is retried while its dependency answers pings: then only this operation fails."""
+"""Seconds that an operation is retried while its dependency answers pings; then the operation itself is at fault."""
 FIRST_DELAY, MAX_DELAY = 0.5, 10.0
-"""Seconds between two attempts: doubled after each, with 20 % of jitter."""
+"""Seconds between two attempts, doubled after each, with 20 % jitter."""
 ATTEMPT_TIMEOUT = 1500.0
 """Seconds that one attempt may take."""
 
 
 class OutageRetry:
-    """Retries idempotent operations while a dependency is down, and holds new work back meanwhile.
+    """Retries idempotent operations while a dependency is down, and holds back new work meanwhile.
 
-    An outage counts as no failure, and the time waited as no working time of the step (`internal/step_timer.py`).
+    An outage does not count as a failure, nor waiting as working time of the step (`internal/step_timer.py`).
     """
 
     def __init__(
@@ -38,11 +38,11 @@ class OutageRetry:
         pings: Mapping[type[InfrastructureError], Ping] | None = None,
         unrecoverable: Callable[[InfrastructureError], Exception | None] = lambda _: None,
     ) -> None:
-        """max_wait: seconds until an operation is given up.
+        """max_wait: seconds after which an operation is given up.
 
-        pings: a check of each dependency, by the error that stands for it. New work is held back only while the check
-        fails too; a dependency without one counts as down after any such error.
-        unrecoverable: returns the error to raise at once instead of retrying.
+        pings: a check of each dependency, by the error that its outage raises. New work is held back only while the
+        check fails too; a dependency without a check counts as down after any such error.
+        unrecoverable: returns the error to raise at once instead of retrying, or None.
         """
         self._max_wait = max_wait
         self._pings = pings or {}
@@ -85,7 +85,7 @@ class OutageRetry:
             except InfrastructureError as next_error:
                 error = next_error
             self._raise_unrecoverable(error)
-            # starts again with each outage: the operation gets the full time once its dependency is back
+            # reset by each outage: the operation gets the full time once its dependency is reachable again
             seconds_reachable = 0.0 if down else seconds_reachable + clock() - started
             if clock() > end or seconds_reachable > MAX_WAIT_REACHABLE:
                 raise error

@@ -1,4 +1,4 @@
-"""Named background tasks that run a step periodically. A failed round is logged, and the next one runs."""
+"""Named background tasks that run a step periodically. A failed round is logged and the next one runs as usual."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ log = structlog.get_logger(__name__)
 
 
 async def every(seconds: float, step: Callable[[], Awaitable[None]], name: str) -> None:
-    """Call `step` forever, pausing `seconds` between rounds. Errors do not end the loop."""
+    """Call `step` in an endless loop, with `seconds` between rounds. Errors do not end the loop."""
     while True:
         try:
             await step()

@@ -1,4 +1,4 @@
-"""Start and stop of every process: settings, logging, signals."""
+"""Startup and shutdown of every process: settings, logging, signals."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ SEPARATE_PROCESSES = ("api", "consumer", "scheduler")
 
 
 class Service(Protocol):
-    """A process's service."""
+    """The service that a process runs."""
 
     async def start(self) -> None: ...
     async def stop(self) -> None: ...
 
     async def failed(self) -> Exception:
-        """Return the reason when the service cannot continue."""
+        """Wait until the service cannot continue, and return the reason."""
         ...
 
 
@@ -44,7 +44,7 @@ def private_files() -> None:
 
 
 def make_private(data_dir: Path) -> None:
-    """Remove the permissions of others that an older version, or another umask, left in DATA_DIR."""
+    """Remove permissions of other users that an older version or a different umask left in DATA_DIR."""
     for path in (*data_dir.glob("stt.db*"), data_dir / "objects"):
         with contextlib.suppress(OSError):
             if path.stat().st_mode & 0o077:
@@ -52,7 +52,7 @@ def make_private(data_dir: Path) -> None:
 
 
 def drop_secrets() -> None:
-    """Remove secret settings from the environment after they are read: engine processes inherit the environment."""
+    """Remove secret settings, once read, from the environment, which engine processes inherit."""
     secret_names = {name.upper() for name, field in Settings.model_fields.items() if not field.repr}
     for name in [name for name in os.environ if name.upper() in secret_names]:
         del os.environ[name]
@@ -63,7 +63,12 @@ def settings_or_exit(process: str) -> Settings:
     private_files()
     try:
         settings = load_settings()
-        _check_broker(process, settings)
+        if process in SEPARATE_PROCESSES and settings.broker is BrokerKind.MEMORY:
+            raise SettingsError(
+                f"BROKER: memory is a queue inside one process, which a separate {process} cannot share. "
+                "Run everything in one process (`make run`, cmd/embedded/main.py), "
+                "or set BROKER=rabbitmq and RABBITMQ_URL"
+            )
     except SettingsError as error:
         sys.stderr.write(f"async-stt cannot start:\n{error}\n")
         raise SystemExit(2) from None
@@ -73,17 +78,8 @@ def settings_or_exit(process: str) -> Settings:
     return settings
 
 
-def _check_broker(process: str, settings: Settings) -> None:
-    """Raises SettingsError for a separate process with a queue in its own memory."""
-    if process in SEPARATE_PROCESSES and settings.broker is BrokerKind.MEMORY:
-        raise SettingsError(
-            f"BROKER: memory is a queue inside one process, which a separate {process} cannot share. "
-            "Run everything in one process (`make run`, cmd/embedded/main.py), or set BROKER=rabbitmq and RABBITMQ_URL"
-        )
-
-
 def _warn_about_local_stores(process: str, settings: Settings) -> None:
-    """SQLite and a local folder serve several processes only on one machine."""
+    """Warn that processes sharing SQLite or a local folder must run on one machine."""
     local = {
         "STORAGE=local": settings.storage is StorageKind.LOCAL,
         "SQLite": settings.database_url.startswith("sqlite"),
@@ -110,7 +106,7 @@ def run(process: str, build: Callable[[Application], Service]) -> None:
 
 
 async def _serve(process: str, settings: Settings, build: Callable[[Application], Service]) -> Exception | None:
-    """Return why the service could not continue; None after a signal."""
+    """Run the service; return the reason for which it could not continue, None after a signal."""
     application = bootstrap.build(settings)
     service = build(application)
     starting = asyncio.create_task(service.start(), name=f"start {process}")
@@ -130,7 +126,7 @@ async def _serve(process: str, settings: Settings, build: Callable[[Application]
 
 
 def _limit_shutdown() -> None:
-    """Exit after STOP_TIMEOUT with a log line, even if a thread hangs in the kernel."""
+    """Exit STOP_TIMEOUT seconds from now with a log line, even if a thread hangs in the kernel."""
 
     def give_up() -> None:
         log.critical("shutdown timed out, exiting", action="stop_forced", seconds=STOP_TIMEOUT)
@@ -142,7 +138,7 @@ def _limit_shutdown() -> None:
 
 
 def stop_event() -> asyncio.Event:
-    """Return an event that SIGTERM and SIGINT set."""
+    """Return an event that is set by SIGTERM and SIGINT."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -1,4 +1,4 @@
-"""A timeout that counts working time only: it is paused while the work waits for a dependency."""
+"""A timeout that counts working time only. It is paused while the work waits for a dependency."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _current: ContextVar[StepTimer | None] = ContextVar("step_timer", default=None)
 
 
 class StepTimer:
-    """Cuts a block short after `seconds` of working time, or at once on `withdraw`. Created by `step_timer`."""
+    """Cancels a block after `seconds` of working time, or at once on `withdraw`. Created by `step_timer`."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds_left = seconds
@@ -22,7 +22,7 @@ class StepTimer:
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Bound the block. Raises TimeoutError if it is cut short."""
+        """Limit the block. Raises TimeoutError if it is cancelled."""
         try:
             async with self._timeout:
                 self._entered = True
@@ -35,7 +35,7 @@ class StepTimer:
         return self._timeout.expired()
 
     def withdraw(self) -> None:
-        """Cut the block short now; does nothing once it has ended."""
+        """Cancel the block now. Has no effect once it has ended."""
         if self._entered and not self.expired:
             self.withdrawn = True
             self._timeout.reschedule(asyncio.get_running_loop().time())
@@ -59,7 +59,7 @@ class StepTimer:
 
 @contextlib.asynccontextmanager
 async def step_timer(seconds: float) -> AsyncIterator[StepTimer]:
-    """Bound the block to `seconds` of working time. Raises TimeoutError."""
+    """Limit the block to `seconds` of working time. Raises TimeoutError."""
     timer = StepTimer(seconds)
     token = _current.set(timer)
     try:

@@ -1,4 +1,4 @@
-"""Alembic's environment: the same migrations for PostgreSQL and SQLite, on a connection that the caller opened."""
+"""Environment of Alembic, for PostgreSQL and SQLite, on a connection that the caller opened."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from repositories.models import Base
 
 
 def run(connection: Connection) -> None:
-    """Run the migrations that the caller asked Alembic for."""
+    """Run the migrations that the Alembic command selects."""
     context.configure(
         connection=connection,
         target_metadata=Base.metadata,

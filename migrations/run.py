@@ -1,4 +1,4 @@
-"""Upgrades of a database's schema. In PostgreSQL an advisory lock lets one run at a time; SQLite has one writer."""
+"""Upgrades of the schema, one at a time: by an advisory lock in PostgreSQL; SQLite has a single writer."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from sqlalchemy import Connection, text
 from core.database import Database
 
 _LOCK = 0x5354_5400
-"""Key of the advisory lock: any number that nothing else in the database uses."""
+"""Key of the advisory lock: an arbitrary number that nothing else in the database uses."""
 LOCK_TIMEOUT = "30s"
+"""Maximum wait for a lock, the advisory one included, before the upgrade fails."""
 
 
 def config(connection: Connection) -> Config:
@@ -28,14 +29,14 @@ def config(connection: Connection) -> Config:
 
 @cache
 def known_revisions() -> tuple[str, ...]:
-    """Return every revision of this version of the program, the newest first."""
+    """Return every revision known to this version of the program, newest first."""
     scripts = Config()
     scripts.set_main_option("script_location", str(Path(__file__).parent))
     return tuple(script.revision for script in ScriptDirectory.from_config(scripts).walk_revisions())
 
 
 async def current_revision(database: Database) -> str | None:
-    """Return the database's revision, or None if it has no schema. Raises DatabaseUnavailable."""
+    """Return the database's revision; None if it has no schema. Raises DatabaseUnavailable."""
     async with database.read() as session:
         connection = await session.connection()
         return await connection.run_sync(lambda sync: MigrationContext.configure(sync).get_current_revision())
@@ -44,7 +45,7 @@ async def current_revision(database: Database) -> str | None:
 async def upgrade(database: Database, target: str = "head") -> None:
     """Upgrade the schema to `target`. Raises DatabaseUnavailable.
 
-    SQL errors of a migration pass through, and leave the schema as it was.
+    SQL errors of a migration propagate and leave the schema unchanged.
     """
     async with database.write() as session:
         connection = await session.connection()

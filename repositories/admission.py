@@ -1,7 +1,7 @@
 """Limits on the work of one owner: fetches at once, and audio that is prepared but not yet transcribed.
 
-A job beyond a limit is put off: it stays PENDING with a late `due_at`, and `admit_next` makes the owner's next ones
-due as soon as there is room. Claims of one owner's jobs are serialised, so that two at once do not both pass the limit.
+A job beyond a limit is put off: it stays PENDING with a late `due_at`, and `admit_next` makes the owner's next jobs
+due once there is room. Claims of one owner's jobs are serialised, so that concurrent claims cannot exceed the limit.
 """
 
 from __future__ import annotations
@@ -18,13 +18,16 @@ from repositories.models import Job
 from repositories.state_machine import apply
 
 ADMITTED = 4
-"""Jobs that are made due when an owner has room again."""
+"""Number of jobs that are made due when an owner has room again."""
 
 
 async def claim_fetch(
     session: AsyncSession, job_id: str, failures: int, request: ClaimRequest, max_running: int
 ) -> tuple[Claim, Job] | None:
-    """Take a job whose recording is to be fetched; put it off if its owner has `max_running` fetches running."""
+    """Claim a job whose recording is to be fetched; put it off if its owner has `max_running` fetches running.
+
+    Return None if the job was put off or cannot be claimed.
+    """
     job = await _lock_owner_of(session, job_id)
     if job is None:
         return None
@@ -38,9 +41,10 @@ async def claim_fetch(
 async def claim_prepare(
     session: AsyncSession, job_id: str, failures: int, request: ClaimRequest, max_seconds: float
 ) -> tuple[Claim, Job] | None:
-    """Take a job that has no plan yet; put it off if its owner has `max_seconds` of prepared audio waiting.
+    """Claim a job that has no plan yet; put it off if its owner has `max_seconds` of prepared audio waiting.
 
-    max_seconds 0: no limit. Audio of lower priority does not count. If none waits, a job of any length is taken.
+    max_seconds 0: no limit. Audio of lower priority does not count. If none is waiting, a job of any length is claimed.
+    Return None if the job was put off or cannot be claimed.
     """
     job = await _lock_owner_of(session, job_id)
     if job is None:
@@ -54,8 +58,8 @@ async def claim_prepare(
 async def admit_next(
     session: AsyncSession, owner: str, step: ColumnElement[bool], count: int = ADMITTED
 ) -> list[WakeUp]:
-    """Make the owner's next jobs due that were put off at this step; the caller publishes them after the commit."""
-    rank = case({one.value: one.level for one in Priority}, value=Job.priority)
+    """Make the owner's next `count` jobs put off at this step due; the caller publishes them after the commit."""
+    rank = case({priority.value: priority.level for priority in Priority}, value=Job.priority)
     waiting = and_(transitions.admitted.applies(Job), Job.put_off_at.is_not(None))
     job_ids = (
         select(Job.job_id)
@@ -73,7 +77,7 @@ async def admit_next(
 
 
 async def list_waiting_owners(session: AsyncSession, limit: int = 100) -> list[str]:
-    """Return the owners of jobs that were put off, the longest waiting first."""
+    """Return the owners of jobs that were put off, longest waiting first."""
     waiting = (Job.put_off_at.is_not(None), Job.status.in_(OPEN), Job.deleted_at.is_(None))
     statement = select(Job.owner).where(*waiting).group_by(Job.owner).order_by(func.min(Job.put_off_at)).limit(limit)
     return list((await session.execute(statement)).scalars())
@@ -87,7 +91,7 @@ class _Owned:
 
 
 async def _lock_owner_of(session: AsyncSession, job_id: str) -> _Owned | None:
-    """Hold off other claims of the owner's jobs until the transaction ends; return None if the job is unknown."""
+    """Block other claims of the owner's jobs until the transaction ends; return None if the job is unknown."""
     row = (await session.execute(select(Job.owner, Job.priority).where(Job.job_id == job_id))).first()
     if row is None:
         return None
@@ -101,9 +105,9 @@ def _others(job: _Owned) -> tuple[ColumnElement[bool], ...]:
 
 
 async def _prepared_seconds(session: AsyncSession, job: _Owned) -> float:
-    """Return seconds of the owner's audio that has a plan and no result, of this job's priority or a higher one."""
+    """Return the seconds of the owner's planned and unfinished audio of at least this job's priority."""
     level = Priority(job.priority).level
-    priorities = [one.value for one in Priority if one.level >= level]
+    priorities = [priority.value for priority in Priority if priority.level >= level]
     total = func.coalesce(func.sum(Job.audio_duration_seconds), 0.0)
     running = (Job.status == JobStatus.PROCESSING, Job.chunks_total.is_not(None), Job.priority.in_(priorities))
     return (await session.execute(select(total).where(*_others(job), *running))).scalar_one() or 0.0

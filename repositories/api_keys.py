@@ -1,4 +1,4 @@
-"""API keys: an id that may be shown, a keyed hash of the secret, and an owner."""
+"""API keys: a public id, a keyed hash of the secret, and an owner."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from repositories.state_machine import apply
 from repositories.unique import unique_key
 
 USED_EVERY = 60.0
-"""Seconds between two records of a key's use."""
+"""Minimum seconds between two records of a key's use."""
 
 
 async def any_exists(session: AsyncSession) -> bool:
-    """Return True if a key was ever made, even a revoked one: revoking the last key does not turn checking off."""
+    """Return True if any key was ever created: revoking the last one does not disable authentication."""
     return bool((await session.execute(select(exists().select_from(ApiKey)))).scalar_one())
 
 
@@ -53,12 +53,12 @@ async def record_use(session: AsyncSession, key_id: str) -> None:
 
 
 async def revoke(session: AsyncSession, key_id: str) -> bool:
-    """Revoke the key; return False if it is unknown or was revoked before."""
+    """Revoke the key; return False if it is unknown or already revoked."""
     valid = (ApiKey.key_id == key_id, ApiKey.revoked_at.is_(None))
     statement = update(ApiKey).where(*valid).values(revoked_at=after()).returning(ApiKey.key_id)
     return (await apply(session, statement)).first() is not None
 
 
 async def list_all(session: AsyncSession) -> list[ApiKey]:
-    """Return every key, the oldest first."""
+    """Return every key, oldest first."""
     return list((await session.execute(select(ApiKey).order_by(ApiKey.created_at, ApiKey.key_id))).scalars())

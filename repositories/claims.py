@@ -1,6 +1,6 @@
 """Claims: one run of one row at a time, on any number of machines.
 
-A claim is a lease: it holds the row until `due_at`, which its holder keeps moving (`repositories/leases.py`).
+A claim is a lease: it holds the row until `due_at`, which its holder keeps renewing (`repositories/leases.py`).
 The lock order is job, then chunks, everywhere.
 """
 
@@ -20,18 +20,18 @@ from repositories.models import Chunk, Job
 from repositories.state_machine import Table, apply
 
 WORKING_LIFETIME = 3600.0
-"""Seconds after which working audio without a plan is collected: a Prepare takes 25 min, an outage in it 10 min."""
+"""Seconds after which working audio without a plan is collected: Prepare takes up to 25 min, plus 10 in an outage."""
 MAX_LOST = 5
-"""Lost runs that a row may have; one more fails it with WORKER_CRASH."""
+"""Lost runs that a row may have; with one more it fails with WORKER_CRASH."""
 SUSPECT = 2
-"""Lost runs after which a row runs alone: a row that kills its consumer must not take other work with it."""
+"""Lost runs from which a row runs alone: if it kills its consumer, no other work is lost."""
 
 
 @dataclass(frozen=True, slots=True)
 class ClaimRequest:
-    """Parameters of one claim; the same object may be used again if the answer of its COMMIT was lost.
+    """Parameters of one claim. Use the same object again if the response of the COMMIT was lost.
 
-    lease: seconds until the claim lapses unless it is renewed. alone: nothing else runs beside it in this consumer.
+    lease: seconds until the claim lapses unless it is renewed. alone: no other row runs in this consumer meanwhile.
     token: distinguishes the claims of one worker.
     """
 
@@ -63,7 +63,7 @@ class Claim:
         return Job if self.chunk_index is None else Chunk
 
     def row(self) -> ColumnElement[bool]:
-        """Return the condition that a row is the one that was claimed, whoever holds it now."""
+        """Return the condition that a row is the claimed one, regardless of its present holder."""
         if self.chunk_index is None:
             return Job.job_id == self.job_id
         return and_(Chunk.job_id == self.job_id, Chunk.chunk_index == self.chunk_index)
@@ -75,7 +75,7 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class ClaimedChunk:
-    """A chunk that was claimed: the samples it covers, the error of its last attempt, and its job."""
+    """A claimed chunk: the samples it covers, the error code of its last attempt, and its job."""
 
     claim: Claim
     plan: int
@@ -87,7 +87,7 @@ class ClaimedChunk:
 
 @dataclass(frozen=True, slots=True)
 class WakeUp:
-    """A row that may be published now."""
+    """A row whose wake-up may be published now. chunk_index: None for the job's own row."""
 
     job_id: str
     chunk_index: int | None
@@ -97,8 +97,8 @@ class WakeUp:
 async def claim_chunk(
     session: AsyncSession, job_id: str, chunk_index: int, failures: int, request: ClaimRequest
 ) -> ClaimedChunk | None:
-    """Take the chunk; return None if it is held or done, its job is not running, or it may only run alone."""
-    # the lock holds off a cancel that would otherwise commit between the look at the job and the claim of its chunk
+    """Claim the chunk; return None if it is held or done, its job is not running, or it may only run alone."""
+    # the lock blocks a cancel from committing between reading the job and claiming its chunk
     running = select(Job).where(Job.job_id == job_id, Job.status == JobStatus.PROCESSING, Job.deleted_at.is_(None))
     job = (await session.execute(running.with_for_update(read=True))).scalar_one_or_none()
     if job is None:
@@ -106,7 +106,7 @@ async def claim_chunk(
     statement = (
         transitions.claimed(Chunk, request.worker, request.holder, request.lease)
         .where(Chunk.job_id == job_id, Chunk.chunk_index == chunk_index, Chunk.failures == failures)
-        .where(_takeable(Chunk, request))
+        .where(_claimable(Chunk, request))
         .returning(Chunk.claim, Chunk.failures, Chunk.lost, Chunk.plan, Chunk.spans, Chunk.error_code, Chunk.crc32)
     )
     row = (await apply(session, statement)).first()
@@ -116,8 +116,8 @@ async def claim_chunk(
     return ClaimedChunk(claim, row.plan, tuple(Span(*pair) for pair in row.spans), row.error_code, job, row.crc32)
 
 
-def _takeable(table: Table, request: ClaimRequest) -> ColumnElement[bool]:
-    """Return the condition that a row is free, or held by an earlier attempt of this very request."""
+def _claimable(table: Table, request: ClaimRequest) -> ColumnElement[bool]:
+    """Return the condition that a row is free, or held by an earlier attempt of the same request."""
     free = or_(table.holder.is_(None), table.holder == request.holder)
     return free if request.alone else and_(free, table.lost < SUSPECT)
 
@@ -128,23 +128,23 @@ def unfetched() -> ColumnElement[bool]:
 
 
 def unprepared() -> ColumnElement[bool]:
-    """Return the condition that the job has its recording and no plan."""
+    """Return the condition that the job's recording is in storage and the job has no plan."""
     return and_(Job.chunks_total.is_(None), or_(Job.minio_audio_path.is_not(None), Job.media_url.is_(None)))
 
 
 async def claim_fetch(
     session: AsyncSession, job_id: str, failures: int, request: ClaimRequest
 ) -> tuple[Claim, Job] | None:
-    """Take a job whose recording is to be fetched. `admission.claim_fetch` keeps its owner's limit."""
+    """Claim a job whose recording is to be fetched. `admission.claim_fetch` enforces the owner's limit."""
     return await _claim_job(session, job_id, failures, unfetched(), request)
 
 
 async def claim_prepare(
     session: AsyncSession, job_id: str, failures: int, request: ClaimRequest
 ) -> tuple[Claim, Job] | None:
-    """Take a job that has no plan yet. `admission.claim_prepare` keeps its owner's limit.
+    """Claim a job that has no plan yet. `admission.claim_prepare` enforces the owner's limit.
 
-    An intent notes the working audio that this run will write: if the run is killed, the object is collected.
+    Create an intent for the working audio of this run, so that it is collected if the run is killed.
     """
     claimed = await _claim_job(session, job_id, failures, unprepared(), request)
     if claimed is not None:
@@ -155,7 +155,7 @@ async def claim_prepare(
 async def claim_finalise(
     session: AsyncSession, job_id: str, failures: int, request: ClaimRequest
 ) -> tuple[Claim, Job] | None:
-    """Take a job whose chunks are all completed."""
+    """Claim a job whose chunks are all completed."""
     done = and_(Job.chunks_completed == Job.chunks_total, Job.status == JobStatus.PROCESSING)
     return await _claim_job(session, job_id, failures, done, request)
 
@@ -165,7 +165,7 @@ async def _claim_job(
 ) -> tuple[Claim, Job] | None:
     statement = (
         transitions.claimed(Job, request.worker, request.holder, request.lease)
-        .where(Job.job_id == job_id, Job.failures == failures, step, _takeable(Job, request))
+        .where(Job.job_id == job_id, Job.failures == failures, step, _claimable(Job, request))
         .returning(Job.claim, Job.failures, Job.lost)
     )
     row = (await apply(session, statement)).first()
@@ -176,7 +176,7 @@ async def _claim_job(
 
 
 async def is_suspect(session: AsyncSession, job_id: str, chunk_index: int | None) -> bool:
-    """Return True if the row is free, and has lost so many runs that it may only run alone."""
+    """Return True if the row is free and has lost so many runs that it may only run alone."""
     table: Table = Job if chunk_index is None else Chunk
     free = (table.status.in_(OPEN), table.holder.is_(None))
     statement = select(table.job_id).where(table.job_id == job_id, *free, table.lost >= SUSPECT)

@@ -1,4 +1,4 @@
-"""Commits of finished chunks and jobs. A success needs no fence: the first commit wins, whoever holds the row."""
+"""Commits of finished chunks and jobs. A success needs no fence: the first commit wins, whatever its claim."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from repositories.state_machine import apply
 
 @dataclass(frozen=True, slots=True)
 class ChunkOutcome:
-    """Result of a chunk: segments as JSON with times of the recording, seconds it took, the language detected."""
+    """Result of a chunk: segments as JSON with times in the recording, seconds it took, detected language, metrics."""
 
     segments: list[dict[str, Any]]
     seconds: float
@@ -29,7 +29,7 @@ class ChunkOutcome:
 
 @dataclass(frozen=True, slots=True)
 class Committed:
-    """Effect of a chunk's commit. wake_ups: the next chunks, or if `finalise` the job's last step."""
+    """Effect of a chunk's commit. wake_ups: the next chunks, or the job's Finalise if `finalise`."""
 
     event_seq: int
     chunks_completed: int
@@ -41,10 +41,10 @@ class Committed:
 async def commit_chunk(
     session: AsyncSession, claimed: ClaimedChunk, outcome: ChunkOutcome, *, pin_language: bool
 ) -> Committed | None:
-    """Record a finished chunk once; return None and roll back if it was recorded before, or its plan is gone.
+    """Record a finished chunk once; return None and roll back if it is already recorded or its plan was replaced.
 
-    Counting is an increment under the job's row lock, never a recount: `count(*)` under READ COMMITTED loses updates.
-    `pin_language`: this chunk decided the language of a job submitted as `auto`.
+    The count is incremented under the job's row lock: `count(*)` under READ COMMITTED would miss concurrent commits.
+    pin_language: this chunk determines the language of a job submitted as `auto`.
     """
     claim = claimed.claim
     counted = (
@@ -91,7 +91,7 @@ class JobOutcome:
 async def complete_job(session: AsyncSession, job_id: str, outcome: JobOutcome) -> bool:
     """Mark the job COMPLETED once; return False if it has ended or is deleted.
 
-    An intent notes its working audio, which is collected if this consumer does not delete it.
+    Create an intent for its working audio, which is collected if this consumer does not delete it.
     """
     statement = (
         transitions.completed(Job, outcome.result_ttl)
@@ -115,7 +115,7 @@ async def complete_job(session: AsyncSession, job_id: str, outcome: JobOutcome) 
 
 
 async def add_metrics(session: AsyncSession, job_id: str, metrics: dict[str, float]) -> None:
-    """Store measurements of the job by their names."""
+    """Store measurements of the job, by name."""
     rows = [{"job_id": job_id, "metric_name": name, "metric_value": value} for name, value in metrics.items()]
     if rows:
         await session.execute(insert(Metric).values(recorded_at=after()), rows)

@@ -1,6 +1,6 @@
-"""Deletion and expiry in two passes: a job is hidden and its objects go at once, its rows a day later.
+"""Deletion and expiry in two passes: a job is hidden and its objects are removed at once, its rows a day later.
 
-The second pass also removes what a paused process wrote in between.
+The second pass also removes objects that a paused process wrote in between.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ BATCH = 50
 
 
 async def mark_deleted(session: AsyncSession, job_id: str, owner: str) -> bool:
-    """Hide an owner's job, even while it runs; return False if there is none."""
+    """Hide an owner's job, even while it runs; return False if it does not exist."""
     statement = transitions.deleted(Job).where(Job.job_id == job_id, Job.owner == owner).returning(Job.job_id)
     if (await apply(session, statement)).first() is None:
         return False
@@ -44,7 +44,7 @@ async def mark_expired(session: AsyncSession) -> list[str]:
 async def list_purgeable(
     session: AsyncSession, older_than: float = SECOND_PASS, without: Collection[str] = ()
 ) -> list[str]:
-    """Return jobs hidden over `older_than` seconds ago, oldest first: their objects and rows may be removed."""
+    """Return the ids of jobs hidden over `older_than` seconds ago, oldest first, except those in `without`."""
     due = (Job.deleted_at <= after(-older_than), Job.job_id.not_in(without))
     statement = select(Job.job_id).where(*due).order_by(Job.deleted_at).limit(BATCH)
     return list((await session.execute(statement)).scalars())

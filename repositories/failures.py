@@ -1,4 +1,4 @@
-"""Runs and jobs that end without a result: failed attempts, hand-backs, failed and cancelled jobs, and their retry."""
+"""Runs and jobs that end without a result: failed attempts, hand-backs, failed and cancelled jobs, their retries."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from repositories.transitions import RELEASE_DELAY
 
 
 async def retry_later(session: AsyncSession, claim: Claim, error: SttError, delay: float) -> int | None:
-    """Count a failed attempt; the caller publishes the retry after `delay` seconds.
+    """Count a failed attempt; the caller publishes the retry with a delay of `delay` seconds.
 
     Returns the row's new `failures`, or None if the row no longer carries the claim.
     """
@@ -30,7 +30,7 @@ async def retry_later(session: AsyncSession, claim: Claim, error: SttError, dela
 
 
 async def hand_back(session: AsyncSession, claim: Claim, delay: float = RELEASE_DELAY) -> bool:
-    """Give the row back uncounted; the scheduler publishes it after `delay` seconds.
+    """Hand the row back without counting an attempt; the scheduler publishes it after `delay` seconds.
 
     Returns False if the row no longer carries the claim.
     """
@@ -43,14 +43,14 @@ async def fail_job(
 ) -> bool:
     """Mark the job FAILED, with a dead letter to publish under `token`; completed chunks stay readable.
 
-    The row stays due until the dead letter's publish is confirmed. Returns False if the job has ended, or the row no
-    longer carries the claim.
+    The row stays due until the dead letter's publish is confirmed. ttl: seconds until the
+    job expires, 0 for never. Returns False if the job has ended, or the row no longer carries the claim.
     """
     if claim is not None:
         # lock order: the job before its chunk
         await session.execute(select(Job.job_id).where(Job.job_id == claim.job_id).with_for_update())
-        noted = transitions.exhausted(claim.table, error).where(claim.fence()).returning(claim.table.job_id)
-        if (await apply(session, noted)).first() is None:
+        exhausted = transitions.exhausted(claim.table, error).where(claim.fence()).returning(claim.table.job_id)
+        if (await apply(session, exhausted)).first() is None:
             return False
     statement = transitions.failed(Job, error, token, ttl).where(Job.job_id == job_id).returning(Job.job_id)
     if (await apply(session, statement)).first() is None:
@@ -62,7 +62,7 @@ async def fail_job(
 
 
 async def cancel_job(session: AsyncSession, job_id: str, owner: str, ttl: int = 0) -> bool:
-    """Mark an owner's unfinished job CANCELLED; return False if there is none."""
+    """Mark an owner's unfinished job CANCELLED; return False if there is none. ttl: as for `fail_job`."""
     statement = transitions.cancelled(Job, ttl).where(Job.job_id == job_id, Job.owner == owner).returning(Job.job_id)
     if (await apply(session, statement)).first() is None:
         return False
@@ -72,13 +72,13 @@ async def cancel_job(session: AsyncSession, job_id: str, owner: str, ttl: int = 
 
 
 async def park_chunks(session: AsyncSession, job_id: str) -> None:
-    """Keep the chunks of an ended job from being published or started; those that run may still commit."""
+    """Prevent the chunks of an ended job from being published or started; running ones may still commit."""
     due_or_held = or_(Chunk.due_at.is_not(None), Chunk.holder.is_not(None))
     await apply(session, transitions.parked(Chunk).where(Chunk.job_id == job_id, due_or_held))
 
 
 async def replay(session: AsyncSession, job_id: str, token: str) -> list[WakeUp] | None:
-    """Reopen a FAILED job by its dead letter's token, once; return None if the letter is stale."""
+    """Reopen a FAILED job by its dead letter's token, once; return None if the token is stale."""
     return await _reopen(session, Job.job_id == job_id, Job.status == JobStatus.FAILED, Job.replay_token == token)
 
 
@@ -88,7 +88,7 @@ async def retry_job(session: AsyncSession, job_id: str, owner: str) -> list[Wake
 
 
 async def _reopen(session: AsyncSession, *conditions: ColumnElement[bool]) -> list[WakeUp] | None:
-    """Take an ended job up again: its missing chunks, or its recording if its plan can no longer be used."""
+    """Reopen an ended job for its missing chunks, or for a new plan if the present one can no longer be used."""
     columns = (Job.job_id, Job.error_code, Job.chunks_total, Job.chunks_completed)
     ended = select(*columns).where(*conditions, transitions.reopened.applies(Job)).with_for_update()
     job = (await session.execute(ended)).first()
@@ -108,9 +108,9 @@ async def _reopen(session: AsyncSession, *conditions: ColumnElement[bool]) -> li
 
 
 async def _needs_a_new_plan(session: AsyncSession, ended: Row[str, str | None, int | None, int]) -> bool:
-    """Return True if the working audio is damaged, or the model is missing and the plan has no use without it.
+    """Return True if the working audio is damaged, or if the plan's model is missing.
 
-    Completed chunks are kept only if a live worker has the model again: two models never meet in one transcript.
+    Completed chunks are kept only if a live worker has the model again: a transcript never mixes two models.
     """
     if ended.error_code == ObjectDamagedError.code:
         return True
@@ -119,5 +119,5 @@ async def _needs_a_new_plan(session: AsyncSession, ended: Row[str, str | None, i
     if ended.chunks_completed == 0:
         return True
     job = (await session.execute(select(Job).where(Job.job_id == ended.job_id))).scalar_one()
-    session.expunge(job)  # the caller may read the job again in this session, and must see what is written here
+    session.expunge(job)  # the caller may load the job again in this session and must see the new values
     return not model_wait.is_available(job, await workers.list_live(session))

@@ -1,4 +1,4 @@
-"""Idempotency keys: the first answer to a submit, stored for a day in the transaction that creates the job."""
+"""Idempotency keys: the first answer to a submit, stored for a day, in the transaction that creates the job."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ LIFETIME = 86_400.0
 
 @dataclass(frozen=True, slots=True)
 class IdempotentRequest:
-    """A submit with an idempotency key. request_hash: SHA-256 (hex) of its canonical fields and of its file's hash."""
+    """A submit with an idempotency key. request_hash: SHA-256 (hex) of its fields and its file's hash."""
 
     key: str
     request_hash: str
 
 
 async def find(session: AsyncSession, owner: str, key: str) -> Idempotency | None:
-    """Return the answer that is stored under the owner's key, or None if there is none or it has expired."""
+    """Return the answer stored under the owner's key; None if there is none or it has expired."""
     statement = select(Idempotency).where(
         Idempotency.owner == owner, Idempotency.key == key, Idempotency.expires_at > after()
     )

@@ -1,4 +1,4 @@
-"""Intents: notes that an object is about to be written, so that an object whose writer fails is collected."""
+"""Intents: notes that an object is about to be written, so that it is collected if its writer fails."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from repositories.state_machine import apply
 from repositories.unique import unique_key
 
 LIFETIME = 86_400.0
-"""Seconds an upload may take before its object is collected."""
+"""Seconds that an upload may take before its object is collected."""
 
 
 async def create(
@@ -29,7 +29,7 @@ async def create(
 ) -> None:
     """Note that the object `key` is about to be written; it may be collected after `lifetime` seconds.
 
-    owner and submit_options: of an upload by link, for the job that its start creates. Raises AlreadyExists.
+    owner and submit_options: only of an upload link, for the job that its start creates. Raises AlreadyExists.
     """
     values = {
         "key": key,
@@ -50,6 +50,17 @@ async def get_link(session: AsyncSession, job_id: str) -> UploadIntent | None:
     return (await session.execute(statement)).scalar_one_or_none()
 
 
+async def extend_link(session: AsyncSession, job_id: str, lifetime: float) -> bool:
+    """Let an upload link that can still be started expire `lifetime` seconds from now; return False if it cannot."""
+    statement = (
+        update(UploadIntent)
+        .where(UploadIntent.job_id == job_id, UploadIntent.owner.is_not(None), UploadIntent.expires_at > after())
+        .values(expires_at=after(lifetime))
+        .returning(UploadIntent.key)
+    )
+    return (await session.execute(statement)).first() is not None
+
+
 async def count_open_links(session: AsyncSession, owner: str) -> int:
     """Return the number of the owner's upload links that can still be started."""
     is_open = (UploadIntent.owner == owner, UploadIntent.expires_at > after())
@@ -59,7 +70,7 @@ async def count_open_links(session: AsyncSession, owner: str) -> int:
 async def consume_link(session: AsyncSession, key: str) -> bool:
     """Use the link up; return False if it was used before or has expired.
 
-    The intent stays until it expires: a PUT that was signed before may still write the object.
+    The intent stays until it expires, because a signed PUT may still write the object.
     """
     statement = (
         update(UploadIntent)
@@ -71,13 +82,13 @@ async def consume_link(session: AsyncSession, key: str) -> bool:
 
 
 async def fulfil(session: AsyncSession, key: str) -> bool:
-    """Delete the intent of an object that a job refers to; return False if it expired: the object may be gone."""
+    """Delete the intent of an object that a job refers to; return False if it has expired: the object may be gone."""
     statement = delete_rows(UploadIntent).where(UploadIntent.key == key, UploadIntent.expires_at > after())
     return (await apply(session, statement.returning(UploadIntent.key))).first() is not None
 
 
 async def list_expired(session: AsyncSession, limit: int = 100, without: Collection[str] = ()) -> list[UploadIntent]:
-    """Return expired intents, the oldest first, except those of the keys in `without`."""
+    """Return expired intents, oldest first, except those of the keys in `without`."""
     statement = select(UploadIntent).where(UploadIntent.expires_at <= after(), UploadIntent.key.not_in(without))
     return list((await session.execute(statement.order_by(UploadIntent.expires_at).limit(limit))).scalars())
 
@@ -85,7 +96,7 @@ async def list_expired(session: AsyncSession, limit: int = 100, without: Collect
 async def lock_expired(session: AsyncSession, key: str) -> bool:
     """Lock an expired intent, whose object is to be collected; return False if it is gone.
 
-    A transaction that fulfils the intent holds the row until its COMMIT, so this waits for its outcome.
+    Waits for a transaction that fulfils the intent, which holds the row until its COMMIT.
     """
     statement = (
         update(UploadIntent)

@@ -1,4 +1,4 @@
-"""Statistics over all jobs: counts, measured speeds and the backlog."""
+"""Statistics of all jobs: counts, measured speeds and the backlog."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from repositories.models import Job, Metric
 
 
 async def count_by_status(session: AsyncSession) -> dict[str, int]:
-    """Return the number of jobs of each status, 0 included."""
+    """Return the number of jobs of each status, zeros included."""
     statement = select(Job.status, func.count()).where(Job.deleted_at.is_(None)).group_by(Job.status)
     counts: dict[str, int] = {row[0]: row[1] for row in (await session.execute(statement)).all()}
     return {status.value: counts.get(status.value, 0) for status in JobStatus}
@@ -25,7 +25,7 @@ async def average_retries(session: AsyncSession) -> float:
 
 
 async def recent_mean(session: AsyncSession, metric: str, model: str | None = None, last: int = 50) -> float | None:
-    """Return the mean of a metric's last values, of jobs run with `model` if given; None before the first value."""
+    """Return the mean of a metric's `last` newest values, only of jobs with `model` if given; None without values."""
     recent = select(Metric.metric_value).where(Metric.metric_name == metric)
     if model is not None:
         recent = recent.join(Job, Job.job_id == Metric.job_id).where(Job.model == model)
@@ -35,14 +35,14 @@ async def recent_mean(session: AsyncSession, metric: str, model: str | None = No
 
 
 async def seconds_per_megabyte(session: AsyncSession, extension: str, last: int = 20) -> float | None:
-    """Return the measured audio seconds per MiB of recent files with this extension; None before the first."""
+    """Return the mean seconds of audio per MiB of recent files with this extension; None without any."""
     ratio = Job.audio_duration_seconds / Job.file_size_mb
     recent = (
         select(ratio.label("ratio"))
         .where(
             Job.file_size_mb > 0,
             Job.audio_duration_seconds > 0,
-            func.lower(Job.original_filename).like(f"%.{extension}"),
+            func.lower(Job.original_filename).endswith(f".{extension}", autoescape=True),
         )
         .order_by(Job.created_at.desc())
         .limit(last)
@@ -53,7 +53,7 @@ async def seconds_per_megabyte(session: AsyncSession, extension: str, last: int 
 
 
 async def backlog_seconds(session: AsyncSession, created_before: datetime) -> float:
-    """Return the audio seconds left to transcribe in older unfinished jobs, as far as their durations are known."""
+    """Return the seconds of audio left to transcribe in older unfinished jobs of known duration."""
     share = 1.0 - Job.chunks_completed * 1.0 / func.nullif(Job.chunks_total, 0)
     left = func.sum(Job.audio_duration_seconds * func.coalesce(share, 1.0))
     statement = select(left).where(Job.status.in_(OPEN), Job.created_at < created_before, Job.deleted_at.is_(None))

@@ -1,6 +1,6 @@
-"""Jobs as the API and the steps read them: create, look up, list, count.
+"""Jobs: creation, lookups and lists, for the API and the steps.
 
-The queries of a request take its owner.
+Queries made for a request are restricted to its owner.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from repositories.unique import unique_key
 
 @dataclass(frozen=True, slots=True)
 class NewJob:
-    """A job to be created. audio_key: object with the recording; file_size in bytes.
+    """A job to be created. audio_key: object with the recording, None if it is to be fetched; file_size: bytes.
 
-    asked_model: as it was sent, empty if it was left out; model: the choice among the live workers' models.
+    asked_model: the name in the request, empty if it had none; model: the live workers' model chosen for it.
     """
 
     job_id: str
@@ -79,7 +79,7 @@ async def create(session: AsyncSession, new: NewJob) -> Job:
 
 
 async def get(session: AsyncSession, job_id: str, owner: str | None = None, *, with_text: bool = False) -> Job | None:
-    """Return the job, or None if it is unknown, deleted or another owner's. `owner` None: any (inside the service)."""
+    """Return the job; None if it is unknown, deleted or another owner's. owner: None for internal use, any owner."""
     statement = select(Job).where(Job.job_id == job_id, Job.deleted_at.is_(None))
     if owner is not None:
         statement = statement.where(Job.owner == owner)
@@ -89,7 +89,7 @@ async def get(session: AsyncSession, job_id: str, owner: str | None = None, *, w
 
 
 async def get_many(session: AsyncSession, job_ids: Collection[str]) -> dict[str, Job]:
-    """Return the jobs of these ids that are not deleted."""
+    """Return the jobs with these ids, without deleted ones, by id."""
     statement = select(Job).where(Job.job_id.in_(job_ids), Job.deleted_at.is_(None))
     return {job.job_id: job for job in (await session.execute(statement)).scalars()}
 
@@ -97,7 +97,7 @@ async def get_many(session: AsyncSession, job_ids: Collection[str]) -> dict[str,
 async def list_transcripts(
     session: AsyncSession, job_id: str, only: Collection[int] | None = None
 ) -> list[ChunkTranscript]:
-    """Return the transcripts of completed chunks, or of those with an index in `only`, in order of the recording."""
+    """Return the transcripts of completed chunks, only of those in `only` if given, in order of the recording."""
     columns = (Chunk.chunk_index, Chunk.start_time, Chunk.end_time, Chunk.transcription, Chunk.overlap)
     statement = (
         select(*columns, Chunk.attempts, Chunk.seconds)
@@ -122,7 +122,7 @@ async def list_transcripts(
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Failure of a job: the chunk (None: a step of the job itself), its attempts, and the time of the first failure."""
+    """Failure of a job. chunk_index: None for a step of the job itself; first: time of the first failed attempt."""
 
     chunk_index: int | None
     attempts: int
@@ -130,7 +130,7 @@ class Failure:
 
 
 async def get_failure(session: AsyncSession, job_id: str) -> Failure:
-    """Return the failure of a job, with 0 attempts if the job is unknown."""
+    """Return the failure of a job; 0 attempts if the job is unknown."""
     columns = (Chunk.chunk_index, Chunk.failures, Chunk.first_failed_at)
     statement = select(*columns).where(Chunk.job_id == job_id, Chunk.status == JobStatus.FAILED)
     chunk = (await session.execute(statement.order_by(Chunk.chunk_index).limit(1))).first()
@@ -141,7 +141,7 @@ async def get_failure(session: AsyncSession, job_id: str) -> Failure:
 
 
 async def last_committed_at(session: AsyncSession, job_id: str) -> datetime | None:
-    """Return the time of the last chunk's commit: the result's timestamp, the same however often it is made."""
+    """Return the time of the last commit of a chunk, which makes the result's timestamp reproducible."""
     statement = select(func.max(Chunk.processed_at)).where(Chunk.job_id == job_id)
     return (await session.execute(statement)).scalar_one()
 
@@ -149,7 +149,7 @@ async def last_committed_at(session: AsyncSession, job_id: str) -> datetime | No
 async def get_by_request_id(
     session: AsyncSession, owner: str, request_id: str, ttl: float, *, with_text: bool = False
 ) -> Job | None:
-    """Return the owner's job of this request_id, until `ttl` seconds after its end (0: without limit)."""
+    """Return the owner's job of this request_id, until `ttl` seconds after its end (0: no limit)."""
     statement = select(Job).where(Job.owner == owner, Job.request_id == request_id, Job.deleted_at.is_(None))
     if ttl:
         statement = statement.where(or_(Job.completed_at.is_(None), Job.completed_at > after(-ttl)))
@@ -159,7 +159,7 @@ async def get_by_request_id(
 
 
 async def release_request_id(session: AsyncSession, owner: str, request_id: str, ttl: float) -> None:
-    """Allow the request_id again if its job ended over `ttl` seconds ago (0: never); the job itself stays."""
+    """Free the request_id if its job ended over `ttl` seconds ago (0: never). The job itself stays."""
     if not ttl:
         return
     ended = (Job.owner == owner, Job.request_id == request_id, Job.completed_at <= after(-ttl))
@@ -173,9 +173,9 @@ async def is_unfetched(session: AsyncSession, job_id: str) -> bool:
 
 
 async def store_source(session: AsyncSession, job_id: str, key: str, size: int, seconds: float) -> WakeUp | None:
-    """Record that a fetched recording is in storage, and release its Prepare; return None if it was recorded before.
+    """Record a fetched recording and release its Prepare; return None if it is already recorded.
 
-    size in bytes; seconds: time that fetching took.
+    size: bytes; seconds: time that the fetch took.
     """
     statement = (
         transitions.fetched(Job)
@@ -189,7 +189,7 @@ async def store_source(session: AsyncSession, job_id: str, key: str, size: int, 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """One page of a list. before: time and id of the last job of the page before it."""
+    """Parameters of one page of a list. before: creation time and id of the last job on the previous page."""
 
     limit: int
     status: str | None = None
@@ -198,7 +198,7 @@ class Page:
 
 
 async def list_page(session: AsyncSession, owner: str, page: Page) -> list[Job]:
-    """Return the owner's jobs, the newest first; one more than the limit if there is a next page."""
+    """Return the owner's jobs, newest first; one more than the limit if there is a next page."""
     statement = select(Job).where(Job.owner == owner, Job.deleted_at.is_(None))
     if page.status is not None:
         statement = statement.where(Job.status == page.status)
@@ -206,8 +206,8 @@ async def list_page(session: AsyncSession, owner: str, page: Page) -> list[Job]:
         statement = statement.where(Job.language == page.language)
     if page.before is not None:
         created_at, job_id = page.before
-        place = tuple_(literal(created_at, UtcDateTime()), literal(job_id, JobId))
-        statement = statement.where(tuple_(Job.created_at, Job.job_id) < place)
+        last_position = tuple_(literal(created_at, UtcDateTime()), literal(job_id, JobId))
+        statement = statement.where(tuple_(Job.created_at, Job.job_id) < last_position)
     newest = statement.order_by(Job.created_at.desc(), Job.job_id.desc()).limit(page.limit + 1)
     return list((await session.execute(newest)).scalars())
 
@@ -219,14 +219,14 @@ async def references_object(session: AsyncSession, key: str) -> bool:
 
 
 async def list_states(session: AsyncSession, job_ids: Collection[str]) -> dict[str, tuple[int, bool]]:
-    """Return the event number of each job, and True if it has ended or is deleted. Unknown jobs are left out."""
+    """Return by job its event number, and True if it has ended or is deleted. Unknown jobs are left out."""
     statement = select(Job.job_id, Job.event_seq, Job.status, Job.deleted_at).where(Job.job_id.in_(job_ids))
     rows = (await session.execute(statement)).all()
     return {row.job_id: (row.event_seq, row.status in TERMINAL or row.deleted_at is not None) for row in rows}
 
 
 async def list_chunk_progress(session: AsyncSession, job_id: str) -> list[tuple[int, int, float, bool]]:
-    """Return each chunk's index, event number, overlap with the one before it (seconds), and True if completed."""
+    """Return each chunk's index, event number, overlap with the chunk before it (seconds), and True if completed."""
     columns = (Chunk.chunk_index, Chunk.event_seq, Chunk.overlap, Chunk.status)
     rows = await session.execute(select(*columns).where(Chunk.job_id == job_id).order_by(Chunk.chunk_index))
     return [(row[0], row[1], row[2], row[3] == JobStatus.COMPLETED) for row in rows.all()]

@@ -1,4 +1,4 @@
-"""Leases: holders renew the rows they have claimed, and the scheduler ends the leases that were not renewed."""
+"""Leases: holders renew their claims, and the scheduler releases rows whose lease was not renewed."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ BATCH = 200
 
 
 async def renew(session: AsyncSession, held: Iterable[Claim], lease: float) -> list[Claim]:
-    """Move the lease of every claim in `held` to `lease` seconds from now; return the claims whose job has ended.
+    """Extend the lease of every claim in `held` to `lease` seconds from now; return the claims whose job has ended.
 
-    A claim that has lapsed is taken back unless the row was claimed since; the lost run is then uncounted. A claim
-    whose row was claimed again, or was given back otherwise, is left alone.
+    A lapsed claim is restored, and its lost run no longer counted, unless the row was claimed since. A claim whose row
+    was claimed again or handed back is left alone.
     """
-    # one statement a row, in the same order everywhere: two renewals that overlap cannot deadlock
+    # one statement per row, always in the same order, so that concurrent renewals cannot deadlock
     ordered = sorted(held, key=lambda claim: (claim.chunk_index is not None, claim.job_id, claim.chunk_index or 0))
     refused = [claim for claim in ordered if not await _renew(session, claim, lease)]
     job_ids = {claim.job_id for claim in refused}
@@ -38,7 +38,7 @@ async def renew(session: AsyncSession, held: Iterable[Claim], lease: float) -> l
 
 async def _renew(session: AsyncSession, claim: Claim, lease: float) -> bool:
     table = claim.table
-    # only a lapse adds one to `lost`, and it alone leaves the row with this claim's number and without a holder
+    # only a lapse increments `lost` and leaves the row without a holder but with this claim's number
     lapsed = and_(table.holder.is_(None), table.due_at.is_not(None), table.lost == claim.lost + 1)
     statement = (
         transitions.renewed(table, claim.holder, claim.lost, lease)
@@ -49,14 +49,14 @@ async def _renew(session: AsyncSession, claim: Claim, lease: float) -> bool:
 
 
 async def current_time(session: AsyncSession) -> datetime:
-    """Return the time of the clock that leases are measured by."""
+    """Return the database's time, by which leases are measured."""
     return (await session.execute(select(after()))).scalar_one()
 
 
 async def release_lapsed(session: AsyncSession, before: datetime, limit: int = BATCH) -> int:
-    """Release rows whose lease ended before `before`: each has lost a run and is due at once; return their number.
+    """Release rows whose lease ended by `before`, due at once and with one more lost run; return their number.
 
-    A row that is being renewed at this moment is passed over.
+    Rows that are being renewed at the same time are skipped.
     """
     job_ids = select(Job.job_id).where(_lapsed(Job, before)).order_by(Job.due_at).limit(limit)
     chunks = select(Chunk.job_id, Chunk.chunk_index).where(_lapsed(Chunk, before)).order_by(Chunk.due_at).limit(limit)

@@ -1,4 +1,4 @@
-"""Jobs whose model file no live consumer has: how long it has been missing, and when it is available again."""
+"""Jobs that wait for a model file which no live consumer has."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from repositories.state_machine import apply
 
 
 def choose_for(job: Job, available: Sequence[str], default: str | None = None) -> str | None:
-    """Return the model of a job without a plan: the one its submit was answered with, or else another choice.
+    """Return the model for a job without a plan: the one chosen at submit if available, otherwise a new choice.
 
-    Rows of older versions have no `asked_model`: their `model` is the one that was asked for.
+    Rows of older versions have no `asked_model`; their `model` is the requested one.
     """
     if job.model in available:
         return job.model
-    asked = job.model if job.asked_model is None else job.asked_model
-    return choose(asked, job.language, available, default)
+    requested = job.model if job.asked_model is None else job.asked_model
+    return choose(requested, job.language, available, default)
 
 
 def is_available(job: Job, live: Iterable[Worker], default: str | None = None) -> bool:
-    """Return True if one of the workers has the job's model file: the plan's, or before the plan a suitable one.
+    """Return True if one of the workers has the model file of the job's plan, or a suitable one if there is no plan.
 
-    A file whose checksum is not announced yet counts as the right one: hashing on a slow disk fails no job.
+    A file whose checksum is not announced yet counts as the right one, so that slow hashing fails no job.
     """
     if job.chunks_total is None:
         return any(choose_for(job, worker.models, default) is not None for worker in live)
@@ -42,9 +42,10 @@ def is_available(job: Job, live: Iterable[Worker], default: str | None = None) -
 
 
 async def seconds_missing(session: AsyncSession, job: Job, default: str | None = None) -> float | None:
-    """Return the seconds for which no live consumer has had the job's model file; None if one has it.
+    """Return the seconds for which live consumers have lacked the job's model file; None if one has it.
 
-    Time without any live consumer does not count: the one with the file may be the last to start.
+    Time without any live consumer does not count: the one with the file may be the last to start. Sets or clears
+    `model_missing_since`.
     """
     live = await workers.list_live(session)
     mark = update(Job).where(Job.job_id == job.job_id)
@@ -59,7 +60,7 @@ async def seconds_missing(session: AsyncSession, job: Job, default: str | None =
 
 
 async def mark_available(session: AsyncSession, worker: Worker, default: str | None = None) -> None:
-    """Clear the mark of the jobs that this worker can serve: it has started, or its files have changed."""
+    """Clear `model_missing_since` of the jobs that this worker can run. Call when it starts or its files change."""
     statement = select(Job).where(Job.model_missing_since.is_not(None), Job.status.in_(OPEN))
     missing = (await session.execute(statement)).scalars()
     job_ids = [job.job_id for job in missing if is_available(job, [worker], default)]

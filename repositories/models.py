@@ -45,7 +45,7 @@ def _partial_index(table: str, column: str) -> Index:
 
 
 class JobOptionsJson(TypeDecorator[JobOptions]):
-    """Job options, stored as JSON without the empty ones."""
+    """Job options, stored as JSON without empty values."""
 
     impl = Json
     cache_ok = True
@@ -62,7 +62,7 @@ class Base(DeclarativeBase):
 
 
 class Claimable:
-    """Columns that jobs, chunks and webhook deliveries share: the row's holder, and the time at which it is due."""
+    """Columns of rows that can be claimed: jobs, chunks and webhook deliveries. `due_at`: see `transitions.py`."""
 
     failures: Mapped[int] = mapped_column(Integer, default=0, server_default="0")
     lost: Mapped[int] = mapped_column(Integer, default=0, server_default="0")
@@ -181,7 +181,7 @@ class Metric(Base):
 
 
 class Worker(Base):
-    """A live process. `sick`: the reason for which it takes no work at present."""
+    """A process with its last heartbeat. `sick`: the reason for which it currently takes no work."""
 
     __tablename__ = "workers"
 
@@ -224,7 +224,7 @@ class Idempotency(Base):
 
 
 class UploadIntent(Base):
-    """A note that an object is about to be written. `owner` and `submit_options`: of an upload link."""
+    """A note that an object is about to be written. `owner` and `submit_options`: only of an upload link."""
 
     __tablename__ = "upload_intents"
 

@@ -1,4 +1,4 @@
-"""Items of housekeeping that keep failing: parked for a growing time, so that they do not hold up the others."""
+"""Items of housekeeping that keep failing: parked for a growing time, so that they do not delay the others."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from repositories.models import ParkedItem
 from repositories.state_machine import apply
 
 FIRST_PAUSE, LONGEST_PAUSE = 60.0, 21_600.0
-"""Seconds for which an item is parked after its first failure, doubled at each further one, up to 6 h."""
+"""Seconds for which an item is parked after its first failure, doubled at each further failure, up to 6 h."""
 RETENTION = 7 * 86_400.0
-"""Seconds after the end of its pause at which an item that was not tried again is deleted."""
+"""Seconds after the end of its pause until an item that was not tried again is deleted."""
 
 
 async def park(session: AsyncSession, step: str, item: str, reason: str) -> float:
@@ -29,7 +29,7 @@ async def park(session: AsyncSession, step: str, item: str, reason: str) -> floa
 
 
 def backoff(failures: int) -> float:
-    """Return the seconds of the pause after this many earlier failures."""
+    """Return the seconds of the pause after a failure with `failures` earlier ones."""
     return float(min(FIRST_PAUSE * 2 ** min(failures, 20), LONGEST_PAUSE))
 
 
@@ -45,11 +45,11 @@ async def list_parked(session: AsyncSession, step: str, limit: int = 5000) -> li
 
 
 async def count_by_step(session: AsyncSession) -> dict[str, int]:
-    """Return the number of stored items of each step, also those whose pause is over."""
+    """Return the number of items of each step, including those whose pause is over."""
     statement = select(ParkedItem.step, func.count()).group_by(ParkedItem.step)
     return {row[0]: row[1] for row in (await session.execute(statement)).all()}
 
 
 async def delete_stale(session: AsyncSession) -> None:
-    """Delete the items that were not tried again for a long time."""
+    """Delete the items that have not been tried again for RETENTION seconds."""
     await apply(session, delete(ParkedItem).where(ParkedItem.until < after(-RETENTION)))

@@ -17,16 +17,16 @@ from repositories.models import Chunk, Job, Metric
 from repositories.state_machine import apply
 
 FIRST_RELEASE = 64
-"""Chunks that Prepare releases; each commit releases one more."""
+"""Number of chunks that Prepare releases; each commit releases one more."""
 WORKING_GRACE = 60.0
-"""Seconds after which working audio that is no longer needed is collected, unless its consumer deleted it before."""
+"""Seconds after which working audio that is no longer needed is collected, unless its consumer deletes it earlier."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Result of Prepare. number: the claim that made it; duration in seconds; key and bytes of the working audio.
+    """Result of Prepare. number: that of its claim; duration: seconds; key, working_bytes: of the working audio.
 
-    checksums: CRC-32 of each chunk's own samples, in order; empty: unknown.
+    checksums: CRC-32 of each chunk's own samples, in order; empty if unknown.
     """
 
     number: int
@@ -43,7 +43,7 @@ class Plan:
 
 
 async def store_plan(session: AsyncSession, job_id: str, plan: Plan) -> list[WakeUp] | None:
-    """Insert the chunk rows, once per job; return None if the job has another plan or has ended.
+    """Store the plan and insert its chunks, once per job; return None if the job has another plan or has ended.
 
     Returns the wake-ups to publish: the first chunks, or the job itself (its Finalise) if the plan has no chunks.
     """
@@ -65,9 +65,9 @@ async def store_plan(session: AsyncSession, job_id: str, plan: Plan) -> list[Wak
     )
     if (await apply(session, statement)).first() is None:
         return None
-    noted = await intents.fulfil(session, plan.key)
-    if plan.chunks and not noted:
-        # the intent expired and the working audio was collected meanwhile: another Prepare begins again
+    intent_valid = await intents.fulfil(session, plan.key)
+    if plan.chunks and not intent_valid:
+        # the intent has expired and the working audio may have been collected: Prepare is repeated
         await session.rollback()
         return None
     if not plan.chunks:
@@ -91,7 +91,7 @@ def _chunk_row(job_id: str, plan: Plan, index: int, chunk: PlannedChunk) -> dict
 
 
 async def release_chunks(session: AsyncSession, job_id: str, count: int) -> list[WakeUp]:
-    """Make the next `count` chunks due that were not released yet; the caller publishes them after the commit."""
+    """Make the next `count` unreleased chunks due; the caller publishes them after the commit."""
     unreleased = (Chunk.job_id == job_id, transitions.released.applies(Chunk), Chunk.due_at.is_(None))
     indexes = select(Chunk.chunk_index).where(*unreleased).order_by(Chunk.chunk_index).limit(count).scalar_subquery()
     statement = (
@@ -104,9 +104,9 @@ async def release_chunks(session: AsyncSession, job_id: str, count: int) -> list
 
 
 async def drop(session: AsyncSession, job_id: str) -> None:
-    """Remove the plan with its chunks, completed ones included: the next Prepare makes another.
+    """Remove the plan with all its chunks, so that the next Prepare makes a new one.
 
-    An intent notes its working audio for collection. A run that still holds one of the chunks cannot commit it.
+    Create an intent for its working audio, which is then collected. A run that still holds a chunk cannot commit it.
     """
     path = (await session.execute(select(Job.working_audio_path).where(Job.job_id == job_id))).scalar_one()
     if path is not None:

@@ -1,4 +1,4 @@
-"""Amounts that an owner's quotas limit: unfinished jobs, their audio, and the bytes of a day."""
+"""Amounts limited by an owner's quotas: unfinished jobs, their audio, and bytes per day."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from repositories.models import Job
 
 
 async def lock_owner(session: AsyncSession, owner: str, *, sqlite: bool) -> None:
-    """Hold off other counts of the owner's quotas until the transaction ends; SQLite has one writer anyway."""
+    """Serialise checks of the owner's quotas until the transaction ends. SQLite has a single writer anyway."""
     if not sqlite:
         await session.execute(select(func.pg_advisory_xact_lock(func.hashtext(f"quota {owner}"))))
 
@@ -26,7 +26,7 @@ async def count_open(session: AsyncSession, owner: str) -> int:
 
 
 async def queued_seconds(session: AsyncSession, owner: str) -> float:
-    """Return seconds of audio in the owner's unfinished jobs, as far as their durations are known."""
+    """Return the seconds of audio in the owner's unfinished jobs of known duration."""
     statement = select(func.sum(Job.audio_duration_seconds)).where(_open_jobs(owner))
     return float((await session.execute(statement)).scalar_one() or 0.0)
 

@@ -1,4 +1,4 @@
-"""Counters of the rate limits in the shared database, so that several API processes count together."""
+"""Counters of the rate limits in the database, shared by several API processes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from repositories.state_machine import apply
 
 
 async def increment(session: AsyncSession, key: str, window: float, amount: int, *, sqlite: bool) -> int:
-    """Add `amount` to the counter and return the sum; a counter whose window (seconds) has passed starts anew."""
+    """Add `amount` to the counter and return the sum. A counter whose window (seconds) has passed is reset."""
     insert = sqlite_insert if sqlite else postgresql_insert
     over = RateLimit.expires_at <= after()
     statement = insert(RateLimit).values(key=key, hits=amount, expires_at=after(window))
@@ -31,7 +31,7 @@ async def increment(session: AsyncSession, key: str, window: float, amount: int,
 
 
 async def get(session: AsyncSession, key: str) -> tuple[int, datetime] | None:
-    """Return the count and the end of the present window, or None if there is none."""
+    """Return the count and the end of the current window; None if there is none."""
     statement = select(RateLimit).where(RateLimit.key == key, RateLimit.expires_at > after())
     window = (await session.execute(statement)).scalar_one_or_none()
     return None if window is None else (window.hits, window.expires_at)

@@ -22,7 +22,7 @@ REFUSED_DELAY = 5.0
 
 @dataclass(frozen=True, slots=True)
 class DueJob:
-    """A job's row that is due. token: of the dead letter to be published; None: the wake-up is to be published."""
+    """A due row of a job. token: that of the dead letter to publish; None: the wake-up is to be published."""
 
     wake_up: WakeUp
     token: str | None
@@ -35,7 +35,7 @@ def _publishable() -> ColumnElement[bool]:
 
 
 async def reserve_due_jobs(session: AsyncSession, limit: int = BATCH) -> list[DueJob]:
-    """Reserve job rows that are due; each row goes to one of the schedulers that do so at once."""
+    """Reserve due jobs. Of several schedulers, each row is reserved by one."""
     due = and_(Job.due_at <= after(), Job.holder.is_(None), _publishable())
     oldest = select(Job.job_id).where(due).order_by(Job.due_at).limit(limit).with_for_update(skip_locked=True)
     statement = (
@@ -50,7 +50,7 @@ async def reserve_due_jobs(session: AsyncSession, limit: int = BATCH) -> list[Du
 
 
 async def reserve_due_chunks(session: AsyncSession, limit: int = BATCH) -> list[WakeUp]:
-    """Reserve chunk rows of running jobs that are due."""
+    """Reserve due chunks of running jobs. Of several schedulers, each row is reserved by one."""
     due = and_(Chunk.due_at <= after(), transitions.reserved.applies(Chunk))
     oldest = (
         select(Chunk.job_id, Chunk.chunk_index)
@@ -69,7 +69,7 @@ async def reserve_due_chunks(session: AsyncSession, limit: int = BATCH) -> list[
 
 
 def _awaits_attempt(table: Table, rows: Sequence[WakeUp]) -> ColumnElement[bool]:
-    """Return the condition that a row is one of these and still waits for the same attempt."""
+    """Return the condition that a row is one of `rows` and still waits for the same attempt."""
     if table is Job:
         keys = [(row.job_id, row.failures) for row in rows if row.chunk_index is None]
         return and_(tuple_(Job.job_id, Job.failures).in_(keys), Job.due_at.is_not(None))
@@ -78,13 +78,13 @@ def _awaits_attempt(table: Table, rows: Sequence[WakeUp]) -> ColumnElement[bool]
 
 
 async def mark_published(session: AsyncSession, rows: Sequence[WakeUp]) -> None:
-    """Count confirmed publishes and put the next ones off. A row that is claimed or finished is left alone."""
+    """Count confirmed publishes and delay the next ones. Rows that are claimed or finished are left alone."""
     for table in _tables(rows):
         await apply(session, transitions.published(table).where(_awaits_attempt(table, rows)))
 
 
 async def postpone(session: AsyncSession, rows: Sequence[WakeUp], delay: float) -> None:
-    """Publish these rows again in `delay` seconds: the broker refused their wake-ups."""
+    """Make rows whose wake-ups the broker refused due again in `delay` seconds."""
     for table in _tables(rows):
         await apply(session, transitions.postponed(table, delay).where(_awaits_attempt(table, rows)))
 
@@ -109,11 +109,11 @@ async def republish_unclaimed(
     chunks: bool = True,
     older_than: float = 30.0,
 ) -> int:
-    """Make rows due whose queue was seen empty twice; return their number.
+    """Make rows due whose messages were purged from their queue; return their number.
 
-    These are rows published over `older_than` seconds ago and not claimed since. Each flag names the queue of one
-    step; rows whose messages wait in another queue are left alone, and so are rows that were put off: they have no
-    message. The boosted messages of the queue are gone too, so its jobs may be boosted again.
+    These are rows published over `older_than` seconds ago and not claimed since. Each flag selects the queue of one
+    step. Rows that were put off have no message and are left alone. Boosted messages of the queue are lost as well,
+    so its jobs may be boosted again.
     """
     steps: list[tuple[bool, Table, ColumnElement[bool]]] = [
         (jobs, Job, and_(unprepared(), Job.put_off_at.is_(None), or_(Job.claim == 0, Job.failures == 0))),
@@ -122,7 +122,7 @@ async def republish_unclaimed(
         (chunks, Chunk, Chunk.claim == 0),
     ]
     count = 0
-    for _, table, step in (one for one in steps if one[0]):
+    for _, table, step in (selected for selected in steps if selected[0]):
         unclaimed = (table.due_at > after(), table.publishes > 0, table.updated_at <= after(-older_than))
         statement = transitions.made_due(table).where(step, *unclaimed).returning(table.job_id)
         count += len((await apply(session, statement)).all())
@@ -133,9 +133,9 @@ async def republish_unclaimed(
 
 
 async def clear_ended(session: AsyncSession, limit: int = BATCH) -> int:
-    """Take `due_at` from overdue rows that may not be published: they, or their job, have ended; return their number.
+    """Clear `due_at` of overdue rows that have ended, or whose job has; return their number.
 
-    This version leaves no such rows; older versions did.
+    Only older versions leave such rows.
     """
     ended_jobs = select(Job.job_id).where(Job.due_at <= after(), ~_publishable()).limit(limit)
     ended = or_(Job.status.not_in(OPEN), Job.deleted_at.is_not(None), Chunk.status.not_in(OPEN))
@@ -157,9 +157,9 @@ async def clear_ended(session: AsyncSession, limit: int = BATCH) -> int:
 
 
 async def release_all(session: AsyncSession) -> None:
-    """Make every open row due at the start of the embedded mode: no other process exists, so no claim is alive.
+    """Make every open row due at the start of the embedded mode, where no claim can be held.
 
-    The messages in memory are lost, so dead letters are due again too.
+    Messages in memory were lost, so dead letters are made due as well.
     """
     await apply(session, transitions.dead_letter_made_due(Job).where(Job.replay_token.is_not(None)))
     for table in (Job, Chunk):

@@ -1,4 +1,4 @@
-"""Boosts: one waiting wake-up of a job that starves is published at the top level, within a budget."""
+"""Boosts: one waiting wake-up of each starving job is published at the top level, within a budget."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from repositories.models import Chunk, Job
 from repositories.state_machine import apply
 
 BUDGET = 8
-"""Boosted wake-ups that may wait at a time in one queue, over all machines: the next is boosted when one is claimed."""
+"""Boosted wake-ups that may wait in one queue at a time; when one is claimed, the next is boosted."""
 BOOST_LIFETIME = 21_600.0
-"""Seconds after which an unclaimed boost no longer counts: its message is lost, or no consumer runs."""
+"""Seconds after which an unclaimed boost no longer counts, because its message is lost or no consumer runs."""
 
 
 async def boost_starving(session: AsyncSession, seconds: float, budget: int = BUDGET) -> list[WakeUp]:
-    """Choose wake-ups to boost, of jobs without progress for at least `seconds`, the longest first.
+    """Choose wake-ups to boost, of jobs without progress for at least `seconds`, longest first.
 
-    A job has one boosted wake-up at a time. `budget` is the number that may wait in each queue, earlier ones included.
+    A job has one boosted wake-up at a time. budget: boosts that may wait in each queue, including earlier ones.
     """
     jobs = await _boost(session, seconds, budget, Job.chunks_total.is_(None), Job.holder.is_(None))
     waiting = (Chunk.status == JobStatus.PENDING, Chunk.holder.is_(None), Chunk.due_at.is_not(None))
@@ -70,17 +70,17 @@ async def _boost(
 
 
 def _open() -> ColumnElement[bool]:
-    """Return the condition that a job is unfinished and not waiting for its model: a boost would not help it."""
+    """Return the condition that a job is unfinished and not waiting for its model, which a boost would not help."""
     return and_(Job.status.in_(OPEN), Job.deleted_at.is_(None), Job.model_missing_since.is_(None))
 
 
 def _outstanding() -> ColumnElement[bool]:
-    """Return the condition that the job's boosted wake-up still waits: nothing of the job was claimed since."""
+    """Return the condition that the job's boosted wake-up still waits: no row of the job was claimed since."""
     return and_(Job.boosted_at.is_not(None), Job.boosted_at > after(-BOOST_LIFETIME), ~_claimed_since(Job.boosted_at))
 
 
 def _claimed_since(moment: Any) -> ColumnElement[bool]:
-    """Return the condition that a row of the job's present queue was claimed: its Prepare, or one of its chunks."""
+    """Return the condition that the job (before its plan) or one of its chunks was claimed at or after `moment`."""
     chunk = exists().where(Chunk.job_id == Job.job_id, Chunk.claimed_at >= moment)
     prepare = and_(Job.claimed_at.is_not(None), Job.claimed_at >= moment)
     return case((Job.chunks_total.is_(None), prepare), else_=chunk)

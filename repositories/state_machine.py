@@ -1,4 +1,4 @@
-"""States of jobs and chunks, and the statements that take a row from one state to another.
+"""States of jobs and chunks, and the machinery of their transitions.
 
 The transitions themselves are in `repositories/transitions.py`; `docs/state_machine.md` draws them.
 """
@@ -49,7 +49,9 @@ class State(Enum):
         return cls.DELETED if deleted else _BY_STATUS[status, held]
 
 
-_BY_STATUS: dict[tuple[str, bool], State] = {(one.status, one.held): one for one in State if one.status is not None}
+_BY_STATUS: dict[tuple[str, bool], State] = {
+    (state.status, state.held): state for state in State if state.status is not None
+}
 OPEN_STATES = (State.PENDING, State.PENDING_HELD, State.PROCESSING, State.PROCESSING_HELD)
 ENDED_STATES = (State.COMPLETED, State.FAILED, State.CANCELLED)
 JOB_STATES = (*OPEN_STATES, *ENDED_STATES, State.DELETED)
@@ -58,22 +60,21 @@ Arrows = Mapping[State, State]
 
 
 def stay(*states: State) -> dict[State, State]:
-    """Return arrows that lead from each of these states to itself."""
+    """Return arrows from each state to itself."""
     return {state: state for state in states}
 
 
 def to(target: State, *sources: State) -> dict[State, State]:
-    """Return arrows that lead from each source to one target."""
+    """Return arrows from each source to the target."""
     return dict.fromkeys(sources, target)
 
 
 @dataclass(frozen=True, slots=True)
 class Transition(Generic[P]):
-    """One kind of change of a job or a chunk.
+    """A transition of a job or a chunk.
 
-    arrows: for each table, the target of every state in which the row may be. The status and the holder that a
-    statement writes, and the states in which it applies, follow from them. writes: the other columns.
-    touches: `updated_at` is set.
+    arrows: by table, the target of every source state. They determine the rows to which a statement applies, and the
+    status and the holder that it writes. writes: returns the other columns. touches: `updated_at` is set.
     """
 
     name: str
@@ -105,19 +106,19 @@ TRANSITIONS: list[Transition[Any]] = []
 def transition(
     *, job: Arrows | None = None, chunk: Arrows | None = None, touches: bool = True
 ) -> Callable[[Callable[Concatenate[Table, P], Values]], Transition[P]]:
-    """Make a Transition of a function that returns the columns it writes besides status, holder and `updated_at`."""
+    """Turn a function that returns the columns besides status, holder and `updated_at` into a Transition."""
     arrows = {table: each for table, each in ((Job, job), (Chunk, chunk)) if each is not None}
 
     def register(writes: Callable[Concatenate[Table, P], Values]) -> Transition[P]:
-        registered = Transition(writes.__name__.replace("_", " "), arrows, writes, touches)
-        TRANSITIONS.append(registered)
-        return registered
+        new = Transition(writes.__name__.replace("_", " "), arrows, writes, touches)
+        TRANSITIONS.append(new)
+        return new
 
     return register
 
 
 def _implied(arrows: Arrows) -> Values:
-    """Return the status and the holder that lead from every source to its target."""
+    """Return the status and the holder to write, so that every source state becomes its target."""
     changes = {source: target for source, target in arrows.items() if source is not target}
     values: Values = {}
     if any(source.status is not target.status for source, target in changes.items() if target.status is not None):
@@ -130,7 +131,7 @@ def _implied(arrows: Arrows) -> Values:
 def in_state(table: Table, states: Collection[State]) -> ColumnElement[bool]:
     """Return the condition that a row is in one of these states.
 
-    If the open ones among them are all held, or all free, the row has to be so. Ended states alone ask for no holder.
+    If the open states among them are all held or all free, so must be the row. Ended states do not restrict the holder.
     """
     if set(states) >= set(JOB_STATES if table is Job else CHUNK_STATES):
         return true()
@@ -141,10 +142,10 @@ def in_state(table: Table, states: Collection[State]) -> ColumnElement[bool]:
         conditions.append(table.holder.is_not(None) if held.pop() else table.holder.is_(None))
     if table is not Job:
         return and_(*conditions)
-    living = and_(*conditions, Job.deleted_at.is_(None)) if statuses else false()
-    return or_(living, Job.deleted_at.is_not(None)) if State.DELETED in states else living
+    visible = and_(*conditions, Job.deleted_at.is_(None)) if statuses else false()
+    return or_(visible, Job.deleted_at.is_not(None)) if State.DELETED in states else visible
 
 
 async def apply(session: AsyncSession, statement: Executable) -> Result[*tuple[Any, ...]]:
-    """Execute an UPDATE or DELETE; objects that the session has loaded keep the values they were read with."""
+    """Execute an UPDATE or DELETE. Objects already loaded in the session keep their old values."""
     return await session.execute(statement, execution_options={"synchronize_session": False})

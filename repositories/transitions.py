@@ -1,8 +1,8 @@
 """Transitions of jobs and chunks: every statement that writes `status`, `holder`, `due_at` or `deleted_at`.
 
 Each function returns the columns that its transition writes; the status and the holder follow from the arrows.
-`due_at` is the time at which the scheduler acts: it publishes a free row, and ends the claim on a held one.
-`docs/state_machine.md` draws the transitions and says who makes each and what it requires.
+At `due_at` the scheduler publishes a free row, and ends the claim on a held one.
+`docs/state_machine.md` draws the transitions and lists the condition and the caller of each.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ FREE = (PENDING, PROCESSING)
 GIVEN_BACK = {PENDING_HELD: PENDING, PROCESSING_HELD: PROCESSING}
 
 RELEASE_DELAY = 10.0
-"""Seconds a released row waits for its publish to be confirmed before the scheduler publishes it."""
+"""Seconds that a released row waits for a confirmed publish before the scheduler publishes it."""
 RETRY_MARGIN = 60.0
-"""Seconds past a retry's delay before the scheduler publishes it again."""
+"""Seconds after a retry's delay before the scheduler publishes it again."""
 RESERVE = 30.0
-"""Seconds a row that a scheduler has reserved waits for its publish to be confirmed."""
+"""Seconds that a reserved row waits for a confirmed publish before it is reserved again."""
 FIRST_WAIT, LONGEST_WAIT = 300.0, 21_600.0
-"""Seconds a confirmed publish may go unclaimed: 5 min, doubled at each confirmed publish, up to 6 h."""
+"""Seconds for which a published row may stay unclaimed: 5 min, doubled at each confirmed publish, up to 6 h."""
 PUT_OFF = 300.0
-"""Seconds after which a job that was put off is tried again if nothing admitted it."""
+"""Seconds after which a job that was put off is tried again unless it is admitted earlier."""
 
 
 def _due(seconds: float) -> Values:
-    """Make the row due, as one that was not published yet."""
+    """Make the row due after `seconds`, as one that was not published yet."""
     return {"due_at": after(seconds), "publishes": 0}
 
 
@@ -51,9 +51,9 @@ def _first_attempt() -> Values:
 
 
 def _error(table: Table, error: SttError) -> Values:
-    """Return the error's columns. The English text is for logs, dead letters and webhooks.
+    """Return the columns of the error. The English text is for logs, dead letters and webhooks.
 
-    API responses render the message from code and details, in the language of the reader.
+    API responses render the message from code and details in the client's language.
     """
     values: Values = {"error_code": error.code, "error_message": error.message()}
     return {**values, "error_details": error.details or null()} if table is Job else values
@@ -65,7 +65,7 @@ def _no_error(table: Table) -> Values:
 
 
 def _visible() -> Values:
-    """Number a change that clients of the job's event stream see."""
+    """Number a change that is visible in the job's event stream."""
     return {"event_seq": Job.event_seq + 1}
 
 
@@ -88,7 +88,7 @@ def created(table: Table) -> Values:
     chunk=to(PROCESSING_HELD, PENDING, PROCESSING, PROCESSING_HELD),
 )
 def claimed(table: Table, worker: str, holder: str, lease: float) -> Values:
-    """A consumer takes the row for one run. A claim may be repeated by its own holder, but not by another."""
+    """A consumer claims the row for one run. A claim may be repeated by its own holder, but not by another."""
     values: Values = {
         "holder": holder,
         "worker_id": worker,
@@ -107,13 +107,13 @@ def claimed(table: Table, worker: str, holder: str, lease: float) -> Values:
     touches=False,
 )
 def renewed(table: Table, holder: str, lost: int, lease: float) -> Values:
-    """The holder moves its lease on. A claim that lapsed meanwhile is taken back, and the loss uncounted."""
+    """The holder extends its lease. A lapsed claim is restored, and its lost run no longer counted."""
     return {"holder": holder, "lost": lost, "due_at": after(lease)}
 
 
 @transition(job=GIVEN_BACK, chunk=to(PENDING, PROCESSING_HELD))
 def retried(table: Table, error: SttError, delay: float) -> Values:
-    """A run failed and is repeated after `delay` seconds; the attempt counts."""
+    """A run failed and is repeated after `delay` seconds; the failure is counted."""
     return {
         **_error(table, error),
         **_due(delay + RETRY_MARGIN),
@@ -124,7 +124,7 @@ def retried(table: Table, error: SttError, delay: float) -> Values:
 
 @transition(job=GIVEN_BACK, chunk=to(PENDING, PROCESSING_HELD))
 def handed_back(table: Table, delay: float) -> Values:
-    """A consumer gives the row back without counting an attempt; it is published after `delay` seconds."""
+    """A consumer hands the row back without counting an attempt; it is published after `delay` seconds."""
     return {**_due(delay), "attempts": Chunk.attempts - 1} if table is Chunk else _due(delay)
 
 
@@ -136,14 +136,14 @@ def lapsed(table: Table) -> Values:
 
 @transition(job=stay(PENDING_HELD, PROCESSING_HELD), chunk=to(State.FAILED, PROCESSING_HELD))
 def exhausted(table: Table, error: SttError) -> Values:
-    """The run that fails the job notes its error on its own row, in the transaction that fails the job."""
+    """The run that fails the job records its error on its own row, in the same transaction."""
     values = {**_error(table, error), "first_failed_at": func.coalesce(table.first_failed_at, after())}
     return {**values, "failures": Chunk.failures + 1, "due_at": None} if table is Chunk else values
 
 
 @transition(job=stay(*FREE, State.FAILED), chunk=to(PENDING, *FREE))
 def reserved(table: Table) -> Values:
-    """A scheduler takes a due row in order to publish it: a FAILED job's dead letter, or any other row's wake-up."""
+    """A scheduler reserves a due row to publish it: the dead letter of a FAILED job, the wake-up of any other row."""
     return {"due_at": after(RESERVE)}
 
 
@@ -185,7 +185,7 @@ def fetched(table: Table) -> Values:
 
 @transition(job=stay(PENDING))
 def put_off(table: Table) -> Values:
-    """The owner has enough in work: the job waits until it is admitted."""
+    """The owner has reached a limit: the job waits until it is admitted."""
     return {"put_off_at": func.coalesce(Job.put_off_at, after()), "due_at": after(PUT_OFF)}
 
 
@@ -197,7 +197,7 @@ def admitted(table: Table) -> Values:
 
 @transition(job=to(PROCESSING, PENDING, PENDING_HELD))
 def planned(table: Table, *, finalise: bool) -> Values:
-    """Prepare stored the plan; a plan without chunks makes the job's Finalise due. The plan's columns are added."""
+    """Prepare stored the plan; a plan without chunks makes the job's Finalise due. The caller adds its columns."""
     return {
         **_first_attempt(),
         **_no_error(Job),
@@ -211,7 +211,7 @@ def planned(table: Table, *, finalise: bool) -> Values:
 
 @transition(job=stay(PROCESSING, State.FAILED, State.CANCELLED, State.DELETED))
 def counted(table: Table, language: str) -> Values:
-    """A chunk was committed, perhaps after its job ended. The first chunk's language is the job's detected one."""
+    """A chunk was committed, possibly after the job's end. The first one committed sets the detected language."""
     return {
         **_visible(),
         "chunks_completed": Job.chunks_completed + 1,
@@ -228,7 +228,7 @@ def finalise_released(table: Table) -> Values:
 
 @transition(job=to(State.COMPLETED, PROCESSING, PROCESSING_HELD))
 def completed(table: Table, ttl: float) -> Values:
-    """Finalise stored the result, whose columns are added."""
+    """Finalise stored the result; the caller adds its columns."""
     return {**_ended(ttl), **_no_error(Job), "due_at": None}
 
 
@@ -261,19 +261,19 @@ def dead_letter_published(table: Table) -> Values:
     chunk=to(PENDING, PENDING, PROCESSING, PROCESSING_HELD, State.FAILED),
 )
 def reopened(table: Table) -> Values:
-    """A retry or a replay takes the job up again: one without a plan is due, unfinished chunks wait to be released."""
+    """A retry or a replay reopens the job: without a plan it is due, and unfinished chunks wait to be released."""
     if table is Chunk:
         return {**_first_attempt(), **_no_error(Chunk), "first_failed_at": None, "due_at": None}
-    return _taken_up(due=True)
+    return _reopened(due=True)
 
 
 @transition(job=to(PROCESSING, State.FAILED, State.CANCELLED))
 def resumed(table: Table, *, finalise: bool) -> Values:
-    """A retry or a replay takes up a job that has a plan: its unfinished chunks, or if there is none its Finalise."""
-    return _taken_up(due=finalise)
+    """A retry or a replay reopens a job with a plan, for its unfinished chunks, or for Finalise if there are none."""
+    return _reopened(due=finalise)
 
 
-def _taken_up(*, due: bool) -> Values:
+def _reopened(*, due: bool) -> Values:
     return {
         **_first_attempt(),
         **_no_error(Job),
@@ -314,13 +314,13 @@ def removed(table: Table) -> Values:
 
 @transition(chunk=stay(PENDING))
 def released(table: Table) -> Values:
-    """One of the next chunks of the plan is due: at the plan, at each commit, when the job is taken up again."""
+    """One of the plan's next chunks is due: at the plan, at each commit, or when the job is reopened."""
     return _due(RELEASE_DELAY)
 
 
 @transition(chunk=to(State.COMPLETED, PENDING, PROCESSING, PROCESSING_HELD, State.FAILED))
 def committed(table: Table, worker: str, event_seq: int) -> Values:
-    """The first finished run of a chunk wins, whoever holds the row; the outcome's columns are added."""
+    """The first finished run of a chunk wins, whatever its claim. The caller adds the outcome's columns."""
     return {
         **_no_error(Chunk),
         "worker_id": worker,
@@ -332,5 +332,5 @@ def committed(table: Table, worker: str, event_seq: int) -> Values:
 
 @transition(chunk=to(PENDING, PENDING, PROCESSING, PROCESSING_HELD))
 def parked(table: Table) -> Values:
-    """The job ended: its chunks are neither published nor started; those that run may still commit."""
+    """The job ended: its chunks are neither published nor started, but running ones may still commit."""
     return {"due_at": None}

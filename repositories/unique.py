@@ -12,7 +12,7 @@ from core.errors import AlreadyExists
 
 @contextlib.contextmanager
 def unique_key() -> Iterator[None]:
-    """Raise AlreadyExists if the insert inside violates a unique key. The transaction has to be rolled back."""
+    """Raise AlreadyExists if an insert in the block violates a unique key. The transaction must then be rolled back."""
     try:
         yield
     except IntegrityError as error:

@@ -19,19 +19,19 @@ from repositories.state_machine import apply
 
 COMPLETED, FAILED = "transcription.completed", "transcription.failed"
 RETRIES = (5.0, 300.0, 1800.0, 7200.0, 18_000.0, 36_000.0)
-"""Seconds before each retry: the schedule that Standard Webhooks suggests, without its last steps."""
+"""Seconds before each retry: the schedule suggested by Standard Webhooks, without its last steps."""
 PER_OWNER, PER_HOST, PER_OWNER_AND_HOST = 4, 4, 2
-"""Deliveries under way at once, over all schedulers: of one owner, to one host, and of one owner to one host."""
+"""Maximum concurrent deliveries of all schedulers: of one owner, to one host, and of one owner to one host."""
 MAX_CANDIDATES = 500
 RESEND_INTERVAL = 60.0
-"""Seconds between two deliveries of one job that its owner requests."""
+"""Minimum seconds between two deliveries of one job that its owner requests."""
 LEASE = 45.0
-"""Seconds of a sender's lease: its deadline of 15 s, and time to record the outcome."""
+"""Seconds of the lease of a delivery: its deadline of 15 s, and time to record the outcome."""
 
 
 @dataclass(frozen=True, slots=True)
 class WebhookAttempt:
-    """A leased delivery. failures: of the attempts before; claim: number of the lease."""
+    """A leased delivery. failures: number of earlier failed attempts; claim: number of the lease."""
 
     webhook_id: str
     job_id: str
@@ -44,7 +44,7 @@ class WebhookAttempt:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A delivery that is due. order: its place by due time among the candidates."""
+    """A due delivery. order: its position by due time among the candidates."""
 
     webhook_id: str
     owner: str
@@ -95,7 +95,7 @@ def _payload(job: Job, kind: str) -> dict[str, Any]:
 
 
 async def list_leased(session: AsyncSession) -> list[tuple[str, str]]:
-    """Return owner and host of each delivery that a scheduler has leased."""
+    """Return the owner and host of each leased delivery."""
     leased = (
         WebhookDelivery.holder.is_not(None),
         WebhookDelivery.due_at > after(),
@@ -106,9 +106,9 @@ async def list_leased(session: AsyncSession) -> list[tuple[str, str]]:
 
 
 async def list_due(session: AsyncSession, full_owners: Set[str], full_hosts: Set[str]) -> list[Candidate]:
-    """Return due deliveries, the oldest first: a few of each owner and of each of its hosts, none of the full ones.
+    """Return due deliveries, oldest first: a few of each owner and each of its hosts, none of those at their limit.
 
-    However long one owner's backlog, and over however many hosts, the first of every other owner are among them.
+    The first deliveries of every owner are among them, however long the backlogs of others are.
     """
     table = WebhookDelivery
     due = (table.due_at <= after(), table.status == JobStatus.PENDING)
@@ -129,7 +129,7 @@ async def list_due(session: AsyncSession, full_owners: Set[str], full_hosts: Set
 
 
 async def lease(session: AsyncSession, chosen: Sequence[str], holder: str) -> list[WebhookAttempt]:
-    """Lease those of the chosen deliveries that are still due; each goes to one of the schedulers that do so."""
+    """Lease the selected deliveries that are still due. Of several schedulers, each delivery is leased by one."""
     table = WebhookDelivery
     statement = (
         update(table)
@@ -161,7 +161,7 @@ async def mark_failed(session: AsyncSession, attempt: WebhookAttempt, reason: st
 
 
 async def retry_later(session: AsyncSession, attempt: WebhookAttempt, delay: float, reason: str) -> None:
-    """Count a failed attempt, to be repeated after `delay` seconds, unless another scheduler has the lease."""
+    """Count a failed attempt and schedule the next one in `delay` seconds, unless another scheduler has the lease."""
     statement = _settled(attempt).values(
         failures=WebhookDelivery.failures + 1, due_at=after(delay), error_message=reason[:1000]
     )
@@ -174,9 +174,9 @@ def _settled(attempt: WebhookAttempt) -> Update:
 
 
 async def resend(session: AsyncSession, job_id: str) -> float | None:
-    """Make the job's last delivery due once more, under its own id; return None if there is none.
+    """Make the job's last delivery due again, with the same id; return None if there is none.
 
-    Returns 0, or the seconds until it may be resent: it is under way, or was resent within RESEND_INTERVAL seconds.
+    Returns 0, or the seconds to wait because it is under way or was resent less than RESEND_INTERVAL seconds ago.
     """
     table = WebhookDelivery
     last = (
@@ -197,7 +197,7 @@ async def resend(session: AsyncSession, job_id: str) -> float | None:
         wait = max(wait, (delivery.due_at - delivery.now).total_seconds())
     if wait > 0:
         return wait
-    again = {"status": JobStatus.PENDING, "failures": 0, "holder": None, "due_at": after(), "asked_at": after()}
-    statement = update(table).where(table.webhook_id == delivery.webhook_id).values(**again, updated_at=after())
+    reset = {"status": JobStatus.PENDING, "failures": 0, "holder": None, "due_at": after(), "asked_at": after()}
+    statement = update(table).where(table.webhook_id == delivery.webhook_id).values(**reset, updated_at=after())
     await apply(session, statement)
     return 0.0

@@ -1,4 +1,4 @@
-"""Workers: the live processes, the model files they have and the work they take."""
+"""Workers: the live processes and the model files they have."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from repositories.state_machine import apply
 HEARTBEAT_INTERVAL = 10.0
 """Seconds between two heartbeats."""
 LIVE_SECONDS = 35.0
-"""Seconds after its last heartbeat for which a worker counts as live: three missed heartbeats and a little."""
+"""Seconds after its last heartbeat for which a worker counts as live: three missed heartbeats and a margin."""
 RETENTION = 86_400.0
-"""Seconds after its last heartbeat at which a worker's row is deleted."""
+"""Seconds after its last heartbeat until a worker's row is deleted."""
 CONSUMER = "consumer"
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerInfo:
-    """One process, as it announces itself. slots: chunks it transcribes at once.
+    """Content of a heartbeat. slots: number of chunks that the process transcribes at once.
 
-    checksums: SHA-256 of the model files by name, as far as they are known; None: unknown. sick: the reason for which
-    it takes no work at present; None: it takes work.
+    checksums: known SHA-256 (hex) of the model files, by name; None: unknown. sick: the reason for which the process
+    takes no work; None: it takes work.
     """
 
     worker_id: str
@@ -41,7 +41,7 @@ class WorkerInfo:
 
 
 async def heartbeat(session: AsyncSession, info: WorkerInfo) -> Worker:
-    """Insert or renew the worker's row, and return it."""
+    """Insert or update the worker's row and return it."""
     values = {
         "slots": info.slots,
         "models": list(info.models),
@@ -67,7 +67,7 @@ async def heartbeat(session: AsyncSession, info: WorkerInfo) -> Worker:
 
 
 async def remove(session: AsyncSession, worker_id: str) -> None:
-    """Remove a worker that stops."""
+    """Remove the row of a worker that stops."""
     await apply(session, delete(Worker).where(Worker.worker_id == worker_id))
 
 
@@ -77,7 +77,7 @@ async def delete_stale(session: AsyncSession, older_than: float = RETENTION) -> 
 
 
 async def list_live(session: AsyncSession, kind: str = CONSUMER) -> list[Worker]:
-    """Return the live workers of a kind, by id."""
+    """Return the live workers of a kind, ordered by id."""
     statement = select(Worker).where(Worker.kind == kind, Worker.heartbeat_at >= after(-LIVE_SECONDS))
     return list((await session.execute(statement.order_by(Worker.worker_id))).scalars())
 
@@ -88,5 +88,5 @@ def healthy(workers: Iterable[Worker]) -> list[Worker]:
 
 
 def available_models(workers: Iterable[Worker]) -> list[str]:
-    """Return every model that one of the workers has, sorted."""
+    """Return the names of all models that the workers have, sorted."""
     return sorted({model for worker in workers for model in worker.models})

@@ -1,7 +1,7 @@
-"""The api service: `python cmd/api/main.py`, settings in the environment."""
+"""The api service: `python cmd/api/main.py`, configured from the environment."""
 
 if __name__ == "__main__":
-    # imported here, because the child processes of the pool load this file too
+    # imported here because child processes of the engine pool load this file as well
     import sys
     from pathlib import Path
 

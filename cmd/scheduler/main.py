@@ -1,7 +1,7 @@
-"""The scheduler service: `python cmd/scheduler/main.py`, settings in the environment."""
+"""The scheduler service: `python cmd/scheduler/main.py`, configured from the environment."""
 
 if __name__ == "__main__":
-    # imported here, because the child processes of the pool load this file too
+    # imported here because child processes of the engine pool load this file as well
     import sys
     from pathlib import Path
 

@@ -22,7 +22,7 @@ UPLOAD_PATHS = ("/api/v1/upload", "/api/stt/upload", "/api/transcribe", "/v1/aud
 
 
 def create_app(settings: Settings, services: Services, lifespan: Lifespan[FastAPI] | None = None) -> FastAPI:
-    """Build the application. The caller starts and stops the adapters, in `lifespan` or around it."""
+    """Build the application. The caller starts and stops the adapters, in `lifespan` or outside it."""
     app = FastAPI(
         title="async-stt",
         version=VERSION,
@@ -38,7 +38,7 @@ def create_app(settings: Settings, services: Services, lifespan: Lifespan[FastAP
     for router_module in ROUTERS:
         app.include_router(router_module.router)
     document_problems(app)
-    # the last added is the outermost
+    # the middleware added last is the outermost
     app.add_middleware(BodyLimitMiddleware, streams=is_upload)
     app.add_middleware(AuthenticationMiddleware, authenticator=services.authenticator, routes=app.state.api_routes)
     if settings.cors_origins:
@@ -55,11 +55,11 @@ def create_app(settings: Settings, services: Services, lifespan: Lifespan[FastAP
 
 
 def api_routes() -> list[APIRoute]:
-    """Return every route of the API, including those that the OpenAPI page does not show."""
+    """Return every route of the API, including those left out of the OpenAPI page."""
     return [route for router_module in ROUTERS for route in router_module.router.routes if isinstance(route, APIRoute)]
 
 
 def is_upload(scope: Scope) -> bool:
-    """Return whether the request's body is a recording, whose size its route limits."""
+    """Return whether the request's body is a recording, whose size is limited by its route."""
     path: str = scope["path"]
     return path in UPLOAD_PATHS or (scope["method"] == "PUT" and path.startswith("/api/v1/uploads/"))

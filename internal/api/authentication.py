@@ -1,4 +1,4 @@
-"""Authentication before the body of a request is read; FastAPI's own dependencies run after it."""
+"""Authentication of a request before its body is read; FastAPI runs dependencies after reading it."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from internal.services.authentication import Authenticator
 from internal.services.request_origin import RequestOrigin
 
 UNCHECKED_PATHS = ("/live",)
-"""Paths that container checks request, by whatever host name and address."""
+"""Paths that container health checks request under any host name and address."""
 
 
 class AuthenticationMiddleware:
-    """Stores the owner in the scope of requests whose route depends on it."""
+    """Authenticates requests and stores the owner in the scope if the route depends on it."""
 
     def __init__(self, app: ASGIApp, authenticator: Authenticator, routes: Sequence[APIRoute]) -> None:
         self.app, self._authenticator = app, authenticator
@@ -55,13 +55,13 @@ def depends_on_owner(dependant: Dependant) -> bool:
 
 
 def api_key(headers: Headers) -> str | None:
-    """Return X-API-Key, or else the token of `Authorization: Bearer`."""
+    """Return the key in X-API-Key, or the token in `Authorization: Bearer`; None without either."""
     scheme, _, token = headers.get("authorization", "").partition(" ")
     return headers.get("x-api-key") or (token.strip() if scheme.lower() == "bearer" else None)
 
 
 async def refuse(scope: Scope, receive: Receive, send: Send, error: SttError) -> None:
-    """Answer without reading the body; close the connection if there is one."""
+    """Answer without reading the body; close the connection afterwards if there is a body."""
     response = await on_stt_error(Request(scope), error)
     headers = Headers(scope=scope)
     if "transfer-encoding" in headers or headers.get("content-length", "0") != "0":

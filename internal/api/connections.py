@@ -1,7 +1,7 @@
 """Connections of the HTTP server, with deadlines and limits that uvicorn lacks.
 
-A connection is closed if the headers of a request take too long, if it is idle, if its client reads no response, and
-if the rest of an unread body keeps arriving. Connections over the limit are answered 503 and closed.
+A connection is closed if the headers of a request take too long, if it is idle, if its client does not read the
+response, or if an unread body keeps arriving after the response. Connections over the limit get a 503 and are closed.
 """
 
 from __future__ import annotations
@@ -23,27 +23,27 @@ from core.config import Settings
 
 log = structlog.get_logger(__name__)
 HEADER_SECONDS = 10.0
-"""Seconds from a connection's start, or a later request's first byte, to the end of the request's headers."""
+"""Seconds for the headers of a request, from the start of the connection or the first byte of a later request."""
 IDLE_SECONDS = 15
-"""Seconds between two requests of one connection."""
+"""Seconds that a connection may be idle between two requests."""
 STALL_SECONDS = 60.0
-"""Seconds without reading the response after which a client counts as gone."""
+"""Seconds after which a client that does not read the response counts as gone."""
 LINGER_SECONDS, LINGER_BYTES = 2.0, 1024 * 1024
-"""Limits of receiving after a response that closes: a client that is still writing sees the response."""
+"""Limits of reading on after the last response, so that a client that is still sending sees the response."""
 BACKLOG = 128
-"""Listen backlog. asyncio accepts this many connections in a row, regardless of the limits."""
+"""Listen backlog. asyncio accepts up to this many connections at a time, regardless of the limits."""
 MAX_CONNECTIONS, MIN_CONNECTIONS = 2000, 8
 RESERVED_FILES = 64
-"""Open files reserved for other purposes than connections; a quarter of the limit if that is more."""
+"""File descriptors reserved for purposes other than connections; a quarter of the limit if that is more."""
 LOG_INTERVAL = 60.0
-"""Seconds between two log lines about the same shortage."""
+"""Minimum seconds between two log lines about the same shortage."""
 NO_FILES = "socket.accept() out of system resource"
 BUSY = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 5\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 SLOW = b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 
 
 class Config(uvicorn.Config):
-    """uvicorn's configuration for the API and embedded processes. Worker processes get a copy."""
+    """uvicorn's configuration for the API and embedded processes. Each worker process gets a copy."""
 
     def __init__(self, app: Any, settings: Settings, **options: Any) -> None:
         super().__init__(
@@ -65,9 +65,9 @@ class Config(uvicorn.Config):
         self.shortage = Throttle(LOG_INTERVAL)
 
     def room_for(self, peer: str, taken: int) -> bool:
-        """Return whether the newest connection of `peer` may stay. One address gets half of all, a proxy all.
+        """Return whether the newest connection from `peer` may stay open.
 
-        taken: open connections, the newest included.
+        One address may use half of the connections, a trusted proxy all. taken: open connections, including this one.
         """
         return taken <= self.max_connections and (
             self.peers[peer] <= max(1, self.max_connections // 2) or self._is_proxy(peer)
@@ -82,20 +82,20 @@ class Config(uvicorn.Config):
 
 
 def max_connections(setting: int) -> int:
-    """Return MAX_CONNECTIONS, bounded by the limit of open files. setting: 0 leaves it to that limit."""
+    """Return the number of connections to accept, at most what open files allow. setting: 0 for MAX_CONNECTIONS."""
     files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     available = MAX_CONNECTIONS if files == resource.RLIM_INFINITY else files - max(RESERVED_FILES, files // 4)
     return max(MIN_CONNECTIONS, min(setting or MAX_CONNECTIONS, available))
 
 
 class Throttle:
-    """Lets one event pass every `seconds` and counts the suppressed ones."""
+    """Lets one event through every `seconds` and counts those it suppresses."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds, self._next, self._suppressed = seconds, float("-inf"), 0
 
     def suppressed(self) -> int | None:
-        """Return the number of suppressed events since the last one that passed; None if this one is suppressed."""
+        """Return the number of events suppressed since the last one let through; None if this one is suppressed."""
         if time.monotonic() < self._next:
             self._suppressed += 1
             return None
@@ -105,8 +105,8 @@ class Throttle:
 
 
 def throttle_accept_errors(loop: asyncio.AbstractEventLoop) -> None:
-    """Log one line per minute of asyncio's reports about failed accepts, thousands a second while files run out."""
-    former, shortage = loop.get_exception_handler(), Throttle(LOG_INTERVAL)
+    """Log asyncio's reports of failed accepts once a minute; without free descriptors there are thousands a second."""
+    previous_handler, shortage = loop.get_exception_handler(), Throttle(LOG_INTERVAL)
 
     def handle(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         if context.get("message") == NO_FILES:
@@ -114,8 +114,8 @@ def throttle_accept_errors(loop: asyncio.AbstractEventLoop) -> None:
             if missed is not None:
                 hint = "cannot accept connections: raise `ulimit -n`, or set a lower MAX_CONNECTIONS"
                 log.error(hint, action="accept_failed", reason=str(context.get("exception")), suppressed=missed)
-        elif former is not None:
-            former(loop, context)
+        elif previous_handler is not None:
+            previous_handler(loop, context)
         else:
             loop.default_exception_handler(context)
 
@@ -123,10 +123,10 @@ def throttle_accept_errors(loop: asyncio.AbstractEventLoop) -> None:
 
 
 class Connection(H11Protocol):
-    """One connection; `config` is a `Config`."""
+    """One connection of a client. `config` is a `Config`."""
 
     _peer = ""
-    _left: int | None = None  # bytes still received after the last response; None: not closing
+    _left: int | None = None  # bytes still accepted after the last response; None: not closing
     _deadline: asyncio.TimerHandle | None = None
     _stall: asyncio.TimerHandle | None = None
 
@@ -170,11 +170,11 @@ class Connection(H11Protocol):
         self._watch()
 
     def _watch(self) -> None:
-        """Set a deadline, which more data does not move, for headers and for the rest of a body after its response."""
+        """Set a fixed deadline for the headers of a request, or for the rest of a body whose response was sent."""
         if self._left is not None:
             return
-        theirs = self.conn.their_state
-        incomplete = theirs is h11.IDLE or (theirs is h11.SEND_BODY and self.conn.our_state is h11.DONE)
+        client_state = self.conn.their_state
+        incomplete = client_state is h11.IDLE or (client_state is h11.SEND_BODY and self.conn.our_state is h11.DONE)
         if incomplete and self._deadline is None:
             self._deadline = self.loop.call_later(HEADER_SECONDS, self._too_slow)
         elif not incomplete and self._deadline is not None:
@@ -201,7 +201,7 @@ class Connection(H11Protocol):
             self._stall = self.loop.call_later(STALL_SECONDS, self._socket.abort)
 
     def close_after_response(self) -> None:
-        """Close now, or if the client is still sending, after LINGER_SECONDS for reading the response."""
+        """Close the connection; if the client is still sending, only after LINGER_SECONDS to read the response."""
         sending = self.conn.their_state in (h11.SEND_BODY, h11.ERROR)
         if sending and self._left is None and not self._socket.is_closing():
             self._linger()
@@ -223,7 +223,7 @@ class Connection(H11Protocol):
 
 
 class _Closing:
-    """A transport whose `close` calls the connection's."""
+    """A transport whose `close` goes through `Connection.close_after_response`."""
 
     def __init__(self, connection: Connection, transport: asyncio.Transport) -> None:
         self._connection, self._transport = connection, transport
@@ -236,7 +236,7 @@ class _Closing:
 
 
 def _enable_keep_alive(transport: asyncio.Transport) -> None:
-    """Detect a vanished peer within a minute, also on an event stream."""
+    """Detect a peer that has vanished within a minute, even on an idle event stream."""
     peer = transport.get_extra_info("socket")
     if peer is None or peer.family not in (socket.AF_INET, socket.AF_INET6):
         return

@@ -1,6 +1,6 @@
 """Dependencies of the routes.
 
-A route that depends on the owner requires authentication, and its requests are counted.
+A route that depends on the owner requires authentication and counts toward the rate limit.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from internal.services.url_submissions import UrlSubmissions
 _header = APIKeyHeader(name="X-API-Key", auto_error=False, description="stt_ID_SECRET")
 _bearer = HTTPBearer(auto_error=False, description="the same key")
 OWNER = "stt.owner"
-"""Key of the scope under which `AuthenticationMiddleware` stores the owner."""
+"""Scope key under which `AuthenticationMiddleware` stores the owner."""
 MAX_ACCEPT = 1000
 """Characters of Accept-Language that are read."""
 
@@ -67,7 +67,7 @@ async def get_settings(request: Request) -> Settings:
 
 
 def get_language(request: Request) -> str:
-    """Return `en` or `vi`, whichever Accept-Language weighs more; English if it names neither."""
+    """Return `en` or `vi`, whichever Accept-Language prefers; English if it names neither."""
     chosen, greatest = ENGLISH, 0.0
     for option in request.headers.get("accept-language", "")[:MAX_ACCEPT].split(","):
         name, _, parameter = option.partition(";")
@@ -78,7 +78,7 @@ def get_language(request: Request) -> str:
 
 
 def _weight(parameter: str) -> float:
-    """Return the value of `q=0.8`; 1 without one, 0 if it is not a number from 0 to 1."""
+    """Return the weight in a parameter such as `q=0.8`; 1 if there is none, 0 if it is not a number from 0 to 1."""
     name, _, value = parameter.partition("=")
     if name.strip().lower() != "q":
         return 1.0
@@ -94,7 +94,7 @@ async def get_owner(
     _key: Annotated[str | None, Security(_header)] = None,
     _bearer: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)] = None,
 ) -> str:
-    """Return the owner that `AuthenticationMiddleware` stored. The other parameters document the keys."""
+    """Return the owner that `AuthenticationMiddleware` stored. The other parameters only document the API key."""
     owner: str = request.scope[OWNER]
     return owner
 
@@ -104,15 +104,15 @@ async def get_idempotency_key(request: Request) -> str | None:
 
 
 def upload_slot(request: Request, owner: str) -> AbstractAsyncContextManager[UploadSlot]:
-    """Return a slot for an upload of this owner. Clients without a key share the slots by their addresses."""
+    """Return a slot for an upload of this owner. Clients without a key share the slots by address."""
     settings: Settings = request.app.state.settings
     if owner != LOCAL_OWNER:
-        sharer: str | None = owner
+        share_key: str | None = owner
     elif settings.loopback and not settings.allow_anonymous:
-        sharer = None
+        share_key = None
     else:
-        sharer = request.client.host if request.client else ""
-    slot: AbstractAsyncContextManager[UploadSlot] = request.app.state.upload_slots.acquire(sharer)
+        share_key = request.client.host if request.client else ""
+    slot: AbstractAsyncContextManager[UploadSlot] = request.app.state.upload_slots.acquire(share_key)
     return slot
 
 

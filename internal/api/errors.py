@@ -1,4 +1,4 @@
-"""Errors as `application/problem+json` (RFC 9457), with a readable `detail`; OpenAI's routes have its own shape."""
+"""Errors as `application/problem+json` (RFC 9457), with a readable `detail`; the OpenAI routes use OpenAI's format."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def headers_of(error: SttError) -> dict[str, str]:
     if isinstance(error, UnauthorizedError):
         headers["WWW-Authenticate"] = "Bearer"
     if isinstance(error, JobFailed):
-        # OpenAI's clients repeat a request after 409 and 5xx by default
+        # by default, OpenAI's clients repeat a request after 409 and 5xx
         headers["x-should-retry"] = "false"
     return headers
 
@@ -88,7 +88,7 @@ async def on_http_error(request: Request, error: Exception) -> JSONResponse:
     code = HTTPStatus(error.status_code).name
     headers = dict(error.headers or {})
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-        # the methods of every route with this path: the framework names those of the first one only
+        # the framework names only the methods of the first route with this path
         path = request.scope["path"]
         routes = [route for route in request.app.state.api_routes if route.path_regex.match(path)]
         headers["Allow"] = ", ".join(sorted({method for route in routes for method in route.methods or ()}))
@@ -111,7 +111,7 @@ async def on_invalid(request: Request, error: Exception) -> JSONResponse:
 
 
 def _field(item: dict[str, Any]) -> str:
-    """Return the field's path, or `body` if the body is not JSON."""
+    """Return the dotted path of the field, or `body` if the body is not JSON."""
     path = item["loc"][1:] if item["type"] != "json_invalid" else ()
     return ".".join(str(name) for name in path) or str(item["loc"][0])
 

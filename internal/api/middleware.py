@@ -1,4 +1,4 @@
-"""Middleware of every request: request id and log line, security headers, a limit on bodies."""
+"""Middleware of every request: request id and log line, security headers, body limit."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from internal.api.errors import MAX_PATH, on_stt_error
 log = structlog.get_logger(__name__)
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 REQUESTS = Counter("stt_http_requests_total", "HTTP requests", ["method", "route", "status"])
-SECONDS = Histogram("stt_http_request_seconds", "Seconds until a request's answer was sent", ["route"])
+SECONDS = Histogram("stt_http_request_seconds", "Seconds until a request's response was sent", ["route"])
 METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
 UNMATCHED = "unmatched"
 UNLOGGED_PATHS = ("/live", "/metrics")
@@ -36,8 +36,8 @@ class RequestLogMiddleware:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        given = Headers(scope=scope).get("x-request-id", "")
-        request_id = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+        client_id = Headers(scope=scope).get("x-request-id", "")
+        request_id = client_id if _REQUEST_ID.fullmatch(client_id) else uuid.uuid4().hex
         started, status = time.monotonic(), 500
 
         async def send_with_id(message: Message) -> None:
@@ -55,7 +55,7 @@ class RequestLogMiddleware:
 
 
 def _record(scope: Scope, status: int, seconds: float) -> None:
-    """Labels come from fixed sets, never from the request: every label value stays in memory."""
+    """Update the metrics and log the request. Labels have fixed sets of values, because each value stays in memory."""
     route = getattr(scope.get("route"), "path", UNMATCHED)
     method = scope["method"] if scope["method"] in METHODS else "OTHER"
     REQUESTS.labels(method, route, str(status)).inc()
@@ -68,9 +68,9 @@ def _record(scope: Scope, status: int, seconds: float) -> None:
 
 
 def printable(path: str) -> str:
-    """Return the path for the log: of bounded length, without control characters."""
-    start = path if len(path) <= MAX_PATH else f"{path[:MAX_PATH]}…"
-    return "".join(letter if letter.isprintable() else "�" for letter in start)
+    """Return the path shortened to MAX_PATH characters, with unprintable ones replaced."""
+    shortened = path if len(path) <= MAX_PATH else f"{path[:MAX_PATH]}…"
+    return "".join(character if character.isprintable() else "�" for character in shortened)
 
 
 SECURITY_HEADERS = {
@@ -80,7 +80,7 @@ SECURITY_HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
 }
 DOCUMENTATION_PATHS = ("/docs", "/redoc")
-"""Pages that load scripts; everything else is data and may load nothing."""
+"""Pages that load scripts. All other responses are data and may load nothing."""
 
 
 class SecurityHeadersMiddleware:
@@ -105,14 +105,14 @@ class SecurityHeadersMiddleware:
 
 MAX_BODY = 64 * 1024
 BODY_SECONDS = 30.0
-"""Seconds in which a limited body has to arrive."""
+"""Seconds within which a limited body has to arrive."""
 
 
 class BodyLimitMiddleware:
     """Refuses bodies over 64 KiB or slower than BODY_SECONDS. Upload routes have limits of their own."""
 
     def __init__(self, app: ASGIApp, streams: Callable[[Scope], bool]) -> None:
-        """streams: return whether the request is an upload."""
+        """streams: returns whether the body of a request is streamed by its route, which then limits it."""
         self.app, self._streams = app, streams
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -129,7 +129,7 @@ class BodyLimitMiddleware:
 
 
 class _LimitedBody:
-    """The body of one request, and its response."""
+    """The body of one request, with its limits, and whether a response was sent."""
 
     def __init__(self, receive: Receive, send: Send) -> None:
         self._receive, self._send = receive, send
@@ -139,7 +139,7 @@ class _LimitedBody:
         self.responded = False
 
     async def receive(self) -> Message:
-        """Raises BodyTooLargeError, UploadTimeoutError."""
+        """Receive the next message. Raises BodyTooLargeError, UploadTimeoutError."""
         try:
             async with asyncio.timeout_at(self._deadline):
                 message = await self._receive()
@@ -149,7 +149,7 @@ class _LimitedBody:
         if self._left < 0:
             return self._refused(BodyTooLargeError())
         if not message.get("more_body", False):
-            self._deadline = None  # the next message is the disconnect
+            self._deadline = None  # the only message that can follow is the disconnect
         return message
 
     def _refused(self, error: SttError) -> Message:
@@ -159,7 +159,7 @@ class _LimitedBody:
         raise error
 
     async def send(self, message: Message) -> None:
-        # FastAPI turns an error while the body is read into a response of its own
+        # after a refusal, drop the response that FastAPI makes of the error
         if self.refusal is None:
             self.responded = True
             await self._send(message)

@@ -1,4 +1,4 @@
-"""Streaming multipart forms: file bytes are passed on at once, fields are collected. Fields may follow the file."""
+"""Streaming parser of multipart forms: passes file bytes on at once and collects fields, which may follow the file."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ class _Part:
 
 _Event = tuple[str, _Part, bytes | bytearray]
 SMALL_PIECE = 64
-"""Bytes below which a piece is joined to the previous one."""
+"""Size in bytes below which a piece is appended to the previous one."""
 
 
 class _Events:
-    """The parser's callbacks, recorded as a list of events that the reader empties."""
+    """Callbacks of the parser, recorded as a list of events that the reader empties."""
 
     def __init__(self, boundary: bytes) -> None:
         self.pending: list[_Event] = []
@@ -84,7 +84,7 @@ class _Events:
         self.pending.append(("begin", self._part, b""))
 
     def _data(self, data: bytes, start: int, end: int) -> None:
-        # bytes that look like the start of a boundary arrive one by one
+        # the parser passes bytes that look like the start of a boundary one by one
         if self.pending and self.pending[-1][0] == "data" and end - start < SMALL_PIECE:
             kind, part, before = self.pending[-1]
             joined = before if isinstance(before, bytearray) else bytearray(before)
@@ -97,15 +97,15 @@ class _Events:
         self.ended = True
 
 
-async def read_form(content_type: str, chunks: AsyncIterator[bytes], sink: FileSink) -> dict[str, str]:
+async def read_form(content_type: str, body: AsyncIterator[bytes], sink: FileSink) -> dict[str, str]:
     """Write the file to `sink` and return the other fields.
 
-    Raises MalformedUploadError, FileMissingError, InvalidFieldError, and the errors of `chunks` and the sink.
+    Raises MalformedUploadError, FileMissingError, InvalidFieldError, and the errors of `body` and `sink`.
     """
     events = _Events(_boundary(content_type))
     fields: dict[str, bytes] = {}
     files = 0
-    async for data in chunks:
+    async for data in body:
         try:
             events.parser.write(data)
         except FormParserError as error:
@@ -124,7 +124,7 @@ async def read_form(content_type: str, chunks: AsyncIterator[bytes], sink: FileS
 
 
 def _boundary(content_type: str) -> bytes:
-    # the parser takes quadratic time in a header's length; its own limit covers only the headers of parts
+    # the parser's time is quadratic in the length of this header; its own limit covers only the headers of parts
     kind, options = parse_options_header(content_type[:MAX_CONTENT_TYPE])
     boundary = options.get(b"boundary", b"")
     if kind != b"multipart/form-data" or not boundary or len(boundary) > 256:
@@ -133,7 +133,7 @@ def _boundary(content_type: str) -> bytes:
 
 
 async def _file_event(kind: str, part: _Part, piece: bytes | bytearray, sink: FileSink, files: int) -> int:
-    """Handle an event of the file part; return 1 if the file begins, else 0."""
+    """Handle an event of the file part; return 1 at the start of a file, otherwise 0."""
     if kind == "data":
         await sink.write(bytes(piece))
         return 0
@@ -146,7 +146,7 @@ async def _file_event(kind: str, part: _Part, piece: bytes | bytearray, sink: Fi
 
 
 def _collect(fields: dict[str, bytes], kind: str, name: str, piece: bytes | bytearray) -> None:
-    """Add to a field. The last part of a repeated name wins; a name ending in [] is a list, joined with commas."""
+    """Add to a field. Of repeated parts the last wins, but those of a name ending in [] are joined with commas."""
     value = fields.get(name, b"")
     if kind == "begin":
         value = value + b"," if name.endswith("[]") and value else b""

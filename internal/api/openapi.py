@@ -1,4 +1,4 @@
-"""The OpenAPI page: FastAPI's own, with errors in the media type that they are sent in."""
+"""The OpenAPI schema of FastAPI, with errors documented as `application/problem+json`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ PROBLEM_CONTENT = {"application/problem+json": {"schema": {"$ref": PROBLEM_REF}}
 
 
 def document_problems(app: FastAPI) -> None:
-    """Replace `app.openapi`, whose result is cached."""
+    """Replace `app.openapi` by a version that documents errors correctly. Its result is cached."""
     original = app.openapi
 
     def openapi() -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""`make demo`: start the embedded service, transcribe the sample recordings, print the text, stop."""
+"""`make demo`: start the embedded service, transcribe the sample recordings, print their text, and stop."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ DATA = ROOT / ".run" / "demo"
 READY_SECONDS = 60.0
 """Seconds that the service may take to start."""
 DONE_SECONDS = 180.0
-"""Seconds that all samples may take."""
+"""Seconds that all samples together may take."""
 console = Console(highlight=False)
 
 
 def main() -> int:
-    """Return the exit status: 0 if every sample was transcribed."""
+    """Run the demo; return the exit status, 0 if every sample was transcribed."""
     DATA.mkdir(parents=True, exist_ok=True)
     with service() as url, httpx.Client(base_url=url, timeout=30) as client:
         console.print(f"async-stt is running at {url}; uploading the samples …")
@@ -50,7 +50,7 @@ def language_of(path: Path) -> str:
 
 @contextmanager
 def service() -> Iterator[str]:
-    """Run the embedded service as a child process on a free port; its log goes to a file."""
+    """Run the embedded service as a child process on a free port, logging to a file; yield its URL."""
     port = free_port()
     environment = os.environ | {
         "API_PORT": str(port),
@@ -85,7 +85,8 @@ def ready(child: subprocess.Popen[bytes], url: str, log: Path) -> str:
             if httpx.get(f"{url}/health", timeout=2).json()["workers_active"]:
                 return url
         except httpx.TransportError:
-            time.sleep(0.2)
+            pass
+        time.sleep(0.2)
     raise SystemExit(f"The service did not start; its log is {log}:\n{log.read_text()[-2000:]}")
 
 
@@ -98,7 +99,7 @@ def upload(client: httpx.Client, path: Path) -> str:
 
 
 def watch(client: httpx.Client, jobs: dict[Path, str]) -> dict[str, str]:
-    """Poll until every job has ended, with a progress bar each; return the status by job id."""
+    """Poll until every job has ended, showing a progress bar for each; return the statuses by job id."""
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
     statuses: dict[str, str] = {}
     end = time.monotonic() + DONE_SECONDS

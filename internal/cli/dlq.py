@@ -42,10 +42,10 @@ def show(job: JobOrAll) -> None:
         from internal.services.dead_letters import ALL
 
         dead_letters = await application.services.dead_letters.list_all()
-        chosen = [dead_letter for dead_letter in dead_letters if job in (dead_letter.job_id, ALL)]
-        if not chosen:
+        matching = [dead_letter for dead_letter in dead_letters if job in (dead_letter.job_id, ALL)]
+        if not matching:
             raise SystemExit(f"No dead letter of job {job}.")
-        for dead_letter in chosen:
+        for dead_letter in matching:
             for name, value in dead_letter.headers.items():
                 typer.echo(f"{name}: {value}")
             typer.echo()
@@ -55,7 +55,7 @@ def show(job: JobOrAll) -> None:
 
 @app.command()
 def replay(job: JobOrAll) -> None:
-    """Reopen a job for what is missing, and remove its dead letter."""
+    """Reopen a job to run its missing steps, and remove its dead letter."""
 
     async def work(application: Application) -> None:
         reopened, stale = await application.services.dead_letters.replay(job)

@@ -16,7 +16,7 @@ app = typer.Typer(help="Create, list and revoke API keys.", no_args_is_help=True
 COLUMNS = ("id", "owner", "name", "created", "expires", "revoked", "last used")
 DAY = 86_400.0
 OWNER = re.compile(r"[A-Za-z0-9._-]{1,64}")
-"""Characters that an object key can hold: `inbox/{owner}/…`."""
+"""A valid owner: it has to fit in an object key, `inbox/{owner}/…`."""
 
 
 def _checked_owner(owner: str | None) -> str | None:
@@ -45,7 +45,7 @@ def create(
         typer.Option(metavar="N", callback=_checked_days, help="Days until the key expires. Default: never."),
     ] = None,
 ) -> None:
-    """Create a key and print it; it is not shown again."""
+    """Create a key and print it. It is not shown again."""
 
     async def work(application: Application) -> None:
         lifetime = None if days is None else days * DAY
@@ -82,7 +82,7 @@ def list_keys() -> None:
 def revoke(
     key_id: Annotated[str, typer.Argument(metavar="ID", help="The part between `stt_` and the next `_`.")],
 ) -> None:
-    """Revoke a key; it is refused from now on."""
+    """Revoke a key: requests with it are refused from now on."""
 
     async def work(application: Application) -> None:
         if not await application.services.api_keys.revoke(key_id):
@@ -101,7 +101,7 @@ def webhook_secret(
         ),
     ] = None,
 ) -> None:
-    """Print the secret with which an owner verifies webhooks."""
+    """Print the secret that verifies an owner's webhooks."""
 
     async def work(application: Application) -> None:
         from internal.services.authentication import LOCAL_OWNER

@@ -1,6 +1,6 @@
-"""One function per process, shared by `cmd/*/main.py` and the `stt` command.
+"""One function for each process, shared by `cmd/*/main.py` and the `stt` command.
 
-Each imports its service only when it runs.
+Each function imports its service when it runs, so that `stt --help` stays fast.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ def scheduler() -> None:
 
 
 def embedded() -> None:
-    """Run everything in one process tree.
+    """Run the api, a consumer and a scheduler in one process tree.
 
-    With the default settings on SQLite, a local folder and an in-memory queue.
+    The default settings use SQLite, a local folder and an in-memory queue.
     """
     from internal import process
     from internal.embedded import Embedded

@@ -1,4 +1,4 @@
-"""Running one asynchronous command on the adapters and services of the settings."""
+"""Runner of the commands that need the adapters and services."""
 
 from __future__ import annotations
 
@@ -7,22 +7,24 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from core.config import Settings
     from internal.bootstrap import Application
 
 
 def run(command: str, work: Callable[[Application], Awaitable[None]], *, needs_broker: bool = False) -> None:
-    """Run `work` on an application and stop it. An outage ends the process with status 1 and a message.
+    """Run `work` on an application, then stop the application. An outage exits with status 1 and a message.
 
-    needs_broker: connect to RabbitMQ first; a queue in memory, which no other process can see, ends it as well.
+    needs_broker: connect to RabbitMQ first. With an in-memory queue, which no other process can read, exit as well.
     """
-    from core.errors import InfrastructureError
+    from core.config import BrokerKind
+    from core.errors import DatabaseUnavailable, InfrastructureError
     from internal import bootstrap
     from internal.process import settings_or_exit
 
     settings = settings_or_exit(command)
-    if needs_broker:
-        _require_rabbitmq(settings)
+    if needs_broker and settings.broker is BrokerKind.MEMORY:
+        raise SystemExit(
+            "With BROKER=memory the queue is inside the service: use POST /api/v1/jobs/{job_id}/retry instead."
+        )
 
     async def main() -> None:
         application = bootstrap.build(settings)
@@ -36,13 +38,5 @@ def run(command: str, work: Callable[[Application], Awaitable[None]], *, needs_b
     try:
         asyncio.run(main())
     except InfrastructureError as error:
-        raise SystemExit(f"{error.code}: {error} (`stt migrate` creates the tables)") from None
-
-
-def _require_rabbitmq(settings: Settings) -> None:
-    from core.config import BrokerKind
-
-    if settings.broker is BrokerKind.MEMORY:
-        raise SystemExit(
-            "With BROKER=memory the queue is inside the service: use POST /api/v1/jobs/{job_id}/retry instead."
-        )
+        hint = " (`stt migrate` creates the tables)" if isinstance(error, DatabaseUnavailable) else ""
+        raise SystemExit(f"{error.code}: {error}{hint}") from None

@@ -1,4 +1,4 @@
-"""Renewal of this consumer's claims while their work runs, and the time limit of that work."""
+"""Renewal of this consumer's claims while their work runs, and the time limits of that work."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from repositories.claims import Claim
 
 log = structlog.get_logger(__name__)
 RETRY_DELAY = 1.0
-"""Seconds between two attempts while the database does not answer, or a third of the lease if that is less."""
+"""Seconds between two attempts while the database is down, or a third of the lease if that is less."""
 
 
 @dataclass(slots=True)
 class _HeldClaim:
-    """A claim to renew. deadline: working seconds of its step; timer: set while the work runs."""
+    """A claim that is being renewed. deadline: working seconds of its step; timer: set while the work runs."""
 
     deadline: float
     timer: StepTimer | None = None
@@ -33,7 +33,7 @@ class Leases:
     """Background renewal of the held claims. `start` and `stop` are idempotent."""
 
     def __init__(self, database: Database, seconds: float, job_timeout: float) -> None:
-        """seconds: length of a lease; job_timeout: working seconds of a step after which its job fails for good."""
+        """seconds: length of a lease; job_timeout: working seconds of a step after which its job fails at once."""
         self.seconds = seconds
         self._database, self._job_timeout = database, job_timeout
         self._held: dict[Claim, _HeldClaim] = {}
@@ -49,7 +49,7 @@ class Leases:
 
     @contextlib.contextmanager
     def hold(self, claim: Claim, deadline: float) -> Iterator[None]:
-        """Renew the claim during the block. deadline: working seconds, see `run`."""
+        """Keep renewing the claim during the block. deadline: working seconds for `run`."""
         self._held[claim] = _HeldClaim(deadline)
         try:
             yield
@@ -57,9 +57,9 @@ class Leases:
             del self._held[claim]
 
     async def run(self, claim: Claim, work: Callable[[], Awaitable[None]]) -> None:
-        """Do the work of a claim within its time limit; return early if its job has ended meanwhile.
+        """Do the work of a claim within its time limits; cancel it and return if its job has ended meanwhile.
 
-        Raises ChunkTimeoutError past the step's deadline and JobTimeoutError past JOB_TIMEOUT_SECONDS.
+        Raises ChunkTimeoutError after the step's deadline and JobTimeoutError after JOB_TIMEOUT_SECONDS.
         """
         held = self._held.get(claim, _HeldClaim(self._job_timeout))
         try:
@@ -79,7 +79,7 @@ class Leases:
             held.timer = None
 
     async def renew(self) -> None:
-        """Renew every held claim once, in one transaction. Raises DatabaseUnavailable."""
+        """Renew all held claims in one transaction, and stop the work of ended jobs. Raises DatabaseUnavailable."""
         if not self._held:
             return
         async with self._database.write() as session:
@@ -93,7 +93,7 @@ class Leases:
         interval, failing = self.seconds / 3, False
         while True:
             try:
-                # a call that hangs on a dead connection is repeated on a new one
+                # a query that hangs on a dead connection is repeated on a new one
                 async with asyncio.timeout(max(interval, RETRY_DELAY)):
                     await self.renew()
                 failing = False

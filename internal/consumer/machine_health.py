@@ -1,4 +1,4 @@
-"""Health of the machine that this consumer runs on: faults are counted, and a sick machine is probed until it works."""
+"""Health of this consumer's machine: faults are counted, and a sick machine is probed until it works again."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ from worker.pool import Pool
 log = structlog.get_logger(__name__)
 SICK = Gauge("stt_consumer_sick", "1 while this consumer has stopped consuming because of faults of its machine")
 MAX_FAULTS = 3
-"""Faults without a success between them after which the machine counts as sick."""
+"""Consecutive faults after which the machine counts as sick."""
 FIRST_PROBE_DELAY, MAX_PROBE_DELAY = 2.0, 60.0
-"""Seconds before a probe of a sick machine: doubled after each that fails."""
+"""Seconds before a probe of a sick machine, doubled after each failed probe."""
 FIRST_HAND_BACK_DELAY, MAX_HAND_BACK_DELAY = 5.0, 600.0
-"""Seconds before a handed-back row may be claimed again: doubled each time."""
+"""Seconds before a handed-back row may be claimed again, doubled each time."""
 MAX_TRACKED_ROWS = 10_000
 PROBE_DESCRIPTORS = 32
-"""File descriptors that a probe opens at once."""
+"""File descriptors that a probe opens."""
 FFMPEG_TIMEOUT = 20.0
 """Seconds that ffmpeg may take to start."""
 _MAX_DOUBLINGS = 20
 
 
 class HandBackDelays:
-    """Delays before a handed-back row is offered again: longer each time, so that the row does not spin."""
+    """Growing delays before a handed-back row is published again, so that it does not spin."""
 
     def __init__(self) -> None:
         self._hand_backs: OrderedDict[tuple[str, int | None], int] = OrderedDict()
@@ -56,10 +56,10 @@ class HandBackDelays:
 
 
 class MachineHealth:
-    """Fault counter of this machine. `reason` is set while the machine is sick."""
+    """Fault counter and state of this machine. `reason` is set while the machine is sick."""
 
     def __init__(self, temp_dir: Path) -> None:
-        """temp_dir: a folder of our own; an error about a path in it is a fault of the machine."""
+        """temp_dir: the consumer's own folder; an error about a path in it is a fault of the machine."""
         self.reason: str | None = None
         self._temp_dir = temp_dir
         self._faults = 0
@@ -67,7 +67,7 @@ class MachineHealth:
         self._sick = asyncio.Event()
 
     def classify(self, error: Exception) -> SttError:
-        """Return the error that decides what becomes of a run. Count faults of the machine and unforeseen errors."""
+        """Return the error by which a failed run is handled. Count machine faults and unforeseen errors."""
         if isinstance(error, SttError) and error.kind not in (Kind.INFRASTRUCTURE, Kind.MACHINE):
             return error
         fault = self.fault_behind(error)
@@ -95,23 +95,23 @@ class MachineHealth:
         if self.reason is not None:
             return
         code = error.code if isinstance(error, MachineError) else "INTERNAL"
-        # shown by /health, so without names of files and hosts
+        # shown by /health: must not contain names of files or hosts
         self.reason = f"{code}: {error}" if isinstance(error, MachineError) else code
         self._sick.set()
         SICK.set(1)
-        log.critical("machine is sick, consuming stops", action="consumer_sick", code=code, reason=str(error))
+        log.critical("machine is sick, consuming stopped", action="consumer_sick", code=code, reason=str(error))
 
     def mark_recovered(self) -> None:
         self.reason, self._faults = None, 0
         self._sick.clear()
         SICK.set(0)
-        log.warning("machine has recovered, consuming resumes", action="consumer_well")
+        log.warning("machine has recovered, consuming resumed", action="consumer_well")
 
     async def wait_until_sick(self) -> None:
         await self._sick.wait()
 
     async def wait_for_recovery(self, probe: Callable[[], Awaitable[None]]) -> None:
-        """Repeat `probe` until it passes. The delays grow until a run succeeds, also across recoveries."""
+        """Repeat `probe` until it passes. Delays keep growing across recoveries until a run succeeds."""
         while True:
             delay = min(FIRST_PROBE_DELAY * 2.0 ** min(self._probes, _MAX_DOUBLINGS), MAX_PROBE_DELAY)
             self._probes += 1
@@ -125,7 +125,7 @@ class MachineHealth:
 
 
 async def probe_machine(workspace: Workspace, pool: Pool) -> None:
-    """Repair what can be repaired, then try everything that a run needs. Raises MachineError, OSError, RuntimeError."""
+    """Repair the workspace and the pool, and try what a run needs. Raises MachineError, OSError, RuntimeError."""
     await asyncio.to_thread(workspace.ensure)
     await asyncio.to_thread(workspace.probe)
     await asyncio.to_thread(_open_descriptors)

@@ -1,4 +1,4 @@
-"""The model file of a job: selected once, by Prepare, and the same file for every chunk."""
+"""Selection of a job's model file: once, by Prepare; every chunk uses the same file."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from worker.models import ModelCatalogue
 log = structlog.get_logger(__name__)
 FIRST_DELAY, DELAY_GROWTH = 2.0, 1.5
 MAX_DELAY = 30.0
-"""Seconds before a row whose model no live consumer has is offered again."""
+"""Maximum seconds before a row is published again if no live consumer has its model."""
 MAX_DELAY_ELSEWHERE = 10.0
-"""The same if another live consumer has the model: that one should meet the row soon."""
+"""The same if another live consumer has the model, which should get the row soon."""
 
 
 @dataclass(frozen=True, slots=True)
 class PinnedModel:
-    """The model that a plan pins: its name and the SHA-256 of its file."""
+    """The model of a plan: its name and the SHA-256 (hex) of its file."""
 
     name: str
     sha256: str
@@ -36,7 +36,7 @@ class PinnedModel:
 
 @dataclass(frozen=True, slots=True)
 class ModelSelector:
-    """Selection of model files on this machine. wait_seconds: time after which a missing model fails its job."""
+    """Selection of model files on this machine. wait_seconds: time after which a missing model fails the job."""
 
     catalogue: ModelCatalogue
     database: RetryingDatabase
@@ -44,7 +44,7 @@ class ModelSelector:
     wait_seconds: float
 
     async def select(self, job: Job) -> PinnedModel | None:
-        """Return the model for a new plan; None if this machine has none that fits. May read the whole file."""
+        """Return the model for a new plan; None if this machine has no suitable one. May hash the whole file."""
 
         def select() -> PinnedModel | None:
             name = model_wait.choose_for(job, self.catalogue.names(), self.default_model)
@@ -56,13 +56,13 @@ class ModelSelector:
         return await asyncio.to_thread(select)
 
     async def find_pinned(self, job: Job) -> Path | None:
-        """Return the file that the job's plan pins; None if it is missing here or was replaced."""
+        """Return the model file that the job's plan pins; None if it is missing here or was replaced."""
         if job.model is None:
             return None
         return await asyncio.to_thread(self.catalogue.find, job.model, job.options.file_sha256 or None)
 
     async def hand_back(self, claim: Claim, job: Job) -> None:
-        """Leave the claimed row to a consumer that has the model.
+        """Hand the claimed row back for a consumer that has the model.
 
         Raises ModelMissingError once no live consumer has had it for MODEL_WAIT_SECONDS.
         """
@@ -85,5 +85,5 @@ class ModelSelector:
 
 
 def hand_back_delay(claims: int, longest: float) -> float:
-    """Return the seconds before a row that has been claimed so often is offered again, with jitter."""
+    """Return the seconds before a row claimed `claims` times is published again, at most `longest`, with jitter."""
     return min(FIRST_DELAY * DELAY_GROWTH ** min(claims, 20), longest) * random.uniform(0.8, 1.2)

@@ -1,4 +1,4 @@
-"""Isolation of rows that have lost several consumers: they run while nothing else does."""
+"""Isolation of rows that have lost several consumers: they run alone."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 
 
 class Quarantine:
-    """A shared/exclusive lock. A waiting exclusive holder keeps new shared holders out."""
+    """A shared/exclusive lock. A waiting exclusive holder blocks new shared holders."""
 
     def __init__(self) -> None:
         self._shared_holders = 0

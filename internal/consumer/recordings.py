@@ -34,7 +34,7 @@ from repositories.models import Job
 
 log = structlog.get_logger(__name__)
 STATUS_INTERVAL = 5.0
-"""Seconds between two checks that the job has not ended while its recording is fetched."""
+"""Seconds between two checks, during a fetch, that the job has not ended."""
 DOWNLOAD_FAILED = "Failed to download audio file: {reason}"
 
 
@@ -62,12 +62,17 @@ class Recordings:
     limits: RecordingLimits
 
     async def download(self, job: Job, target: Path) -> None:
-        """Download the stored recording to `target`. One of another length than was submitted is read once more.
+        """Download the stored recording to `target`, a second time if its length differs from the submitted one.
 
-        Raises SourceNotFoundError, FileTooLargeError, ObjectDamagedError.
+        Raises SourceNotFoundError, FileTooLargeError, ObjectDamagedError, StorageUnavailable.
         """
         if job.media_url is not None:
-            await self._check_size(job)
+            # an object that the client itself put into storage has not been measured yet
+            stored = await self.outage_retry.run(partial(self.storage.stat, job.minio_audio_path or ""))
+            if stored is None:
+                raise SourceNotFoundError(DOWNLOAD_FAILED, reason="the object does not exist in storage")
+            if stored.size > self.limits.max_bytes:
+                raise file_too_large(self.limits.max_bytes)
         if job.minio_audio_path is None:
             raise SourceNotFoundError
         submitted = round((job.file_size_mb or 0.0) * 1024 * 1024)  # 0: not measured
@@ -81,18 +86,10 @@ class Recordings:
             log.warning("recording differs in length", action="source_length", bytes=size, bytes_submitted=submitted)
         raise ObjectDamagedError("The stored recording's size differs from the uploaded size. Upload it again.")
 
-    async def _check_size(self, job: Job) -> None:
-        # an object that the client put into storage itself has not been measured yet
-        stored = await self.outage_retry.run(partial(self.storage.stat, job.minio_audio_path or ""))
-        if stored is None:
-            raise SourceNotFoundError(DOWNLOAD_FAILED, reason="the object does not exist in storage")
-        if stored.size > self.limits.max_bytes:
-            raise file_too_large(self.limits.max_bytes)
-
     async def fetch(self, job: Job, target: Path) -> tuple[str, int]:
-        """Fetch the recording by way of `target` into storage. Return its key and its size in bytes.
+        """Fetch the recording into the file `target`, then into storage. Return its key and its size in bytes.
 
-        Raises SourceNotFoundError, FileTooLargeError, NetworkError, MachineError.
+        Raises SourceNotFoundError, FileTooLargeError, NetworkError, MachineError, StorageUnavailable.
         """
         limits = Limits(total=self.limits.fetch_timeout, max_bytes=self.limits.max_bytes, min_rate=self.limits.min_rate)
         try:
@@ -112,8 +109,8 @@ class Recordings:
         return key, size
 
     async def _write(self, job: Job, response: Response, target: Path) -> int:
-        """Write the body in blocks, each in a thread: a slow disk must not stop the heartbeats. Return the bytes."""
-        size, checked = 0, time.monotonic()
+        """Write the body and return its bytes. Blocks are written in a thread: a slow disk must not stop heartbeats."""
+        size, checked_at = 0, time.monotonic()
         with own_file_errors():
             file = await asyncio.to_thread(target.open, "wb")
         with file:
@@ -121,9 +118,9 @@ class Recordings:
             async for piece in response.body():
                 block += piece
                 size += len(piece)
-                if time.monotonic() - checked > STATUS_INTERVAL:
+                if time.monotonic() - checked_at > STATUS_INTERVAL:
                     await self._check_active(job)
-                    checked = time.monotonic()
+                    checked_at = time.monotonic()
                 if len(block) >= BLOCK_SIZE:
                     with own_file_errors():
                         await asyncio.to_thread(file.write, bytes(block))
@@ -134,7 +131,7 @@ class Recordings:
         return size
 
     async def _check_active(self, job: Job) -> None:
-        # a slow server must not hold a consumer for a job that has been cancelled or deleted meanwhile
+        # a slow server must not occupy a consumer for a job that was cancelled or deleted meanwhile
         async with self.database.read() as session:
             current = await jobs.get(session, job.job_id)
         if current is None or JobStatus(current.status).terminal:
@@ -142,7 +139,7 @@ class Recordings:
 
 
 def _check_status(response: Response) -> None:
-    """Raise unless the status is 200: NetworkError, which is retried, for a transient one, else SourceNotFoundError."""
+    """Raise NetworkError, which is retried, for a transient status, SourceNotFoundError for any other but 200."""
     if response.status == HTTPStatus.OK:
         return
     transient = response.status >= 500 or response.status in (408, 425, 429)

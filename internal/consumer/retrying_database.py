@@ -16,13 +16,13 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class RetryingDatabase:
-    """Transactions that are repeated while the database is down, so they have to be idempotent."""
+    """Transactions that are repeated while the database is down. They have to be idempotent."""
 
     database: Database
     outage_retry: OutageRetry
 
     async def read(self, query: Callable[[AsyncSession], Awaitable[T]]) -> T:
-        """Return what `query` returns. Raises DatabaseUnavailable once the retries are used up."""
+        """Run `query` in a read transaction. Raises DatabaseUnavailable once the retries are used up."""
 
         async def attempt() -> T:
             async with self.database.read() as session:
@@ -31,7 +31,7 @@ class RetryingDatabase:
         return await self.outage_retry.run(attempt)
 
     async def write(self, work: Callable[[AsyncSession], Awaitable[T]]) -> T:
-        """Run `work` in one write transaction. Raises DatabaseUnavailable once the retries are used up."""
+        """Run `work` in a write transaction. Raises DatabaseUnavailable once the retries are used up."""
 
         async def attempt() -> T:
             async with self.database.write() as session:

@@ -1,4 +1,4 @@
-"""The consumer process: subscriptions, heartbeat, recovery from machine faults, orderly shutdown."""
+"""The consumer process: subscriptions, heartbeat, recovery from machine faults, graceful shutdown."""
 
 from __future__ import annotations
 
@@ -47,11 +47,11 @@ from worker.pool import Pool
 log = structlog.get_logger(__name__)
 FINALISE_PREFETCH = 4
 GRACE = 25.0
-"""Seconds that running work may take at shutdown before it is handed back, all queues together."""
+"""Seconds that running work of all queues may take at shutdown before it is handed back."""
 DEREGISTER_TIMEOUT = 3.0
-"""Seconds that removing the consumer's heartbeat may take at shutdown."""
+"""Seconds that removing the consumer's row may take at shutdown."""
 RECOVERY_PAUSE = 1.0
-"""Seconds between a recovery of the machine and the wait for its next faults."""
+"""Seconds between a recovery of the machine and the wait for the next faults."""
 
 
 class Consumer:
@@ -71,7 +71,7 @@ class Consumer:
         version: str,
         worker_id: str | None = None,
     ) -> None:
-        """Raises SettingsError for a chunking strategy or an engine that does not exist."""
+        """Raises SettingsError if the chunking strategy or the engine is unknown."""
         strategy(settings.chunk_strategy)
         adapter(settings.engine)
         self.worker_id = worker_id or f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
@@ -148,11 +148,11 @@ class Consumer:
         }
 
     async def start(self) -> None:
-        """Start consuming; return once the subscriptions stand. Wait for dependencies that are not up yet.
+        """Wait for the dependencies, subscribe to the queues, and return once all subscriptions are active.
 
-        On a machine that is sick already, return without subscriptions: they follow once the machine has recovered.
+        If the machine is sick from the start, return without subscriptions; they follow once it has recovered.
         """
-        await self._prepare_machine()
+        await self._start_engine()
         outage_retry = OutageRetry(math.inf)
         await outage_retry.run(self._storage.start)
         await outage_retry.run(self._broker.start)
@@ -172,7 +172,9 @@ class Consumer:
             sick=self.health.reason,
         )
 
-    async def _prepare_machine(self) -> None:
+    async def _start_engine(self) -> None:
+        """Open the workspace, start the pool and check the decoder. Mark the machine as sick if that fails."""
+
         async def open_workspace() -> None:
             self.workspace.open()
 
@@ -195,7 +197,7 @@ class Consumer:
             self._watchers.append(asyncio.create_task(self._watch(subscription), name=f"watch {queue}"))
 
     async def _unsubscribe(self, grace: float) -> None:
-        """Take no more messages, let running work finish within `grace` seconds, hand back the rest."""
+        """Stop consuming, let running work finish within `grace` seconds, and hand back the rest."""
         subscriptions, self._subscriptions = self._subscriptions, []
         watchers, self._watchers = self._watchers, []
         await cancel_and_wait(*watchers)
@@ -206,20 +208,20 @@ class Consumer:
         self._fail(await subscription.failed())
 
     def _fail(self, error: Exception) -> None:
-        """Report that this process has to end: without its subscription it would send heartbeats and do no work."""
+        """Make `failed` return: without its subscription, this process would send heartbeats but do no work."""
         if self._failure is None:
-            log.critical("consumer has failed and exits", action="consumer_failed", reason=str(error), exc_info=error)
+            log.critical("consumer failed, exiting", action="consumer_failed", reason=str(error), exc_info=error)
             self._failure = error
             self._failed.set()
 
     async def failed(self) -> Exception:
-        """Wait until the consumer has failed for good; return the reason. Its process has to be restarted."""
+        """Wait until the consumer cannot continue; return the reason. Its process has to be restarted."""
         await self._failed.wait()
         assert self._failure is not None
         return self._failure
 
     async def _recover_when_sick(self) -> None:
-        """Wait until the machine is sick, then stop consuming, repair and probe it until it works, and resume."""
+        """Wait until the machine is sick, stop consuming, repair and probe it until it works, and resume."""
         await self.health.wait_until_sick()
         await self._unsubscribe(GRACE)
         await self._announce_health()
@@ -232,16 +234,16 @@ class Consumer:
         await self._announce_health()
 
     async def _announce_health(self) -> None:
-        # the next heartbeat repeats what fails here
+        # if this fails, the next heartbeat announces it
         with contextlib.suppress(InfrastructureError, TimeoutError):
             async with asyncio.timeout(workers.HEARTBEAT_INTERVAL):
                 await self.announce()
 
     async def stop(self, grace: float = GRACE) -> None:
-        """Take no more messages, let running work finish within `grace` seconds, hand back the rest."""
+        """Stop consuming, let running work finish within `grace` seconds, hand back the rest, and deregister."""
         await self._recovery.stop()
         await self._unsubscribe(grace)
-        # after the drain, which needs its claims renewed to the end
+        # only after the drain: draining work needs its claims renewed
         await self.leases.stop()
         await self._periodic_tasks.stop()
         await self.pool.stop()
@@ -249,7 +251,7 @@ class Consumer:
         await self._deregister()
 
     async def handle(self, delivery: Delivery) -> Verdict:
-        """Run the handler of the message's type, whatever its queue. An error outside of a claim hands it back."""
+        """Run the handler of the message's type, whatever its queue. An error outside of a claim delays the message."""
         await self.outage_retry.ready()
         message = delivery.message
         chunk = {} if message.chunk_index is None else {"chunk_index": message.chunk_index}
@@ -262,8 +264,8 @@ class Consumer:
                 return Retry(self.steps.retries.max_delay)
 
     async def announce(self) -> None:
-        """Write the consumer's heartbeat: its models, their known checksums, and its health."""
-        presence = workers.WorkerInfo(
+        """Write the consumer's heartbeat, with its models, their known checksums, and its health."""
+        info = workers.WorkerInfo(
             worker_id=self.worker_id,
             kind=workers.CONSUMER,
             host=socket.gethostname(),
@@ -275,13 +277,13 @@ class Consumer:
             sick=self.health.reason,
         )
         async with self._database.write() as session:
-            worker = await workers.heartbeat(session, presence)
-            if (presence.models, presence.checksums) != self._announced:
+            worker = await workers.heartbeat(session, info)
+            if (info.models, info.checksums) != self._announced:
                 await model_wait.mark_available(session, worker, self._settings.default_model)
-        self._announced = (presence.models, presence.checksums)
+        self._announced = (info.models, info.checksums)
 
     async def compute_checksums(self) -> None:
-        """Read model files whose checksums are unknown: gigabytes, so never as a part of the heartbeat."""
+        """Hash model files whose checksums are unknown. Files of gigabytes must not delay the heartbeat."""
         await asyncio.to_thread(self.catalogue.checksums)
 
     async def _deregister(self) -> None:
@@ -294,4 +296,4 @@ class Consumer:
 
 async def _check_decoder() -> None:
     if not await asyncio.to_thread(ffmpeg.network_isolated):
-        log.warning("the kernel gives decoders no network namespace of their own", action="decoder_has_network")
+        log.warning("decoders run without a network namespace of their own", action="decoder_has_network")

@@ -1,4 +1,4 @@
-"""Claiming and running one step, and the consequences of a failed run: retry, failed job or hand-back."""
+"""Runner of one step: claims the row, runs the work, and settles a failed run by retry, failed job or hand-back."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ ClaimStep = Callable[[AsyncSession, ClaimRequest], Awaitable[Claimed | None]]
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """Retries of a failed run.
+    """Policy for retries of failed runs.
 
-    delays: seconds before each retry, the last one repeated; default_delay: seconds if there are none;
+    delays: seconds before each retry, of which the last is repeated; default_delay: seconds if `delays` is empty;
     failure_ttl: seconds until a failed job expires.
     """
 
@@ -59,7 +59,7 @@ class RetryPolicy:
         )
 
     def delay(self, failures: int) -> float:
-        """Return the seconds before the next attempt after so many failures."""
+        """Return the seconds before the next attempt after `failures` earlier failures."""
         return self.delays[min(failures, len(self.delays) - 1)] if self.delays else self.default_delay
 
     @property
@@ -89,8 +89,8 @@ class StepRunner:
     ) -> tuple[Verdict, Claimed | None]:
         """Claim a row and do its work within `deadline` working seconds.
 
-        Return the verdict on the message, and the claimed row: None if there was nothing to claim. A row that has lost
-        several consumers runs alone.
+        Return the verdict on the message, and the claimed row, or None if there was nothing to claim. A row that has
+        lost several consumers runs alone.
         """
         message = delivery.message
         async with self.quarantine.shared():
@@ -102,13 +102,13 @@ class StepRunner:
         ):
             return Ack(), None
         async with self.quarantine.exclusive():
-            log.warning("row has stopped several consumers, it runs alone", action="quarantined")
+            log.warning("row has lost several consumers, running it alone", action="quarantined")
             claimed = await self._claim(claim_step, alone=True)
             verdict = Ack() if claimed is None else await self._run(message, deadline, claimed, work)
             return verdict, claimed
 
     async def _claim(self, claim_step: ClaimStep[Claimed], *, alone: bool) -> Claimed | None:
-        # one request for every attempt: a claim whose COMMIT got no answer has to find its own row again
+        # all attempts share one request: after a lost COMMIT response, the claim has to find its own row again
         request = ClaimRequest(self.worker_id, self.leases.seconds, alone)
         return await self.database.write(lambda session: claim_step(session, request))
 
@@ -137,7 +137,10 @@ class StepRunner:
     async def _handle_failure(self, claim: Claim, message: Message, error: SttError) -> Verdict:
         log.warning("run failed", action="run_failed", code=error.code, kind=error.kind, reason=str(error))
         if error.kind in (Kind.INFRASTRUCTURE, Kind.MACHINE):
-            await self._hand_back_later(claim, self.hand_back_delays.next(claim))
+            delay = self.hand_back_delays.next(claim)
+            # waits for the database without holding back new work: a row that is not handed back counts as lost
+            with contextlib.suppress(InfrastructureError):
+                await OutageRetry().run(lambda: self._hand_back(claim, delay))
             return Ack()
         limit = error.max_retries if error.max_retries is not None else self.retries.max_retries
         if error.kind is Kind.WORK and claim.failures < limit and claim.lost <= MAX_LOST:
@@ -147,10 +150,10 @@ class StepRunner:
 
     async def _schedule_retry(self, claim: Claim, message: Message, error: SttError) -> Verdict:
         delay = self.retries.delay(claim.failures)
-        # the jitter spreads what the scheduler would publish at once; the broker's delays are fixed
+        # jitter spreads the rows that the scheduler would publish at the same time; the broker's delays are fixed
         row_delay = delay * random.uniform(1.0, 1.5) if self.retries.jitter else delay
-        count = await self.database.write(lambda session: failures.retry_later(session, claim, error, row_delay))
-        return Ack() if count is None else Retry(delay, replace(message, failures=count))
+        new_failures = await self.database.write(lambda session: failures.retry_later(session, claim, error, row_delay))
+        return Ack() if new_failures is None else Retry(delay, replace(message, failures=new_failures))
 
     async def _fail_job(self, claim: Claim, error: SttError) -> None:
         token, ttl = dead_letters.new_token(), self.retries.failure_ttl
@@ -160,11 +163,6 @@ class StepRunner:
         if failed:
             log.error("job failed", action="job_failed", code=error.code)
             await self.dead_letters.publish(claim.job_id)
-
-    async def _hand_back_later(self, claim: Claim, delay: float) -> None:
-        # waits for the database without holding new work back: a row that is not handed back counts as lost
-        with contextlib.suppress(InfrastructureError):
-            await OutageRetry().run(lambda: self._hand_back(claim, delay))
 
     async def _hand_back_at_shutdown(self, claim: Claim) -> None:
         # if the database is down, the lease lapses instead

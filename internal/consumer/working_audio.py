@@ -1,4 +1,4 @@
-"""Reading a chunk's samples from the working audio, verified against what Prepare stored."""
+"""Reader of a chunk's samples, verified against the checksums that Prepare stored."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from repositories.claims import ClaimedChunk
 
 log = structlog.get_logger(__name__)
 MAX_GAP = 5 * SAMPLE_RATE
-"""Samples between two spans up to which both are read in one range: dropped bytes cost less than a round trip."""
+"""Maximum samples between two spans read in one range: reading unused bytes is cheaper than a round trip."""
 REREAD_DELAY = 1.0
-"""Seconds between a read that differs from the plan and the second one: a proxy or cache may be at fault."""
+"""Seconds before a read that differs from the plan is repeated: a proxy or cache may be at fault."""
 
 
 @dataclass(frozen=True, slots=True)
 class WorkingAudioReader:
-    """Reader of prepared audio."""
+    """Reader of working audio."""
 
     storage: Storage
     outage_retry: OutageRetry
 
     async def read_chunk(self, claimed: ClaimedChunk) -> bytes:
-        """Return the chunk's spans laid end to end: 16 kHz, mono, s16le. A read that differs is repeated once.
+        """Return the chunk's spans, concatenated: 16 kHz, mono, s16le. A read that differs is repeated once.
 
-        Raises ObjectDamagedError if the object is gone, shorter or other than planned; StorageUnavailable.
+        Raises ObjectDamagedError if the object is missing, too short or differs from the plan; StorageUnavailable.
         """
         key = claimed.job.working_audio_path
         if key is None:
@@ -60,26 +60,26 @@ class WorkingAudioReader:
         )
 
     async def _read_verified(self, claimed: ClaimedChunk, key: str) -> bytes | str:
-        """Return the chunk's bytes, or the reason why they are not those of the plan."""
+        """Return the chunk's bytes, or as a text the difference from the plan."""
         try:
             pcm = b"".join([piece for group in grouped(claimed.spans) for piece in await self._read_group(key, group)])
         except ShortRead:
             return "shorter than planned"
         except ObjectNotFound:
-            return "gone"
+            return "missing"
         if claimed.crc32 is not None and zlib.crc32(pcm) != claimed.crc32:
-            return "another checksum than planned"
+            return "checksum differs from the plan"
         return pcm
 
     async def _read_group(self, key: str, group: list[Span]) -> list[bytes]:
-        """Read a group of spans in one range; return the bytes of each."""
+        """Read a group of spans in one range; return the bytes of each span."""
         first, last = group[0].first * BYTES_PER_SAMPLE, group[-1].last * BYTES_PER_SAMPLE
         data = await self.outage_retry.run(partial(self.storage.get_bytes, key, first, last - first))
         return [data[span.first * BYTES_PER_SAMPLE - first : span.last * BYTES_PER_SAMPLE - first] for span in group]
 
 
 def grouped(spans: tuple[Span, ...]) -> list[list[Span]]:
-    """Group spans that are near enough to be read in one range."""
+    """Group spans that are close enough to be read in one range."""
     groups: list[list[Span]] = []
     for span in spans:
         if groups and span.first - groups[-1][-1].last <= MAX_GAP:

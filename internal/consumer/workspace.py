@@ -1,7 +1,7 @@
 """Temporary files of one consumer, in a private folder below TEMP_DIR that the consumers of one user share.
 
-Each consumer owns a folder in it, with a marker file that it keeps locked. A folder is removed only if it has a marker
-whose lock is free: TEMP_DIR may hold anything else.
+Each consumer has a folder in it, with a marker file that it keeps locked. A folder is removed only if it has a marker
+whose lock is free, because TEMP_DIR may contain other files.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ log = structlog.get_logger(__name__)
 MARKER = ".async-stt-worker"
 MARKER_TEXT = b"async-stt: temporary files of a worker, removed when it has ended\n"
 EMPTY_MARKER_AGE = 3600.0
-"""Seconds after which an empty marker counts as a complete one."""
+"""Age in seconds from which an empty marker counts as complete."""
 PROBE_BYTES = 256 * 1024
 
 
@@ -36,7 +36,7 @@ def private_folder(temp_dir: Path) -> Path:
 
 
 class Workspace:
-    """A consumer's folder. Call `open` before use; `close` is idempotent, also before `open`."""
+    """A consumer's folder. Call `open` before use; `close` is idempotent and may be called before `open`."""
 
     def __init__(self, temp_dir: Path, worker_id: str) -> None:
         self.root = private_folder(temp_dir)
@@ -44,7 +44,7 @@ class Workspace:
         self._lock: int | None = None
 
     def open(self) -> None:
-        """Create and lock the consumer's folder, and remove the folders that other consumers left behind.
+        """Create and lock the consumer's folder, and remove the folders that ended consumers left behind.
 
         Raises SettingsError if the private folder is a link or another user's; OSError if it cannot be created.
         """
@@ -54,7 +54,7 @@ class Workspace:
                 _remove_if_abandoned(self.root, other.name)
 
     def ensure(self) -> None:
-        """Create the folder and its marker again if they were removed. Raises the errors of `open`."""
+        """Create the folder and its marker if they are missing. Raises as `open` does."""
         if self._lock is not None and _is_same_file(self._lock, self.path / MARKER):
             return
         self.root.parent.mkdir(parents=True, exist_ok=True)
@@ -64,12 +64,12 @@ class Workspace:
         self.path.mkdir(mode=0o700, exist_ok=True)
         lock = _create_marker(self.path)
         if self._lock is not None:
-            log.warning("temporary folder was removed, created again", action="workspace_restored")
+            log.warning("temporary folder was removed, created a new one", action="workspace_restored")
             os.close(self._lock)
         self._lock = lock
 
     def probe(self) -> None:
-        """Check that files can be written and stay. Raises OSError, MachineError."""
+        """Check that files can be written and are not removed. Raises OSError, MachineError."""
         with self.folder("probe") as folder, (folder / "file").open("wb") as file:
             file.write(bytes(PROBE_BYTES))
             file.flush()
@@ -84,7 +84,7 @@ class Workspace:
 
     @contextlib.contextmanager
     def folder(self, name: str) -> Iterator[Path]:
-        """Create a folder for the block, and remove it afterwards. Raises OSError, MachineError if that fails."""
+        """Create a folder for the block and remove it afterwards. Raises OSError, MachineError."""
         try:
             self.ensure()
         except SettingsError as error:
@@ -95,14 +95,14 @@ class Workspace:
         except Exception as error:
             if path.is_dir():
                 raise
-            # without its files a recording looks invalid
+            # otherwise the recording would be reported as invalid
             raise machine_error("temporary files were removed") from error
         finally:
             shutil.rmtree(path, ignore_errors=True)
 
 
 def _check_private(folder: Path) -> None:
-    """Raise SettingsError unless the folder is this user's: others may have created it first in a shared TEMP_DIR."""
+    """Raise SettingsError unless the folder is this user's: in a shared TEMP_DIR, others may have created it first."""
     state = folder.lstat()
     if not stat.S_ISDIR(state.st_mode) or state.st_uid != os.geteuid():
         raise SettingsError(f"TEMP_DIR: {folder} is not a folder of this user; remove it, or name another TEMP_DIR")
@@ -111,7 +111,10 @@ def _check_private(folder: Path) -> None:
 
 
 def _create_marker(folder: Path) -> int:
-    """Create and lock the marker; return its descriptor. Its text comes last, so that no unlocked folder is removed."""
+    """Create and lock the marker; return its descriptor.
+
+    The text is written after locking, so that no other consumer removes the folder in between.
+    """
     (folder / MARKER).unlink(missing_ok=True)
     flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
     descriptor = os.open(folder / MARKER, flags, 0o600)
@@ -133,7 +136,7 @@ def _is_same_file(descriptor: int, path: Path) -> bool:
 
 
 def _is_marker(marker: int) -> bool:
-    """Return whether the file is a consumer's marker: an old empty one was created while the disk was full."""
+    """Return whether the file is a consumer's marker. An old empty one was created while the disk was full."""
     state = os.fstat(marker)
     if not stat.S_ISREG(state.st_mode):
         return False
@@ -142,7 +145,7 @@ def _is_marker(marker: int) -> bool:
 
 
 def _remove_if_abandoned(root: Path, name: str) -> None:
-    """Remove a folder that a consumer left behind, without following links; leave anything else."""
+    """Remove a folder that an ended consumer left behind, without following links; leave anything else."""
     with contextlib.suppress(OSError), contextlib.ExitStack() as opened:
         parent = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
         opened.callback(os.close, parent)

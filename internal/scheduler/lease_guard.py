@@ -1,4 +1,4 @@
-"""Protection of lapsed leases whose holders may have been cut off as the scheduler was."""
+"""Protection of leases that may have lapsed only because their holders were cut off, like the scheduler itself."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 
 def boot_clock() -> float:
-    """Return the seconds of a monotonic clock that counts suspended time too, where the system has one."""
+    """Return the seconds of a monotonic clock that includes suspended time, if the system has one."""
     return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
@@ -15,11 +15,11 @@ def boot_clock() -> float:
 class LeaseGuard:
     """Detects interruptions of one scheduler by the gaps between its rounds.
 
-    A gap, on this machine's clock or the database's, is an outage, a suspended machine or a clock that was set: live
-    holders have missed renewals too. After a gap, and after the start, holders get one lease period to renew before any
-    lease is released.
+    A gap, on the clock of this machine or of the database, means an outage, a suspended machine or a clock that was
+    set: live holders may have missed renewals too. After a gap, and after the start, holders get one lease period to
+    renew before any lease is released.
 
-    lease: seconds; max_gap: seconds between two rounds beyond which they count as interrupted.
+    lease: seconds; max_gap: seconds between two rounds above which there was an interruption.
     """
 
     lease: float
@@ -28,7 +28,7 @@ class LeaseGuard:
     _last_round: tuple[float, float] = (0.0, 0.0)
 
     def allows_release(self, local_time: float, database_time: float) -> bool:
-        """Record a round at these seconds; return whether leases that have lapsed by now may be released."""
+        """Record a round at these times (seconds); return whether lapsed leases may be released."""
         last_local, last_database = self._last_round
         interrupted = max(local_time - last_local, abs(database_time - last_database)) > self.max_gap
         if self._steady_since is None or interrupted:

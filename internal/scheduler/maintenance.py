@@ -1,4 +1,4 @@
-"""The periodic steps of the scheduler. Every step may run in several schedulers at once."""
+"""The periodic steps of the scheduler. Several schedulers may run the same step at once."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ BOOST_INTERVAL = 10.0
 QUEUE_INTERVAL = 10.0
 HOUSEKEEPING_INTERVAL = 60.0
 MAX_BATCHES = 5
-"""Batches published in one round: what a long outage made due goes out at a steady rate."""
+"""Batches published in one round, so that a backlog after a long outage is published at a steady rate."""
 
 
 @dataclass(slots=True)
@@ -47,13 +47,13 @@ class Maintenance:
     _seen_empty: dict[str, bool] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
-        # a lease is renewed every third of it, so a gap no longer than that costs no holder its lease
+        # leases are renewed after a third of their time, so a gap of up to a third costs no holder its lease
         self.guard = LeaseGuard(self.lease_seconds, max(self.lease_seconds / 3, 3 * LEASE_INTERVAL))
 
     async def publish_due(self) -> None:
-        """Publish rows whose `due_at` has passed: lost wake-ups, lost runs, retries, dead letters.
+        """Publish rows whose `due_at` has passed: lost wake-ups, lost runs, retries and dead letters.
 
-        Raises BrokerUnavailable before any row is touched if the broker takes no messages.
+        Raises BrokerUnavailable, before any row is changed, if the broker accepts no messages.
         """
         for _ in range(MAX_BATCHES):
             await self.broker.ping()
@@ -76,13 +76,13 @@ class Maintenance:
             now = await leases.current_time(session)
             if not self.guard.allows_release(boot_clock(), now.timestamp()):
                 return
-            # as of the time that the guard has checked: the machine may be suspended between these lines too
+            # as of the time that the guard has checked, because the machine may be suspended between the two calls
             count = await leases.release_lapsed(session, now)
         if count:
             log.warning("lapsed leases released", action="leases_lapsed", rows=count)
 
     async def republish_purged_queues(self) -> None:
-        """Publish again what was published and never claimed if its queue was empty in two rounds in a row."""
+        """Republish rows that were never claimed if their queue was empty in two consecutive rounds."""
         empty = {stats.name: stats.ready == 0 for stats in await self.broker.stats()}
         purged = [name for name in WORK_QUEUES if empty.get(name) and self._seen_empty.get(name)]
         self._seen_empty = empty
@@ -102,7 +102,7 @@ class Maintenance:
     async def boost_starving(self) -> None:
         """Publish one waiting row of each starving job at the top level, within the budget of boosts.
 
-        Raises BrokerUnavailable before any of the budget is spent if the broker takes no messages.
+        Raises BrokerUnavailable, before any of the budget is spent, if the broker accepts no messages.
         """
         await self.broker.ping()
         async with self.database.write() as session:
@@ -111,8 +111,8 @@ class Maintenance:
             log.info("boosting starving jobs", action="boosted", jobs=len(rows))
             await self.publisher.publish_rows(rows, TOP_LEVEL)
 
-    async def wake_postponed(self) -> None:
-        """Publish the next row of each owner with postponed rows: a job that fails or is cancelled makes room too."""
+    async def admit_put_off(self) -> None:
+        """Publish the next row of each owner whose rows were put off: failed and cancelled jobs make room, too."""
         async with self.database.write() as session:
             rows: list[WakeUp] = []
             for owner in await admission.list_waiting_owners(session):
@@ -121,16 +121,16 @@ class Maintenance:
         await self.publisher.publish_rows(rows)
 
     async def housekeep(self) -> None:
-        """Run every step of housekeeping. One that fails is logged and does not stop the others."""
+        """Run every step of housekeeping. A failed step is logged and does not stop the others."""
         steps: dict[str, Callable[[], Awaitable[None]]] = {
-            "collect intents": self.retention.collect_abandoned_objects,
+            "collect abandoned objects": self.retention.collect_abandoned_objects,
             "expire jobs": self.retention.expire_jobs,
-            "forget deleted jobs": self.retention.purge_deleted_jobs,
-            "clear due dates": lambda: self._write(schedule.clear_ended),
-            "forget workers": lambda: self._write(workers.delete_stale),
-            "forget idempotency keys": lambda: self._write(idempotency.delete_expired),
-            "forget rate limits": lambda: self._write(rate_limits.delete_expired),
-            "forget parked items": lambda: self._write(parking.delete_stale),
+            "purge deleted jobs": self.retention.purge_deleted_jobs,
+            "clear ended rows": lambda: self._write(schedule.clear_ended),
+            "delete stale workers": lambda: self._write(workers.delete_stale),
+            "delete expired idempotency keys": lambda: self._write(idempotency.delete_expired),
+            "delete expired rate limits": lambda: self._write(rate_limits.delete_expired),
+            "delete stale parked items": lambda: self._write(parking.delete_stale),
         }
         for name, step in steps.items():
             try:

@@ -32,20 +32,20 @@ class Scheduler:
         self._periodic_tasks = PeriodicTasks()
 
     async def start(self) -> None:
-        # without waiting for storage: only housekeeping needs it, and tries again in its next round
+        # does not wait for storage: only housekeeping needs it, and repeats in its next round
         await OutageRetry(math.inf).run(self._broker.start)
         maintenance, start = self.maintenance, self._periodic_tasks.start
         start(PUBLISH_INTERVAL, maintenance.publish_due, "publish due rows")
         start(LEASE_INTERVAL, maintenance.release_lapsed, "release lapsed leases")
         start(BOOST_INTERVAL, maintenance.boost_starving, "boost starving jobs")
-        start(PUBLISH_INTERVAL, maintenance.wake_postponed, "wake postponed rows")
+        start(PUBLISH_INTERVAL, maintenance.admit_put_off, "admit rows that were put off")
         start(QUEUE_INTERVAL, maintenance.republish_purged_queues, "republish purged queues")
         start(0, self._webhooks.run_round, "deliver webhooks")
         start(HOUSEKEEPING_INTERVAL, maintenance.housekeep, "housekeeping")
         log.info("scheduler is ready", action="scheduler_started")
 
     async def failed(self) -> Exception:
-        """Never return: each step runs again in its next round, whatever error ended this one."""
+        """Never return: a step that fails is repeated in its next round."""
         await asyncio.Event().wait()
         raise AssertionError
 

@@ -1,4 +1,4 @@
-"""Webhook delivery: Standard Webhooks, signed, at least once, with the queue in the database."""
+"""Delivery of webhooks (Standard Webhooks): signed, at least once, queued in the database."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ from repositories.webhooks import Candidate, WebhookAttempt
 
 log = structlog.get_logger(__name__)
 POLL_INTERVAL = 1.0
-"""Seconds between two looks for due deliveries while none ends."""
+"""Seconds between two queries for due deliveries, unless one ends earlier."""
 MAX_CONCURRENT = 32
-"""Deliveries that one scheduler has under way at once."""
+"""Concurrent deliveries of one scheduler."""
 LIMITS = Limits(total=15.0, read=15.0)
 GONE = 410
 
 
 class WebhookDeliverer:
-    """Keeps up to `MAX_CONCURRENT` deliveries under way; a free place is refilled at once."""
+    """Makes up to `MAX_CONCURRENT` deliveries at once; a free slot is refilled at once."""
 
     def __init__(self, database: Database, outbound: Outbound, secret: Secret, holder: str | None = None) -> None:
         self._database, self._outbound, self._secret = database, outbound, secret
@@ -43,7 +43,7 @@ class WebhookDeliverer:
         self._last_served: dict[str, float] = {}
 
     async def run_round(self) -> None:
-        """Wait until a delivery has ended, at most `POLL_INTERVAL`, then fill the free places."""
+        """Wait until a delivery has ended, at most `POLL_INTERVAL`, then fill the free slots."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(POLL_INTERVAL):
                 await self._finished.wait()
@@ -51,7 +51,7 @@ class WebhookDeliverer:
         await self.fill()
 
     async def fill(self) -> None:
-        """Lease due deliveries, as many as there are free places and the limits allow, and send them."""
+        """Lease due deliveries, as many as the free slots and the limits allow, and start sending them."""
         free = MAX_CONCURRENT - len(self._running)
         if free <= 0:
             return
@@ -76,12 +76,12 @@ class WebhookDeliverer:
         self._finished.set()
 
     async def _run(self, attempt: WebhookAttempt) -> None:
-        # an outcome that is not recorded repeats the delivery once its lease has lapsed
+        # a delivery whose outcome is not recorded is repeated once its lease has lapsed
         try:
             await self.deliver(attempt)
         except InfrastructureError as error:
             log.warning(
-                "webhook outcome not recorded", action="webhook_unnoted", job_id=attempt.job_id, code=error.code
+                "webhook outcome not recorded", action="webhook_not_recorded", job_id=attempt.job_id, code=error.code
             )
         except Exception:
             log.exception("webhook delivery failed", action="webhook_failed", job_id=attempt.job_id)
@@ -107,7 +107,7 @@ class WebhookDeliverer:
             await self._schedule_retry(attempt, reason)
 
     def headers(self, attempt: WebhookAttempt, body: bytes) -> dict[str, str]:
-        """Return the headers. `webhook-id` is the same across retries; time and signature are the attempt's own."""
+        """Return the headers. Retries have the same `webhook-id`, but their own timestamp and signature."""
         now = datetime.now(UTC)
         signer = Webhook(self._secret.webhook_secret(attempt.owner))
         return {
@@ -132,7 +132,7 @@ class WebhookDeliverer:
     async def _give_up(self, attempt: WebhookAttempt, reason: str) -> None:
         async with self._database.write() as session:
             await webhooks.mark_failed(session, attempt, reason)
-        log.error("webhook failed for good", action="webhook_given_up", job_id=attempt.job_id, reason=reason)
+        log.error("webhook failed permanently", action="webhook_given_up", job_id=attempt.job_id, reason=reason)
 
     async def stop(self) -> None:
         """Cancel deliveries under way. Another scheduler repeats them once their leases have lapsed."""
@@ -144,10 +144,10 @@ class WebhookDeliverer:
 def select_fairly(
     due: Sequence[Candidate], under_way: Sequence[tuple[str, str]], free: int, last_served: Mapping[str, float]
 ) -> list[str]:
-    """Return the ids of the deliveries that get the free places, never beyond the limits of owners and hosts.
+    """Return the ids of the deliveries that get the free slots, within the limits of owners and hosts.
 
-    Each place goes to the owner with the fewest deliveries under way, of those to the one served longest ago. Within an
-    owner, deliveries go by due time.
+    Each slot goes to the owner with the fewest deliveries under way, and among those to the one served longest ago. An
+    owner's deliveries are ordered by due time.
 
     under_way: owner and host of each delivery; last_served: monotonic seconds by owner.
     """
@@ -165,7 +165,7 @@ def select_fairly(
         ]
         if not waiting:
             break
-        candidate = min(waiting, key=lambda one: (owners[one.owner], turns.get(one.owner, (0.0, 0)), one.order))
+        candidate = min(waiting, key=lambda each: (owners[each.owner], turns.get(each.owner, (0.0, 0)), each.order))
         waiting.remove(candidate)
         selected.append(candidate.webhook_id)
         owners[candidate.owner] += 1

@@ -24,7 +24,7 @@ class ApiKeys:
     secret: Secret
 
     async def create(self, owner: str | None, name: str | None, lifetime: float | None) -> tuple[str, str]:
-        """Return a new key and its owner, by default the key's own id. lifetime: seconds; None: unlimited."""
+        """Create a key; return it and its owner, by default the key's id. lifetime: seconds, None for unlimited."""
         key_id, secret = secrets.token_hex(8), secrets.token_urlsafe(32)
         owner = owner or key_id
         async with self.database.write() as session:
@@ -36,22 +36,22 @@ class ApiKeys:
             return await api_keys.list_all(session)
 
     async def revoke(self, key_id: str) -> bool:
-        """Return False if there is no such valid key."""
+        """Revoke a key; return False if it is unknown or already revoked."""
         async with self.database.write() as session:
             return await api_keys.revoke(session, key_id)
 
     def webhook_secret(self, owner: str) -> str:
-        """Return the secret with which the owner verifies webhooks."""
+        """Return the secret that verifies the owner's webhooks."""
         return self.secret.webhook_secret(owner)
 
     async def ensure_configured(self) -> None:
         """Create the key in API_KEY unless it exists.
 
-        Raises SettingsError if its id has another secret, or if CORS_ORIGINS would let any web page call a service
-        without keys.
+        Raises SettingsError if its id exists with another secret, or if CORS_ORIGINS would let any web page call a
+        service without keys; DatabaseUnavailable.
         """
         if API_KEY.fullmatch(self.settings.api_key):
-            await self._ensure(self.settings.api_key)
+            await self._create_configured(self.settings.api_key)
         elif "*" in self.settings.cors_origins:
             async with self.database.read() as session:
                 if not await api_keys.any_exists(session):
@@ -60,7 +60,7 @@ class ApiKeys:
                         "or make a key with `stt keys create` or API_KEY"
                     )
 
-    async def _ensure(self, key: str) -> None:
+    async def _create_configured(self, key: str) -> None:
         _, key_id, secret = key.split("_", 2)
         secret_hash = self.secret.sign(PURPOSE, secret)
         with contextlib.suppress(AlreadyExists):

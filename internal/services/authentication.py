@@ -1,4 +1,4 @@
-"""Authentication by API key: `stt_<id>_<secret>`, of which the id and a keyed hash of the secret are stored."""
+"""Authentication by API key, `stt_<id>_<secret>`. The id and a keyed hash of the secret are stored."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ LOCAL_OWNER = "local"
 PURPOSE = "api key"
 NO_HASH = "0" * 64
 PUBLIC_REQUEST_TIMEOUT = 1.0
-"""Seconds that a request without an owner waits for the database."""
+"""Seconds that a request to a public route waits for the database."""
 NO_KEYS_TTL = 5.0
-"""Seconds for which the absence of keys is cached."""
+"""Seconds for which the absence of keys is cached; their existence is cached forever."""
 
 
 class Authenticator:
-    """Decides which owner a request acts for. One per API process."""
+    """Determines the owner of a request. One per API process."""
 
     def __init__(self, settings: Settings, database: Database, secret: Secret, limiter: Limiter) -> None:
         self._settings, self._database, self._secret, self._limiter = settings, database, secret, limiter
@@ -33,9 +33,9 @@ class Authenticator:
         self._checked_at = float("-inf")
 
     async def authenticate(self, key: str | None, origin: RequestOrigin) -> str:
-        """Return the request's owner and count the request, unless it comes without a key from this machine.
+        """Return the request's owner, and count the request unless it comes from this machine without a key.
 
-        Raises UnauthorizedError, with one text for all causes; LocalOnlyError, CrossSiteError, UntrustedHostError;
+        Raises UnauthorizedError, with the same text for all causes; LocalOnlyError, CrossSiteError, UntrustedHostError;
         RateLimitedError; DatabaseUnavailable.
         """
         settings = self._settings
@@ -52,7 +52,7 @@ class Authenticator:
         return LOCAL_OWNER
 
     async def check_public(self, origin: RequestOrigin) -> None:
-        """Check a request that needs no owner. Raises LocalOnlyError, CrossSiteError, UntrustedHostError.
+        """Check a request to a public route. Raises LocalOnlyError, CrossSiteError, UntrustedHostError.
 
         During an outage of the database, the last known answer to whether keys exist is used.
         """
@@ -67,16 +67,16 @@ class Authenticator:
 
     @property
     def _local_only(self) -> bool:
-        """True if only this machine is served, as far as is known."""
+        """True if only this machine is served, according to the settings and the cached existence of keys."""
         settings = self._settings
         return settings.loopback and not (settings.allow_anonymous or settings.api_key or self._has_keys)
 
     def _check_keyless(self, origin: RequestOrigin) -> None:
-        """Without keys, nothing else keeps out web pages and a proxy's clients."""
+        """Check the origin of a request without a key: nothing else keeps out web pages and the clients of a proxy."""
         settings = self._settings
         if not settings.allow_anonymous:
             origin.require_local(settings.trusted_hosts)
-        # `*` is refused at start if there are no keys, and allows nothing here either
+        # without keys, `*` is refused at startup, and matches no origin here
         origin.require_same_site(settings.cors_origins)
 
     async def _owner_of(self, key: str | None) -> str:
@@ -86,7 +86,7 @@ class Authenticator:
         key_id, secret = match[1], match[2]
         async with self._database.read() as session:
             row = await api_keys.get_valid(session, key_id)
-        # an unknown id takes as long as a wrong secret
+        # verified for an unknown id too, which then takes as long as a wrong secret
         matches = self._secret.verify(PURPOSE, secret, row.secret_hash if row else NO_HASH)
         if row is None or not matches:
             raise UnauthorizedError

@@ -1,4 +1,4 @@
-"""Dead letters: one message per failed job. Its token reopens the job once."""
+"""Dead letters: one message per failed job, with a token that reopens the job once."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from repositories.models import Job
 
 log = structlog.get_logger(__name__)
 ALL = "all"
-"""In place of a job id: every dead letter."""
+"""Selects every dead letter, in place of a job id."""
 MAX_HEADER_TEXT = 1024
-"""Bytes of an error message in a dead letter's header."""
+"""Maximum bytes of an error message in a dead letter's header."""
 
 
 def new_token() -> str:
@@ -29,7 +29,7 @@ def new_token() -> str:
 
 
 def dead_letter_headers(job: Job, failure: Failure) -> dict[str, Any]:
-    """Return the headers that describe the failure in the broker's management page."""
+    """Return the headers that describe the failure, shown by the broker's management page and `stt dlq`."""
     return {
         "job": job.job_id,
         "chunk": "" if failure.chunk_index is None else failure.chunk_index,
@@ -54,12 +54,12 @@ class DeadLetter:
     headers: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, dead: DeadMessage) -> DeadLetter:
+    def of(cls, dead_message: DeadMessage) -> DeadLetter:
         try:
-            message = decode(dead.body)
+            message = decode(dead_message.body)
         except (UndecodableMessage, NewerMessage):
-            return cls(None, None, dead.headers)
-        return cls(message.job_id, message.token if message.type is MessageType.REPLAY else None, dead.headers)
+            return cls(None, None, dead_message.headers)
+        return cls(message.job_id, message.token if message.type is MessageType.REPLAY else None, dead_message.headers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ class DeadLetters:
     publisher: Publisher
 
     async def publish(self, job_id: str) -> None:
-        """Publish a failed job's dead letter and record that it is out. Raises nothing: the scheduler repeats it."""
+        """Publish a failed job's dead letter and record the publish. Never raises: the scheduler repeats a failure."""
         try:
             async with self.database.read() as session:
                 job = await jobs.get(session, job_id)
@@ -87,27 +87,27 @@ class DeadLetters:
             log.exception("dead letter left to the scheduler", action="dead_letter_failed", job_id=job_id)
 
     async def list_all(self) -> list[DeadLetter]:
-        """Return every dead letter, oldest first, and leave them in the queue."""
-        letters: list[DeadLetter] = []
+        """Return every dead letter, oldest first, leaving them in the queue."""
+        dead_letters: list[DeadLetter] = []
 
-        async def keep(message: DeadMessage) -> bool:
-            letters.append(DeadLetter.of(message))
+        async def collect(message: DeadMessage) -> bool:
+            dead_letters.append(DeadLetter.of(message))
             return False
 
-        await self.broker.walk_dead_letters(keep)
-        return letters
+        await self.broker.walk_dead_letters(collect)
+        return dead_letters
 
     async def replay(self, job_id: str) -> tuple[int, int]:
-        """Reopen the job, or ALL. Return the number of reopened jobs and of stale letters, which are removed."""
+        """Reopen the job, or ALL. Return the number of reopened jobs and of stale dead letters, which are removed."""
         reopened = stale = 0
 
-        async def take(message: DeadMessage) -> bool:
+        async def reopen(message: DeadMessage) -> bool:
             nonlocal reopened, stale
-            letter = DeadLetter.of(message)
-            if letter.job_id is None or letter.token is None or job_id not in (letter.job_id, ALL):
+            dead_letter = DeadLetter.of(message)
+            if dead_letter.job_id is None or dead_letter.token is None or job_id not in (dead_letter.job_id, ALL):
                 return False
             async with self.database.write() as session:
-                wake_ups = await failures.replay(session, letter.job_id, letter.token)
+                wake_ups = await failures.replay(session, dead_letter.job_id, dead_letter.token)
             if wake_ups is None:
                 stale += 1
             else:
@@ -115,18 +115,18 @@ class DeadLetters:
                 await self.publisher.publish_rows(wake_ups)
             return True
 
-        await self.broker.walk_dead_letters(take)
+        await self.broker.walk_dead_letters(reopen)
         return reopened, stale
 
     async def purge(self, job_id: str) -> int:
         """Remove the dead letters of the job, or ALL; the jobs stay FAILED. Return the number removed."""
         removed = 0
 
-        async def take(message: DeadMessage) -> bool:
+        async def remove_matching(message: DeadMessage) -> bool:
             nonlocal removed
             matches = job_id in (DeadLetter.of(message).job_id, ALL)
             removed += matches
             return matches
 
-        await self.broker.walk_dead_letters(take)
+        await self.broker.walk_dead_letters(remove_matching)
         return removed

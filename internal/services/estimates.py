@@ -25,22 +25,22 @@ from repositories.models import Job
 log = structlog.get_logger(__name__)
 CACHE_SECONDS = 5.0
 MAX_CACHED = 256
-"""Cached figures: their keys hold model names and file extensions, which clients choose."""
+"""Maximum number of cached figures: clients choose the model names and file extensions in their keys."""
 TIMEOUT = 2.0
-"""Seconds an estimate may take: no response waits longer for a figure that may be null."""
+"""Seconds that an estimate may take; after that the response contains null."""
 
 
 class Estimator:
-    """One per API process."""
+    """Estimator of remaining times, with a cache. One per API process."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self._cache: OrderedDict[object, tuple[float, Any]] = OrderedDict()
 
     async def seconds(self, job: Job) -> float | None:
-        """Return the seconds until the job is done; 0 if it has ended; None if they are unknown.
+        """Return the seconds until the job ends; 0 if it has ended; None if unknown.
 
-        Never raises: the responses that carry an estimate are complete without it, many after a COMMIT.
+        Never raises: an estimate is optional, and many responses with one follow a COMMIT.
         """
         if JobStatus(job.status).terminal:
             return 0.0
@@ -48,9 +48,9 @@ class Estimator:
             async with asyncio.timeout(TIMEOUT):
                 return await self._estimate(job)
         except (InfrastructureError, TimeoutError) as error:
-            log.warning("no estimate", action="estimate_failed", job_id=job.job_id, reason=repr(error))
+            log.warning("cannot estimate time", action="estimate_failed", job_id=job.job_id, reason=repr(error))
         except Exception:
-            log.exception("no estimate", action="estimate_failed", job_id=job.job_id)
+            log.exception("cannot estimate time", action="estimate_failed", job_id=job.job_id)
         return None
 
     async def _estimate(self, job: Job) -> float | None:
@@ -69,7 +69,7 @@ class Estimator:
         return round((length * (1 - finished) + queued_before) * factor / max(slots, 1), 1)
 
     async def _length(self, job: Job) -> float | None:
-        """Return the audio seconds: known after Prepare, before that derived from recent files of the same type."""
+        """Return the seconds of audio; before Prepare, an estimate from recent files with the same extension."""
         if job.audio_duration_seconds is not None:
             return job.audio_duration_seconds
         extension = PurePosixPath(job.original_filename or "").suffix.lstrip(".").lower()

@@ -1,4 +1,4 @@
-"""Health of the service: its dependencies, its workers, its queues."""
+"""Health of the service: dependencies, workers and unfinished jobs."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ CHECK_TIMEOUT = 3.0
 
 @dataclass(frozen=True, slots=True)
 class HealthReport:
-    """checks: `ok` or the fault, by dependency; workers_sick: why they take no work, by worker."""
+    """Result of a health check. checks: `ok` or the fault, by dependency; workers_sick: reason by worker."""
 
     checks: dict[str, str]
     workers_active: int = 0
@@ -39,7 +39,7 @@ class HealthReport:
 
     @property
     def healthy(self) -> bool:
-        """True if every dependency answers and, if there are consumers, one of them works."""
+        """True if every dependency is up and the live consumers, if any, are not all sick."""
         stuck = self.workers_sick and not self.workers_active
         return not stuck and all(state == "ok" for state in self.checks.values())
 
@@ -50,7 +50,7 @@ class HealthReport:
 
 @dataclass(frozen=True, slots=True)
 class HealthCheck:
-    """folders: those that this process writes to."""
+    """Check of the dependencies and workers. folders: those that this process writes to."""
 
     database: Database
     broker: Broker
@@ -70,21 +70,21 @@ class HealthCheck:
             return HealthReport(checks)
         try:
             async with self.database.read() as session:
-                alive = await workers.list_live(session)
+                live = await workers.list_live(session)
                 counts = await job_statistics.count_by_status(session)
         except DatabaseUnavailable as error:
             return HealthReport({**checks, "database": self._database_fault(error)})
         return HealthReport(
             checks=checks,
-            workers_active=len(workers.healthy(alive)),
+            workers_active=len(workers.healthy(live)),
             jobs_pending=counts["PENDING"],
             jobs_processing=counts["PROCESSING"],
-            models=workers.available_models(alive),
-            workers_sick={worker.worker_id: worker.sick for worker in alive if worker.sick is not None},
+            models=workers.available_models(live),
+            workers_sick={worker.worker_id: worker.sick for worker in live if worker.sick is not None},
         )
 
     async def _check_database(self) -> str:
-        """Return `ok`, or the fault of the database or its schema."""
+        """Return `ok`, or the fault of the database or its schema, as a text for operators."""
         try:
             async with asyncio.timeout(CHECK_TIMEOUT):
                 await self.database.ping()

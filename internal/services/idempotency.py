@@ -1,4 +1,4 @@
-"""Repeated requests: the same Idempotency-Key and request get the same job."""
+"""Idempotent requests: a repeated request with the same Idempotency-Key returns the same job."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from repositories.idempotency import IdempotentRequest
 from repositories.models import Job
 
 MAX_KEY = 255
-"""Characters of an Idempotency-Key."""
+"""Maximum characters of an Idempotency-Key."""
 
 
 def idempotent_request(key: str | None, fields: Mapping[str, Any], file_digest: str = "") -> IdempotentRequest | None:
     """Return the key with a hash of the request; None without a key. Raises InvalidFieldError.
 
-    file_digest: SHA-256 (hex) of the recording, if it is part of the request.
+    file_digest: SHA-256 (hex) of the recording if the request contains one.
     """
     if key is None:
         return None
@@ -39,12 +39,15 @@ def request_hash(fields: Mapping[str, Any], file_digest: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class IdempotentRequests:
-    """Lookup of earlier requests."""
+    """Lookup of earlier requests by their idempotency keys."""
 
     database: Database
 
     async def find_job_id(self, owner: str, request: IdempotentRequest) -> str | None:
-        """Return the job_id that the same request got. Raises IdempotencyMismatchError for a different request."""
+        """Return the job_id of the earlier request with this key; None if there is none.
+
+        Raises IdempotencyMismatchError if the requests differ.
+        """
         async with self.database.read() as session:
             earlier = await idempotency.find(session, owner, request.key)
         if earlier is None:
@@ -54,7 +57,7 @@ class IdempotentRequests:
         return earlier.job_id
 
     async def find_job(self, owner: str, request: IdempotentRequest) -> Job | None:
-        """Return the job that the same request created. The key of a deleted job is free again."""
+        """Return the job of the earlier request. If the job was deleted, free its key and return None."""
         job_id = await self.find_job_id(owner, request)
         if job_id is None:
             return None
@@ -65,16 +68,16 @@ class IdempotentRequests:
         return job
 
     async def forget(self, owner: str, request: IdempotentRequest) -> None:
-        """Free the key."""
+        """Delete the record of a request, so that its key can be used again."""
         async with self.database.write() as session:
             await idempotency.delete(session, owner, request.key)
 
     async def run_once(
         self, owner: str, request: IdempotentRequest | None, create: Callable[[], Awaitable[Job]]
     ) -> tuple[Job, bool]:
-        """Return the earlier job of the same request, or the one that `create` makes; and whether it is new.
+        """Return the job of the same earlier request, or else that of `create`, and whether it is new.
 
-        `create` raises AlreadyExists if a concurrent request with the same key has won.
+        `create` has to raise AlreadyExists if a concurrent request has used the key first.
         """
         if request is None:
             return await create(), True

@@ -1,4 +1,4 @@
-"""An upload on its way into storage."""
+"""An upload that is being written to storage."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ ACCEPTED_EXTENSIONS = (
     *(".webm", ".mkv", ".avi", ".mov", ".opus", ".aiff", ".amr"),
 )
 MAX_NAME = 255
-"""Characters of a file name."""
+"""Maximum characters of a file name."""
 
 
 class IncomingUpload:
-    """A file sink that writes to storage under the id of the job to be.
+    """A file sink that writes to storage under the id of the future job.
 
-    `discard` removes everything until `hand_over`. From there on a committed job may refer to the object, so it belongs
-    to the job or to the collector of expired intents; only `take_back` after a certain rollback ends that.
+    Before `hand_over`, `discard` removes the object. After it, a committed job may refer to the object, which is left
+    to the job or the collection of expired intents. `take_back` undoes `hand_over` after a certain rollback.
     """
 
     def __init__(self, database: Database, storage: Storage, max_bytes: int, *, fingerprint: bool = False) -> None:
@@ -43,7 +43,7 @@ class IncomingUpload:
         self._handed_over = False
 
     async def begin(self, filename: str) -> None:
-        """Raises UnsupportedFormatError; TooManyUploads, StorageUnavailable, DatabaseUnavailable."""
+        """Open the object. Raises UnsupportedFormatError; TooManyUploads, StorageUnavailable, DatabaseUnavailable."""
         self.filename = accepted_name(filename)
         self.key = keys.upload_key(self.job_id, self.filename)
         async with self._database.write() as session:
@@ -51,7 +51,7 @@ class IncomingUpload:
         self._upload = await self._storage.open_upload(self.key)
 
     async def write(self, data: bytes) -> None:
-        """Raises FileTooLargeError; StorageUnavailable."""
+        """Append to the object. Raises FileTooLargeError; StorageUnavailable."""
         assert self._upload is not None
         self.size += len(data)
         if self.size > self._max_bytes:
@@ -61,28 +61,28 @@ class IncomingUpload:
         await self._upload.write(data)
 
     async def finish(self) -> None:
-        """Complete the object in storage. Raises EmptyFileError."""
+        """Complete the object in storage. Raises EmptyFileError; StorageUnavailable."""
         assert self._upload is not None
         if self.size == 0:
             raise EmptyFileError
         await self._upload.commit()
 
     def hand_over(self) -> None:
-        """Call before the transaction that creates the job begins: its outcome may stay unknown."""
+        """Leave the object to its job. Call before the creating transaction, whose outcome may remain unknown."""
         self._handed_over = True
 
     def take_back(self) -> None:
-        """Call only if the transaction was certainly rolled back."""
+        """Undo `hand_over`. Call only if the transaction was certainly rolled back."""
         self._handed_over = False
 
     async def discard(self) -> None:
-        """Remove what has arrived. During an outage the intent stays, and the scheduler collects the object later."""
+        """Remove the object and its intent. During an outage the intent stays and the scheduler collects the object."""
         if self._handed_over:
             return
         try:
             if self._upload is not None:
                 await self._upload.abort()
-                # by the exact key: S3 servers list unfinished multipart uploads that way only
+                # with the exact key: S3 servers list unfinished multipart uploads only by it
                 await self._storage.delete_prefix(self.key)
             if self.key:
                 async with self._database.write() as session:
@@ -110,6 +110,6 @@ def accepted_name(filename: str) -> str:
 
 
 def display_name(filename: str) -> str:
-    """Return the last path segment without control characters, at most 255 characters, with its extension."""
-    last = filename.replace("\\", "/").split("/")[-1]
-    return "".join(letter for letter in last if letter.isprintable())[-MAX_NAME:]
+    """Return the last path segment without unprintable characters; a long name keeps its end, with the extension."""
+    last_segment = filename.replace("\\", "/").split("/")[-1]
+    return "".join(character for character in last_segment if character.isprintable())[-MAX_NAME:]

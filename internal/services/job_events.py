@@ -1,8 +1,8 @@
-"""Events of a job as they happen: finished segments in order of the recording, progress, the end.
+"""Events of a job as they happen: finished segments in order of the recording, progress, the end of the job.
 
-A chunk's number is the greatest event number among the chunks that must finish before its segments are final: the
-chunks before it and, if they overlap, the one after. Numbers never fall along the recording, so a reader of number n
-still needs exactly the chunks with a greater number.
+The number of a chunk is the greatest event number among the chunks that must finish before its segments are final: the
+chunk itself, those before it and, if it overlaps, the one after. Numbers never fall along the recording, so a reader
+that has received number n needs exactly the chunks with a greater number.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from repositories.models import Job
 from worker.result import merged_segments
 
 KEEP_ALIVE_SECONDS = 15.0
-"""Seconds without an event after which a keep-alive is due."""
+"""Seconds without an event after which a keep-alive is sent."""
 KEEP_ALIVE = "keep-alive"
 FINAL = {
     JobStatus.COMPLETED: "completed",
@@ -33,9 +33,9 @@ FINAL = {
 
 @dataclass(frozen=True, slots=True)
 class JobEvent:
-    """kind: segment, progress, completed, failed, cancelled or keep-alive.
+    """An event of a job. kind: segment, progress, completed, failed, cancelled or keep-alive.
 
-    number: None leaves the reader's last number as it is.
+    number: new event number of the reader; None: unchanged.
     """
 
     kind: str
@@ -53,7 +53,7 @@ class _ReaderState:
 
 
 Mark = tuple[int, int, float, bool]
-"""Of a chunk: index, event number, overlap in seconds, finished."""
+"""State of a chunk: index, event number, overlap with the chunk before it in seconds, finished."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ class JobEvents:
     watcher: JobWatcher
 
     async def follow(self, job_id: str, after: int) -> AsyncGenerator[JobEvent]:
-        """Yield the events after number `after`, until the job has ended."""
+        """Yield the events after number `after` until the job has ended. A deleted job counts as cancelled."""
         state, seen = _ReaderState(after), -1
         async with self.watcher.watch(job_id) as watch:
             while True:
@@ -80,10 +80,12 @@ class JobEvents:
                 seen = max(watch.seq, job.event_seq)
                 for event in await self._new_segments(job, marks, state):
                     yield event
+                # a chunk that was committed between the two reads has a greater number than the job that was read
+                number = max(job.event_seq, state.number)
                 if job.status in FINAL:
-                    yield JobEvent(FINAL[JobStatus(job.status)], job.event_seq, job)
+                    yield JobEvent(FINAL[JobStatus(job.status)], number, job)
                     return
-                yield JobEvent("progress", job.event_seq, job)
+                yield JobEvent("progress", number, job)
 
     async def _new_segments(self, job: Job, marks: list[Mark], state: _ReaderState) -> list[JobEvent]:
         """Return the segments of chunks that have become final since the last call."""
@@ -102,23 +104,26 @@ class JobEvents:
 
 
 def _segment_events(index: int, merged: list[ResultSegment], numbers: dict[int, int]) -> list[JobEvent]:
-    """A number is sent with the last segment of the last chunk that has it, so that its reader has missed none."""
+    """Return the events of a chunk's segments.
+
+    A number is sent with the last segment of the last chunk that has it, so that its reader has missed no segment.
+    """
     segments = [segment for segment in merged if segment.chunk == index]
     is_last_chunk = numbers.get(index + 1) != numbers[index]
     return [
-        JobEvent("segment", numbers[index] if is_last_chunk and place == len(segments) else None, segment=segment)
-        for place, segment in enumerate(segments, 1)
+        JobEvent("segment", numbers[index] if is_last_chunk and position == len(segments) else None, segment=segment)
+        for position, segment in enumerate(segments, 1)
     ]
 
 
 def chunk_numbers(marks: list[Mark]) -> dict[int, int]:
-    """Return the numbers of the chunks that are final: all before them finished, and the next if it overlaps."""
+    """Return the numbers of the final chunks: those before them are finished, and so is the next if it overlaps."""
     numbers: dict[int, int] = {}
     greatest = 0
     finished = list(takewhile(lambda mark: mark[3], marks))
-    for place, (index, seq, _, _) in enumerate(finished):
+    for position, (index, seq, _, _) in enumerate(finished):
         greatest = max(greatest, seq)
-        following = marks[place + 1] if place + 1 < len(marks) else None
+        following = marks[position + 1] if position + 1 < len(marks) else None
         if following is not None and following[2] > 0:
             if not following[3]:
                 break

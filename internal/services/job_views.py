@@ -1,4 +1,4 @@
-"""Jobs as the API shows them."""
+"""Views of jobs for API responses."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class JobViews:
     estimator: Estimator
 
     async def of(self, job: Job, language: str) -> JobView:
-        """language: of the failure text."""
+        """Return the view of a job. language: that of the failure text."""
         return JobView(job, failure_message(job, language), await self.estimator.seconds(job))
 
     async def page(self, page: JobPage, language: str) -> JobViewPage:
@@ -62,7 +62,7 @@ def view_of(job: Job, language: str) -> JobView:
 
 
 def progress_of(job: Job) -> float:
-    """Return the percentage of finished chunks, one decimal; 100 only for a COMPLETED job."""
+    """Return the percentage of finished chunks, with one decimal; 100 only for a COMPLETED job."""
     if job.status == JobStatus.COMPLETED:
         return 100.0
     if not job.chunks_total:
@@ -71,7 +71,7 @@ def progress_of(job: Job) -> float:
 
 
 def failure_message(job: Job, language: str) -> str | None:
-    """Return why the job has no result; None if it has not failed."""
+    """Return the reason for which the job has no result; None if it has neither failed nor been cancelled."""
     if job.status == JobStatus.CANCELLED and job.error_code is None:
         return JobCancelledError.general(language)
     return failure_text(job.error_code, job.error_details, job.error_message, language)

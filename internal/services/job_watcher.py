@@ -1,4 +1,4 @@
-"""One poll per API process for all the jobs that its clients wait for."""
+"""A single poll per API process for all jobs that its clients wait for."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ POLL_INTERVAL = 0.25
 
 @dataclass(slots=True)
 class Watch:
-    """seq: the greatest event number seen; ended: no further change is expected."""
+    """State of a watched job. seq: greatest event number seen; ended: no further change is expected."""
 
     seq: int = -1
     ended: bool = False
@@ -36,7 +36,7 @@ class Watch:
 
 
 class JobWatcher:
-    """Polls only while a job is watched."""
+    """Watches jobs by polling the database. Polls only while a job is watched."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -63,7 +63,7 @@ class JobWatcher:
             except InfrastructureError as error:
                 log.warning("cannot poll watched jobs", action="watch_skipped", code=error.code)
             except Exception:
-                # without the poll its watchers would wait for ever
+                # if the task ended, its watchers would wait forever
                 log.exception("cannot poll watched jobs", action="watch_skipped")
             await asyncio.sleep(POLL_INTERVAL)
 
@@ -71,7 +71,7 @@ class JobWatcher:
         async with self._database.read() as session:
             states = await jobs.list_states(session, tuple(self._watched))
         for job_id, watch in tuple(self._watched.items()):
-            # a deleted job has ended
+            # a purged job is missing: one last change, after which it has ended
             seq, ended = states.get(job_id, (watch.seq + 1 if not watch.ended else watch.seq, True))
             if seq > watch.seq:
                 watch.seq, watch.ended = seq, ended

@@ -1,4 +1,4 @@
-"""Jobs as their owners handle them: find, list, cancel, retry, delete."""
+"""Operations on an owner's jobs: find, list, cancel, retry, delete."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ RETRIABLE = (JobStatus.FAILED, JobStatus.CANCELLED)
 
 @dataclass(frozen=True, slots=True)
 class JobPage:
-    """next_cursor: None on the last page."""
+    """A page of jobs. next_cursor: None on the last page."""
 
     jobs: list[Job]
     next_cursor: str | None
@@ -32,7 +32,7 @@ class JobPage:
 
 @dataclass(frozen=True, slots=True)
 class Jobs:
-    """The jobs of an owner. failure_ttl_seconds: after which a cancelled job expires."""
+    """Operations on jobs. failure_ttl_seconds: time after which a cancelled job expires; 0: never."""
 
     database: Database
     storage: Storage
@@ -56,11 +56,11 @@ class Jobs:
         page = jobs.Page(limit, status, language, decode_cursor(cursor) if cursor else None)
         async with self.database.read() as session:
             rows = await jobs.list_page(session, owner, page)
-        shown = rows[:limit]
-        return JobPage(shown, encode_cursor(shown[-1]) if len(rows) > limit else None)
+        page_rows = rows[:limit]
+        return JobPage(page_rows, encode_cursor(page_rows[-1]) if len(rows) > limit else None)
 
     async def cancel(self, job_id: str, owner: str) -> Job:
-        """Cancel the job; a running chunk stops soon. Finished chunks stay readable.
+        """Cancel the job. Running chunks stop soon; finished chunks stay readable.
 
         Raises JobNotFoundError, ConflictError.
         """
@@ -94,7 +94,7 @@ class Jobs:
         return reopened or job
 
     async def redeliver_webhook(self, job_id: str, owner: str) -> Job:
-        """Send the job's webhook once more. Raises JobNotFoundError, ConflictError, RateLimitedError."""
+        """Schedule another delivery of the job's webhook. Raises JobNotFoundError, ConflictError, RateLimitedError."""
         job = await self.find(job_id, owner)
         async with self.database.write() as session:
             wait = await webhooks.resend(session, job.job_id)
@@ -124,14 +124,15 @@ class Jobs:
 
 
 def job_not_found(identifier: str) -> JobNotFoundError:
-    """identifier: a job_id or request_id as the client sent it."""
+    """Return the error for an unknown job. identifier: the job_id or request_id that the client sent."""
     return JobNotFoundError("Job not found: {value}", value=identifier[:255])
 
 
 def is_job_id(text: str) -> bool:
-    """Return whether the text is a UUID in the canonical lower-case form, which both databases compare alike."""
+    """Return whether the text is a UUID in canonical lower-case form, which both databases compare alike."""
     return len(text) == 36 and all(
-        letter == "-" if place in (8, 13, 18, 23) else letter in "0123456789abcdef" for place, letter in enumerate(text)
+        character == "-" if position in (8, 13, 18, 23) else character in "0123456789abcdef"
+        for position, character in enumerate(text)
     )
 
 
@@ -140,7 +141,7 @@ def encode_cursor(job: Job) -> str:
 
 
 def decode_cursor(text: str) -> tuple[datetime, str]:
-    """Return creation time and id of the last job of the page before. Raises InvalidFieldError."""
+    """Return creation time and id of the last job on the previous page. Raises InvalidFieldError."""
     try:
         at, job_id = base64.b64decode(text.encode(), b"-_", validate=True).decode().split(" ")
         before = datetime.fromisoformat(at)

@@ -17,11 +17,11 @@ from repositories import intents, quotas, rate_limits
 
 DAY = 86_400.0
 RETRY_AFTER = 30.0
-"""Seconds to wait when only the end of other jobs makes room, at a time that is unknown."""
+"""Seconds to wait if room depends on the end of other jobs, whose time is unknown."""
 
 
 class DatabaseStorage(Storage):
-    """Storage of the `limits` library on the service's database, for counters that several processes share."""
+    """Storage of the `limits` library in the service's database, for counters shared by several processes."""
 
     STORAGE_SCHEME = None
 
@@ -43,7 +43,7 @@ class DatabaseStorage(Storage):
         return window[0] if window else 0
 
     async def get_expiry(self, key: str) -> float:
-        """Return the end of the window, seconds since 1970."""
+        """Return the end of the window in seconds since 1970."""
         async with self._database.read() as session:
             window = await rate_limits.get(session, key)
         return window[1].timestamp() if window else time.time()
@@ -63,7 +63,7 @@ class Limiter:
     """Rate limits and quotas. Errors carry the seconds to wait."""
 
     def __init__(self, settings: Settings, database: Database, *, shared: bool) -> None:
-        """shared: count together with the other processes."""
+        """shared: share the rate limits' counters with other processes, in the database."""
         storage: Storage = DatabaseStorage(database) if shared else MemoryStorage()
         self._window = FixedWindowRateLimiter(storage)
         self._settings, self._database = settings, database
@@ -85,14 +85,14 @@ class Limiter:
             )
 
     async def check_quota(self, owner: str, size: int = 0) -> None:
-        """Check for one more job of `size` bytes. Raises QuotaExceededError. `enforce_quota` decides."""
+        """Check the quotas early, for one more job of `size` bytes. Raises QuotaExceededError."""
         async with self._database.read() as session:
             await self._check(session, owner, size)
 
     async def enforce_quota(self, session: AsyncSession, owner: str, size: int = 0, seconds: float = 0.0) -> None:
-        """Check inside the transaction that adds the job, one of an owner at a time. Raises QuotaExceededError.
+        """Check the quotas in the transaction that adds the job, one at a time per owner. Raises QuotaExceededError.
 
-        seconds: of audio that the job adds.
+        size: bytes of the recording; seconds: known duration of its audio.
         """
         settings = self._settings
         if settings.max_queued_jobs or settings.max_queued_seconds or settings.max_bytes_per_day:
@@ -100,7 +100,7 @@ class Limiter:
             await self._check(session, owner, size, seconds)
 
     async def enforce_link_quota(self, session: AsyncSession, owner: str) -> None:
-        """Check for one more upload link. It counts as a job and as the largest upload. Raises QuotaExceededError."""
+        """Check the quotas for one more upload link, counted as a job of maximum size. Raises QuotaExceededError."""
         settings = self._settings
         await quotas.lock_owner(session, owner, sqlite=self._database.sqlite)
         count = await intents.count_open_links(session, owner)

@@ -10,7 +10,7 @@ from repositories import workers
 
 @dataclass(frozen=True, slots=True)
 class LiveModels:
-    """workers: number of live ones; since: start of the oldest, seconds since 1970, 0 without any."""
+    """Models of the live workers. workers: their number; since: start of the oldest in seconds since 1970, or 0."""
 
     names: list[str]
     workers: int
@@ -25,6 +25,6 @@ class Models:
 
     async def live(self) -> LiveModels:
         async with self.database.read() as session:
-            alive = await workers.list_live(session)
-        since = min((int(worker.started_at.timestamp()) for worker in alive), default=0)
-        return LiveModels(workers.available_models(alive), len(alive), since)
+            live = await workers.list_live(session)
+        since = min((int(worker.started_at.timestamp()) for worker in live), default=0)
+        return LiveModels(workers.available_models(live), len(live), since)

@@ -18,7 +18,7 @@ from repositories.models import Job
 
 log = structlog.get_logger(__name__)
 PUBLISH_TIMEOUT = 5.0
-"""Seconds that one publish, or marking rows as published, may take."""
+"""Seconds that one publish may take, or recording all of them."""
 PUBLISH_STEP = "publish"
 
 
@@ -41,7 +41,7 @@ def transcribe_message(job: Job, wake_up: WakeUp, level: int | None = None) -> M
 
 
 def dead_letter_message(job: Job) -> Message:
-    """Return the dead letter of a failed job. Moved back to either queue, it reopens the job once."""
+    """Return the dead letter of a failed job. Moved back to a work queue, it reopens the job once."""
     message = _message(MessageType.REPLAY, job, WakeUp(job.job_id, None, job.failures), 0)
     return replace(message, token=job.replay_token)
 
@@ -73,7 +73,7 @@ def _message(kind: MessageType, job: Job, wake_up: WakeUp, level: int) -> Messag
 
 @dataclass(frozen=True, slots=True)
 class Publisher:
-    """Publisher of wake-ups. The scheduler repeats what the broker refuses."""
+    """Publisher of wake-ups. The scheduler repeats those that the broker refuses."""
 
     database: Database
     broker: Broker
@@ -81,7 +81,7 @@ class Publisher:
     async def publish_rows(self, wake_ups: Sequence[WakeUp], level: int | None = None) -> bool:
         """Publish the wake-ups of these rows; return whether all of them were published.
 
-        level: the message priority, by default the row's own. A row whose message cannot be built is parked.
+        level: priority of the messages, by default that of each row. A row whose message cannot be built is parked.
         Raises DatabaseUnavailable.
         """
         async with self.database.read() as session:
@@ -106,11 +106,11 @@ class Publisher:
         )
 
     async def publish(self, messages: Sequence[Message]) -> bool:
-        """Publish, then postpone the rows' next publish. Return whether all were published.
+        """Publish the messages and record the publishes. Return whether all were published.
 
-        Raises only CancelledError: the work is committed, so no fault of the broker may reach the caller or delay it.
-        A refused message is due again within seconds. A message that cannot be published at all keeps its `due_at`
-        and does not stop the others.
+        Raises only CancelledError: the work is committed, so a fault of the broker must not affect the caller. After a
+        refusal the other messages are not tried, and all of them are due again within seconds. A message that fails
+        otherwise keeps its `due_at` and does not stop the others.
         """
         sent: list[WakeUp] = []
         refused: list[WakeUp] = []

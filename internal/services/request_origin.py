@@ -1,4 +1,4 @@
-"""Origin of a request, as its connection and headers show it: this machine, a proxy, another web site."""
+"""Origin of a request, derived from its connection and headers: this machine, a proxy, another web site."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ FORWARDING = frozenset(
     )
 )
 FORWARDING_FAMILIES = ("x-forwarded-", "cf-", "x-appengine-", "x-azure-")
-"""Headers that reverse proxies and content delivery networks add."""
+"""Prefixes of further headers that reverse proxies and content delivery networks add."""
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 @dataclass(frozen=True, slots=True)
 class RequestOrigin:
-    """peer: address of the connection; version: of HTTP; headers: with lower-case names."""
+    """peer: address of the connection; version: HTTP version; headers: with lower-case names."""
 
     peer: str
     method: str
@@ -35,12 +35,12 @@ class RequestOrigin:
         return self.headers.get("host", "").strip().lower()
 
     def reason_not_local(self, trusted: Collection[str]) -> str | None:
-        """Return why the request may not come from a program on this machine; None if it may."""
-        names = (name for name in self.headers if name in FORWARDING or name.startswith(FORWARDING_FAMILIES))
-        forwarded = next(names, None)
+        """Return the reason to assume that the request is not from this machine; None if it seems local."""
+        forwarding = (name for name in self.headers if name in FORWARDING or name.startswith(FORWARDING_FAMILIES))
+        header = next(forwarding, None)
         if not is_loopback(self.peer):
             return "the request comes from another machine"
-        if forwarded is not None:
+        if header is not None:
             return "the request was forwarded by a proxy"
         if self.version == "1.0":
             return "the request uses HTTP/1.0, as reverse proxies do"
@@ -49,7 +49,7 @@ class RequestOrigin:
         return None
 
     def require_local(self, trusted: Collection[str]) -> None:
-        """Raises LocalOnlyError."""
+        """Raises LocalOnlyError unless the request seems to come from this machine."""
         reason = self.reason_not_local(trusted)
         if reason is not None:
             raise LocalOnlyError(
@@ -64,9 +64,9 @@ class RequestOrigin:
             raise UntrustedHostError
 
     def require_same_site(self, allowed: Collection[str]) -> None:
-        """Raises CrossSiteError for a browser's request on behalf of another site's page.
+        """Raises CrossSiteError if a page of another site made the browser send the request.
 
-        Navigation by GET passes: only the user sees its response.
+        Navigation by GET is allowed, because the page cannot read the response.
         """
         origin, site = self.headers.get("origin"), self.headers.get("sec-fetch-site", "none")
         if origin is not None:
@@ -99,11 +99,11 @@ def is_loopback(address: str) -> bool:
 
 
 def _is_same_origin(origin: str, host: str) -> bool:
-    """Return whether `host` serves this Origin, over TLS or not."""
+    """Return whether the Origin header names this host, with or without TLS."""
     try:
-        theirs, ours = urlsplit(origin.lower()), urlsplit(f"//{host}")
-        default = _DEFAULT_PORTS.get(theirs.scheme)
-        same_port = (theirs.port or default) == (ours.port or default)
+        page, server = urlsplit(origin.lower()), urlsplit(f"//{host}")
+        default = _DEFAULT_PORTS.get(page.scheme)
+        same_port = (page.port or default) == (server.port or default)
     except ValueError:
         return False
-    return default is not None and same_port and theirs.hostname is not None and theirs.hostname == ours.hostname
+    return default is not None and same_port and page.hostname is not None and page.hostname == server.hostname

@@ -1,4 +1,4 @@
-"""Results: the stored transcript, the text so far of a running job, exports."""
+"""Results: the stored transcript, the finished part of a running job, exports."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Transcript:
-    """A job with its text, or the text so far. Attributes that are not defined here are the job row's."""
+    """A job with its text, or its finished part. Attributes that are not defined here are the job row's."""
 
     job: Job
     segments: list[ResultSegment]
@@ -64,7 +64,7 @@ class Results:
     storage: Storage
 
     async def transcript(self, job: Job, *, partial: bool = False) -> Transcript:
-        """Return the job's transcript. partial: of an unfinished job, the segments of its finished chunks.
+        """Return the job's transcript. partial: if the job has none, return the segments of its finished chunks.
 
         Raises as `read` does.
         """
@@ -99,7 +99,7 @@ class Results:
         return exporter, await asyncio.to_thread(exporter.export, result)
 
     async def _read_file(self, job: Job) -> tuple[bytes, Result]:
-        """Return the stored file and its content. A file that cannot be parsed is read once more."""
+        """Return the stored file and its parsed content. A file that cannot be parsed is read once more."""
         if job.status != JobStatus.COMPLETED:
             raise JobNotCompletedError("Job not completed. Current status: {status}", status=str(job.status))
         key = job.minio_result_path or keys.result_key(job.job_id)
@@ -110,7 +110,7 @@ class Results:
             except ObjectNotFound as error:
                 raise ObjectNotFound("The result file is no longer in storage.") from error
             except (ValueError, LookupError, TypeError) as error:
-                log.error("the stored result is damaged", action="result_damaged", key=key, reason=repr(error))  # noqa: TRY400
+                log.error("stored result is damaged", action="result_damaged", key=key, reason=repr(error))  # noqa: TRY400
         raise ObjectDamagedError("The result file was damaged in storage. Submit the recording again.")
 
 

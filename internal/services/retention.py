@@ -1,4 +1,4 @@
-"""Removal of expired jobs, deleted jobs and abandoned objects."""
+"""Removal of expired and deleted jobs, and of abandoned objects."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from repositories import deletion, intents, jobs, parking
 
 log = structlog.get_logger(__name__)
 COLLECT, EXPIRE, PURGE = "collect", "expire", "forget"
-"""Names of the steps, under which items that fail are parked."""
+"""Names of the steps under which failing items are parked."""
 
 
 async def remove_objects(storage: Storage, job_id: str) -> None:
@@ -26,7 +26,7 @@ async def remove_objects(storage: Storage, job_id: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Retention:
-    """Periodic removal. An item that fails is parked and the others go on; an outage stops the step."""
+    """Periodic removal. A failing item is parked and does not stop the others; an outage ends the step."""
 
     database: Database
     storage: Storage
@@ -43,7 +43,7 @@ class Retention:
         await self._for_each(EXPIRE, expired, expire)
 
     async def purge_deleted_jobs(self) -> None:
-        """Remove the rows of jobs that were hidden a day ago, and objects that were written since."""
+        """Remove the rows of jobs hidden over a day ago, and objects that were written since."""
 
         async def purge(job_id: str) -> None:
             await remove_objects(self.storage, job_id)
@@ -66,7 +66,7 @@ class Retention:
         await self._for_each(COLLECT, [intent.key for intent in expired], collect)
 
     async def collect_expired(self, key: str) -> bool:
-        """Remove the object of an expired intent unless a job refers to it. Return whether it was removed."""
+        """Remove the object of an expired intent, unless a job refers to it; return whether it was removed."""
         async with self.database.write() as session:
             if not await intents.lock_expired(session, key):
                 return False
@@ -77,19 +77,19 @@ class Retention:
         return True
 
     async def remove_object(self, key: str) -> None:
-        """Remove an object, then its intent."""
+        """Remove an object and its unfinished uploads, then its intent. Raises StorageUnavailable."""
         await self.storage.delete_prefix(key)
         async with self.database.write() as session:
             await intents.delete(session, key)
 
     async def _for_each(self, step: str, items: Sequence[str], work: Callable[[str], Awaitable[None]]) -> None:
-        """Call `work` with every item. Raises InfrastructureError if the database or storage is down altogether."""
+        """Call `work` with every item. Raises InfrastructureError if the database or storage is down."""
         for item in items:
             try:
                 await work(item)
             except Exception as error:  # noqa: BLE001
                 if isinstance(error, InfrastructureError):
-                    # an error of one object looks like an outage: only a failing ping is one
+                    # an error of one object looks like an outage, but only a failing ping is one
                     await self.database.ping()
                     await self.storage.ping()
                 async with self.database.write() as session:

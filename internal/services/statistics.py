@@ -1,4 +1,4 @@
-"""Figures about queues, jobs and workers."""
+"""Statistics of queues, jobs and workers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,10 @@ PARKED_TIMEOUT = 3.0
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Rates are 0..1 over ended jobs; times are seconds, None before the first measurement."""
+    """Statistics for operators.
+
+    Rates are 0 to 1, of completed and failed jobs. Times are means in seconds, None before the first measurement.
+    """
 
     queues: Sequence[QueueStats]
     jobs_by_status: dict[str, int]
@@ -47,13 +50,13 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Statistics:
-    """Figures for operators."""
+    """Source of the statistics and gauges."""
 
     database: Database
     broker: Broker
 
     async def report(self) -> Report:
-        """Raises BrokerUnavailable, DatabaseUnavailable."""
+        """Return current statistics. Raises BrokerUnavailable, DatabaseUnavailable."""
         queues = await self.broker.stats()
         async with self.database.read() as session:
             return Report(
@@ -71,7 +74,7 @@ class Statistics:
             async with self.database.read() as session, asyncio.timeout(PARKED_TIMEOUT):
                 counts = await parking.count_by_step(session)
         except DatabaseUnavailable as error:
-            log.warning("parked items not counted", action="parked_unknown", reason=str(error.__cause__)[:300])
+            log.warning("cannot count parked items", action="parked_unknown", reason=str(error.__cause__)[:300])
             return
         PARKED.clear()
         for step, count in counts.items():

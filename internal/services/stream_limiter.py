@@ -1,4 +1,4 @@
-"""A limit on the clients of one API process that wait for a job on an open connection."""
+"""Limit on the clients of one API process that wait for a job on an open connection."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from core.errors import StreamsExhaustedError, TooManyStreamsError
 
 
 class StreamLimiter:
-    """Counts waiting clients in total and by owner. An owner without any uses no memory."""
+    """Counts waiting clients, in total and by owner."""
 
     def __init__(self, total: int, per_owner: int) -> None:
-        """total, per_owner: greatest numbers of waiting clients; 0 means no limit."""
+        """total, per_owner: maximum numbers of waiting clients; 0: no limit."""
         self._total, self._per_owner = total, per_owner
         self._by_owner: Counter[str] = Counter()
 
     def acquire(self, owner: str) -> StreamSlot:
-        """Raises TooManyStreamsError, StreamsExhaustedError."""
+        """Return a slot for a client. Raises TooManyStreamsError (owner), StreamsExhaustedError (total)."""
         if self._by_owner[owner] >= self._per_owner > 0:
             raise TooManyStreamsError
         if self._by_owner.total() >= self._total > 0:

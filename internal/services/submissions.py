@@ -1,4 +1,4 @@
-"""Submission of recordings: the bytes to storage, one transaction, one wake-up."""
+"""Submission of recordings: the bytes are stored, one transaction creates the job, one wake-up is published."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from repositories.models import Job
 
 log = structlog.get_logger(__name__)
 ROLLED_BACK = (AlreadyExists, InternalError, LinkUsedError, QuotaExceededError, UploadTimeoutError)
-"""Errors after which the creating transaction is certainly rolled back."""
+"""Errors after which the creating transaction was certainly rolled back."""
 
 
 @dataclass(frozen=True, slots=True)
 class Submissions:
-    """Creation of jobs, whatever way their recording takes."""
+    """Creation of jobs, for every way to submit."""
 
     database: Database
     storage: Storage
@@ -37,11 +37,11 @@ class Submissions:
     max_upload_bytes: int
 
     def new_upload(self, *, fingerprint: bool = False) -> IncomingUpload:
-        """fingerprint: compute the file's SHA-256, for recognising a repeated request."""
+        """Return a new upload. fingerprint: compute the file's SHA-256, to recognise a repeated request."""
         return IncomingUpload(self.database, self.storage, self.max_upload_bytes, fingerprint=fingerprint)
 
     async def check_quota(self, owner: str, size: int = 0) -> None:
-        """Raises QuotaExceededError. An early answer: `commit` checks again."""
+        """Check the quotas before the upload; `commit` checks them again. Raises QuotaExceededError."""
         await self.limiter.check_quota(owner, size)
 
     async def submit_upload(
@@ -49,7 +49,7 @@ class Submissions:
     ) -> Job:
         """Create the upload's job, or return the job of the same request and discard the upload.
 
-        Of two concurrent requests with one key both stream; one insert wins.
+        Two concurrent requests with the same key both upload; the first insert wins.
         """
 
         async def create() -> Job:
@@ -70,7 +70,7 @@ class Submissions:
         new = replace(new, original_filename=upload.filename, audio_key=upload.key, file_size=upload.size)
         upload.hand_over()
         try:
-            job = await self.commit(new, request, noted=True)
+            job = await self.commit(new, request, has_intent=True)
         except ROLLED_BACK:
             upload.take_back()
             raise
@@ -78,12 +78,12 @@ class Submissions:
         return job
 
     async def commit(
-        self, new: NewJob, request: IdempotentRequest | None, *, noted: bool, link: str | None = None
+        self, new: NewJob, request: IdempotentRequest | None, *, has_intent: bool, link: str | None = None
     ) -> Job:
         """Insert the job and its idempotency key.
 
-        noted: an intent exists for the job's object and is dropped with the COMMIT. link: the object key of the upload
-        link to use up.
+        has_intent: the job's object has an intent, which is deleted in the same transaction. link: object key of the
+        upload link to use up.
 
         Raises AlreadyExists, LinkUsedError, QuotaExceededError, DatabaseUnavailable; UploadTimeoutError if the intent
         has expired.
@@ -91,7 +91,7 @@ class Submissions:
         async with self.database.write() as session:
             if link is not None and not await intents.consume_link(session, link):
                 raise LinkUsedError
-            if noted and not await intents.fulfil(session, new.audio_key or ""):
+            if has_intent and not await intents.fulfil(session, new.audio_key or ""):
                 raise UploadTimeoutError("The upload took too long. Send it again.")
             await self.limiter.enforce_quota(session, new.owner, new.file_size)
             job = await jobs.create(session, new)

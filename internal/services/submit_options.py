@@ -1,4 +1,4 @@
-"""Options of a submit, validated in one place for every way to submit."""
+"""Options of a submit, and their validation, common to every way to submit."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ log = structlog.get_logger(__name__)
 NO_WORKER = "No worker is running; the job waits until one starts."
 MAX_URL, MAX_PROMPT, MAX_METADATA = 4096, 2000, 16_384
 MAX_DEPTH, MAX_KEYS = 16, 256
-"""Levels and keys of the metadata object, itself included: far below the limits of every parser involved."""
+"""Maximum levels, itself included, and keys of the metadata object: far below the limits of all parsers involved."""
 MODEL = re.compile(r"[A-Za-z0-9._-]{1,100}")
 _TRUE, _FALSE = ("true", "1", "yes", "on"), ("false", "0", "no", "off", "")
 
@@ -31,7 +31,7 @@ _TRUE, _FALSE = ("true", "1", "yes", "on"), ("false", "0", "no", "off", "")
 class SubmitOptions:
     """Validated options of a submit.
 
-    asked_model: as it was sent; model: the full name it resolves to, or what was sent if no worker is alive.
+    asked_model: the name in the request; model: the full name it resolves to, or the same name if no worker is live.
     """
 
     language: str
@@ -46,7 +46,7 @@ class SubmitOptions:
 
 @dataclass(frozen=True, slots=True)
 class SubmitOptionsValidator:
-    """Validation of the options of every way to submit. webhooks: checks callback addresses."""
+    """Validator of the options of a submit. webhooks: checks callback URLs."""
 
     models: Models
     webhooks: Outbound
@@ -55,7 +55,7 @@ class SubmitOptionsValidator:
     default_model: str | None
 
     async def validate(self, fields: Mapping[str, Any]) -> SubmitOptions:
-        """Values are strings or their JSON types; an empty one counts as left out.
+        """Return the validated options. Values are strings or JSON types; an empty one counts as missing.
 
         Raises UnsupportedLanguageError, InvalidFieldError, UnknownModelError; DatabaseUnavailable.
         """
@@ -89,7 +89,7 @@ class SubmitOptionsValidator:
         )
 
     async def _resolve_model(self, asked_model: str, language: str) -> tuple[str | None, str | None]:
-        """Return the full name of a model that a live worker has, and a warning."""
+        """Return the full name of the model, and a warning if no worker is live. Raises UnknownModelError."""
         live = await self.models.live()
         name = asked_model or self.default_model
         if not live.workers:
@@ -119,7 +119,7 @@ def _job_options(fields: Mapping[str, Any]) -> JobOptions:
 
 
 def _is_encodable(value: str) -> bool:
-    """Return False for a lone surrogate, which JSON can spell and databases refuse."""
+    """Return False if there is a lone surrogate, which JSON can contain and databases refuse."""
     try:
         value.encode()
     except UnicodeEncodeError:
@@ -157,7 +157,7 @@ def _callback_url(webhooks: Outbound, url: str) -> str | None:
 
 
 def _metadata(value: Any) -> dict[str, Any] | None:
-    """Parse a JSON object, or its text. The last value of a repeated key counts."""
+    """Return the metadata, given as an object or as JSON text. Of a repeated key the last value counts."""
     if value in (None, ""):
         return None
     try:

@@ -1,4 +1,4 @@
-"""Synchronous transcription, as OpenAI's clients expect it: a submit that waits for its job."""
+"""Synchronous transcription for OpenAI's clients: a submit that waits for its job."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ from repositories.idempotency import IdempotentRequest
 from repositories.models import Job
 
 POLL_TIMEOUT = 60.0
-"""Seconds of one wait for a change of the job; then the next wait begins."""
+"""Seconds of one wait for a change of the job, repeated until it ends."""
 OUTAGE_TIMEOUT = 60.0
-"""Seconds for which the answer of a finished job waits for the database."""
+"""Seconds that the response of a finished job waits for the database during an outage."""
 
 
 class JobFailed(SttError):
-    """The job ended without a result. Code, status and text are the job's own. A repeated request runs it again."""
+    """The job ended without a result. Code, status and text are those of the job's failure."""
 
     def __init__(self, job: Job) -> None:
         self._job = job
         super().__init__()
-        kind = error_class(job.error_code) or JobCancelledError
-        self.code = job.error_code or kind.code  # type: ignore[misc]
-        self.http_status = kind.http_status  # type: ignore[misc]
+        error_type = error_class(job.error_code) or JobCancelledError
+        self.code = job.error_code or error_type.code  # type: ignore[misc]
+        self.http_status = error_type.http_status  # type: ignore[misc]
 
     def message(self, language: str = "en") -> str:
         return failure_message(self._job, language) or ""
@@ -52,7 +52,7 @@ class Transcriptions:
     async def submit(
         self, upload: IncomingUpload, owner: str, options: SubmitOptions, fields: Mapping[str, str]
     ) -> Job:
-        """Return the running or completed job that the same body created within a day, or a new one."""
+        """Return the running or completed job that the same request created within a day, or a new one."""
         body_hash = request_hash(fields, upload.digest.hexdigest())
         request = IdempotentRequest(f"openai {body_hash}", body_hash)
         earlier = await self.idempotent_requests.find_job(owner, request)
@@ -79,7 +79,7 @@ class Transcriptions:
             async with self.database.read() as session:
                 return await jobs.get(session, job.job_id)
 
-        # the job has ended: an outage now is waited out while the client waits
+        # the work is done: rather wait out an outage than fail the request
         ended = await OutageRetry(OUTAGE_TIMEOUT).run(load)
         if ended is None:
             raise ConflictError("The job was deleted.")

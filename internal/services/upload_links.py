@@ -36,21 +36,21 @@ from internal.services.limiting import Limiter
 from internal.services.retention import Retention
 from internal.services.submissions import ROLLED_BACK, Submissions, new_job
 from internal.services.submit_options import SubmitOptions
-from repositories import idempotency, intents
+from repositories import idempotency, intents, jobs
 from repositories.idempotency import IdempotentRequest
 from repositories.models import Job, UploadIntent
 
 log = structlog.get_logger(__name__)
 PURPOSE = "upload link"
 DELETE_TIMEOUT = 2.0
-"""Seconds that a start waits for the removal of the link's object."""
+"""Seconds that `start` waits for the deletion of the uploaded object."""
 START_MARGIN = 3600.0
-"""Seconds after the link's expiry in which the job can still be started."""
+"""Seconds after the link's expiry for which the job can still be started."""
 
 
 @dataclass(frozen=True, slots=True)
 class UploadLink:
-    """url: takes the bytes with PUT; a path of the API if the storage has no address of its own."""
+    """A link to upload to. url: for a PUT of the bytes; a path of this API if clients cannot reach the storage."""
 
     job_id: str
     url: str
@@ -59,7 +59,7 @@ class UploadLink:
 
 @dataclass(frozen=True, slots=True)
 class UploadLinks:
-    """Creation and use of upload links. ttl_seconds: time for which a link takes bytes."""
+    """Creation and use of upload links. ttl_seconds: time for which a link accepts bytes."""
 
     database: Database
     storage: Storage
@@ -74,8 +74,14 @@ class UploadLinks:
     async def create(
         self, owner: str, filename: str, options: SubmitOptions, request: IdempotentRequest | None
     ) -> UploadLink:
-        """Raises UnsupportedFormatError, QuotaExceededError, IdempotencyMismatchError; StorageUnavailable."""
+        """Create a link.
+
+        Raises UnsupportedFormatError, QuotaExceededError, IdempotencyMismatchError; StorageUnavailable.
+        """
+        lifetime = self.ttl_seconds + START_MARGIN
         job_id = await self.idempotent_requests.find_job_id(owner, request) if request else None
+        if job_id is not None and request is not None and not await self._reuse(owner, job_id, request, lifetime):
+            job_id = None
         if job_id is None:
             job_id = str(uuid.uuid4())
             name = accepted_name(filename)
@@ -84,14 +90,21 @@ class UploadLinks:
                 async with self.database.write() as session:
                     await self.limiter.enforce_link_quota(session, owner)
                     key = keys.incoming_key(job_id, name)
-                    lifetime = self.ttl_seconds + START_MARGIN
                     await intents.create(session, key, job_id, lifetime, owner=owner, submit_options=stored)
                     if request is not None:
                         await idempotency.store(session, owner, request, job_id, {"job_id": job_id})
             except AlreadyExists:
-                # a concurrent request with the same key has won
+                # a concurrent request with the same key was first
                 job_id = (await self.idempotent_requests.find_job_id(owner, request) if request else None) or job_id
         return await self._link(job_id, keys.incoming_key(job_id, display_name(filename)))
+
+    async def _reuse(self, owner: str, job_id: str, request: IdempotentRequest, lifetime: float) -> bool:
+        """Extend the link that the same request got before; free its key and return False if the link is gone."""
+        async with self.database.write() as session:
+            if await intents.extend_link(session, job_id, lifetime) or await jobs.get(session, job_id, owner):
+                return True
+            await idempotency.delete(session, owner, request.key)
+            return False
 
     async def _link(self, job_id: str, key: str) -> UploadLink:
         expires_at = datetime.now(UTC) + timedelta(seconds=self.ttl_seconds)
@@ -103,7 +116,7 @@ class UploadLinks:
         return UploadLink(job_id, url, expires_at)
 
     async def open(self, job_id: str, expires: int, signature: str) -> UploadIntent:
-        """Return the intent that a signed link of the API may write. Raises UnauthorizedError, JobNotFoundError."""
+        """Return the intent of a signed link to this API. Raises UnauthorizedError, JobNotFoundError."""
         if time.time() > expires or not self.secret.verify(PURPOSE, f"{job_id} {expires}", signature):
             raise UnauthorizedError(
                 "The upload link is invalid or has expired. Request a new one with POST /api/v1/uploads."
@@ -115,7 +128,7 @@ class UploadLinks:
         return intent
 
     async def store(self, intent: UploadIntent, pieces: AsyncIterator[bytes]) -> None:
-        """Write the bytes to the link's object. Raises FileTooLargeError; ConflictError if the job was started."""
+        """Write the bytes to the link's object. Raises FileTooLargeError; ConflictError if the job has started."""
         upload = await self.storage.open_upload(intent.key)
         size = 0
         try:
@@ -135,8 +148,8 @@ class UploadLinks:
     async def start(self, owner: str, job_id: str) -> Job:
         """Create the job of the uploaded object. Idempotent.
 
-        The version of the object whose size was checked is copied to a key of the job's own, which the link, still
-        valid for a while, cannot write. Raises NothingUploadedError, FileTooLargeError, EmptyFileError,
+        Copies the version of the object whose size was checked to a key of the job, which the link, still valid for a
+        while, cannot write to. Raises NothingUploadedError, FileTooLargeError, EmptyFileError,
         JobNotFoundError, QuotaExceededError; ConflictError if the object was replaced meanwhile.
         """
         intent = None
@@ -157,7 +170,7 @@ class UploadLinks:
             file_size=uploaded.size,
         )
         try:
-            job = await self.submissions.commit(new, None, noted=True, link=intent.key)
+            job = await self.submissions.commit(new, None, has_intent=True, link=intent.key)
         except ROLLED_BACK as error:
             await self._discard_copy(key)
             if isinstance(error, AlreadyExists | LinkUsedError):
@@ -189,14 +202,14 @@ class UploadLinks:
             ) from None
 
     async def _discard_copy(self, key: str) -> None:
-        """Remove the copy of a start that created no job. During an outage its intent stays for the collector."""
+        """Remove the copy of a start that created no job. During an outage, the scheduler collects it later."""
         try:
             await self.retention.remove_object(key)
         except InfrastructureError as error:
             log.warning("copy left to the scheduler to collect", action="discard_delayed", code=error.code)
 
     async def _delete_upload(self, key: str) -> None:
-        """Remove what the link wrote. Its intent stays, for what a PUT may still write before the link expires."""
+        """Delete the uploaded object. Its intent stays: until the link expires, a PUT may write the object again."""
         try:
             async with asyncio.timeout(DELETE_TIMEOUT):
                 await self.storage.delete(key)

@@ -31,7 +31,7 @@ REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,255}")
 class UrlSubmissions:
     """Submission and polling by request_id.
 
-    job_ttl_seconds: time after a job's end for which its request_id finds it.
+    job_ttl_seconds: time after its end for which a job is found by its request_id; 0: no limit.
     """
 
     database: Database
@@ -46,7 +46,7 @@ class UrlSubmissions:
     ) -> tuple[Job, bool]:
         """Return the job of this request_id and whether it is new. Raises InvalidFieldError, QuotaExceededError.
 
-        Callers use `find` first; here only a concurrent request with the same request_id is noticed.
+        Callers call `find` first. This method only handles concurrent requests with the same request_id.
         """
         key = self._object_key(owner, media_url)
         await self.submissions.check_quota(owner)
@@ -68,7 +68,7 @@ class UrlSubmissions:
     async def _create(self, new: NewJob, request: IdempotentRequest | None) -> Job:
         async with self.database.write() as session:
             await jobs.release_request_id(session, new.owner, new.request_id or "", self.job_ttl_seconds)
-        job = await self.submissions.commit(new, request, noted=False)
+        job = await self.submissions.commit(new, request, has_intent=False)
         await self.submissions.announce(job)
         return job
 
@@ -78,14 +78,14 @@ class UrlSubmissions:
             return await jobs.get_by_request_id(session, owner, request_id, self.job_ttl_seconds, with_text=with_text)
 
     async def get(self, owner: str, request_id: str) -> Job:
-        """Return the job with its text. Raises JobNotFoundError, also `job_ttl_seconds` after its end."""
+        """Return the job with its text. Raises JobNotFoundError, also from `job_ttl_seconds` after its end."""
         job = await self.find(owner, request_id, with_text=True) if REQUEST_ID.fullmatch(request_id) else None
         if job is None:
             raise job_not_found(request_id)
         return job
 
     def _object_key(self, owner: str, url: str) -> str | None:
-        """Return the object that a `minio://` URL names; None for a URL to fetch. Raises InvalidFieldError."""
+        """Return the object key in a `minio://` URL; None for a URL to be fetched. Raises InvalidFieldError."""
         if len(url) > MAX_URL:
             raise InvalidFieldError("media_url", "`media_url` is longer than {limit} characters.", limit=MAX_URL)
         if not url.startswith(f"{BUCKET_SCHEME}://"):

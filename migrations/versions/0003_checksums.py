@@ -1,4 +1,4 @@
-"""Add length and checksums of working audio, which detect a damaged object when it is read.
+"""Add the length and checksums of working audio, to detect a damaged object when it is read.
 
 Revision: 0003
 """

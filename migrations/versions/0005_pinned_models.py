@@ -1,4 +1,4 @@
-"""Add the model that was asked for, the time since which it is missing, and the checksums of workers' model files.
+"""Add the requested model, the time since which it is missing, and the checksums of workers' model files.
 
 Revision: 0005
 """
@@ -12,7 +12,7 @@ from sqlalchemy.dialects import postgresql
 from core.database import UtcDateTime
 
 Json = sa.JSON().with_variant(postgresql.JSONB(), "postgresql")
-SOME = sa.text("model_missing_since IS NOT NULL")
+MISSING = sa.text("model_missing_since IS NOT NULL")
 
 revision = "0005"
 down_revision = "0004"
@@ -25,7 +25,7 @@ def upgrade() -> None:
         table.add_column(sa.Column("asked_model", sa.String(length=100), nullable=True))
         table.add_column(sa.Column("model_missing_since", UtcDateTime(), nullable=True))
     op.create_index(
-        "ix_jobs_model_missing_since", "jobs", ["model_missing_since"], postgresql_where=SOME, sqlite_where=SOME
+        "ix_jobs_model_missing_since", "jobs", ["model_missing_since"], postgresql_where=MISSING, sqlite_where=MISSING
     )
     with op.batch_alter_table("workers") as table:
         table.add_column(sa.Column("checksums", Json, nullable=True))

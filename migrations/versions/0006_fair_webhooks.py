@@ -1,4 +1,4 @@
-"""Add the owner of a webhook delivery, and the time of its last request by the owner.
+"""Add the owner of a webhook delivery, and the time of the owner's last redelivery request.
 
 Revision: 0006
 """

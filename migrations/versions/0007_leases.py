@@ -1,4 +1,4 @@
-"""Add the time of claims and the parked items of housekeeping; ended jobs are no longer due.
+"""Add the time of claims and the parked items of housekeeping, and clear `due_at` of ended rows.
 
 Revision: 0007
 """
@@ -15,12 +15,12 @@ down_revision = "0006"
 branch_labels = None
 depends_on = None
 
-ENDED = """
+CLEAR_ENDED_JOBS = """
 UPDATE jobs SET due_at = NULL, holder = NULL
  WHERE due_at IS NOT NULL
    AND (deleted_at IS NOT NULL OR status IN ('COMPLETED', 'CANCELLED') OR (status = 'FAILED' AND replay_token IS NULL))
 """
-ENDED_CHUNKS = """
+CLEAR_ENDED_CHUNKS = """
 UPDATE chunks SET due_at = NULL, holder = NULL
  WHERE (due_at IS NOT NULL OR holder IS NOT NULL)
    AND (status NOT IN ('PENDING', 'PROCESSING')
@@ -30,10 +30,10 @@ UPDATE chunks SET due_at = NULL, holder = NULL
 
 
 def upgrade() -> None:
-    some = sa.text("boosted_at IS NOT NULL")
+    boosted = sa.text("boosted_at IS NOT NULL")
     op.add_column("jobs", sa.Column("claimed_at", UtcDateTime(), nullable=True))
     op.add_column("chunks", sa.Column("claimed_at", UtcDateTime(), nullable=True))
-    op.create_index("ix_jobs_boosted_at", "jobs", ["boosted_at"], postgresql_where=some, sqlite_where=some)
+    op.create_index("ix_jobs_boosted_at", "jobs", ["boosted_at"], postgresql_where=boosted, sqlite_where=boosted)
     op.create_table(
         "parked_items",
         sa.Column("step", sa.String(length=32), nullable=False),
@@ -43,8 +43,8 @@ def upgrade() -> None:
         sa.Column("until", UtcDateTime(), nullable=False),
         sa.PrimaryKeyConstraint("step", "item", name=op.f("pk_parked_items")),
     )
-    op.execute(ENDED)
-    op.execute(ENDED_CHUNKS)
+    op.execute(CLEAR_ENDED_JOBS)
+    op.execute(CLEAR_ENDED_CHUNKS)
 
 
 def downgrade() -> None:

@@ -1,4 +1,4 @@
-"""Add the reason for which a worker takes no work.
+"""Add the reason for which a worker currently takes no work.
 
 Revision: 0008
 """

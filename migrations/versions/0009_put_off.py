@@ -1,4 +1,4 @@
-"""Add the time at which a job was put off because its owner has enough in work.
+"""Add the time at which a job was put off because its owner had reached a limit.
 
 Revision: 0009
 """

@@ -107,6 +107,35 @@ async def test_an_expired_link_starts_no_job_and_leaves_nothing(client: httpx.As
     assert await app.storage.stat(f"incoming/{link['job_id']}/a.wav") is None
 
 
+async def test_a_repeated_request_gets_a_link_that_works(client: httpx.AsyncClient, app: Application) -> None:
+    """Regression: the key outlives the link, and its repetition got an address for a link that was gone."""
+
+    async def request() -> dict[str, Any]:
+        headers = {"Idempotency-Key": "k"}
+        answer = await client.post("/api/v1/uploads", json={"filename": "a.wav"}, headers=headers)
+        assert answer.status_code == 201
+        link: dict[str, Any] = answer.json()
+        return link
+
+    async def set_lifetime(seconds: float) -> None:
+        async with app.database.write() as session:
+            await session.execute(update(UploadIntent).values(expires_at=after(seconds)))
+
+    first = await request()
+    await set_lifetime(5)
+    assert (await request())["job_id"] == first["job_id"]
+    async with app.database.read() as session:
+        soon = (await session.execute(select(UploadIntent.expires_at < after(60)))).scalar_one()
+    assert not soon, "as long as a new link"
+    await set_lifetime(-1)
+    await app.services.retention.collect_abandoned_objects()
+    again = await request()
+    assert again["job_id"] != first["job_id"]
+    assert await put(client, again, FIRST) == 200
+    assert (await client.post(f"/api/v1/jobs/{again['job_id']}/start")).status_code == 202
+    assert (await request())["job_id"] == again["job_id"]
+
+
 async def test_an_upload_that_ends_after_the_start_is_a_conflict(tmp_path: Any) -> None:
     async with serve_api(tmp_path) as (client, app):
         link = await open_link(client)

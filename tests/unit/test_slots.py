@@ -84,6 +84,23 @@ async def test_uploads_without_an_owner_may_take_all_slots() -> None:
             await enter_slot(pool, None, stack)
 
 
+async def test_a_slot_handed_to_a_waiter_is_handed_out_once() -> None:
+    """Regression: between the grant and the waiter's own step, the slot was counted nowhere."""
+    pool = UploadSlots(1, 0)
+    active = most = 0
+
+    async def upload(owner: str | None) -> None:
+        nonlocal active, most
+        async with pool.acquire(owner):
+            active += 1
+            most = max(most, active)
+            await asyncio.sleep(0.01)
+            active -= 1
+
+    await asyncio.gather(*(upload(owner) for owner in (None, "a", "b", None, "c")))
+    assert most == 1
+
+
 async def test_the_owner_with_the_fewest_slots_is_served_first() -> None:
     pool = UploadSlots(4, 1024)
     order: list[str] = []

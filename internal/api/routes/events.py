@@ -22,8 +22,8 @@ from internal.services.job_views import JobViews
 router = APIRouter(tags=["jobs"])
 STREAM: Responses = {
     **refusals(404),
-    200: {"content": {"text/event-stream": {}}, "description": "The events, until the job has ended"},
-    204: {"description": "The job has ended and the reader has seen all its events"},
+    200: {"content": {"text/event-stream": {}}, "description": "The events until the job ends"},
+    204: {"description": "The job has ended and the client has received all its events"},
 }
 NUMBER = re.compile(r"[0-9]{1,15}")
 """A valid `Last-Event-ID`; any other value starts from the beginning."""
@@ -42,11 +42,11 @@ async def events(
     language: Language,
     last_event_id: Annotated[str, Header()] = "",
 ) -> Response:
-    """Stream `progress`, `segment`, and at the end one of `completed`, `failed`, `cancelled`."""
+    """Stream `progress` and `segment` events, and finally one of `completed`, `failed` or `cancelled`."""
     job = await jobs.find(job_id, owner)
     last = int(last_event_id) if NUMBER.fullmatch(last_event_id) else 0
     if JobStatus(job.status).terminal and job.event_seq <= last:
-        # a browser's EventSource reconnects after every end; 204 makes it stop
+        # a browser's EventSource reconnects whenever a stream ends; 204 makes it stop
         return Response(status_code=204)
     slot = stream_limiter.acquire(owner)
     stream = _encode(job_events.follow(job.job_id, last), views, language)

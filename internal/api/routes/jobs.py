@@ -43,13 +43,13 @@ async def read(job_id: str, jobs: JobsDep, views: JobViewsDep, owner: Owner, lan
 async def redeliver_webhook(
     job_id: str, jobs: JobsDep, views: JobViewsDep, owner: Owner, language: Language
 ) -> JobView:
-    """Deliver the webhook again, under its own id, once a minute; 409 without a callback or before the job's end."""
+    """Deliver the webhook again with the same id, once a minute. 409 if the job has no callback or has not ended."""
     return await views.of(await jobs.redeliver_webhook(job_id, owner), language)
 
 
 @router.post("/api/v1/jobs/{job_id}/cancel", status_code=202, response_model=JobStatusBody, responses=PROBLEMS)
 async def cancel(job_id: str, jobs: JobsDep, views: JobViewsDep, owner: Owner, language: Language) -> JobView:
-    """Cancel a job; a running chunk stops soon. Finished chunks stay readable with `?partial=true`."""
+    """Cancel a job. Running chunks stop soon; finished chunks stay readable with `?partial=true`."""
     return await views.of(await jobs.cancel(job_id, owner), language)
 
 

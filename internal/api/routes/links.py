@@ -1,4 +1,4 @@
-"""Upload links: the bytes go straight to object storage, then the job is started."""
+"""Upload links: the client uploads straight to object storage, then starts the job."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ async def create(
     owner: Owner,
     idempotency_key: IdempotencyKey,
 ) -> UploadLinkBody:
-    """Create a link that takes the recording with PUT; then POST /api/v1/jobs/{job_id}/start."""
+    """Create a link to upload the recording to with PUT. Then start the job: POST /api/v1/jobs/{job_id}/start."""
     fields = body.model_dump()
     options = await submit_options.validate(fields)
     link = await links.create(owner, body.filename, options, idempotent_request(idempotency_key, fields))
@@ -76,7 +76,7 @@ async def put(
     expires: Annotated[int, Query(ge=0, le=2**53)],
     signature: Annotated[str, Query(max_length=128)],
 ) -> Response:
-    """Take the bytes of a link if the storage is a directory. The signature authorises the request."""
+    """Receive the bytes of an upload link if the storage is a local folder. The signature authorises the request."""
     intent = await links.open(job_id, expires, signature)
     async with upload_slot(request, intent.owner or LOCAL_OWNER) as slot:
         try:

@@ -35,7 +35,7 @@ from internal.services.job_events import KEEP_ALIVE, JobEvent
 
 log = structlog.get_logger(__name__)
 CLIENT_CLOSED_REQUEST = 499
-"""Status in the request log, as nginx has it; no client reads this response."""
+"""Status in the request log, as in nginx; no client receives this response."""
 router = APIRouter(tags=["openai"])
 FORMATS = ("json", "text", "srt", "verbose_json", "vtt")
 GRANULARITIES = "timestamp_granularities[]"
@@ -79,7 +79,7 @@ FORM = form(
 
 
 ANY_MODEL = ("whisper-1", "gpt-4o-transcribe", "gpt-4o-mini-transcribe")
-"""Names that OpenAI's clients send by default: they mean the default model."""
+"""Names that OpenAI's clients send by default; they select the default model."""
 
 
 @router.post("/v1/audio/transcriptions", openapi_extra=FORM, responses=ANSWERS, response_class=Response)
@@ -94,7 +94,7 @@ async def transcribe(
     owner: Owner,
     language: Language,
 ) -> Response:
-    """Transcribe and wait for the result. After a disconnect, the same body again finds its job."""
+    """Transcribe a recording and wait for the result. After a disconnect, the same request finds its job again."""
     stream_slot = stream_limiter.acquire(owner)
     streaming = False
     try:
@@ -103,7 +103,7 @@ async def transcribe(
         upload = submissions.new_upload(fingerprint=True)
         async with upload_slot(request, owner) as slot, body.discarding(upload):
             fields = await read_form(request.headers.get("content-type", ""), slot.pieces(body.pieces()), upload)
-            kind, granularities = response_format(fields), timestamp_granularities(fields)
+            output_format, granularities = response_format(fields), timestamp_granularities(fields)
             options = await submit_options.validate(submit_fields(fields, granularities))
             job = await transcriptions.submit(upload, owner, options, fields)
         if fields.get("stream", "").lower() in ("true", "1"):
@@ -116,13 +116,13 @@ async def transcribe(
         try:
             job = await while_connected(request, transcriptions.wait(job))
         except ClientDisconnect:
-            log.info("client disconnected, the job goes on", action="client_gone", job_id=job.job_id)
+            log.info("client disconnected, the job continues", action="client_gone", job_id=job.job_id)
             return Response(status_code=CLIENT_CLOSED_REQUEST)
-        if kind in ("text", "srt", "vtt"):
-            exporter, data = await results.export(job, "txt" if kind == "text" else kind)
+        if output_format in ("text", "srt", "vtt"):
+            exporter, data = await results.export(job, "txt" if output_format == "text" else output_format)
             return Response(data, media_type=exporter.media_type)
         result = await results.read(job)
-        if kind == "json":
+        if output_format == "json":
             return JSONResponse(schemas.transcription(result))
         return JSONResponse(schemas.verbose(result, job.options.temperature, granularities))
     finally:
@@ -141,20 +141,20 @@ def submit_fields(fields: Mapping[str, str], granularities: Set[str]) -> dict[st
 
 
 def response_format(fields: Mapping[str, str]) -> str:
-    """Raises InvalidFieldError."""
-    kind = fields.get("response_format") or "json"
-    if kind not in FORMATS:
+    """Return the requested format, `json` by default. Raises InvalidFieldError."""
+    output_format = fields.get("response_format") or "json"
+    if output_format not in FORMATS:
         raise InvalidFieldError(
             "response_format",
             "`response_format` {value} is unknown. Use {allowed}.",
-            value=repr(kind[:20]),
+            value=repr(output_format[:20]),
             allowed=", ".join(FORMATS),
         )
-    return kind
+    return output_format
 
 
 def timestamp_granularities(fields: Mapping[str, str]) -> set[str]:
-    """Return `segment` and `word` as asked for, by default `segment`. Raises InvalidFieldError."""
+    """Return the requested ones of `segment` and `word`, by default `segment`. Raises InvalidFieldError."""
     granularities = set(filter(None, fields.get(GRANULARITIES, "").split(",")))
     if granularities - {"segment", "word"}:
         raise InvalidFieldError("timestamp_granularities", "`timestamp_granularities` must be segment or word.")
@@ -168,7 +168,7 @@ def timestamp_granularities(fields: Mapping[str, str]) -> set[str]:
 async def _deltas(
     job_events: AsyncGenerator[JobEvent], text: Callable[[], Awaitable[str]], language: str
 ) -> AsyncIterator[bytes]:
-    """Yield each segment as it is finished, then the whole text."""
+    """Yield each segment as soon as it is final, then the whole text."""
     try:
         separator = ""
         async with aclosing(job_events):

@@ -1,4 +1,4 @@
-"""Status, result, download."""
+"""Status, result and download of a job."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ async def status(job_id: str, jobs: JobsDep, views: JobViewsDep, owner: Owner, l
 @router.get("/api/v1/result/{job_id}", response_model=ResultBody, responses=RESULT_PROBLEMS)
 @router.get("/api/stt/result/{job_id}", response_model=ResultBody, include_in_schema=False)
 async def result(job_id: str, jobs: JobsDep, results: ResultsDep, owner: Owner, partial: bool = False) -> Transcript:
-    """Read the transcript; with `partial=true` also the text so far of an unfinished job."""
+    """Read the transcript; with `partial=true` also the finished part of an unfinished job."""
     return await results.transcript(await jobs.find(job_id, owner), partial=partial)
 
 

@@ -1,4 +1,4 @@
-"""Health, liveness, figures."""
+"""Health, liveness and statistics of the service."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ router = APIRouter(tags=["service"])
     "/health", response_model=HealthBody, responses={503: {"model": HealthBody, "description": "A dependency is down"}}
 )
 async def health(health_check: HealthCheckDep, response: Response) -> HealthReport:
-    """For users and monitoring. Container checks use /live, so that a broker's outage restarts nothing."""
+    """Report the health of the service. Container checks use /live, so that a broker outage restarts nothing."""
     report = await health_check.run()
     response.status_code = 200 if report.healthy else 503
     return report
@@ -37,7 +37,7 @@ async def stats(statistics: StatisticsDep, _: Owner) -> Report:
 
 @router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
 async def metrics(statistics: StatisticsDep) -> Response:
-    """Prometheus metrics of this process, and the number of parked items."""
+    """Return the Prometheus metrics of this process, and the number of parked items."""
     await statistics.update_gauges()
     return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
 

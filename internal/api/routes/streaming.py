@@ -1,4 +1,4 @@
-"""Responses that take as long as a job. They end when their client disconnects."""
+"""Responses that last as long as a job, or until the client disconnects."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ T = TypeVar("T")
 async def while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:
     """Return the result of `work`; cancel it and raise ClientDisconnect if the client disconnects.
 
-    The request's body has been read to its end, so the next message can only be the disconnect.
+    The request's body must have been read to its end, so that the next message can only be the disconnect.
     """
 
     async def wait_for_disconnect() -> None:
@@ -42,7 +42,7 @@ async def while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:
 
 
 class JobStream(EventSourceResponse):
-    """Server-sent events that close their generator and release their slot, however they end."""
+    """A stream of server-sent events that closes its generator and releases its slot however it ends."""
 
     def __init__(self, events: AsyncIterator[bytes], slot: StreamSlot, **options: Any) -> None:
         super().__init__(events, **options)

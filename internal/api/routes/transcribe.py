@@ -1,4 +1,4 @@
-"""Submission by URL, and its polling."""
+"""Submission of a recording by URL, and polling of its job."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ async def submit(
     idempotency_key: IdempotencyKey,
     language: Language,
 ) -> UrlJob:
-    """Submit a recording that a worker fetches. The same request_id again is the same job."""
+    """Submit a recording for a worker to fetch. A repeated request_id returns the same job."""
     earlier = await submissions.find(owner, body.request_id, with_text=True)
     if earlier is not None:
         return UrlJob.of(view_of(earlier, language), language)
@@ -48,5 +48,5 @@ async def submit(
 
 @router.get("/api/v1/transcribe/{request_id}", response_model_exclude_none=True, responses=refusals(404))
 async def poll(request_id: str, submissions: UrlSubmissionsDep, owner: Owner, language: Language) -> UrlJob:
-    """Poll every 2 to 10 seconds. 404 once JOB_TTL_SECONDS have passed since the job's end."""
+    """Read the state of a job by URL. Poll every 2 to 10 seconds. 404 from JOB_TTL_SECONDS after the job's end."""
     return UrlJob.of(view_of(await submissions.get(owner, request_id), language), language)

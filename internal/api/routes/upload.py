@@ -1,4 +1,4 @@
-"""Upload of a recording as a multipart form, stored as it arrives."""
+"""Upload of a recording as a multipart form, streamed to storage."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ async def upload(
     incoming = submissions.new_upload(fingerprint=idempotency_key is not None)
     async with upload_slot(request, owner) as slot, body.discarding(incoming):
         if idempotency_key is None:
-            # before the first byte is stored; a repeated request may still get its job
+            # before any byte is stored; with a key, the request may repeat one that already has its job
             await submissions.check_quota(owner)
         fields = await read_form(request.headers.get("content-type", ""), slot.pieces(body.pieces()), incoming)
         options = await submit_options.validate(fields)

@@ -1,4 +1,4 @@
-"""Request bodies that are read as they arrive. A refused body leaves nothing behind."""
+"""Streamed request bodies. A refused body leaves nothing in storage."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from internal.services.incoming_upload import IncomingUpload, file_too_large
 
 log = structlog.get_logger(__name__)
 FORM_SLACK = 64 * 1024
-"""Bytes that a form may have besides its file."""
+"""Bytes that a form may contain besides its file."""
 DRAIN_BYTES, DRAIN_SECONDS = 32 * 1024 * 1024, 5.0
-"""Limits of reading on after a refusal: a client that is still writing sees the response instead of a reset."""
+"""Limits of reading on after a refusal, so that a client that is still sending sees the response and no reset."""
 
 
 class UploadBody:
@@ -28,12 +28,12 @@ class UploadBody:
         self._ended = False
 
     async def pieces(self) -> AsyncIterator[bytes]:
-        """Yield the pieces that are not empty. Raises ClientDisconnect."""
+        """Yield the non-empty pieces. Raises ClientDisconnect."""
         while not self._ended:
             message = await self._request.receive()
             if message["type"] == "http.disconnect":
                 raise ClientDisconnect
-            # set before the piece is handled: after a refusal of the last one there is nothing to drain
+            # set before the piece is handled: if the last one is refused, there is nothing to drain
             self._ended = not message.get("more_body", False)
             if data := message.get("body"):
                 yield data
@@ -56,7 +56,7 @@ class UploadBody:
             raise
 
     async def drain(self) -> None:
-        """Read on for DRAIN_SECONDS, from the connection itself because the stream may be half read."""
+        """Read on for DRAIN_SECONDS, from the connection because the stream may be partly consumed."""
         left = DRAIN_BYTES
         with contextlib.suppress(TimeoutError, ClientDisconnect):
             async with asyncio.timeout(DRAIN_SECONDS):
@@ -67,7 +67,7 @@ class UploadBody:
 
 
 async def check_content_length(request: Request, max_upload_bytes: int) -> None:
-    """Raises FileTooLargeError if Content-Length exceeds the limit, before any byte is stored."""
+    """Check Content-Length before any byte is stored. Raises FileTooLargeError, after draining the body."""
     stated = request.headers.get("content-length", "")
     if stated.isdigit() and int(stated) > max_upload_bytes + FORM_SLACK:
         await UploadBody(request).drain()

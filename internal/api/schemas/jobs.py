@@ -1,4 +1,4 @@
-"""Bodies about jobs and their results."""
+"""Response bodies of jobs and their results."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class UploadAccepted(BaseModel):
     job_id: str
     status: str
     message: str = UPLOAD_ACCEPTED
-    estimated_time_seconds: float | None = Field(description="Measured; null until there is a first measurement.")
+    estimated_time_seconds: float | None = Field(description="Based on measurements; null before the first one.")
     warning: str | None = None
 
 
@@ -25,7 +25,7 @@ class JobStatusBody(BaseModel):
 
     job_id: str
     status: str
-    progress: float = Field(description="Per cent of the chunks; 0.0 until they are known.")
+    progress: float = Field(description="Percentage of finished chunks; 0.0 until the chunks are known.")
     chunks_completed: int
     chunks_total: int | None
     created_at: datetime
@@ -104,7 +104,7 @@ class ResultBody(BaseModel):
 
 
 class Problem(BaseModel):
-    """RFC 9457."""
+    """An error in the format of RFC 9457."""
 
     type: str
     title: str

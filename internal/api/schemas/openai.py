@@ -1,4 +1,4 @@
-"""Bodies of the OpenAI-compatible routes."""
+"""Response bodies of the OpenAI-compatible routes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def transcription(result: Result) -> dict[str, Any]:
 
 
 def verbose(result: Result, temperature: float, granularities: Set[str]) -> dict[str, Any]:
-    """Return a `verbose_json` body. Fields without a value from the engine (tokens, no_speech_prob) are empty or 0."""
+    """Return a `verbose_json` body. Fields that the engine does not provide (tokens, no_speech_prob) are empty or 0."""
     language = result.detected_language or result.language
     body: dict[str, Any] = {
         "task": "transcribe",
@@ -28,8 +28,8 @@ def verbose(result: Result, temperature: float, granularities: Set[str]) -> dict
     if "segment" in granularities:
         body["segments"] = [_segment(segment, temperature) for segment in result.segments]
     if "word" in granularities:
-        words_of_all = [word for segment in result.segments for word in segment.words]
-        body["words"] = [{"word": word.word, "start": word.start, "end": word.end} for word in words_of_all]
+        words = [word for segment in result.segments for word in segment.words]
+        body["words"] = [{"word": word.word, "start": word.start, "end": word.end} for word in words]
     return body | {"usage": usage(result)}
 
 
@@ -53,7 +53,7 @@ def _segment(segment: ResultSegment, temperature: float) -> dict[str, Any]:
 
 
 def compression(text: str) -> float:
-    """Return the compression ratio of the text with zlib, as Whisper's code does: high for repeated words."""
+    """Return the zlib compression ratio of the text, as Whisper computes it: high for repetitive text."""
     data = text.encode()
     return round(len(data) / len(zlib.compress(data)), 4)
 

@@ -1,4 +1,4 @@
-"""Bodies about the service: health, figures."""
+"""Response bodies about the service: health and statistics."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class HealthBody(BaseModel):
     jobs_processing: int
     models: list[str]
     checks: dict[str, str]
-    workers_sick: dict[str, str] = Field(description="Workers that take no work at present, and why.")
+    workers_sick: dict[str, str] = Field(description="Reason by worker, for workers that currently take no work.")
 
 
 class QueueBody(BaseModel):

@@ -21,7 +21,7 @@ URL_JOB_MESSAGES = {
 
 
 class SubmitFields(BaseModel):
-    """Options of every way to submit."""
+    """Options common to every way to submit."""
 
     language: str | None = Field(None, description="`en`, `vi` or `auto`")
     model: str | None = Field(None, description="one that GET /health lists")
@@ -29,7 +29,7 @@ class SubmitFields(BaseModel):
     callback_url: str | None = Field(None, description="called when the job has ended")
     metadata: dict[str, Any] | None = Field(None, description="returned unchanged")
     prompt: str | None = Field(None, description="names and words to expect")
-    words: bool | None = Field(None, description="include the times of the words")
+    words: bool | None = Field(None, description="include the times of words")
     temperature: float | None = Field(None, description="0 to 1")
 
 
@@ -39,7 +39,7 @@ class UrlSubmit(SubmitFields):
 
 
 class UrlJob(BaseModel):
-    """A job by URL. The text and the figures are present once it is COMPLETED, the error once it is FAILED."""
+    """A job by URL. Text and figures are set once it is COMPLETED, the error once it is FAILED."""
 
     request_id: str
     status: str = Field(description="PROCESSING, COMPLETED or FAILED")
@@ -55,7 +55,10 @@ class UrlJob(BaseModel):
 
     @classmethod
     def of(cls, job: JobView, language: str) -> UrlJob:
-        """Figures are never null once COMPLETED: clients format them. A cancelled job counts as FAILED."""
+        """Return the body for a job; CANCELLED is shown as FAILED.
+
+        The figures of a COMPLETED job are never null, because clients format them.
+        """
         status = JobStatus(job.status)
         if not status.terminal:
             status = JobStatus.PROCESSING

@@ -1,4 +1,4 @@
-"""Fetch: copy a recording from its URL into storage once, then release Prepare."""
+"""Fetch: copy a recording from its URL into storage once, then release its Prepare."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from repositories.claims import Claim, ClaimRequest
 from repositories.models import Job
 
 DEADLINE = 1700.0
-"""Working seconds: a fetch takes at most 1000, waiting for storage meanwhile 600."""
+"""Working seconds: a fetch takes at most 1000, waiting for storage another 600."""
 
 
 @dataclass(frozen=True, slots=True)
 class FetchHandler:
-    """Handler of Fetch messages, which wait for the network, so many run at once.
+    """Handler of Fetch messages. Many run at once, because they mostly wait for the network.
 
-    max_per_owner: fetches of one owner at once, across all consumers.
+    max_per_owner: concurrent fetches of one owner, across all consumers.
     """
 
     steps: StepRunner

@@ -1,4 +1,4 @@
-"""Finalise: merge the chunks, write the result files, complete the job once, remove its working audio."""
+"""Finalise: merge the chunks, write the result files, complete the job once, delete its working audio."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from worker.result import JobMetadata, build_result
 
 log = structlog.get_logger(__name__)
 DEADLINE = 600.0
-"""Working seconds."""
+"""Working seconds of one Finalise."""
 STORED_FORMATS = ("json", "txt")
 
 
@@ -63,7 +63,7 @@ class FinaliseHandler:
         metadata = job_metadata(job, last_commit)
         result = await asyncio.to_thread(build_result, metadata, chunks, job.options.merge_method)
         await self._write_result(job.job_id, result)
-        finished = JobOutcome(
+        outcome = JobOutcome(
             result_path=keys.result_key(job.job_id),
             text=result.text,
             confidence=result.confidence,
@@ -71,7 +71,7 @@ class FinaliseHandler:
             result_ttl=self.result_ttl,
             metrics=_metrics(result),
         )
-        completed = await self.database.write(lambda session: commits.complete_job(session, job.job_id, finished))
+        completed = await self.database.write(lambda session: commits.complete_job(session, job.job_id, outcome))
         log.info("job finished", action="job_completed" if completed else "job_duplicate", **_metrics(result))
         if not completed:
             return
@@ -97,19 +97,19 @@ class FinaliseHandler:
                 return
         except ObjectNotFound:
             pass
-        log.error("stored result differs from what was written", action="result_differs", key=key)
+        log.error("stored result differs from the written one", action="result_differs", key=key)
         raise StorageUnavailable
 
 
 async def _read_chunks(session: AsyncSession, job: Job) -> tuple[list[ChunkTranscript], datetime]:
-    """Return the transcripts and the time of the last commit."""
+    """Return the transcripts of the chunks and the time of the last commit."""
     chunks = await jobs.list_transcripts(session, job.job_id)
     last_commit = await jobs.last_committed_at(session, job.job_id)
     return chunks, last_commit or job.progressed_at or job.created_at
 
 
 def job_metadata(job: Job, last_commit: datetime) -> JobMetadata:
-    """Return the job's share of the result. All of it is committed, so every Finalise writes the same bytes."""
+    """Return the job's part of the result, from committed rows only, so that every Finalise writes the same bytes."""
     options = job.options.to_json()
     return JobMetadata(
         job_id=job.job_id,

@@ -1,4 +1,4 @@
-"""Prepare: download the recording, decode it to 16 kHz mono, plan the chunks, store working audio and plan."""
+"""Prepare: download the recording, decode it to 16 kHz mono, plan the chunks, store the working audio and the plan."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ DEADLINE = 1500.0
 class PrepareSettings:
     """Settings of Prepare.
 
-    concurrency: recordings decoded at once by one consumer; max_prepared: seconds of audio that one owner may have
+    concurrency: recordings that one consumer decodes at once; max_prepared: seconds of audio that one owner may have
     decoded and not yet transcribed; silence_threshold: dBFS; min_silence and max_duration: seconds.
     """
 
@@ -72,7 +72,7 @@ class PrepareSettings:
 
 @dataclass(slots=True)
 class PrepareHandler:
-    """Handler of Prepare messages, which decode beside the transcribing pool."""
+    """Handler of Prepare messages. Decoding runs beside the engine pool, in slots of its own."""
 
     steps: StepRunner
     database: RetryingDatabase
@@ -98,7 +98,7 @@ class PrepareHandler:
         async with self._slots:
             verdict, claimed = await self.steps.run(delivery, DEADLINE, claim, self._prepare)
             if claimed is None and await self.database.read(lambda session: jobs.is_unfetched(session, message.job_id)):
-                # a message of an earlier version, which fetched in this step
+                # sent by an earlier version, which fetched recordings in this step
                 return Retry(self.steps.retries.delay(0), replace(message, type=MessageType.FETCH))
             return verdict
 
@@ -125,7 +125,7 @@ class PrepareHandler:
             duration=prepared.duration,
             chunks=tuple(prepared.chunks),
             model=model.name,
-            # what the result says of the engine is pinned, so that every Finalise writes the same bytes
+            # pinned in the plan, so that every Finalise writes the same bytes
             options=replace(
                 job.options,
                 file_sha256=model.sha256,
@@ -168,13 +168,13 @@ class PrepareHandler:
         await self.publisher.publish([publishing.message_for(job, row) for row in wake_ups])
 
     async def _discard_plan(self, job: Job, plan: Plan) -> None:
-        """Remove the working audio of a plan that was not stored, unless an earlier attempt had stored it.
+        """Delete the working audio of a plan that was not stored, unless an earlier attempt had stored the plan.
 
-        If storage is down, the intent of the working audio stays and the scheduler removes the object later.
+        If storage is down, the intent of the working audio remains and the scheduler removes the object later.
         """
         current = await self.database.read(lambda session: jobs.get(session, job.job_id))
         if current is not None and current.working_audio_path == plan.key:
-            log.info("the plan was stored before", action="plan_stored_before", plan=plan.number)
+            log.info("plan was already stored", action="plan_stored_before", plan=plan.number)
             return
-        log.info("another plan was first", action="plan_lost", plan=plan.number)
+        log.info("another plan was stored first", action="plan_lost", plan=plan.number)
         await self.storage.delete(plan.key)

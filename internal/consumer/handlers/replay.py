@@ -1,4 +1,4 @@
-"""Replay: a dead letter that was moved back to a work queue reopens its job once, for the steps that are missing."""
+"""Replay: a dead letter moved back to a work queue reopens its job once, to run the missing steps."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Transcribe: read a chunk's audio, run the engine in a pool slot, commit the chunk once, release the next."""
+"""Transcribe: read a chunk's audio, run the engine in a pool slot, commit the chunk once, release the next one."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ from worker.transcriber import EngineOutput, Options
 
 log = structlog.get_logger(__name__)
 REDUCED_SECONDS = 600.0
-"""Seconds that the pool works with one slot fewer after it ran out of memory."""
+"""Seconds that the pool runs with one slot fewer after running out of memory."""
 STEP_MARGIN = 60.0
-"""Seconds of a chunk's step besides the engine, whose deadline is per half if the chunk is split into halves."""
+"""Seconds of a chunk's step besides the engine. Each half of a chunk that is split has its own engine deadline."""
 
 
 @dataclass(frozen=True, slots=True)
 class TranscribeHandler:
-    """Handler of Transcribe messages: takes a pool slot, then claims.
+    """Handler of Transcribe messages: acquires a pool slot, then claims the chunk.
 
-    A second delivery of a chunk that is running here waits for the same run. chunk_timeout: seconds that the engine has
-    for a first attempt.
+    A second delivery of a chunk that is already running here waits for that run. chunk_timeout: engine seconds of a
+    first attempt.
     """
 
     steps: StepRunner
@@ -84,7 +84,7 @@ class TranscribeHandler:
             return verdict
 
     def _engine_deadline(self, failures: int) -> float:
-        """Return the engine's seconds: each retry has twice the time of the attempt before it, up to 15 min."""
+        """Return the engine's deadline in seconds: doubled at each retry, up to 15 min."""
         return min(self.chunk_timeout * float(2**failures), MAX_CHUNK_DEADLINE)
 
     async def _transcribe(self, slot: Slot, claimed: ClaimedChunk) -> None:
@@ -146,7 +146,7 @@ class TranscribeHandler:
             lambda session: commits.commit_chunk(session, claimed, outcome, pin_language=pin_language)
         )
         if committed is None:
-            log.info("chunk was committed before", action="chunk_duplicate")
+            log.info("chunk was already committed", action="chunk_duplicate")
             return
         log.info(
             "chunk finished",
@@ -159,15 +159,20 @@ class TranscribeHandler:
 
 
 def map_times(output: EngineOutput, spans: tuple[Span, ...]) -> list[Segment]:
-    """Return the segments with the times of their recording instead of their chunk."""
+    """Return the segments with times in the recording instead of times in the chunk, in seconds."""
 
-    def at(seconds: float) -> float:
+    def recording_time(seconds: float) -> float:
         return round(to_recording_time(spans, seconds), 3)
 
-    def moved(word: Word) -> Word:
-        return replace(word, start=at(word.start), end=at(word.end))
+    def mapped(word: Word) -> Word:
+        return replace(word, start=recording_time(word.start), end=recording_time(word.end))
 
     return [
-        replace(segment, start=at(segment.start), end=at(segment.end), words=tuple(map(moved, segment.words)))
+        replace(
+            segment,
+            start=recording_time(segment.start),
+            end=recording_time(segment.end),
+            words=tuple(map(mapped, segment.words)),
+        )
         for segment in output.segments
     ]
