@@ -38,7 +38,7 @@ from tests.servers.base import Server
 from tests.servers.rabbitmq import LocalRabbitMQ, RabbitMQ, vhost_of
 
 DELAYS = (0.3, 0.9)
-PATIENCE = 20.0
+WAIT_SECONDS = 20.0
 
 
 class RawBroker(Broker, Protocol):
@@ -76,14 +76,14 @@ class Inbox:
         return await self._answer(delivery) if self._answer else Ack()
 
     async def wait(self, count: int) -> list[Delivery]:
-        async with asyncio.timeout(PATIENCE), self._changed:
+        async with asyncio.timeout(WAIT_SECONDS), self._changed:
             await self._changed.wait_for(lambda: len(self.got) >= count)
         return self.got
 
 
 async def ready(broker: Broker, name: QueueName, count: int) -> None:
     """Wait until a queue holds `count` ready messages."""
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(WAIT_SECONDS):
         while {row.name: row.ready for row in await broker.stats()}[name.value] != count:
             await asyncio.sleep(0.02)
 
@@ -345,7 +345,7 @@ async def test_draining_can_be_cancelled(broker: RawBroker) -> None:
     await asyncio.sleep(0)
     draining.cancel()
     with pytest.raises(asyncio.CancelledError):
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(WAIT_SECONDS):
             await draining
 
 
@@ -359,7 +359,7 @@ async def rabbit(rabbitmq_url: str) -> AsyncIterator[RabbitMQBroker]:
 
 
 async def publish_with_retries(broker: Broker, message: Message) -> None:
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(WAIT_SECONDS):
         while True:
             with contextlib.suppress(BrokerUnavailable):
                 await broker.publish(message)
@@ -400,7 +400,7 @@ async def test_a_closed_connection_is_reopened(
 ) -> None:
     inbox = Inbox()
     await rabbit.consume(QueueName.JOBS, inbox, 1)
-    async with httpx.AsyncClient(base_url=shared_rabbitmq.management) as client, asyncio.timeout(PATIENCE):
+    async with httpx.AsyncClient(base_url=shared_rabbitmq.management) as client, asyncio.timeout(WAIT_SECONDS):
         connections: list[str] = []
         while len(connections) < 2:
             rows = (await client.get("/api/connections")).json()
@@ -436,7 +436,7 @@ async def test_a_queue_declared_with_other_arguments_fails_the_subscription(
     subscription = await rabbit.consume(QueueName.JOBS, Inbox(), 1)
     await rabbit.publish(prepare())
     await redeclare(rabbitmq_server, rabbitmq_url, "stt_jobs")
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(WAIT_SECONDS):
         error = await subscription.failed()
     assert isinstance(error, TopologyMismatch)
     assert "stt_jobs" in str(error)
@@ -458,7 +458,7 @@ async def test_permanently_refused_access_fails_the_subscription(
         "//nobody:nothing@" + rabbitmq_url.partition("//")[2].partition("@")[0] + "@", "//nobody:nothing@"
     )
     await rabbit._consuming.drop()
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(WAIT_SECONDS):
         error = await subscription.failed()
     assert isinstance(error, AccessRefused)
     assert "stt_jobs" in str(error)
@@ -474,7 +474,7 @@ async def test_a_subscription_fails_with_its_task(rabbit: RabbitMQBroker, monkey
 
     monkeypatch.setattr(rabbitmq._Subscription, "_subscribe", bug)
     await rabbit._consuming.drop()
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(WAIT_SECONDS):
         assert isinstance(await subscription.failed(), LookupError)
 
 

@@ -30,7 +30,7 @@ stt() { "$PYTHON" -m internal.cli.main "$@"; }
 """`make` only looks for its targets; `sleep` is short; variables of one block are there in the next."""
 DEMO = "the demo's output"
 """The note of a block that `make demo` prints, which has a test of its own."""
-REMEMBERED = ("job_id", "upload_url", "next_cursor")
+CAPTURED = ("job_id", "upload_url", "next_cursor")
 """Fields of a JSON answer that later blocks of the document use as shell variables."""
 EXACT = ("code", "error_code", "message", "error", "type", "title")
 """Fields whose values are compared, not only their types."""
@@ -106,7 +106,7 @@ class Session:
         with contextlib.suppress(ValueError):
             answer = json.loads(output)
             if isinstance(answer, dict):
-                self.variables |= {name: answer[name] for name in REMEMBERED if isinstance(answer.get(name), str)}
+                self.variables |= {name: answer[name] for name in CAPTURED if isinstance(answer.get(name), str)}
 
     def _webhook(self) -> Received:
         job_id = self.variables["job_id"].encode()

@@ -22,7 +22,7 @@ from internal.api.connections import Config, Throttle, max_connections, throttle
 from migrations.run import upgrade
 from tests.integration.test_access import FIRST
 
-PATIENCE = 30.0
+WAIT_SECONDS = 30.0
 """Seconds until a test gives up; the timeouts under test are fractions of a second."""
 
 
@@ -44,7 +44,7 @@ async def listening(folder: Path, **settings: Any) -> AsyncIterator[tuple[int, C
     config = Config(create_app(app.settings, app.services), app.settings, lifespan="off", timeout_graceful_shutdown=1)
     server = Server(config)
     serve_api = asyncio.create_task(server.serve(sockets=[listener]))
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(WAIT_SECONDS):
         while not server.started:
             await asyncio.sleep(0.01)
     try:
@@ -66,7 +66,7 @@ async def connect(port: int, data: bytes = b"") -> Ends:
 
 async def read_rest(ends: Ends) -> bytes:
     """Read until the server closes."""
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(WAIT_SECONDS):
         received = b""
         with contextlib.suppress(ConnectionResetError):
             while data := await ends[0].read(65536):
@@ -103,7 +103,7 @@ async def test_silent_and_half_open_connections_are_closed(tmp_path: Path, monke
         silent = [await connect(port, data) for data in (b"", b"GET", b"GET / HTTP/1.1\r\n" + HEAD) for _ in range(5)]
         answers = await asyncio.gather(*map(read_rest, silent))
         assert all(answer.startswith(b"HTTP/1.1 408 ") for answer in answers)
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(WAIT_SECONDS):
             while config.peers:
                 await asyncio.sleep(0.01)
 
@@ -179,7 +179,7 @@ async def test_a_client_that_reads_nothing_is_dropped(tmp_path: Path, monkeypatc
     async with listening(tmp_path) as (port, config):
         config.loaded_app = endless
         _, writer = await connect(port, b"GET / HTTP/1.1\r\n" + HEAD + b"\r\n")
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(WAIT_SECONDS):
             while not config.peers:
                 await asyncio.sleep(0.01)
             while config.peers:
@@ -191,14 +191,14 @@ async def test_connections_beyond_the_limit_are_answered_and_closed(tmp_path: Pa
     async with listening(tmp_path, max_connections=16) as (port, config):
         config.proxies = []
         open_connections = [await connect(port) for _ in range(8)]
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(WAIT_SECONDS):
             while config.peers["127.0.0.1"] < 8:
                 await asyncio.sleep(0.01)
         answer = await read_rest(await connect(port, b"GET /live HTTP/1.1\r\n" + HEAD + b"\r\n"))
         assert answer.startswith(b"HTTP/1.1 503 ")
         for _, writer in open_connections:
             writer.close()
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(WAIT_SECONDS):
             while config.peers["127.0.0.1"]:
                 await asyncio.sleep(0.01)
         ends = await connect(port, b"GET /live HTTP/1.1\r\nConnection: close\r\n" + HEAD + b"\r\n")

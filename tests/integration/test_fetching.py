@@ -33,7 +33,7 @@ from tests.integration.test_consumer import (
 )
 from tests.speech import write_wav
 
-WISHES = SubmitOptions("en", "demo-q5_0", Priority.NORMAL)
+OPTIONS = SubmitOptions("en", "demo-q5_0", Priority.NORMAL)
 
 
 @contextlib.asynccontextmanager
@@ -67,7 +67,7 @@ async def media_server(body: bytes) -> AsyncIterator[tuple[str, asyncio.Event]]:
 
 
 async def submit_url(app: Application, owner: str, url: str, number: int = 0) -> str:
-    return (await app.services.url_submissions.submit(owner, f"{owner}-{number}", url, WISHES, None))[0].job_id
+    return (await app.services.url_submissions.submit(owner, f"{owner}-{number}", url, OPTIONS, None))[0].job_id
 
 
 async def fetching_count(app: Application, owner: str) -> int:

@@ -44,7 +44,7 @@ class Slots:
     slots = 2
 
     def __init__(self) -> None:
-        self.heard: list[bytes] = []
+        self.model_contents: list[bytes] = []
         self.during: Callable[[Path], object] = lambda _: None
 
     @contextlib.asynccontextmanager
@@ -52,7 +52,7 @@ class Slots:
         yield self
 
     async def transcribe(self, model: Path, pcm: bytes, options: Options, deadline: float) -> EngineOutput:
-        self.heard.append(model.read_bytes())
+        self.model_contents.append(model.read_bytes())
         self.during(model)
         return EngineOutput((Segment(0.0, 1.0, "heard", 1.0),), "en")
 
@@ -143,7 +143,7 @@ async def test_a_name_is_resolved_once_and_pinned(
     assert (job.model, job.options.file_sha256) == (expected, sha256)
     bench.put("medium", b"a better one, added later")
     assert (await bench.transcribe(job_id)).status == JobStatus.COMPLETED
-    assert bench.pool.heard == [GGML + expected.encode()]
+    assert bench.pool.model_contents == [GGML + expected.encode()]
 
 
 async def test_the_model_of_the_answer_is_preferred_to_its_family(bench: Bench) -> None:
@@ -167,7 +167,7 @@ async def test_a_file_replaced_after_the_plan_is_not_used(bench: Bench) -> None:
         0,
         0,
     )
-    assert bench.pool.heard == []
+    assert bench.pool.model_contents == []
     bench.put("tiny", b"planned")
     assert (await bench.transcribe(job_id)).status == JobStatus.COMPLETED
 

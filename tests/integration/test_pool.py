@@ -223,12 +223,12 @@ async def test_stop_is_idempotent_and_leaves_no_process(pool: Pool) -> None:
 async def test_two_halves_run_in_a_new_process(pool: Pool) -> None:
     async with pool.slot() as slot:
         before = await process_id(slot)
-        heard = await transcribe_with_less_memory(slot, MODEL, pcm(FINE, 160_000), ENGLISH, 30)
-        first, second = (segment.text.split() for segment in heard.segments)
+        output = await transcribe_with_less_memory(slot, MODEL, pcm(FINE, 160_000), ENGLISH, 30)
+        first, second = (segment.text.split() for segment in output.segments)
         assert first[0] == second[0] != str(before)
         assert int(first[1]) + int(second[1]) == 160_000
         assert (first[2], second[2]) == ("1", "1")
-        assert heard.segments[1].start == pytest.approx(int(first[1]) / 16_000)
+        assert output.segments[1].start == pytest.approx(int(first[1]) / 16_000)
 
 
 async def test_a_missing_model_is_not_a_crash() -> None:
