@@ -38,7 +38,7 @@ EXACT = ("code", "error_code", "message", "error", "type", "title")
 
 @dataclass
 class Session:
-    """What the blocks of one document share: shell variables, Python names, a home folder for the `stt` command."""
+    """State shared by the blocks of a document: shell variables, Python names, a home folder for `stt`."""
 
     service: Service
     external_server: ExternalServer
