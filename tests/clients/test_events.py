@@ -38,7 +38,7 @@ def segments(events: list[ServerSentEvent]) -> list[dict[str, Any]]:
 
 @pytest.fixture
 def long_recording(tmp_path: Path) -> Path:
-    return encode(recording("en", 48, seed=83)[0], tmp_path / "long.mp3")
+    return encode(recording("en", 28, seed=83)[0], tmp_path / "long.mp3")
 
 
 def test_events_follow_the_transcription(service: Service, long_recording: Path) -> None:

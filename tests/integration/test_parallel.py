@@ -122,8 +122,9 @@ def test_a_server_exits_with_the_process_that_started_it() -> None:
     child = psutil.Process(int(run_.stdout.readline()))
     assert child.is_running()
     run_.send_signal(signal.SIGKILL)
-    run_.communicate(timeout=20)
-    wait_until(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE, "the server exits", 20)
+    # the child holds the pipe until it has exited, too
+    run_.communicate(timeout=90)
+    wait_until(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE, "the server exits", 90)
 
 
 @pytest.mark.servers
