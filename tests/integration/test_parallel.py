@@ -120,7 +120,8 @@ def test_a_server_exits_with_the_process_that_started_it() -> None:
     )
     assert run_.stdout is not None
     child = psutil.Process(int(run_.stdout.readline()))
-    assert child.is_running()
+    # setpriv asks for the signal before it becomes the program
+    wait_until(lambda: child.name() == "sleep", "the program runs", 60)
     run_.send_signal(signal.SIGKILL)
     # the child holds the pipe until it has exited, too
     run_.communicate(timeout=90)
