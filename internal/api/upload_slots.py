@@ -71,7 +71,7 @@ class UploadSlots:
         self._total, self._min_rate = total, min_rate
         self._share = max(1, total - max(1, total // 4))
         self._taken: list[UploadSlot] = []
-        self._waiting: list[tuple[str | None, asyncio.Future[None]]] = []
+        self._waiting: list[tuple[UploadSlot, asyncio.Future[None]]] = []
 
     @contextlib.asynccontextmanager
     async def acquire(self, owner: str | None) -> AsyncIterator[UploadSlot]:
@@ -90,49 +90,46 @@ class UploadSlots:
             self._taken.remove(slot)
             self._wake()
 
-    def _used(self) -> Counter[str | None]:
-        """Return the number of slots by owner, granted ones included."""
-        used = Counter(slot.owner for slot in self._taken)
-        used.update(owner for owner, granted in self._waiting if granted.done())
-        return used
-
     def _has_room(self, owner: str | None) -> bool:
-        used = self._used()
+        used = Counter(slot.owner for slot in self._taken)
         return used.total() < self._total and (owner is None or used[owner] < self._share)
 
     async def _wait(self, slot: UploadSlot) -> None:
-        """Wait until the slot is granted, and take it before another waiter is woken."""
+        """Wait until `_wake` has taken the slot. Raises TooManyUploads."""
         if len(self._waiting) >= 4 * self._total:
             raise TooManyUploads
         granted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        waiter = (slot.owner, granted)
-        admitted = False
+        waiter = (slot, granted)
         self._waiting.append(waiter)
         try:
             self._wake()
-            async with asyncio.timeout(WAIT_TIMEOUT):
-                while not granted.done():
-                    self._end_slowest()
-                    await asyncio.wait([granted], timeout=1)
-            admitted = True
-        except TimeoutError:
-            if not granted.done():
-                raise TooManyUploads from None
-            admitted = True
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(WAIT_TIMEOUT):
+                    while not granted.done():
+                        self._end_slowest()
+                        await asyncio.wait([granted], timeout=1)
+        except BaseException:
+            if granted.done():
+                self._taken.remove(slot)
+                self._wake()
+            raise
         finally:
-            self._waiting.remove(waiter)
-            if admitted:
-                self._taken.append(slot)
-            self._wake()
+            if not granted.done():
+                self._waiting.remove(waiter)
+        if not granted.done():
+            raise TooManyUploads
 
     def _wake(self) -> None:
-        """Grant the free slots, first to the owners with the fewest, then in order of arrival."""
+        """Take the free slots for waiters, first for the owners with the fewest, then in order of arrival."""
         while True:
-            used = self._used()
-            waiting = [waiter for waiter in self._waiting if not waiter[1].done() and self._has_room(waiter[0])]
-            if not waiting:
+            used = Counter(slot.owner for slot in self._taken)
+            admissible = [waiter for waiter in self._waiting if self._has_room(waiter[0].owner)]
+            if not admissible:
                 return
-            min(waiting, key=lambda waiter: used[waiter[0]])[1].set_result(None)
+            waiter = min(admissible, key=lambda one: used[one[0].owner])
+            self._waiting.remove(waiter)
+            self._taken.append(waiter[0])
+            waiter[1].set_result(None)
 
     def _end_slowest(self) -> None:
         """End the upload that is furthest behind the minimum rate, if that is at least PREEMPT_SECONDS."""

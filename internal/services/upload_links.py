@@ -79,9 +79,7 @@ class UploadLinks:
         Raises UnsupportedFormatError, QuotaExceededError, IdempotencyMismatchError; StorageUnavailable.
         """
         lifetime = self.ttl_seconds + START_MARGIN
-        job_id = await self.idempotent_requests.find_job_id(owner, request) if request else None
-        if job_id is not None and request is not None and not await self._reuse(owner, job_id, request, lifetime):
-            job_id = None
+        job_id = await self._extend_previous(owner, request, lifetime) if request else None
         if job_id is None:
             job_id = str(uuid.uuid4())
             name = accepted_name(filename)
@@ -98,13 +96,16 @@ class UploadLinks:
                 job_id = (await self.idempotent_requests.find_job_id(owner, request) if request else None) or job_id
         return await self._link(job_id, keys.incoming_key(job_id, display_name(filename)))
 
-    async def _reuse(self, owner: str, job_id: str, request: IdempotentRequest, lifetime: float) -> bool:
-        """Extend the link that the same request got before; free its key and return False if the link is gone."""
+    async def _extend_previous(self, owner: str, request: IdempotentRequest, lifetime: float) -> str | None:
+        """Extend the link of the same earlier request and return its job id; free the key if the link is gone."""
+        job_id = await self.idempotent_requests.find_job_id(owner, request)
+        if job_id is None:
+            return None
         async with self.database.write() as session:
             if await intents.extend_link(session, job_id, lifetime) or await jobs.get(session, job_id, owner):
-                return True
+                return job_id
             await idempotency.delete(session, owner, request.key)
-            return False
+            return None
 
     async def _link(self, job_id: str, key: str) -> UploadLink:
         expires_at = datetime.now(UTC) + timedelta(seconds=self.ttl_seconds)

@@ -96,7 +96,9 @@ async def test_ten_trickling_urls_of_one_owner_delay_no_other_job(tmp_path: Path
                 assert (await wait_for_end(app, job_id)).status == JobStatus.COMPLETED
 
 
-async def test_a_prepare_of_an_earlier_version_leads_to_its_fetch(tmp_path: Path) -> None:
+@contextlib.asynccontextmanager
+async def unpublished_fetch(tmp_path: Path) -> AsyncIterator[tuple[Application, str]]:
+    """Yield an application and the id of a job by URL whose fetch was not published."""
     body = write_wav(tmp_path / "a.wav", bad_audio(FINE)).read_bytes()
     async with (
         media_server(body) as (host, _),
@@ -105,6 +107,11 @@ async def test_a_prepare_of_an_earlier_version_leads_to_its_fetch(tmp_path: Path
         await app.broker.stop()
         job_id = await submit_url(app, "anna", f"http://{host}/fast.wav")
         await app.broker.start()
+        yield app, job_id
+
+
+async def test_a_prepare_of_an_earlier_version_leads_to_its_fetch(tmp_path: Path) -> None:
+    async with unpublished_fetch(tmp_path) as (app, job_id):
         message = publishing.prepare_message(await get_job(app, job_id), WakeUp(job_id, None, 0))
         assert message.type is MessageType.PREPARE
         async with running_consumer(app):
@@ -113,14 +120,7 @@ async def test_a_prepare_of_an_earlier_version_leads_to_its_fetch(tmp_path: Path
 
 
 async def test_a_starving_fetch_is_boosted_in_its_own_queue(tmp_path: Path) -> None:
-    body = write_wav(tmp_path / "a.wav", bad_audio(FINE)).read_bytes()
-    async with (
-        media_server(body) as (host, _),
-        open_application(settings_for(tmp_path, media_url_allowed_hosts=host)) as app,
-    ):
-        await app.broker.stop()
-        job_id = await submit_url(app, "anna", f"http://{host}/fast.wav")
-        await app.broker.start()
+    async with unpublished_fetch(tmp_path) as (app, job_id):
         async with app.database.write() as session:
             await session.execute(update(Job).values(progressed_at=after(-10_000)))
         await bootstrap.maintenance(app).boost_starving()
