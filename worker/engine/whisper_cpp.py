@@ -22,7 +22,7 @@ from core.domain.spans import SAMPLE_RATE
 from core.domain.transcript import Segment, Word
 from core.errors import ModelMissingError, OutOfMemoryError, SttError, UnsupportedLanguageError, WhisperCrashError
 from worker.cut_points import quietest_sample
-from worker.models import has_ggml_magic
+from worker.model_format import has_ggml_magic
 from worker.transcriber import Call, EngineOutput, EngineSpec, Options, Samples, transcribe_each
 
 TICK = 0.02
