@@ -19,7 +19,7 @@ from core.domain.models import model_of_file
 from core.domain.spans import SAMPLE_RATE
 from core.domain.transcript import Segment
 from core.errors import ModelMissingError, OutOfMemoryError, SttError, UnsupportedLanguageError, WhisperCrashError
-from worker.models import has_ggml_magic
+from worker.model_format import has_ggml_magic
 from worker.token_segments import WINDOW, Token, TokenSegment, decode, group_words, windows
 from worker.transcriber import Call, EngineOutput, EngineSpec, Options, Samples, transcribe_each
 
