@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 import structlog
 from pebble import CONSTS, ProcessExpired, ProcessFuture, ProcessPool
 
-from core.errors import ChunkTimeoutError, EngineUnavailableError, OutOfMemoryError, WhisperCrashError
+from core.errors import ChunkTimeoutError, EngineUnavailableError, OutOfMemoryError, SttError, WhisperCrashError
 from worker import pool_child
 from worker.transcriber import EngineOutput, EngineSpec, Options
 
@@ -127,8 +127,11 @@ class Slot:
         allocation failed), EngineUnavailableError, and from the engine ModelMissingError, UnsupportedLanguageError and
         OSError.
         """
-        spec = EngineSpec(self._adapter, model, self._threads)
-        return await self._call(deadline, pool_child.transcribe, spec, pcm, options)
+        spec = EngineSpec(self._adapter, model)
+        [output] = await self._call(deadline, pool_child.transcribe, spec, [(pcm, options)], self._threads)
+        if isinstance(output, SttError):
+            raise output
+        return output
 
     async def _call(self, deadline: float, function: Callable[..., T], *arguments: Any) -> T:
         """Call the function in the process. If that exited while idle, call it in a new one."""

@@ -6,13 +6,15 @@ import os
 import resource
 import signal
 import threading
+from collections.abc import Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
 
 import numpy as np
 
+from core.errors import SttError
 from worker.engine import build
-from worker.transcriber import Engine, EngineOutput, EngineSpec, Options
+from worker.transcriber import Call, Engine, EngineOutput, EngineSpec, Options, Samples
 
 _loaded: dict[tuple[EngineSpec, tuple[int, int, int] | None], Engine] = {}
 """The engine of the last call, at most one, by its spec and the state of its model file."""
@@ -44,14 +46,17 @@ def process_id() -> int:
     return os.getpid()
 
 
-def transcribe(spec: EngineSpec, pcm: bytes, options: Options) -> EngineOutput:
-    """Transcribe 16 kHz mono s16le PCM. Raises the engine's errors."""
+def transcribe(spec: EngineSpec, calls: Sequence[tuple[bytes, Options]], threads: int) -> list[EngineOutput | SttError]:
+    """Transcribe calls, each with 16 kHz mono s16le PCM. Raises the errors of loading the engine."""
     key = (spec, _file_state(spec.model_path))
     if key not in _loaded:
         _loaded.clear()
         _loaded[key] = build(spec)
-    samples = np.frombuffer(pcm, "<i2").astype(np.float32) / 32768.0
-    return _loaded[key].transcribe(samples, options)
+    return _loaded[key].transcribe([Call(samples(pcm), options) for pcm, options in calls], threads)
+
+
+def samples(pcm: bytes) -> Samples:
+    return np.frombuffer(pcm, "<i2").astype(np.float32) / 32768.0
 
 
 def _file_state(path: Path) -> tuple[int, int, int] | None:

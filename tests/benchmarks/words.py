@@ -19,7 +19,7 @@ from core.domain.job_options import JobOptions
 from tests.benchmarks.table import Row
 from tests.speech import MODEL, RATE, Audio, plain, sentences
 from worker.engine.whisper_cpp import load, load_context, pad
-from worker.transcriber import EngineSpec, Options, Samples
+from worker.transcriber import Call, EngineOutput, EngineSpec, Options, Samples
 
 SENTENCES = 40
 RETRIEVE, UTF8, WORD = 1, 1, 1
@@ -119,7 +119,9 @@ def alignment() -> Callable[[Audio, str], list[tuple[str, float]]]:
     engine = load(EngineSpec("whisper_cpp", MODEL))
 
     def recognise(audio: Audio, language: str) -> list[tuple[str, float]]:
-        output = engine.transcribe(samples_of(audio), Options(language, job=JobOptions(words=True)))
+        call = Call(samples_of(audio), Options(language, job=JobOptions(words=True)))
+        [output] = engine.transcribe([call], threads=1)
+        assert isinstance(output, EngineOutput)
         return [(word.word, word.start) for segment in output.segments for word in segment.words]
 
     return recognise

@@ -5,15 +5,20 @@ from __future__ import annotations
 import ctypes
 import os
 import time
+from collections.abc import Sequence
 
 from core.domain.transcript import Segment
-from worker.transcriber import EngineOutput, EngineSpec, Options, Samples
+from core.errors import SttError
+from worker.transcriber import Call, EngineOutput, EngineSpec, Options, Samples, transcribe_each
 
 FINE, CRASH, HANG, EXIT, KILL, MEMORY = range(6)
 
 
 class BadEngine:
-    def transcribe(self, samples: Samples, options: Options) -> EngineOutput:
+    def transcribe(self, calls: Sequence[Call], threads: int) -> list[EngineOutput | SttError]:
+        return transcribe_each(calls, self._transcribe)
+
+    def _transcribe(self, samples: Samples, options: Options) -> EngineOutput:
         command = round(float(samples[0]) * 32768) if len(samples) else FINE
         if command == CRASH:
             ctypes.string_at(0)

@@ -13,12 +13,12 @@ import pytest
 import structlog.testing
 
 from core.domain.job_options import JobOptions
-from core.errors import ModelMissingError, SettingsError, UnsupportedLanguageError
+from core.errors import ModelMissingError, SettingsError, SttError, UnsupportedLanguageError
 from tests.speech import MODEL, RATE, VOICES, Audio, recording, silence, word_error_rate
 from worker.engine import adapter, build, engine_version
 from worker.engine.whisper_cpp import Token, TokenSegment, decode, group_words, windows
 from worker.models import ModelCatalogue
-from worker.transcriber import Engine, EngineOutput, EngineSpec, Options
+from worker.transcriber import Call, Engine, EngineOutput, EngineSpec, Options
 
 pytestmark = pytest.mark.speech
 
@@ -29,7 +29,11 @@ def engine() -> Engine:
 
 
 def transcribe(engine: Engine, audio: Audio, language: str, **more: object) -> EngineOutput:
-    return engine.transcribe(audio.astype(np.float32) / 32768, Options(language, **more))  # type: ignore[arg-type]
+    call = Call(audio.astype(np.float32) / 32768, Options(language, **more))  # type: ignore[arg-type]
+    [output] = engine.transcribe([call], threads=1)
+    if isinstance(output, SttError):
+        raise output
+    return output
 
 
 def text(output: EngineOutput) -> str:
@@ -95,6 +99,17 @@ def test_words_are_within_their_segments(engine: Engine) -> None:
 def test_unknown_languages_are_rejected(engine: Engine) -> None:
     with pytest.raises(UnsupportedLanguageError):
         transcribe(engine, silence(1), "klingon")
+
+
+def test_a_call_that_fails_does_not_spoil_the_others(engine: Engine) -> None:
+    audio, reference = recording("en", 2, seed=66)
+    samples = (audio / 32768).astype(np.float32)
+    languages = ("en", "klingon", "en")
+    first, second, third = engine.transcribe([Call(samples, Options(name)) for name in languages], threads=2)
+    assert isinstance(second, UnsupportedLanguageError)
+    for output in (first, third):
+        assert isinstance(output, EngineOutput)
+        assert word_error_rate(reference, text(output)) == 0
 
 
 @pytest.mark.parametrize("content", [b"", b"abc", b"not a model at all" * 100])

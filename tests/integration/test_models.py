@@ -307,7 +307,7 @@ def test_a_loaded_engine_is_not_used_for_a_replaced_file(tmp_path: Path, monkeyp
     monkeypatch.setattr(pool_child, "build", Engine)
     monkeypatch.setattr(pool_child, "_loaded", {})
     spec = EngineSpec("fake", path)
-    assert [str(pool_child.transcribe(spec, b"", Options("en"))) for _ in range(2)] == ["old", "old"]
+    assert [str(pool_child.transcribe(spec, [], 1)) for _ in range(2)] == ["old", "old"]
     (tmp_path / "new").write_bytes(b"new")
     (tmp_path / "new").replace(path)
-    assert str(pool_child.transcribe(spec, b"", Options("en"))) == "new"
+    assert str(pool_child.transcribe(spec, [], 1)) == "new"

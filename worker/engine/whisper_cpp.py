@@ -20,10 +20,10 @@ from core.domain.job import AUTO
 from core.domain.models import model_of_file
 from core.domain.spans import SAMPLE_RATE
 from core.domain.transcript import Segment, Word
-from core.errors import ModelMissingError, OutOfMemoryError, UnsupportedLanguageError, WhisperCrashError
+from core.errors import ModelMissingError, OutOfMemoryError, SttError, UnsupportedLanguageError, WhisperCrashError
 from worker.cut_points import quietest_sample
 from worker.models import has_ggml_magic
-from worker.transcriber import EngineOutput, EngineSpec, Options, Samples
+from worker.transcriber import Call, EngineOutput, EngineSpec, Options, Samples, transcribe_each
 
 TICK = 0.02
 """Seconds per step of a timestamp token."""
@@ -110,13 +110,17 @@ class WhisperCpp:
     """A loaded model. Its context is reloaded if the need for word times changes."""
 
     def __init__(self, spec: EngineSpec) -> None:
-        self._path, self._threads = spec.model_path, spec.threads
+        self._path, self._threads = spec.model_path, 1
         self._aligned = False
         self._context = load_context(self._path, aligned=False)
         self._first_timestamp: int = pw.whisper_token_beg(self._context)
         self._end_of_text: int = pw.whisper_token_eot(self._context)
 
-    def transcribe(self, samples: Samples, options: Options) -> EngineOutput:
+    def transcribe(self, calls: Sequence[Call], threads: int) -> list[EngineOutput | SttError]:
+        self._threads = threads
+        return transcribe_each(calls, self._transcribe)
+
+    def _transcribe(self, samples: Samples, options: Options) -> EngineOutput:
         if options.job.words != self._aligned:  # alignment slows down every call, and memory is limited to one context
             pw.whisper_free(self._context)
             self._context = load_context(self._path, aligned=options.job.words)
