@@ -74,6 +74,7 @@ class Application:
     services: Services
 
     async def stop(self) -> None:
+        await self.publisher.stop()
         await self.broker.stop()
         await self.storage.stop()
         await self.database.stop()
