@@ -428,8 +428,10 @@ def child(way: str, bucket: Bucket) -> dict[str, float]:
     return figures
 
 
-async def test_a_full_disk_stops_a_download(storage: MinioStorage) -> None:
+async def test_a_full_disk_stops_a_download() -> None:
     """/dev/full answers every write with ENOSPC."""
-    await storage.put_bytes(KEY, b"x" * MIB)
-    with pytest.raises(DiskFullError):
-        await storage.download(KEY, Path("/dev/full"))
+    with stub(Answer(body=b"x" * MIB)) as endpoint:
+        storage = of_stub(endpoint)
+        with pytest.raises(DiskFullError):
+            await storage.download(KEY, Path("/dev/full"))
+        await storage.stop()
