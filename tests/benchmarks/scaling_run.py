@@ -12,7 +12,7 @@ import json
 import re
 import resource
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -29,27 +29,29 @@ from repositories.models import Chunk, Job, Metric
 
 BLOCK = 1024 * 1024
 POLL_SECONDS = 0.2
+_publish = MemoryBroker.publish
 
 
-class CountingBroker(MemoryBroker):
-    """A broker that counts the messages that it accepts."""
+class Messages:
+    """The number of messages that the broker has accepted."""
 
-    messages = 0
+    count = 0
 
-    async def publish(self, message: Message, *, delay: float = 0.0, headers: Mapping[str, Any] | None = None) -> None:
-        await super().publish(message, delay=delay, headers=headers)
-        CountingBroker.messages += 1
+
+async def publish_counted(broker: MemoryBroker, message: Message, **more: Any) -> None:
+    await _publish(broker, message, **more)
+    Messages.count += 1
 
 
 async def run(folder: Path, file: Path, count: int) -> dict[str, float]:
     async with service(folder) as app:
         await complete(app, file, 1)  # loads modules and compiles statements
-        cpu, messages, rows = cpu_seconds(), CountingBroker.messages, await count_rows(app)
+        cpu, messages, rows = cpu_seconds(), Messages.count, await count_rows(app)
         await complete(app, file, count)
         return {
             "cpu": cpu_seconds() - cpu,
             "memory": peak_memory(),
-            "messages": CountingBroker.messages - messages,
+            "messages": Messages.count - messages,
             "rows": await count_rows(app) - rows,
             "audio": count * await audio_seconds(app),
         }
@@ -67,7 +69,6 @@ async def service(folder: Path) -> AsyncIterator[Application]:
         log_level="ERROR",
         **unlimited,
     )
-    bootstrap.MemoryBroker = CountingBroker  # type: ignore[misc]
     app = bootstrap.build(settings)
     await upgrade(app.database)
     consumer, scheduler = bootstrap.consumer(app), bootstrap.scheduler(app)
@@ -115,7 +116,7 @@ async def count_rows(app: Application) -> int:
 
 async def audio_seconds(app: Application) -> float:
     async with app.database.read() as session:
-        return float((await session.execute(select(func.max(Job.audio_duration_seconds)))).scalar_one())
+        return (await session.execute(select(func.max(Job.audio_duration_seconds)))).scalar_one() or 0.0
 
 
 def cpu_seconds() -> float:
@@ -132,4 +133,5 @@ def peak_memory() -> float:
 
 
 if __name__ == "__main__":
+    MemoryBroker.publish = publish_counted  # type: ignore[method-assign]
     print(json.dumps(asyncio.run(run(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])))))
