@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import importlib.metadata
 import importlib.util
 
 from core.errors import SettingsError
@@ -30,4 +29,6 @@ def adapter(name: str) -> str:
 
 def engine_version() -> str:
     """Return the engine's name and version for the result file."""
+    import importlib.metadata  # loads much that an engine process does not need
+
     return f"pywhispercpp {importlib.metadata.version('pywhispercpp')}"
