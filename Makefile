@@ -62,7 +62,7 @@ bench: $(VENV)/.dev ## run the benchmarks and print their table
 	@bash deploy/install-test-tools.sh
 	@$(RUN) -m tests.benchmarks
 
-bench-engines: $(VENV)/.dev .venv-bench/.installed ## measure all engines and their peers (SHAPES="base small" MINUTES=2 REPEATS=2 ROWS="…")
+bench-engines: $(VENV)/.dev .venv-bench/.installed ## measure all engines and their peers (SHAPES="base small" MINUTES=3 REPEATS=1 ROWS="…")
 	@$(RUN) -m tests.benchmarks.engines
 
 bench-compare: $(VENV)/.dev ## run benchmarks on this tree and on BASE=<revision>, and print ratios (BENCHMARKS="pipeline" ROUNDS=3)

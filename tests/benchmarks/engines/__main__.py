@@ -1,7 +1,7 @@
 """`make bench-engines`: every engine and its peers on the same recordings and weights, in one run.
 
-Settings, all in the environment: SHAPES (names, default "base small"), MINUTES (of recordings, default 2), REPEATS
-(runs of each row, interleaved; the best one counts; default 2), ROWS (words, one of which a row's name has to contain).
+Settings, all in the environment: SHAPES (names, default "base small"), MINUTES (of recordings, default 3), REPEATS
+(runs of each row, interleaved; the best one counts; default 1), ROWS (words, one of which a row's name has to contain).
 Each result is appended to the file RESULTS at once; `--render` writes the tables of that file without measuring.
 """
 
@@ -21,7 +21,7 @@ RESULTS = Path(os.environ.get("RESULTS", models.CACHE / "engines.jsonl"))
 
 def main() -> None:
     if "--render" not in sys.argv:
-        run(os.environ.get("SHAPES", "base small").split(), float(os.environ.get("MINUTES", "2")))
+        run(os.environ.get("SHAPES", "base small").split(), float(os.environ.get("MINUTES", "3")))
     measurements = [Measurement.from_json(line) for line in RESULTS.read_text().splitlines()]
     print(report.write(measurements, note(measurements)))
 
@@ -41,7 +41,7 @@ def run(shapes: list[str], minutes: float) -> None:
     inputs = models.CACHE / "recordings"
     spoken = recordings.prepare(inputs, minutes)
     for shape in shapes:
-        for repeat in range(int(os.environ.get("REPEATS", "2"))):
+        for repeat in range(int(os.environ.get("REPEATS", "1"))):
             for name, call in calls(shape, inputs, spoken):
                 print(f"… {shape}, run {repeat + 1}: {name}", file=sys.stderr, flush=True)
                 result = call()
@@ -60,7 +60,7 @@ def calls(
     for item in spoken:
         audio[item.group] = audio.get(item.group, 0.0) + item.seconds
     for row in catalogue.rows():
-        for slots in dict.fromkeys((1, cores)):
+        for slots in dict.fromkeys((1, cores) if row.parallel else (1,)):
             if not words or any(word in row.name for word in words):
                 yield f"{row.name}, {slots} slots", partial(engine, row, shape, slots, inputs, audio)
     for name, quantisation in catalogue.services():

@@ -16,8 +16,7 @@ from tests.benchmarks.engines import models, programs
 from tests.benchmarks.engines.measure import Task
 
 PACKAGE = "tests.benchmarks.engines"
-OWN, PEER = "own", "peer"
-QUANTISATIONS = {"whisper_cpp": ("q5_0", "q4_k", "q8_0")}
+QUANTISATIONS = {"whisper_cpp": ("q5_0", "q4_k")}
 """Quantisations measured for an engine; others use the f16 file, which they convert to their own form."""
 
 BEST = {"whisper_cpp": "q4_k"}
@@ -25,11 +24,11 @@ BEST = {"whisper_cpp": "q4_k"}
 
 @dataclass(frozen=True, slots=True)
 class EngineRow:
-    """A row. kind: OWN or PEER; task: the children for a shape and a number of slots."""
+    """A row. task: the children for a shape and a number of slots; parallel: False if it is measured with one slot."""
 
     name: str
-    kind: str
     task: Callable[[str, int], Task]
+    parallel: bool = True
 
 
 def rows() -> list[EngineRow]:
@@ -60,7 +59,7 @@ def _own() -> Iterable[EngineRow]:
     for engine in adapters():
         for quantisation in QUANTISATIONS.get(engine, ("f16",)):
             task = functools.partial(_port_task, engine, quantisation)
-            yield EngineRow(f"{engine}, {quantisation}", OWN, task)
+            yield EngineRow(f"{engine}, {quantisation}", task)
 
 
 def _port_task(engine: str, quantisation: str, shape: str, slots: int) -> Task:
@@ -73,7 +72,8 @@ def _faster_whisper() -> Iterable[EngineRow]:
         print(f"faster-whisper: not measured, {models.BENCH_PYTHON} does not exist", file=sys.stderr)
         return
     for name, batch, beam in (("one by one", 0, 1), ("batch 4", 4, 1), ("batch 8", 8, 1), ("one by one, beam 5", 0, 5)):
-        yield EngineRow(f"faster-whisper int8, {name}", PEER, functools.partial(_faster_task, batch, beam))
+        task = functools.partial(_faster_task, batch, beam)
+        yield EngineRow(f"faster-whisper int8, {name}", task, parallel=beam == 1)
 
 
 def _faster_task(batch: int, beam: int, shape: str, slots: int) -> Task:
@@ -90,7 +90,7 @@ def _whisper_cpp() -> Iterable[EngineRow]:
         return
     for program, quantisation in (("whisper-server", "q5_0"), ("whisper-server", "q4_k"), ("whisper-cli", "q4_k")):
         task = functools.partial(_program_task, folder / program, quantisation)
-        yield EngineRow(f"{program} {version}, {quantisation}", PEER, task)
+        yield EngineRow(f"{program} {version}, {quantisation}", task, parallel=program != "whisper-cli")
 
 
 def _program_task(program: Path, quantisation: str, shape: str, slots: int) -> Task:
