@@ -16,8 +16,8 @@ from core.domain.job_options import JobOptions
 from core.errors import ModelMissingError, SettingsError, SttError, UnsupportedLanguageError
 from tests.speech import MODEL, RATE, VOICES, Audio, recording, silence, word_error_rate
 from worker.engine import adapter, build, engine_version
-from worker.engine.whisper_cpp import Token, TokenSegment, decode, group_words, windows
 from worker.models import ModelCatalogue
+from worker.token_segments import Token, TokenSegment, decode, group_words, windows
 from worker.transcriber import Call, Engine, EngineOutput, EngineSpec, Options
 
 pytestmark = pytest.mark.speech

@@ -7,9 +7,7 @@ whisper.cpp encodes a second time if the last timestamp is more than a second be
 from __future__ import annotations
 
 import time
-import unicodedata
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,18 +17,16 @@ import numpy as np
 from core.domain.job import AUTO
 from core.domain.models import model_of_file
 from core.domain.spans import SAMPLE_RATE
-from core.domain.transcript import Segment, Word
+from core.domain.transcript import Segment
 from core.errors import ModelMissingError, OutOfMemoryError, SttError, UnsupportedLanguageError, WhisperCrashError
-from worker.cut_points import quietest_sample
 from worker.model_format import has_ggml_magic
+from worker.token_segments import WINDOW, Token, TokenSegment, decode, group_words, windows
 from worker.transcriber import Call, EngineOutput, EngineSpec, Options, Samples, transcribe_each
 
 TICK = 0.02
 """Seconds per step of a timestamp token."""
 MIN_SAMPLES = SAMPLE_RATE * 11 // 10
 """Samples to which short audio is padded, since whisper.cpp rejects audio of less than one second."""
-WINDOW = 30 * SAMPLE_RATE
-"""Samples that one encode covers."""
 ALIGNED_MODELS = (
     *("tiny.en", "tiny", "base.en", "base", "small.en", "small", "medium.en", "medium"),
     *("large-v1", "large-v2", "large-v3-turbo", "large-v3"),
@@ -38,33 +34,6 @@ ALIGNED_MODELS = (
 """Models whose alignment heads whisper.cpp defines. Longer names precede their prefixes."""
 TOP_LAYERS = 3
 """Last layers whose heads are used for other models."""
-
-
-@dataclass(frozen=True, slots=True)
-class Token:
-    """A text token. data: its bytes; probability: 0..1; end: seconds, 0 without token times."""
-
-    data: bytes
-    probability: float
-    end: float
-
-
-@dataclass(frozen=True, slots=True)
-class TokenSegment:
-    """The tokens between two timestamps. start, end: seconds."""
-
-    start: float
-    end: float
-    tokens: tuple[Token, ...]
-
-    def moved(self, offset: float, longest: float) -> TokenSegment:
-        """Return the segment moved by `offset` seconds, with all times limited to `longest` seconds."""
-
-        def at(seconds: float) -> float:
-            return min(seconds + offset, longest)
-
-        tokens = tuple(replace(token, end=at(token.end)) for token in self.tokens)
-        return TokenSegment(at(self.start), at(self.end), tokens)
 
 
 def load(spec: EngineSpec) -> WhisperCpp:
@@ -219,43 +188,7 @@ class WhisperCpp:
                 yield Token(data, float(token.p), max(token.t_dtw, 0) / 100)
 
 
-def decode(tokens: Sequence[Token]) -> str:
-    """Decode the joined bytes, since Vietnamese letters are split across tokens."""
-    text = b"".join(token.data for token in tokens).decode("utf-8", errors="ignore")
-    return unicodedata.normalize("NFC", text).strip()
-
-
-def group_words(segment: TokenSegment) -> Iterator[Word]:
-    """Group tokens into words; a token that begins with a space starts a word.
-
-    The alignment heads give the end of a token. A word starts at the end of the previous one, which halves the error
-    (measured by `tests/benchmarks/words.py`). Times are in order and within the segment.
-    """
-    groups: list[list[Token]] = []
-    for token in segment.tokens:
-        if token.data.startswith(b" ") or not groups:
-            groups.append([])
-        groups[-1].append(token)
-    end = segment.start
-    for group in groups:
-        text = decode(group)
-        if text:
-            start, end = end, min(max(group[-1].end, end), segment.end)
-            probability = sum(token.probability for token in group) / len(group)
-            yield Word(text, round(start, 3), round(end, 3), round(probability, 4))
-
-
 def pad(samples: Samples) -> Samples:
     """Return a contiguous array of at least MIN_SAMPLES."""
     missing = max(MIN_SAMPLES - len(samples), 0)
     return np.ascontiguousarray(np.pad(samples, (0, missing)) if missing else samples, dtype=np.float32)
-
-
-def windows(samples: Samples) -> Iterator[tuple[int, int]]:
-    """Yield windows (first sample, last exclusive) of at most 30 s, cut at the quietest point of the last 5 s."""
-    first = 0
-    while len(samples) - first > WINDOW:
-        last = quietest_sample(samples, first + WINDOW - 5 * SAMPLE_RATE, first + WINDOW)
-        yield first, last
-        first = last
-    yield first, len(samples)
