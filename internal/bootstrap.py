@@ -70,6 +70,7 @@ class Application:
         )
 
     async def stop(self) -> None:
+        await self.publisher.stop()
         await self.broker.stop()
         await self.storage.stop()
         await self.database.stop()

@@ -20,13 +20,18 @@ from core.domain.spans import SAMPLE_RATE
 from core.domain.transcript import Segment
 from core.errors import ModelMissingError, OutOfMemoryError, SttError, UnsupportedLanguageError, WhisperCrashError
 from worker.model_format import has_ggml_magic
-from worker.token_segments import WINDOW, Token, TokenSegment, decode, group_words, windows
+from worker.token_segments import Token, TokenSegment, decode, group_words, windows
 from worker.transcriber import Call, EngineOutput, EngineSpec, Options, Samples, transcribe_each
 
 TICK = 0.02
 """Seconds per step of a timestamp token."""
 MIN_SAMPLES = SAMPLE_RATE * 11 // 10
 """Samples to which short audio is padded, since whisper.cpp rejects audio of less than one second."""
+FRAME = SAMPLE_RATE // 50
+"""Samples per frame of the encoder's output."""
+DETECTED_FRAMES = 500
+"""Frames from which the language is detected: 10 s. They take 0.3 of the time of a whole window, and the languages are
+the same (36 recordings; with 150 frames 6 differ)."""
 ALIGNED_MODELS = (
     *("tiny.en", "tiny", "base.en", "base", "small.en", "small", "medium.en", "medium"),
     *("large-v1", "large-v2", "large-v3-turbo", "large-v3"),
@@ -108,12 +113,22 @@ class WhisperCpp:
             if pw.whisper_lang_id(options.language) < 0:
                 raise UnsupportedLanguageError
             return options.language, 0
-        window = pad(samples[:WINDOW])
-        if pw.whisper_pcm_to_mel(self._context, window, len(window), self._threads) != 0:
-            raise WhisperCrashError("The engine could not process the audio.")
+        self._limit_encoder(pad(samples[: DETECTED_FRAMES * FRAME]))
         probabilities = np.zeros(pw.whisper_lang_max_id() + 1, dtype=np.float32)
         pw.whisper_lang_auto_detect(self._context, 0, self._threads, probabilities)
         return max(options.languages, key=lambda name: float(probabilities[pw.whisper_lang_id(name)])), 1
+
+    def _limit_encoder(self, samples: Samples) -> None:
+        """Load the samples, and limit the next encode to DETECTED_FRAMES.
+
+        Only `whisper_full` sets this limit. It ends when its first encode is refused.
+        """
+        parameters = pw.whisper_full_default_params(pw.whisper_sampling_strategy.WHISPER_SAMPLING_GREEDY)
+        parameters.n_threads, parameters.audio_ctx = self._threads, DETECTED_FRAMES
+        parameters.print_progress = False
+        pw.assign_encoder_begin_callback(parameters, lambda *_: False)
+        if pw.whisper_full(self._context, parameters, samples, len(samples)) != 0:
+            raise WhisperCrashError("The engine could not process the audio.")
 
     def _run(self, samples: Samples, language: str, options: Options) -> int:
         """Run `whisper_full` and return the number of encodes."""
