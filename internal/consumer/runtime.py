@@ -138,6 +138,7 @@ class Consumer:
             publisher,
             retention,
             result_ttl=settings.result_ttl_seconds,
+            engine=settings.engine,
         )
         return {
             MessageType.FETCH: fetch,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import itertools
+import re
 import unicodedata
 from pathlib import Path
 from typing import Any
@@ -177,7 +178,12 @@ def test_the_error_for_an_unknown_engine_names_it() -> None:
         adapter("vosk")
     with pytest.raises(SettingsError, match="ENGINE"):
         adapter("no.such.engine")
-    assert engine_version().startswith("pywhispercpp ")
+
+
+def test_results_name_the_package_of_their_engine() -> None:
+    assert re.fullmatch(r"pywhispercpp \d[\d.]+", engine_version("whisper_cpp"))
+    assert re.fullmatch(r"openvino \d[\d.]+", engine_version("openvino"))
+    assert engine_version("tests.integration.slow_engine") == "tests.integration.slow_engine"
 
 
 def test_letters_split_across_tokens_are_joined_before_decoding() -> None:

@@ -8,6 +8,9 @@ import importlib.util
 from core.errors import SettingsError
 from worker.transcriber import Engine, EngineSpec
 
+PACKAGES = {"whisper_cpp": "pywhispercpp"}
+"""Packages of the engines, where their names differ."""
+
 
 def build(spec: EngineSpec) -> Engine:
     """Load the adapter and its model. Raises SettingsError, ModelMissingError, OutOfMemoryError."""
@@ -27,8 +30,12 @@ def adapter(name: str) -> str:
     return module
 
 
-def engine_version() -> str:
-    """Return the engine's name and version for the result file."""
+def engine_version(name: str) -> str:
+    """Return the package of an engine and its version, for the result file; the name if there is no such package."""
     import importlib.metadata  # loads much that an engine process does not need
 
-    return f"pywhispercpp {importlib.metadata.version('pywhispercpp')}"
+    package = PACKAGES.get(name, name)
+    try:
+        return f"{package} {importlib.metadata.version(package)}"
+    except importlib.metadata.PackageNotFoundError:
+        return name

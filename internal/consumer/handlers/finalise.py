@@ -38,7 +38,7 @@ STORED_FORMATS = ("json", "txt")
 
 @dataclass(frozen=True, slots=True)
 class FinaliseHandler:
-    """Handler of Finalise messages. result_ttl: seconds until a completed job expires."""
+    """Handler of Finalise messages. result_ttl: seconds until a completed job expires; engine: as ENGINE."""
 
     steps: StepRunner
     database: RetryingDatabase
@@ -47,6 +47,7 @@ class FinaliseHandler:
     publisher: Publisher
     retention: Retention
     result_ttl: int
+    engine: str
 
     async def __call__(self, delivery: Delivery) -> Verdict:
         message = delivery.message
@@ -60,7 +61,7 @@ class FinaliseHandler:
     async def _finalise(self, claimed: tuple[Claim, Job]) -> None:
         _, job = claimed
         chunks, last_commit = await self.database.read(lambda session: _read_chunks(session, job))
-        metadata = job_metadata(job, last_commit)
+        metadata = job_metadata(job, last_commit, engine_version(self.engine))
         result = await asyncio.to_thread(build_result, metadata, chunks, job.options.merge_method)
         await self._write_result(job.job_id, result)
         outcome = JobOutcome(
@@ -114,7 +115,7 @@ async def _read_chunks(session: AsyncSession, job: Job) -> tuple[list[ChunkTrans
     return chunks, last_commit or job.progressed_at or job.created_at
 
 
-def job_metadata(job: Job, last_commit: datetime) -> JobMetadata:
+def job_metadata(job: Job, last_commit: datetime, engine: str) -> JobMetadata:
     """Return the job's part of the result, from committed rows only, so that every Finalise writes the same bytes."""
     options = job.options.to_json()
     return JobMetadata(
@@ -124,7 +125,7 @@ def job_metadata(job: Job, last_commit: datetime) -> JobMetadata:
         detected_language=(job.detected_language or "") if job.language == AUTO else job.language,
         model=job.model or "",
         file_sha256=options.pop("file_sha256", ""),
-        engine_version=engine_version(),
+        engine_version=engine,
         options=options,
         duration_seconds=job.audio_duration_seconds or 0.0,
         download_seconds=job.download_seconds or 0.0,
