@@ -23,7 +23,6 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
-from core.config_file import ConfigFile, existing_file
 from core.config_types import OLD_NAMES as OLD_NAMES
 from core.config_types import BrokerKind as BrokerKind
 from core.config_types import LogFormat as LogFormat
@@ -168,7 +167,11 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         sources = (init_settings, env_settings, dotenv_settings)
         config = os.environ.get("STT_CONFIG")
-        return (*sources, ConfigFile(settings_cls, existing_file(config))) if config else sources
+        if not config:
+            return sources
+        from core.config_file import ConfigFile, existing_file  # loads the YAML parser
+
+        return (*sources, ConfigFile(settings_cls, existing_file(config)))
 
     @field_validator(
         *("languages", "cors_origins", "media_url_allowed_hosts", "webhook_allowed_hosts"),

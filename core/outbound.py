@@ -17,6 +17,7 @@ import ssl
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import httpcore
 import httpx
@@ -119,7 +120,11 @@ class Outbound:
 
     def __init__(self, allowed: Collection[str] = (), resolve: Resolver | None = None) -> None:
         self._backend = _Backend(frozenset(map(str.lower, allowed)), resolve or _resolve)
-        self._ssl = httpx.create_ssl_context()
+
+    @cached_property
+    def _ssl(self) -> ssl.SSLContext:
+        """The certificates, loaded for the first https request, since most processes send none."""
+        return httpx.create_ssl_context()
 
     def check(self, url: str) -> None:
         """Check everything but the addresses: scheme, user info, port and host name. Raises Refused."""
@@ -182,7 +187,8 @@ class Outbound:
 
     @contextlib.asynccontextmanager
     async def _open(self, request: httpcore.Request, limits: Limits, deadline: float) -> AsyncIterator[Response]:
-        pool = httpcore.AsyncConnectionPool(self._ssl, max_keepalive_connections=0, network_backend=self._backend)
+        certificates = self._ssl if request.url.scheme == b"https" else None
+        pool = httpcore.AsyncConnectionPool(certificates, max_keepalive_connections=0, network_backend=self._backend)
         with _translate_errors():
             async with asyncio.timeout_at(deadline):
                 raw = await pool.handle_async_request(request)

@@ -1,11 +1,13 @@
 """The composition root: builds the adapters and services from the settings.
 
-DATABASE_URL, BROKER and STORAGE, which choose the adapters, are resolved only here.
+DATABASE_URL, BROKER and STORAGE, which choose the adapters, are resolved only here. Functions import what they build,
+so that a process loads only the libraries it uses.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,49 +15,26 @@ import structlog
 
 from core.config import BrokerKind, Settings, StorageKind
 from core.database import Database
-from core.messaging.memory import MemoryBroker
 from core.messaging.port import Broker
-from core.messaging.rabbitmq import RabbitMQBroker
 from core.outbound import Outbound
 from core.secret import Secret
-from core.storage.local import LocalStorage
-from core.storage.minio import MinioStorage
 from core.storage.port import Storage
 from core.version import VERSION
-from internal.services.api_keys import ApiKeys
-from internal.services.authentication import Authenticator
 from internal.services.dead_letters import DeadLetters
-from internal.services.estimates import Estimator
-from internal.services.health import HealthCheck
-from internal.services.idempotency import IdempotentRequests
-from internal.services.job_events import JobEvents
-from internal.services.job_views import JobViews
-from internal.services.job_watcher import JobWatcher
-from internal.services.jobs import Jobs
-from internal.services.limiting import Limiter
-from internal.services.models import Models
 from internal.services.publishing import Publisher
-from internal.services.registry import Services
-from internal.services.results import Results
 from internal.services.retention import Retention
-from internal.services.statistics import Statistics
-from internal.services.stream_limiter import StreamLimiter
-from internal.services.submissions import Submissions
-from internal.services.submit_options import SubmitOptionsValidator
-from internal.services.transcriptions import Transcriptions
-from internal.services.upload_links import UploadLinks
-from internal.services.url_submissions import UrlSubmissions
 
 if TYPE_CHECKING:
     from internal.consumer.runtime import Consumer
     from internal.scheduler.maintenance import Maintenance
     from internal.scheduler.runtime import Scheduler
     from internal.scheduler.webhooks import WebhookDeliverer
+    from internal.services.registry import Services
 
 log = structlog.get_logger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Application:
     """The adapters and services of one process.
 
@@ -68,12 +47,30 @@ class Application:
     storage: Storage
     publisher: Publisher
     secret: Secret
-    limiter: Limiter
     media: Outbound
     webhooks: Outbound
-    services: Services
+    retention: Retention
+    dead_letters: DeadLetters
+
+    @cached_property
+    def services(self) -> Services:
+        """The services of the API and the commands, which a consumer and a scheduler do not load."""
+        from internal.services.registry import build_services
+
+        return build_services(
+            self.settings,
+            self.database,
+            self.broker,
+            self.storage,
+            self.publisher,
+            self.secret,
+            self.media,
+            self.webhooks,
+            self.retention,
+        )
 
     async def stop(self) -> None:
+        await self.publisher.stop()
         await self.broker.stop()
         await self.storage.stop()
         await self.database.stop()
@@ -89,10 +86,7 @@ def build(settings: Settings) -> Application:
     if settings.broker is not BrokerKind.MEMORY and not settings.secret_key:
         log.warning("SECRET_KEY is not set: keys and signatures are valid on this machine only", action="own_secret")
     secret = Secret(settings.secret_key, Path(settings.data_dir))
-    media, webhooks = Outbound(settings.media_hosts), Outbound(settings.webhook_allowed_hosts)
     publisher = Publisher(database, broker)
-    # with BROKER=memory there is only this process, which counts requests in memory
-    limiter = Limiter(settings, database, shared=settings.broker is not BrokerKind.MEMORY)
     return Application(
         settings=settings,
         database=database,
@@ -100,68 +94,20 @@ def build(settings: Settings) -> Application:
         storage=storage,
         publisher=publisher,
         secret=secret,
-        limiter=limiter,
-        media=media,
-        webhooks=webhooks,
-        services=_services(settings, database, broker, storage, publisher, secret, limiter, media, webhooks),
-    )
-
-
-def _services(
-    settings: Settings,
-    database: Database,
-    broker: Broker,
-    storage: Storage,
-    publisher: Publisher,
-    secret: Secret,
-    limiter: Limiter,
-    media: Outbound,
-    webhooks: Outbound,
-) -> Services:
-    idempotent_requests = IdempotentRequests(database)
-    models = Models(database)
-    retention = Retention(database, storage)
-    watcher = JobWatcher(database)
-    jobs = Jobs(database, storage, publisher, limiter, settings.failure_ttl_seconds)
-    submissions = Submissions(database, storage, publisher, limiter, idempotent_requests, settings.max_upload_bytes)
-    return Services(
-        api_keys=ApiKeys(settings, database, secret),
-        authenticator=Authenticator(settings, database, secret, limiter),
+        media=Outbound(settings.media_hosts),
+        webhooks=Outbound(settings.webhook_allowed_hosts),
+        retention=Retention(database, storage),
         dead_letters=DeadLetters(database, broker, publisher),
-        health_check=HealthCheck(database, broker, storage, settings.written_folders),
-        job_events=JobEvents(database, watcher),
-        job_views=JobViews(Estimator(database)),
-        jobs=jobs,
-        models=models,
-        results=Results(database, storage),
-        retention=retention,
-        statistics=Statistics(database, broker),
-        stream_limiter=StreamLimiter(settings.max_event_streams, settings.max_event_streams_per_owner),
-        submissions=submissions,
-        submit_options=SubmitOptionsValidator(
-            models, webhooks, settings.languages, settings.default_language, settings.default_model
-        ),
-        transcriptions=Transcriptions(database, idempotent_requests, submissions, watcher),
-        upload_links=UploadLinks(
-            database,
-            storage,
-            secret,
-            limiter,
-            idempotent_requests,
-            submissions,
-            jobs,
-            retention,
-            settings.upload_link_ttl_seconds,
-        ),
-        url_submissions=UrlSubmissions(
-            database, media, idempotent_requests, submissions, settings.minio_bucket, settings.job_ttl_seconds
-        ),
     )
 
 
 def make_broker(settings: Settings) -> Broker:
     if settings.broker is BrokerKind.MEMORY:
+        from core.messaging.memory import MemoryBroker
+
         return MemoryBroker(retry_delays=settings.retry_delays, dead_letter_ttl=settings.dead_letter_ttl_seconds)
+    from core.messaging.rabbitmq import RabbitMQBroker
+
     return RabbitMQBroker(
         settings.rabbitmq_url,
         retry_delays=settings.retry_delays,
@@ -172,7 +118,11 @@ def make_broker(settings: Settings) -> Broker:
 
 def make_storage(settings: Settings) -> Storage:
     if settings.storage is StorageKind.LOCAL:
+        from core.storage.local import LocalStorage
+
         return LocalStorage(Path(settings.data_dir) / "objects", max_uploads=settings.max_concurrent_uploads)
+    from core.storage.minio import MinioStorage
+
     return MinioStorage(
         settings.minio_endpoint,
         settings.minio_access_key,
@@ -186,7 +136,6 @@ def make_storage(settings: Settings) -> Storage:
 
 def consumer(app: Application, worker_id: str | None = None) -> Consumer:
     """Build the consumer of a process. Raises SettingsError for an unknown chunking strategy or engine."""
-    # imported here, so that other processes do not load the engine and its pool
     from internal.consumer.runtime import Consumer
 
     return Consumer(
@@ -196,8 +145,8 @@ def consumer(app: Application, worker_id: str | None = None) -> Consumer:
         app.storage,
         app.media,
         app.publisher,
-        app.services.dead_letters,
-        app.services.retention,
+        app.dead_letters,
+        app.retention,
         version=VERSION,
         worker_id=worker_id,
     )
@@ -211,8 +160,8 @@ def maintenance(app: Application) -> Maintenance:
         app.database,
         app.broker,
         app.publisher,
-        app.services.dead_letters,
-        app.services.retention,
+        app.dead_letters,
+        app.retention,
         app.settings.lease_seconds,
         app.settings.starvation_seconds,
     )

@@ -22,7 +22,7 @@ from internal.api.app import create_app
 from internal.api.connections import BACKLOG, Config, throttle_accept_errors
 from internal.bootstrap import Application
 from internal.consumer.runtime import GRACE
-from migrations.run import upgrade
+from migrations import revisions
 from repositories import schedule
 
 log = structlog.get_logger(__name__)
@@ -46,7 +46,7 @@ class Embedded:
         settings = self.application.settings
         self._descriptor = _lock_folder(Path(settings.data_dir))
         listener = _listen(settings.api_host, settings.api_port)
-        await upgrade(self.application.database)
+        await self._upgrade()
         async with self.application.database.write() as session:
             await schedule.release_all(session)
         await self.application.services.api_keys.ensure_configured()
@@ -55,6 +55,13 @@ class Embedded:
         await self._serve(listener)
         host, port = listener.getsockname()[:2]
         log.info("async-stt is ready", action="ready", url=f"http://{host}:{port}", data=str(settings.data_dir))
+
+    async def _upgrade(self) -> None:
+        database = self.application.database
+        if await revisions.current_revision(database) != revisions.newest():
+            from migrations.run import upgrade  # loads Alembic
+
+            await upgrade(database)
 
     async def _serve(self, listener: socket.socket) -> None:
         # lifespan is off because this class starts and stops the adapters for all three services

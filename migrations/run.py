@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from functools import cache
 from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
 
 from core.database import Database
@@ -25,21 +22,6 @@ def config(connection: Connection) -> Config:
     settings.set_main_option("script_location", str(Path(__file__).parent))
     settings.attributes["connection"] = connection
     return settings
-
-
-@cache
-def known_revisions() -> tuple[str, ...]:
-    """Return every revision known to this version of the program, newest first."""
-    scripts = Config()
-    scripts.set_main_option("script_location", str(Path(__file__).parent))
-    return tuple(script.revision for script in ScriptDirectory.from_config(scripts).walk_revisions())
-
-
-async def current_revision(database: Database) -> str | None:
-    """Return the database's revision; None if it has no schema. Raises DatabaseUnavailable."""
-    async with database.read() as session:
-        connection = await session.connection()
-        return await connection.run_sync(lambda sync: MigrationContext.configure(sync).get_current_revision())
 
 
 async def upgrade(database: Database, target: str = "head") -> None:

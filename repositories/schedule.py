@@ -77,10 +77,15 @@ def _awaits_attempt(table: Table, rows: Sequence[WakeUp]) -> ColumnElement[bool]
     return and_(tuple_(Chunk.job_id, Chunk.chunk_index, Chunk.failures).in_(chunk_keys), Chunk.due_at.is_not(None))
 
 
-async def mark_published(session: AsyncSession, rows: Sequence[WakeUp]) -> None:
-    """Count confirmed publishes and delay the next ones. Rows that are claimed or finished are left alone."""
+async def mark_published(session: AsyncSession, rows: Sequence[WakeUp], age: float = 0.0) -> None:
+    """Count confirmed publishes and delay the next ones. Rows that are claimed or finished are left alone.
+
+    age: seconds since the publishes. Rows changed since then are left alone too: a row that was handed back meanwhile
+    has a time of its own.
+    """
     for table in _tables(rows):
-        await apply(session, transitions.published(table).where(_awaits_attempt(table, rows)))
+        unchanged = (_awaits_attempt(table, rows), table.updated_at <= after(-age))
+        await apply(session, transitions.published(table).where(*unchanged))
 
 
 async def postpone(session: AsyncSession, rows: Sequence[WakeUp], delay: float) -> None:

@@ -45,8 +45,14 @@ _TRUNCATED = re.compile(
 
 
 def program() -> str:
-    """Return the path of the system's ffmpeg, or of imageio-ffmpeg's if there is none."""
-    return shutil.which("ffmpeg") or str(imageio_ffmpeg.get_ffmpeg_exe())
+    """Return the path of imageio-ffmpeg's program, or of the system's if it has none for this platform.
+
+    It is linked statically: it starts in 20 ms of CPU time, a distribution's with its 200 libraries in 65.
+    """
+    try:
+        return str(imageio_ffmpeg.get_ffmpeg_exe())
+    except RuntimeError:
+        return shutil.which("ffmpeg") or "ffmpeg"
 
 
 def command(source: Path, *, limit: float, cpu_seconds: float, rebase: bool = False) -> list[str]:

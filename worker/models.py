@@ -11,9 +11,9 @@ import structlog
 
 from core.domain.models import file_name, model_of_file
 from core.errors import ModelMissingError
+from worker.model_format import has_ggml_magic
 
 log = structlog.get_logger(__name__)
-GGML_MAGIC = 0x67676D6C.to_bytes(4, "little")
 _FileState = tuple[int, int, int, int]
 
 
@@ -119,9 +119,3 @@ def _model_name(path: Path) -> str | None:
         return name if name and has_ggml_magic(path) else None
     except OSError:
         return None
-
-
-def has_ggml_magic(path: Path) -> bool:
-    """Return True if the file starts like a ggml model. Raises OSError."""
-    with path.open("rb") as file:
-        return file.read(4) == GGML_MAGIC

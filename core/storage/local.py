@@ -16,13 +16,15 @@ from typing import BinaryIO, TypeVar
 
 from core.errors import DiskFullError, ObjectNotFound, ObjectRefusedError, ShortRead, StorageUnavailable, TooManyUploads
 from core.faults import is_disk_full
-from core.files import BLOCK_SIZE, own_file_errors, write_file
+from core.files import BLOCK_SIZE, own_file_errors
 from core.storage.port import OCTETS, ObjectInfo, Upload, checked_key, checked_prefix
 
 T = TypeVar("T")
 UNFINISHED = ".part-"
 _MISSING = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
 MKDIR_TRIES = 100
+_NO_LINK = (errno.EXDEV, errno.EPERM, errno.EACCES, errno.EMLINK, errno.EOPNOTSUPP, errno.ENOSYS)
+"""Errors of a file system that has no hard links, or of one that is not the file's."""
 
 
 class LocalStorage:
@@ -85,7 +87,8 @@ class LocalStorage:
             with own_file_errors():
                 source = path.open("rb")
             with source:
-                _write(self.root, target, lambda file: shutil.copyfileobj(source, file, BLOCK_SIZE))
+                if not _link(self.root, source, path, target):
+                    _write(self.root, target, lambda file: shutil.copyfileobj(source, file, BLOCK_SIZE))
                 if target.stat().st_size != os.fstat(source.fileno()).st_size:
                     raise StorageUnavailable
 
@@ -107,11 +110,14 @@ class LocalStorage:
         return await self.run(work)
 
     async def download(self, key: str, path: Path) -> int:
+        """Make `path` a symbolic link to the object, so that it is read in place."""
         source = self.object_path(key)
 
         def work() -> int:
-            with _open(source) as file:
-                return write_file(iter(lambda: file.read(BLOCK_SIZE), b""), path)
+            with _open(source) as file, own_file_errors():
+                if not path.is_symlink() or path.readlink() != source:
+                    path.symlink_to(source)
+                return os.fstat(file.fileno()).st_size
 
         return await self.run(work)
 
@@ -259,15 +265,25 @@ def _open(path: Path) -> BinaryIO:
 
 
 def _create_part(path: Path) -> tuple[Path, BufferedWriter]:
-    """Open a new hidden file beside `path`, and retry if another task removes the empty folder at the same time.
+    """Open a new hidden file beside `path`."""
+    part = _part_of(path)
+    return part, _in_new_folder(path.parent, lambda: part.open("xb"))
+
+
+def _part_of(path: Path) -> Path:
+    """Return a new name for the object's unfinished file."""
+    return path.with_name(f"{UNFINISHED}{os.urandom(6).hex()}-{path.name[-100:]}")
+
+
+def _in_new_folder(folder: Path, create: Callable[[], T]) -> T:
+    """Create a file in the folder, and retry if another task removes the empty folder at the same time.
 
     `mkdir` reports a folder that is removed during its own check as an existing file.
     """
-    part = path.with_name(f"{UNFINISHED}{os.urandom(6).hex()}-{path.name[-100:]}")
     for tries_left in reversed(range(MKDIR_TRIES)):
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            return part, part.open("xb")
+            folder.mkdir(parents=True, exist_ok=True)
+            return create()
         except (FileNotFoundError, FileExistsError):
             if not tries_left:
                 raise
@@ -279,6 +295,10 @@ def _replace(root: Path, file: BufferedWriter, part: Path, path: Path) -> None:
     file.flush()
     os.fsync(file.fileno())
     file.close()
+    _rename(root, part, path)
+
+
+def _rename(root: Path, part: Path, path: Path) -> None:
     part.replace(path)
     folder = path.parent
     while root in (folder, *folder.parents):
@@ -304,6 +324,30 @@ def _write(root: Path, path: Path, write: Callable[[BufferedWriter], object]) ->
         part.unlink(missing_ok=True)
         _prune(part.parent, root)
         raise
+
+
+def _link(root: Path, source: BinaryIO, path: Path, target: Path) -> bool:
+    """Make the file itself the object by a hard link; return False if the file system or its rules do not allow it.
+
+    source: the open file. path: its path, which may be on another file system.
+    """
+    part = _part_of(target)
+    try:
+        try:
+            _in_new_folder(target.parent, lambda: os.link(path, part, follow_symlinks=False))
+        except OSError as error:
+            if error.errno in _NO_LINK:
+                return False
+            raise
+        if not os.path.samestat(part.lstat(), os.fstat(source.fileno())):
+            return False
+        os.fsync(source.fileno())
+        _rename(root, part, target)
+        return True
+    finally:
+        with contextlib.suppress(*_MISSING):
+            part.unlink()
+        _prune(part.parent, root)
 
 
 def _delete_prefix(root: Path, prefix: str) -> int:

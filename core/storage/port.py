@@ -88,7 +88,9 @@ class Storage(Protocol):
 
     async def put_bytes(self, key: str, data: bytes, content_type: str = OCTETS) -> None: ...
 
-    async def put_file(self, key: str, path: Path, content_type: str = OCTETS) -> None: ...
+    async def put_file(self, key: str, path: Path, content_type: str = OCTETS) -> None:
+        """Store a file. It may become the object itself, so it must not change afterwards."""
+        ...
 
     async def get_bytes(self, key: str, first: int = 0, length: int | None = None) -> bytes:
         """Return exactly `length` bytes (None: all) starting at byte `first`.
@@ -99,10 +101,11 @@ class Storage(Protocol):
         ...
 
     async def download(self, key: str, path: Path) -> int:
-        """Write the object to a file and return its size in bytes.
+        """Make the object available as the file `path`, which must not exist, and return its size in bytes.
 
-        The bytes are as stored, whatever their Content-Encoding. Raises ObjectNotFound, ObjectRefusedError,
-        StorageUnavailable (also for a short read), and MachineError if the file cannot be written.
+        The file is a copy or a link: read it only, while the object exists. The bytes are as stored, whatever their
+        Content-Encoding. Raises ObjectNotFound, ObjectRefusedError, StorageUnavailable (also for a short read), and
+        MachineError if the file cannot be written.
         """
         ...
 

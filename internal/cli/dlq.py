@@ -24,7 +24,7 @@ def list_dead_letters() -> None:
         from rich.console import Console
         from rich.table import Table
 
-        dead_letters = await application.services.dead_letters.list_all()
+        dead_letters = await application.dead_letters.list_all()
         table = Table(*COLUMNS)
         for dead_letter in dead_letters:
             cells = {**dead_letter.headers, "job": dead_letter.job_id or "(not decodable)"}
@@ -41,7 +41,7 @@ def show(job: JobOrAll) -> None:
     async def work(application: Application) -> None:
         from internal.services.dead_letters import ALL
 
-        dead_letters = await application.services.dead_letters.list_all()
+        dead_letters = await application.dead_letters.list_all()
         matching = [dead_letter for dead_letter in dead_letters if job in (dead_letter.job_id, ALL)]
         if not matching:
             raise SystemExit(f"No dead letter of job {job}.")
@@ -58,7 +58,7 @@ def replay(job: JobOrAll) -> None:
     """Reopen a job to run its missing steps, and remove its dead letter."""
 
     async def work(application: Application) -> None:
-        reopened, stale = await application.services.dead_letters.replay(job)
+        reopened, stale = await application.dead_letters.replay(job)
         typer.echo(f"{reopened} reopened for what is missing, {stale} stale dead letters removed.")
 
     runner.run("dlq", work, needs_broker=True)
@@ -69,7 +69,7 @@ def purge(job: JobOrAll) -> None:
     """Remove a job's dead letter; the job stays FAILED."""
 
     async def work(application: Application) -> None:
-        count = await application.services.dead_letters.purge(job)
+        count = await application.dead_letters.purge(job)
         typer.echo(f"{count} dead letters removed; their jobs stay FAILED.")
 
     runner.run("dlq", work, needs_broker=True)

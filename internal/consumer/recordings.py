@@ -62,7 +62,7 @@ class Recordings:
     limits: RecordingLimits
 
     async def download(self, job: Job, target: Path) -> None:
-        """Download the stored recording to `target`, a second time if its length differs from the submitted one.
+        """Make the stored recording available as the file `target`, trying twice if its size is not the submitted one.
 
         Raises SourceNotFoundError, FileTooLargeError, ObjectDamagedError, StorageUnavailable.
         """

@@ -17,7 +17,7 @@ from core.errors import DatabaseUnavailable, InfrastructureError, MachineError
 from core.files import check_disk
 from core.messaging.port import Broker
 from core.storage.port import Storage
-from migrations import run as migrations
+from migrations import revisions
 from repositories import job_statistics, workers
 
 log = structlog.get_logger(__name__)
@@ -88,10 +88,10 @@ class HealthCheck:
         try:
             async with asyncio.timeout(CHECK_TIMEOUT):
                 await self.database.ping()
-                revision = await migrations.current_revision(self.database)
+                revision = await revisions.current_revision(self.database)
         except (TimeoutError, DatabaseUnavailable) as error:
             return self._database_fault(error)
-        newest, *_ = known = migrations.known_revisions()
+        newest, *_ = known = revisions.known_revisions()
         if revision is None:
             return f"down: {database_errors.NO_SCHEMA}"
         if revision not in known:

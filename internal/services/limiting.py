@@ -3,60 +3,22 @@
 from __future__ import annotations
 
 import math
-import time
+from functools import cached_property
+from typing import TYPE_CHECKING
 
-from limits import RateLimitItemPerMinute
-from limits.aio.storage import MemoryStorage, Storage
-from limits.aio.strategies import FixedWindowRateLimiter
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from core.config import Settings
 from core.database import Database
 from core.errors import QuotaExceededError, RateLimitedError
-from repositories import intents, quotas, rate_limits
+from repositories import intents, quotas
+
+if TYPE_CHECKING:
+    from internal.services.request_counter import RequestCounter
 
 DAY = 86_400.0
 RETRY_AFTER = 30.0
 """Seconds to wait if room depends on the end of other jobs, whose time is unknown."""
-
-
-class DatabaseStorage(Storage):
-    """Storage of the `limits` library in the service's database, for counters shared by several processes."""
-
-    STORAGE_SCHEME = None
-
-    def __init__(self, database: Database) -> None:
-        super().__init__()
-        self._database = database
-
-    @property
-    def base_exceptions(self) -> type[Exception]:
-        return Exception
-
-    async def incr(self, key: str, expiry: int, amount: int = 1) -> int:
-        async with self._database.write() as session:
-            return await rate_limits.increment(session, key, expiry, amount, sqlite=self._database.sqlite)
-
-    async def get(self, key: str) -> int:
-        async with self._database.read() as session:
-            window = await rate_limits.get(session, key)
-        return window[0] if window else 0
-
-    async def get_expiry(self, key: str) -> float:
-        """Return the end of the window in seconds since 1970."""
-        async with self._database.read() as session:
-            window = await rate_limits.get(session, key)
-        return window[1].timestamp() if window else time.time()
-
-    async def check(self) -> bool:
-        return True
-
-    async def reset(self) -> int | None:
-        return None
-
-    async def clear(self, key: str) -> None:
-        async with self._database.write() as session:
-            await rate_limits.delete(session, key)
 
 
 class Limiter:
@@ -64,19 +26,22 @@ class Limiter:
 
     def __init__(self, settings: Settings, database: Database, *, shared: bool) -> None:
         """shared: share the rate limits' counters with other processes, in the database."""
-        storage: Storage = DatabaseStorage(database) if shared else MemoryStorage()
-        self._window = FixedWindowRateLimiter(storage)
-        self._settings, self._database = settings, database
+        self._settings, self._database, self._shared = settings, database, shared
+
+    @cached_property
+    def _counter(self) -> RequestCounter:
+        # loaded for the first request that counts: a service without keys counts none
+        from internal.services.request_counter import RequestCounter
+
+        return RequestCounter(self._database if self._shared else None)
 
     async def count_request(self, owner: str) -> None:
         """Count one request. Raises RateLimitedError."""
         allowed = self._settings.rate_limit_per_minute
         if not allowed:
             return
-        item = RateLimitItemPerMinute(allowed)
-        if not await self._window.hit(item, owner):
-            stats = await self._window.get_window_stats(item, owner)
-            wait = max(1.0, math.ceil(stats.reset_time - time.time()))
+        wait = await self._counter.count(owner, allowed)
+        if wait is not None:
             raise RateLimitedError(
                 "Rate limit of {limit} requests per minute exceeded. Retry in {seconds} s.",
                 retry_after=wait,

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import structlog
 
@@ -12,6 +13,7 @@ from core.database import Database
 from core.domain.job import TOP_LEVEL, Priority, chunk_level
 from core.errors import BrokerUnavailable, DatabaseUnavailable
 from core.messaging.port import Broker, Message, MessageType
+from core.tasks import cancel_and_wait
 from repositories import jobs, parking, schedule
 from repositories.claims import WakeUp
 from repositories.models import Job
@@ -19,6 +21,8 @@ from repositories.models import Job
 log = structlog.get_logger(__name__)
 PUBLISH_TIMEOUT = 5.0
 """Seconds that one publish may take, or recording all of them."""
+RECORD_DELAY = 0.25
+"""Seconds after which publishes are recorded, together with those made meanwhile."""
 PUBLISH_STEP = "publish"
 
 
@@ -72,11 +76,21 @@ def _message(kind: MessageType, job: Job, wake_up: WakeUp, level: int) -> Messag
 
 
 @dataclass(frozen=True, slots=True)
+class _Sent:
+    """Rows of one call whose messages the broker has. started: time on the monotonic clock before the first one."""
+
+    started: float
+    rows: Sequence[WakeUp]
+
+
+@dataclass(slots=True)
 class Publisher:
     """Publisher of wake-ups. The scheduler repeats those that the broker refuses."""
 
     database: Database
     broker: Broker
+    _sent: list[_Sent] = field(default_factory=list, init=False)
+    _recording: asyncio.Task[None] | None = field(default=None, init=False)
 
     async def publish_rows(self, wake_ups: Sequence[WakeUp], level: int | None = None) -> bool:
         """Publish the wake-ups of these rows; return whether all of them were published.
@@ -95,7 +109,11 @@ class Publisher:
                 await self._park(row, error)
             else:
                 messages.append(message)
-        return await self.publish(messages)
+        started = time.monotonic()
+        sent, refused = await self._send(messages)
+        if messages:
+            await self._mark([_Sent(started, sent)], refused)
+        return len(sent) == len(messages)
 
     async def _park(self, row: WakeUp, error: Exception) -> None:
         async with self.database.write() as session:
@@ -106,12 +124,43 @@ class Publisher:
         )
 
     async def publish(self, messages: Sequence[Message]) -> bool:
-        """Publish the messages and record the publishes. Return whether all were published.
+        """Publish the messages, and record the publishes soon. Return whether all were published.
 
         Raises only CancelledError: the work is committed, so a fault of the broker must not affect the caller. After a
         refusal the other messages are not tried, and all of them are due again within seconds. A message that fails
         otherwise keeps its `due_at` and does not stop the others.
+
+        The records of many publishes share a transaction, and rows that are claimed meanwhile need none. Until then a
+        row is due at the time that its release set, so a lost record causes one more wake-up.
         """
+        started = time.monotonic()
+        sent, refused = await self._send(messages)
+        if refused:
+            await self._mark([_Sent(started, sent)], refused)
+        elif sent:
+            self._sent.append(_Sent(started, sent))
+            if self._recording is None:
+                self._recording = asyncio.create_task(self._record_soon(), name="record publishes")
+        return len(sent) == len(messages)
+
+    async def stop(self) -> None:
+        """Record the last publishes. Idempotent."""
+        recording, self._recording = self._recording, None
+        await cancel_and_wait(recording)
+        await self._record()
+
+    async def _record_soon(self) -> None:
+        await asyncio.sleep(RECORD_DELAY)
+        self._recording = None
+        await self._record()
+
+    async def _record(self) -> None:
+        sent, self._sent = self._sent, []
+        if sent:
+            await self._mark(sent, [])
+
+    async def _send(self, messages: Sequence[Message]) -> tuple[list[WakeUp], list[WakeUp]]:
+        """Return the rows whose messages were sent, and those whose messages the broker refused."""
         sent: list[WakeUp] = []
         refused: list[WakeUp] = []
         for message in messages:
@@ -128,14 +177,13 @@ class Publisher:
                 refused.append(row)
             except Exception:
                 log.exception("publish failed, left to the scheduler", action="publish_failed", job_id=row.job_id)
-        if sent or refused:
-            await self._mark(sent, refused)
-        return len(sent) == len(messages)
+        return sent, refused
 
-    async def _mark(self, sent: Sequence[WakeUp], refused: Sequence[WakeUp]) -> None:
+    async def _mark(self, groups: Sequence[_Sent], refused: Sequence[WakeUp]) -> None:
         try:
             async with asyncio.timeout(PUBLISH_TIMEOUT), self.database.write() as session:
-                await schedule.mark_published(session, sent)
+                for group in groups:
+                    await schedule.mark_published(session, group.rows, time.monotonic() - group.started)
                 await schedule.postpone(session, refused, schedule.REFUSED_DELAY)
         except (DatabaseUnavailable, TimeoutError) as error:
             reason = repr(error.__cause__ or error)

@@ -4,14 +4,24 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from core.config import BrokerKind, Settings
+from core.database import Database
+from core.messaging.port import Broker
+from core.outbound import Outbound
+from core.secret import Secret
+from core.storage.port import Storage
 from internal.services.api_keys import ApiKeys
 from internal.services.authentication import Authenticator
-from internal.services.dead_letters import DeadLetters
+from internal.services.estimates import Estimator
 from internal.services.health import HealthCheck
+from internal.services.idempotency import IdempotentRequests
 from internal.services.job_events import JobEvents
 from internal.services.job_views import JobViews
+from internal.services.job_watcher import JobWatcher
 from internal.services.jobs import Jobs
+from internal.services.limiting import Limiter
 from internal.services.models import Models
+from internal.services.publishing import Publisher
 from internal.services.results import Results
 from internal.services.retention import Retention
 from internal.services.statistics import Statistics
@@ -25,18 +35,16 @@ from internal.services.url_submissions import UrlSubmissions
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """The services, built by `internal/bootstrap.py`."""
+    """The services that routes and commands use."""
 
     api_keys: ApiKeys
     authenticator: Authenticator
-    dead_letters: DeadLetters
     health_check: HealthCheck
     job_events: JobEvents
     job_views: JobViews
     jobs: Jobs
     models: Models
     results: Results
-    retention: Retention
     statistics: Statistics
     stream_limiter: StreamLimiter
     submissions: Submissions
@@ -44,3 +52,55 @@ class Services:
     transcriptions: Transcriptions
     upload_links: UploadLinks
     url_submissions: UrlSubmissions
+
+
+def build_services(
+    settings: Settings,
+    database: Database,
+    broker: Broker,
+    storage: Storage,
+    publisher: Publisher,
+    secret: Secret,
+    media: Outbound,
+    webhooks: Outbound,
+    retention: Retention,
+) -> Services:
+    """Build the services from the adapters of the process."""
+    # with BROKER=memory there is only this process, which counts requests in memory
+    limiter = Limiter(settings, database, shared=settings.broker is not BrokerKind.MEMORY)
+    idempotent_requests = IdempotentRequests(database)
+    models = Models(database)
+    watcher = JobWatcher(database)
+    jobs = Jobs(database, storage, publisher, limiter, settings.failure_ttl_seconds)
+    submissions = Submissions(database, storage, publisher, limiter, idempotent_requests, settings.max_upload_bytes)
+    return Services(
+        api_keys=ApiKeys(settings, database, secret),
+        authenticator=Authenticator(settings, database, secret, limiter),
+        health_check=HealthCheck(database, broker, storage, settings.written_folders),
+        job_events=JobEvents(database, watcher),
+        job_views=JobViews(Estimator(database)),
+        jobs=jobs,
+        models=models,
+        results=Results(database, storage),
+        statistics=Statistics(database, broker),
+        stream_limiter=StreamLimiter(settings.max_event_streams, settings.max_event_streams_per_owner),
+        submissions=submissions,
+        submit_options=SubmitOptionsValidator(
+            models, webhooks, settings.languages, settings.default_language, settings.default_model
+        ),
+        transcriptions=Transcriptions(database, idempotent_requests, submissions, watcher),
+        upload_links=UploadLinks(
+            database,
+            storage,
+            secret,
+            limiter,
+            idempotent_requests,
+            submissions,
+            jobs,
+            retention,
+            settings.upload_link_ttl_seconds,
+        ),
+        url_submissions=UrlSubmissions(
+            database, media, idempotent_requests, submissions, settings.minio_bucket, settings.job_ttl_seconds
+        ),
+    )

@@ -65,7 +65,6 @@ class Submissions:
         self, upload: IncomingUpload, owner: str, options: SubmitOptions, request: IdempotentRequest | None = None
     ) -> Job:
         """Commit the job of a finished upload, then publish its Prepare. Raises as `commit` does."""
-        await self.check_quota(owner, upload.size)
         new = new_job(upload.job_id, owner, options)
         new = replace(new, original_filename=upload.filename, audio_key=upload.key, file_size=upload.size)
         upload.hand_over()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from tests.benchmarks import fairness, overhead, pipeline, silence, upload, words
+from tests.benchmarks import fairness, overhead, pipeline, scaling, silence, upload, words
 from tests.benchmarks.table import Row, markdown
 
 ALL = {
@@ -15,13 +15,15 @@ ALL = {
     "fairness": fairness.run,
     "words": words.run,
 }
+BY_NAME = {"scaling": scaling.run}
+"""Benchmarks that run only if they are named."""
 
 
 def main() -> None:
     rows: list[Row] = []
     for name in sys.argv[1:] or ALL:
         print(f"… {name}", file=sys.stderr, flush=True)
-        rows += ALL[name]()
+        rows += (ALL | BY_NAME)[name]()
     print(markdown(rows))
 
 

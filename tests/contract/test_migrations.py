@@ -7,9 +7,11 @@ from typing import Any
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, inspect
 
 from core.database import Database
+from migrations.revisions import current_revision, known_revisions
 from migrations.run import config, upgrade
 from repositories.models import Base
 
@@ -22,6 +24,13 @@ async def test_migrations_equal_the_models(database: Database) -> None:
     async with database.read() as session:
         differences = await (await session.connection()).run_sync(_differences)
     assert differences == []
+
+
+async def test_revisions_are_the_numbers_of_the_files(database: Database) -> None:
+    async with database.read() as session:
+        scripts = await (await session.connection()).run_sync(lambda sync: ScriptDirectory.from_config(config(sync)))
+    assert tuple(script.revision for script in scripts.walk_revisions()) == known_revisions()
+    assert await current_revision(database) == scripts.get_current_head()
 
 
 async def test_upgrading_twice_changes_nothing(database: Database) -> None:

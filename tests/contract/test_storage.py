@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from core.errors import (
-    DiskFullError,
     MachineError,
     ObjectNotFound,
     ObjectRefusedError,
@@ -340,14 +339,6 @@ async def test_keys_are_plain_relative_paths(storage: AnyStorage, tmp_path: Path
 async def test_a_prefix_never_matches_everything(storage: AnyStorage, prefix: str) -> None:
     with pytest.raises(ValueError, match="not an object key"):
         await storage.delete_prefix(prefix)
-
-
-# -- disk of a download ---------------------------------------------------------------------------------------------
-async def test_a_full_disk_stops_a_download(storage: AnyStorage) -> None:
-    """/dev/full answers every write with ENOSPC."""
-    await storage.put_bytes(KEY, b"x" * MIB)
-    with pytest.raises(DiskFullError):
-        await storage.download(KEY, Path("/dev/full"))
 
 
 # -- start and stop -------------------------------------------------------------------------------------------------

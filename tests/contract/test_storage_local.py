@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from core.errors import StorageUnavailable
+from core.errors import MachineError, StorageUnavailable
 from core.storage.local import LocalStorage
-from tests.contract.storages import KEY, MIB
+from tests.contract.storages import KEY, MIB, leftovers
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -83,6 +83,52 @@ async def test_a_failed_open_releases_its_slot(tmp_path: Path) -> None:
     await storage.stop()
 
 
+async def test_a_download_is_read_in_place(storage: LocalStorage, tmp_path: Path) -> None:
+    await storage.put_bytes(KEY, b"x" * MIB)
+    for _ in range(2):
+        assert await storage.download(KEY, tmp_path / "source") == MIB
+    assert (tmp_path / "source").samefile(storage.object_path(KEY))
+    (tmp_path / "source").unlink()
+    assert await storage.stat(KEY) is not None
+
+
+async def test_a_download_replaces_no_file(storage: LocalStorage, tmp_path: Path) -> None:
+    await storage.put_bytes(KEY, b"x")
+    (tmp_path / "other").write_text("kept")
+    with pytest.raises(MachineError):
+        await storage.download(KEY, tmp_path / "other")
+    assert (tmp_path / "other").read_text() == "kept"
+
+
+async def test_a_stored_file_is_not_copied(storage: LocalStorage, tmp_path: Path) -> None:
+    (tmp_path / "source").write_bytes(b"first")
+    await storage.put_file(KEY, tmp_path / "source")
+    assert storage.object_path(KEY).samefile(tmp_path / "source")
+    (tmp_path / "source").unlink()
+    (tmp_path / "source").write_bytes(b"second")
+    await storage.put_file(KEY, tmp_path / "source")
+    assert await storage.get_bytes(KEY) == b"second"
+    assert leftovers(storage) == [str(storage.object_path(KEY))]
+
+
+async def test_a_file_that_cannot_be_linked_is_copied(
+    storage: LocalStorage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "source").write_bytes(b"content")
+    (tmp_path / "link").symlink_to(tmp_path / "source")
+    await storage.put_file("work/a", tmp_path / "link")  # the link may later point elsewhere
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EXDEV, "another file system")
+
+    monkeypatch.setattr("os.link", refuse)
+    await storage.put_file("work/b", tmp_path / "source")
+    for key in ("work/a", "work/b"):
+        assert await storage.get_bytes(key) == b"content"
+        assert not storage.object_path(key).samefile(tmp_path / "source")
+    assert sorted(path.name for path in (storage.root / "work").iterdir()) == ["a", "b"]
+
+
 FULL = """
 import asyncio, resource, sys
 from pathlib import Path
@@ -115,9 +161,7 @@ asyncio.run(main())
 
 
 def test_a_file_size_limit_counts_as_a_full_disk(tmp_path: Path) -> None:
-    """A limit on file size gives EFBIG instead of ENOSPC; the clean-up is the same. The download to /dev/full covers
-    ENOSPC itself.
-    """
+    """A limit on file size gives EFBIG instead of ENOSPC; the clean-up is the same."""
     call = [sys.executable, "-c", FULL, str(tmp_path / "objects")]
     completed = subprocess.run(call, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
     assert completed.stdout.splitlines() == ["upload full", "put full", "left []"], completed.stderr

@@ -18,7 +18,7 @@ import pytest
 from minio import Minio as Client
 from minio.deleteobjects import DeleteObject
 
-from core.errors import ObjectNotFound, ObjectRefusedError, ShortRead, StorageUnavailable
+from core.errors import DiskFullError, ObjectNotFound, ObjectRefusedError, ShortRead, StorageUnavailable
 from core.storage import transport
 from core.storage.minio import MinioStorage
 from core.storage.port import ObjectInfo
@@ -426,3 +426,12 @@ def child(way: str, bucket: Bucket) -> dict[str, float]:
     assert completed.returncode == 0, completed.stderr
     figures: dict[str, float] = json.loads(completed.stdout)
     return figures
+
+
+async def test_a_full_disk_stops_a_download() -> None:
+    """/dev/full answers every write with ENOSPC."""
+    with stub(Answer(body=b"x" * MIB)) as endpoint:
+        storage = of_stub(endpoint)
+        with pytest.raises(DiskFullError):
+            await storage.download(KEY, Path("/dev/full"))
+        await storage.stop()

@@ -229,7 +229,7 @@ class Harness:
     async def _collect_abandoned(self) -> None:
         async with self.application() as app:
             await app.storage.start()
-            await app.services.retention.collect_abandoned_objects()
+            await app.retention.collect_abandoned_objects()
 
     def check(self) -> None:
         """Check the invariants that `tests/faults/README.md` lists."""

@@ -148,7 +148,7 @@ async def test_an_accepted_job_keeps_its_recording_when_cancelled_at_any_await(
     assert accepted == previous + 1
     async with app.database.write() as session:
         await session.execute(update(UploadIntent).values(expires_at=after(-1)))
-    await app.services.retention.collect_abandoned_objects()
+    await app.retention.collect_abandoned_objects()
     assert await check_consistency(app) == accepted
 
 
@@ -238,7 +238,7 @@ async def test_a_commit_of_unknown_outcome_leaves_the_object_to_the_collector(
         await session.execute(update(UploadIntent).values(expires_at=after(-1)))
     assert len(noted) == 1
     assert await app.storage.stat(noted[0])
-    await app.services.retention.collect_abandoned_objects()
+    await app.retention.collect_abandoned_objects()
     assert await app.storage.stat(noted[0]) is None
 
 
@@ -250,7 +250,7 @@ async def test_the_collector_keeps_objects_of_jobs(app: Application) -> None:
     async with app.database.write() as session:
         job = (await session.execute(select(Job))).scalar_one()
         session.add(UploadIntent(key=job.minio_audio_path, job_id=job.job_id, expires_at=after(-1)))
-    await app.services.retention.collect_abandoned_objects()
+    await app.retention.collect_abandoned_objects()
     assert await check_consistency(app) == 1
 
 

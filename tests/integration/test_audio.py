@@ -112,10 +112,15 @@ async def test_a_full_disk_is_reported(tmp_path: Path) -> None:
     assert not children()
 
 
-async def test_the_bundled_ffmpeg_is_the_fallback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shutil, "which", lambda name: None if name == "ffmpeg" else f"/usr/bin/{name}")
+async def test_the_systems_ffmpeg_is_the_fallback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "imageio_ffmpeg" in ffmpeg.program()
     source = encode(recording("en", 1, seed=1)[0], tmp_path / "a.ogg")
+
+    def missing() -> str:
+        raise RuntimeError
+
+    monkeypatch.setattr(imageio_ffmpeg, "get_ffmpeg_exe", missing)
+    assert ffmpeg.program() == shutil.which("ffmpeg")
     assert await decode(source, tmp_path / "pcm", on_pcm=lambda _: None, **HOW) > 16_000
 
 

@@ -16,8 +16,9 @@ from core.domain.job_options import JobOptions
 from core.errors import ModelMissingError, SettingsError, SttError, UnsupportedLanguageError
 from tests.speech import MODEL, RATE, VOICES, Audio, recording, silence, word_error_rate
 from worker.engine import adapter, build, engine_version
-from worker.engine.whisper_cpp import Token, TokenSegment, decode, group_words, windows
+from worker.engine.whisper_cpp import DETECTED_FRAMES, FRAME
 from worker.models import ModelCatalogue
+from worker.token_segments import Token, TokenSegment, decode, group_words, windows
 from worker.transcriber import Call, Engine, EngineOutput, EngineSpec, Options
 
 pytestmark = pytest.mark.speech
@@ -84,6 +85,16 @@ def test_auto_picks_the_likeliest_available_language(engine: Engine, language: s
     assert (output.language, output.encodes) == (language, 2)
     other = "vi" if language == "en" else "en"
     assert transcribe(engine, audio, "auto", languages=(other,)).language == other
+
+
+@pytest.mark.parametrize("words", [False, True])
+def test_detection_reads_a_part_of_the_audio_and_changes_no_word(engine: Engine, *, words: bool) -> None:
+    audio, _ = recording("vi", 7, seed=61, pause=0.6)
+    audio = audio[: 29 * RATE]
+    detected = transcribe(engine, audio, "auto", job=JobOptions(words=words))
+    given = transcribe(engine, audio, "vi", job=JobOptions(words=words))
+    assert (detected.language, detected.segments) == ("vi", given.segments)
+    assert detected.segments[-1].end > DETECTED_FRAMES * FRAME / RATE
 
 
 def test_words_are_within_their_segments(engine: Engine) -> None:

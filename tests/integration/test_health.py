@@ -17,7 +17,8 @@ from core.errors import DatabaseUnavailable
 from internal import bootstrap
 from internal.bootstrap import Application
 from internal.services import health
-from migrations.run import known_revisions, upgrade
+from migrations.revisions import known_revisions
+from migrations.run import upgrade
 
 
 @contextlib.asynccontextmanager

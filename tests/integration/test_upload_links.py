@@ -61,7 +61,7 @@ async def test_a_used_link_that_is_still_valid_changes_nothing(
     assert await recording(app) == FIRST
     async with app.database.write() as session:
         await session.execute(update(UploadIntent).values(expires_at=after(-1)))
-    await app.services.retention.collect_abandoned_objects()
+    await app.retention.collect_abandoned_objects()
     assert await recording(app) == FIRST
     assert await app.storage.stat(f"incoming/{link['job_id']}/a.wav") is None, "leftovers are collected"
 
@@ -94,7 +94,7 @@ async def test_concurrent_starts_create_one_job(client: httpx.AsyncClient, app: 
     async with app.database.write() as session:
         assert len((await session.execute(select(Job))).all()) == 1
         await session.execute(update(UploadIntent).values(expires_at=after(-1)))
-    await app.services.retention.collect_abandoned_objects()
+    await app.retention.collect_abandoned_objects()
     assert await recording(app) == FIRST
 
 
@@ -103,7 +103,7 @@ async def test_an_expired_link_starts_no_job_and_leaves_nothing(client: httpx.As
     async with app.database.write() as session:
         await session.execute(update(UploadIntent).values(expires_at=after(-1)))
     assert (await client.post(f"/api/v1/jobs/{link['job_id']}/start")).status_code == 404
-    await app.services.retention.collect_abandoned_objects()
+    await app.retention.collect_abandoned_objects()
     assert await app.storage.stat(f"incoming/{link['job_id']}/a.wav") is None
 
 
@@ -128,7 +128,7 @@ async def test_a_repeated_request_gets_a_link_that_works(client: httpx.AsyncClie
         soon = (await session.execute(select(UploadIntent.expires_at < after(60)))).scalar_one()
     assert not soon, "as long as a new link"
     await set_lifetime(-1)
-    await app.services.retention.collect_abandoned_objects()
+    await app.retention.collect_abandoned_objects()
     again = await request()
     assert again["job_id"] != first["job_id"]
     assert await put(client, again, FIRST) == 200

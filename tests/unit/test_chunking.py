@@ -211,6 +211,38 @@ def test_a_long_stretch_is_cut_in_the_last_third_of_a_chunk() -> None:
     assert (second.spans, second.overlap) == ((Span(2510 * FRAME, 40 * SECOND),), 0)
 
 
+def with_pauses(*lengths: float, talk: float) -> Sound16:
+    """Return tones of `talk` seconds, each followed by a pause of the next length."""
+    return np.concatenate([part for pause in lengths for part in (tone(talk), np.zeros(int(pause * SECOND), np.int16))])
+
+
+@pytest.mark.parametrize(
+    "samples",
+    [
+        with_pauses(*[0.3, 0.4, 0.6] * 20, talk=2.1),
+        with_pauses(*[0.25, 0.25, 0.25, 0.25, 0.25, 1.5] * 8, talk=2.8),  # turns of 18 s
+        with_pauses(*[4.0] * 40, talk=2.5),
+    ],
+    ids=["short pauses", "long turns", "long pauses"],
+)
+def test_chunks_are_full_whatever_the_pauses(samples: Sound16) -> None:
+    chunks = planned(samples)
+    lengths = [sum(span.samples for span in chunk.spans) for chunk in chunks]
+    assert np.mean(lengths[:-1]) >= 0.9 * LIMITS.longest
+    assert [chunk.overlap for chunk in chunks] == [0.0] * len(chunks)
+    for chunk in chunks[:-1]:
+        end = chunk.spans[-1].last
+        assert not samples[end - SECOND // 20 : end + SECOND // 20].any(), "the cut is in a pause"
+
+
+def test_a_long_pause_is_preferred_to_a_later_gap_in_a_sentence() -> None:
+    samples = tone(40)
+    for start, length in ((23.0, 0.6), (25.0, 0.5), (27.0, 0.22)):
+        samples[int(start * SECOND) : int((start + length) * SECOND)] = 0
+    [first, _] = planned(samples)
+    assert first.end_time == pytest.approx(25.25, abs=0.05)
+
+
 def test_a_time_past_the_end_is_mapped_to_the_end() -> None:
     spans = (Span(0, SECOND), Span(5 * SECOND, 6 * SECOND), Span(8 * SECOND, 9 * SECOND))
     assert to_recording_time(spans, 0.5) == 0.5

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import importlib.metadata
 import importlib.util
 from types import ModuleType
 
@@ -36,4 +35,6 @@ def adapter(name: str) -> str:
 
 def engine_version() -> str:
     """Return the engine's name and version for the result file."""
+    import importlib.metadata  # loads much that an engine process does not need
+
     return f"pywhispercpp {importlib.metadata.version('pywhispercpp')}"

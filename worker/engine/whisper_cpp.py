@@ -7,9 +7,7 @@ whisper.cpp encodes a second time if the last timestamp is more than a second be
 from __future__ import annotations
 
 import time
-import unicodedata
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,18 +17,21 @@ import numpy as np
 from core.domain.job import AUTO
 from core.domain.models import model_of_file
 from core.domain.spans import SAMPLE_RATE
-from core.domain.transcript import Segment, Word
+from core.domain.transcript import Segment
 from core.errors import ModelMissingError, OutOfMemoryError, SttError, UnsupportedLanguageError, WhisperCrashError
-from worker.cut_points import quietest_sample
-from worker.models import has_ggml_magic
+from worker.model_format import has_ggml_magic
+from worker.token_segments import Token, TokenSegment, decode, group_words, windows
 from worker.transcriber import Call, EngineOutput, EngineSpec, Options, Samples, transcribe_each
 
 TICK = 0.02
 """Seconds per step of a timestamp token."""
 MIN_SAMPLES = SAMPLE_RATE * 11 // 10
 """Samples to which short audio is padded, since whisper.cpp rejects audio of less than one second."""
-WINDOW = 30 * SAMPLE_RATE
-"""Samples that one encode covers."""
+FRAME = SAMPLE_RATE // 50
+"""Samples per frame of the encoder's output."""
+DETECTED_FRAMES = 500
+"""Frames from which the language is detected: 10 s. They take 0.3 of the time of a whole window, and the languages are
+the same (36 recordings; with 150 frames 6 differ)."""
 ALIGNED_MODELS = (
     *("tiny.en", "tiny", "base.en", "base", "small.en", "small", "medium.en", "medium"),
     *("large-v1", "large-v2", "large-v3-turbo", "large-v3"),
@@ -38,33 +39,6 @@ ALIGNED_MODELS = (
 """Models whose alignment heads whisper.cpp defines. Longer names precede their prefixes."""
 TOP_LAYERS = 3
 """Last layers whose heads are used for other models."""
-
-
-@dataclass(frozen=True, slots=True)
-class Token:
-    """A text token. data: its bytes; probability: 0..1; end: seconds, 0 without token times."""
-
-    data: bytes
-    probability: float
-    end: float
-
-
-@dataclass(frozen=True, slots=True)
-class TokenSegment:
-    """The tokens between two timestamps. start, end: seconds."""
-
-    start: float
-    end: float
-    tokens: tuple[Token, ...]
-
-    def moved(self, offset: float, longest: float) -> TokenSegment:
-        """Return the segment moved by `offset` seconds, with all times limited to `longest` seconds."""
-
-        def at(seconds: float) -> float:
-            return min(seconds + offset, longest)
-
-        tokens = tuple(replace(token, end=at(token.end)) for token in self.tokens)
-        return TokenSegment(at(self.start), at(self.end), tokens)
 
 
 def load(spec: EngineSpec) -> WhisperCpp:
@@ -139,12 +113,22 @@ class WhisperCpp:
             if pw.whisper_lang_id(options.language) < 0:
                 raise UnsupportedLanguageError
             return options.language, 0
-        window = pad(samples[:WINDOW])
-        if pw.whisper_pcm_to_mel(self._context, window, len(window), self._threads) != 0:
-            raise WhisperCrashError("The engine could not process the audio.")
+        self._limit_encoder(pad(samples[: DETECTED_FRAMES * FRAME]))
         probabilities = np.zeros(pw.whisper_lang_max_id() + 1, dtype=np.float32)
         pw.whisper_lang_auto_detect(self._context, 0, self._threads, probabilities)
         return max(options.languages, key=lambda name: float(probabilities[pw.whisper_lang_id(name)])), 1
+
+    def _limit_encoder(self, samples: Samples) -> None:
+        """Load the samples, and limit the next encode to DETECTED_FRAMES.
+
+        Only `whisper_full` sets this limit. It ends when its first encode is refused.
+        """
+        parameters = pw.whisper_full_default_params(pw.whisper_sampling_strategy.WHISPER_SAMPLING_GREEDY)
+        parameters.n_threads, parameters.audio_ctx = self._threads, DETECTED_FRAMES
+        parameters.print_progress = False
+        pw.assign_encoder_begin_callback(parameters, lambda *_: False)
+        if pw.whisper_full(self._context, parameters, samples, len(samples)) != 0:
+            raise WhisperCrashError("The engine could not process the audio.")
 
     def _run(self, samples: Samples, language: str, options: Options) -> int:
         """Run `whisper_full` and return the number of encodes."""
@@ -219,43 +203,7 @@ class WhisperCpp:
                 yield Token(data, float(token.p), max(token.t_dtw, 0) / 100)
 
 
-def decode(tokens: Sequence[Token]) -> str:
-    """Decode the joined bytes, since Vietnamese letters are split across tokens."""
-    text = b"".join(token.data for token in tokens).decode("utf-8", errors="ignore")
-    return unicodedata.normalize("NFC", text).strip()
-
-
-def group_words(segment: TokenSegment) -> Iterator[Word]:
-    """Group tokens into words; a token that begins with a space starts a word.
-
-    The alignment heads give the end of a token. A word starts at the end of the previous one, which halves the error
-    (measured by `tests/benchmarks/words.py`). Times are in order and within the segment.
-    """
-    groups: list[list[Token]] = []
-    for token in segment.tokens:
-        if token.data.startswith(b" ") or not groups:
-            groups.append([])
-        groups[-1].append(token)
-    end = segment.start
-    for group in groups:
-        text = decode(group)
-        if text:
-            start, end = end, min(max(group[-1].end, end), segment.end)
-            probability = sum(token.probability for token in group) / len(group)
-            yield Word(text, round(start, 3), round(end, 3), round(probability, 4))
-
-
 def pad(samples: Samples) -> Samples:
     """Return a contiguous array of at least MIN_SAMPLES."""
     missing = max(MIN_SAMPLES - len(samples), 0)
     return np.ascontiguousarray(np.pad(samples, (0, missing)) if missing else samples, dtype=np.float32)
-
-
-def windows(samples: Samples) -> Iterator[tuple[int, int]]:
-    """Yield windows (first sample, last exclusive) of at most 30 s, cut at the quietest point of the last 5 s."""
-    first = 0
-    while len(samples) - first > WINDOW:
-        last = quietest_sample(samples, first + WINDOW - 5 * SAMPLE_RATE, first + WINDOW)
-        yield first, last
-        first = last
-    yield first, len(samples)

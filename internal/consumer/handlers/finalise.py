@@ -83,11 +83,17 @@ class FinaliseHandler:
             await self.retention.remove_object(job.working_audio_path)
 
     async def _write_result(self, job_id: str, result: Result) -> None:
-        for name in STORED_FORMATS:
-            exporter = formats()[name]
-            data = await asyncio.to_thread(exporter.export, result)
-            key = keys.result_key(job_id, name)
-            await self.outage_retry.run(partial(self._store, key, data, exporter.media_type))
+        """Write the result in all stored formats at once. Raises StorageUnavailable."""
+        writes = [self._write_format(job_id, result, name) for name in STORED_FORMATS]
+        for outcome in await asyncio.gather(*writes, return_exceptions=True):
+            if isinstance(outcome, BaseException):
+                raise outcome
+
+    async def _write_format(self, job_id: str, result: Result, name: str) -> None:
+        exporter = formats()[name]
+        data = await asyncio.to_thread(exporter.export, result)
+        key = keys.result_key(job_id, name)
+        await self.outage_retry.run(partial(self._store, key, data, exporter.media_type))
 
     async def _store(self, key: str, data: bytes, media_type: str) -> None:
         """Write an object and read it back, so that no job completes without its result. Raises StorageUnavailable."""
