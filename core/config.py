@@ -31,6 +31,7 @@ from core.config_types import StorageKind as StorageKind
 from core.credentials import MIN_SECRET, is_well_known, passwords
 from core.domain.job_options import MergeMethod
 from core.errors import SettingsError
+from core.machine import usable_cores
 
 MAX_CHUNK_DEADLINE = 900.0
 """Upper bound of CHUNK_TIMEOUT_SECONDS."""
@@ -127,8 +128,9 @@ class Settings(BaseSettings):
 
     # engine
     engine: str = "whisper_cpp"
-    worker_concurrency: int = Field(default_factory=lambda: len(os.sched_getaffinity(0)), ge=1)
-    engine_threads: int = Field(1, ge=1)
+    worker_concurrency: int = Field(default_factory=usable_cores, ge=1)
+    batch_size: int | None = Field(None, ge=1, le=64)
+    engine_threads: int | None = Field(None, ge=1)
     prepare_concurrency: int = Field(2, ge=1)
     fetch_concurrency: int = Field(16, ge=1, le=256)
 

@@ -1,258 +1,349 @@
-"""Engine processes. Each slot has a pebble pool with one process, so that a crash or hang affects one chunk only.
+"""The pool of engine processes: it gives each chunk a slot, and the calls of the slots to the processes.
 
-Processes are spawned, since libgomp does not support fork. Slots do not share a pool, since a killed process could
-hold its lock.
+A call starts at once in an idle process, the most recently used one with its model. Calls that arrive while all
+processes work form the next batches. A call that was in a batch that failed runs again alone, so that each error
+belongs to its own call.
 """
 
 from __future__ import annotations
 
 import asyncio
+import bisect
 import contextlib
-import multiprocessing
-import os
-import signal
+import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from concurrent.futures import BrokenExecutor
-from multiprocessing.connection import Connection
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
 
 import structlog
-from pebble import CONSTS, ProcessExpired, ProcessFuture, ProcessPool
 
-from core.errors import ChunkTimeoutError, EngineUnavailableError, OutOfMemoryError, SttError, WhisperCrashError
-from worker import pool_child
-from worker.transcriber import EngineOutput, EngineSpec, Options
+from core.errors import ChunkTimeoutError, EngineUnavailableError, Kind, OutOfMemoryError, SttError
+from core.machine import physical_memory
+from core.tasks import cancel_and_wait
+from worker.batch import Mode, Outputs, Request, transcribe_batch
+from worker.engine_process import EngineProcess
+from worker.slots import Slots
+from worker.thread_budget import ThreadBudget
+from worker.transcriber import EngineOutput, Options
 
 log = structlog.get_logger(__name__)
-T = TypeVar("T")
-CONSTS.term_timeout = 0.2  # seconds between SIGTERM, which the processes ignore, and SIGKILL
-DEADLINE_GRACE = 2.0
-"""Seconds after the deadline. pebble's timeout starts when the process accepts the call; a hung one never does."""
-START_SECONDS = 60.0
-"""Seconds for a new process to respond."""
-PING_SECONDS = 20.0
-"""Seconds for an idle process to respond before it is replaced."""
-EXIT_SECONDS = 10.0
-"""Seconds for a process to exit, after which it is abandoned."""
-
-
-def physical_memory() -> int:
-    """Return the memory of the machine in bytes."""
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-
-
-class _CallNotStarted(Exception):
-    """The process exited before it accepted the call."""
+LINGER_SECONDS = 0.05
+"""Seconds that an idle process waits at most for calls that are being prepared, if there are too few processes."""
+REFILL_SECONDS = 0.01
+"""Seconds after its release in which a slot is expected to be taken again."""
+HEAD_START = 10.0
+"""Seconds by which a call precedes those of the next lower level."""
+HALVED_SECONDS = 600.0
+"""Seconds for which batches are half as large after one ran out of memory or time."""
 
 
 class Slot:
-    """An engine process, obtained from `Pool.slot()`. It accepts one call at a time."""
+    """A place for one chunk, obtained from `Pool.slot()`. It accepts one call at a time."""
 
-    def __init__(self, adapter: str, threads: int, memory_limit: int) -> None:
-        self._adapter, self._threads, self._memory_limit = adapter, threads, memory_limit
-        self._pool: ProcessPool | None = None
-        self._alive: tuple[Connection, Connection] | None = None
-        self._stopped = False
+    def __init__(self, pool: Pool, slots: Slots) -> None:
+        self._pool, self._slots = pool, slots
+        self._used = False
 
-    async def start(self) -> None:
-        """Start the process and wait until it responds. Idempotent. Raises EngineUnavailableError."""
-        self._stopped = False
-        if self._pool is not None:
-            return
-        try:
-            await asyncio.to_thread(self._open)
-            await self._call_once(START_SECONDS, pool_child.process_id)
-        except (
-            OSError,
-            RuntimeError,
-            _CallNotStarted,
-            ChunkTimeoutError,
-            WhisperCrashError,
-            OutOfMemoryError,
-        ) as error:
-            await self._close()
-            raise EngineUnavailableError from error
-        except BaseException:
-            await self._close()
-            raise
+    async def transcribe(
+        self,
+        model: Path,
+        pcm: bytes,
+        options: Options,
+        deadline: float,
+        *,
+        mode: Mode = Mode.BATCH,
+        level: int = 0,
+        waiting: Callable[[], AbstractContextManager[None]] = nullcontext,
+    ) -> EngineOutput:
+        """Transcribe 16 kHz mono s16le PCM within `deadline` seconds after its turn has come.
 
-    def _open(self) -> None:
-        self._alive = multiprocessing.Pipe(duplex=False)
-        self._pool = ProcessPool(
-            max_workers=1,
-            context=multiprocessing.get_context("spawn"),
-            initializer=pool_child.initialize,
-            initargs=(self._alive[0], self._memory_limit),
-        )
-
-    async def stop(self) -> None:
-        """Stop the process. Idempotent."""
-        self._stopped = True
-        await self._close()
-
-    async def _close(self) -> None:
-        """Stop the process. If it does not stop in time, the closed pipe makes it exit as soon as it can."""
-        pool, self._pool = self._pool, None
-        pipe, self._alive = self._alive, None
-        try:
-            if pool is not None:
-                async with asyncio.timeout(EXIT_SECONDS):
-                    await asyncio.to_thread(_stop, pool)
-        except (OSError, RuntimeError, TimeoutError) as error:
-            log.warning("engine process did not exit cleanly", action="engine_not_ended", reason=repr(error))
-        finally:
-            for end in pipe or ():
-                end.close()
-
-    async def restart(self) -> None:
-        """Replace the process. Raises EngineUnavailableError; the next use starts it again."""
-        await self._close()
-        await self.start()
-
-    async def ensure(self) -> None:
-        """Replace the process if it has exited or does not respond. Raises EngineUnavailableError."""
-        if self._pool is not None:
-            try:
-                await self._call_once(PING_SECONDS, pool_child.process_id)
-            except (_CallNotStarted, ChunkTimeoutError, WhisperCrashError, OutOfMemoryError):
-                log.warning("engine process lost, starting another", action="engine_replaced")
-                await self._close()
-        await self.start()
-
-    async def transcribe(self, model: Path, pcm: bytes, options: Options, deadline: float) -> EngineOutput:
-        """Transcribe 16 kHz mono s16le PCM within `deadline` seconds. A cancellation replaces the process.
+        level: higher ones precede; waiting: context in which the call waits for its turn. A cancelled call that ran
+        alone ends its process, one in a batch leaves the others to finish.
 
         Raises ChunkTimeoutError, WhisperCrashError (the process exited), OutOfMemoryError (the system killed it, or an
         allocation failed), EngineUnavailableError, and from the engine ModelMissingError, UnsupportedLanguageError and
         OSError.
         """
-        spec = EngineSpec(self._adapter, model)
-        [output] = await self._call(deadline, pool_child.transcribe, spec, [(pcm, options)], self._threads)
-        if isinstance(output, SttError):
-            raise output
-        return output
-
-    async def _call(self, deadline: float, function: Callable[..., T], *arguments: Any) -> T:
-        """Call the function in the process. If that exited while idle, call it in a new one."""
-        if self._stopped:
-            raise EngineUnavailableError
+        self._use()
         try:
-            if self._pool is not None:
-                return await self._call_once(deadline, function, *arguments)
-        except _CallNotStarted:
-            log.warning("engine process exited while idle, starting another", action="engine_replaced")
-        await self.restart()
-        try:
-            return await self._call_once(deadline, function, *arguments)
-        except _CallNotStarted as error:
-            raise EngineUnavailableError from error
+            since = asyncio.get_running_loop().time()
+            while True:
+                request = Request(model, pcm, options, deadline, mode, since, since - level * HEAD_START)
+                output = await self._pool.run(request, waiting)
+                if output is not None:
+                    return output
+                mode = Mode.ALONE
+        finally:
+            self._slots.settling += 1
 
-    async def _call_once(self, deadline: float, function: Callable[..., T], *arguments: Any) -> T:
-        """Call the function in the current process. Raises _CallNotStarted, and the errors of `transcribe`."""
-        future = self._schedule(deadline, function, *arguments)
-        try:
-            async with asyncio.timeout(deadline + DEADLINE_GRACE) as timeout:
-                return await asyncio.wrap_future(future)
-        except TimeoutError as error:
-            if timeout.expired():
-                await self._close()
-            raise ChunkTimeoutError from error
-        except ProcessExpired as error:
-            log.error("engine process exited", action="engine_died", exit_code=error.exitcode)  # noqa: TRY400
-            # the pool is replaced as well, since the process may have held its pipe or lock
-            await self._close()
-            raise (OutOfMemoryError if error.exitcode == -signal.SIGKILL else WhisperCrashError) from error
-        except BrokenExecutor as error:
-            await self._close()
-            raise _CallNotStarted from error
-        except MemoryError as error:
-            raise OutOfMemoryError from error
+    def _use(self) -> None:
+        if self._used:
+            self._slots.settling -= 1
+        else:
+            self._slots.preparing -= 1
+        self._used = True
 
-    def _schedule(self, deadline: float, function: Callable[..., T], *arguments: Any) -> ProcessFuture[T]:
-        """Schedule the call. Raises _CallNotStarted if the pool has lost its process or a thread."""
-        try:
-            assert self._pool is not None
-            return self._pool.schedule(function, args=arguments, timeout=deadline)
-        except (RuntimeError, OSError) as error:
-            raise _CallNotStarted from error
+    def release(self) -> None:
+        if self._used:
+            asyncio.get_running_loop().call_later(REFILL_SECONDS, self._settled)
+        else:
+            self._slots.preparing -= 1
+        self._slots.release()
 
-
-def _stop(pool: Any) -> None:
-    pool.close()
-    pool.stop()
-    pool.join()
+    def _settled(self) -> None:
+        self._slots.settling -= 1
+        self._pool.dispatch()
 
 
 class Pool:
-    """A pool of `slots` engine processes. `start` and `stop` are idempotent."""
+    """A pool of engine processes with `slots` slots. `start` and `stop` are idempotent."""
 
-    def __init__(self, slots: int, adapter: str, threads: int = 1, memory_limit: int | None = None) -> None:
-        """memory_limit: bytes of address space per process; by default 90 % of the machine's memory."""
+    def __init__(
+        self,
+        processes: int,
+        adapter: str,
+        *,
+        threads: int | None = None,
+        batch_size: int | None = None,
+        memory_limit: int | None = None,
+    ) -> None:
+        """threads: of each call, by default its share of the cores; batch_size: calls of a batch, by default the
+        engine's; memory_limit: bytes of address space per process, by default 90 % of the machine's memory.
+        """
         limit = memory_limit if memory_limit is not None else physical_memory() * 9 // 10
-        self.slots = slots
-        self._slots = [Slot(adapter, threads, limit) for _ in range(slots)]
-        self._free: asyncio.Queue[Slot] = asyncio.Queue()
-        self._withheld: set[asyncio.Task[None]] = set()
+        self._processes = [EngineProcess(adapter, limit) for _ in range(processes)]
+        self._threads, self._batch_size = threads, batch_size
+        self._budget = ThreadBudget(processes, threads)
+        self._idle: list[EngineProcess] = []
+        self._idle_since = 0.0
+        self._waiting: list[Request] = []
+        self._running: dict[asyncio.Task[Outputs], list[Request]] = {}
+        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._withheld = 0
+        self._to_withhold: list[float] = []
+        self._halvings = 0
+        self._slots = Slots(0)
         self._started = False
 
+    @property
+    def batch_size(self) -> int:
+        """The largest number of calls in a batch; 1 until a process has started."""
+        return self._batch_size or max([process.batch_size or 1 for process in self._processes])
+
+    @property
+    def slots(self) -> int:
+        """The number of chunks that the pool transcribes at once."""
+        return len(self._processes) * self.batch_size
+
     async def start(self) -> None:
-        """Start all slots. Raises EngineUnavailableError if any fails; it is started again at its first use."""
+        """Start all processes. Raises EngineUnavailableError if any fails; it is started again at its first use."""
         if self._started:
             return
         self._started = True
-        for slot in self._slots:
-            self._free.put_nowait(slot)
-        await _run_all(slot.start for slot in self._slots)
+        try:
+            await _run_all(process.start for process in self._processes)
+        finally:
+            self._idle = list(self._processes)
+            self._set_limit()
 
     async def stop(self) -> None:
         self._started = False
-        for task in self._withheld:
-            task.cancel()
-        if self._withheld:
-            await asyncio.wait(self._withheld)
-        self._free = asyncio.Queue()
-        await asyncio.gather(*(slot.stop() for slot in self._slots))
+        for timer in self._timers.values():
+            timer.cancel()
+        self._timers.clear()
+        await cancel_and_wait(*self._running)
+        for request in self._waiting:
+            request.fail(EngineUnavailableError())
+        self._waiting.clear()
+        self._idle.clear()
+        self._to_withhold.clear()
+        self._withheld = self._halvings = 0
+        self._slots = Slots(0)
+        await asyncio.gather(*(process.stop() for process in self._processes))
 
     @contextlib.asynccontextmanager
     async def slot(self) -> AsyncIterator[Slot]:
-        """Wait for a free slot in FIFO order and ensure that its process responds. Raises EngineUnavailableError."""
-        free = self._free  # `stop` replaces the queue, and a later `start` fills the new one
-        slot = await free.get()
+        """Wait for a free slot in FIFO order."""
+        slots = self._slots  # `stop` replaces them
+        await slots.acquire()
+        slot = Slot(self, slots)
         try:
-            await slot.ensure()
             yield slot
         finally:
-            free.put_nowait(slot)
+            slot.release()
+            self.dispatch()
 
     async def ensure(self) -> None:
-        """Replace lost processes of free slots. Raises EngineUnavailableError."""
-        free = [self._free.get_nowait() for _ in range(self._free.qsize())]
+        """Replace lost idle processes. Raises EngineUnavailableError."""
+        idle, self._idle = self._idle, []
         try:
-            await _run_all(slot.ensure for slot in free)
+            await _run_all(process.ensure for process in idle)
         finally:
-            for slot in free:
-                self._free.put_nowait(slot)
+            self._idle += idle
+            self._set_limit()
+            self.dispatch()
 
-    def reduce_slots(self, seconds: float) -> None:
-        """Withhold the next free slot for `seconds`, but never the last one."""
-        if len(self._withheld) >= self.slots - 1:
+    # -- calls ---------------------------------------------------------------------------------------------------------
+    async def run(self, request: Request, waiting: Callable[[], AbstractContextManager[None]]) -> EngineOutput | None:
+        """Run a request when its turn comes; return None if it has to be repeated alone, since its batch failed."""
+        if not self._started:
+            raise EngineUnavailableError
+        bisect.insort(self._waiting, request, key=lambda other: other.rank)
+        self.dispatch()
+        try:
+            if not request.started.is_set():
+                with waiting():
+                    await request.started.wait()
+            return await request.output
+        finally:
+            self._withdraw(request)
+
+    def _withdraw(self, request: Request) -> None:
+        """Forget a request. A batch of which no request is left is cancelled, which replaces its process."""
+        request.output.cancel()
+        if request in self._waiting:
+            self._waiting.remove(request)
+            self.dispatch()
+        for task, batch in self._running.items():
+            if request in batch and all(member.output.done() for member in batch):
+                task.cancel()
+
+    def dispatch(self) -> None:
+        """Start what can be started now."""
+        while self._idle and self._waiting:
+            batch = self._next_batch()
+            threads = self._budget.take(self._busy(len(batch))) if batch else 0
+            if not threads:
+                return
+            for request in batch:
+                self._waiting.remove(request)
+                request.started.set()
+            process = self._take_idle(batch[0].model)
+            log.debug("batch started", action="batch", calls=len(batch), threads=threads)
+            task = asyncio.create_task(transcribe_batch(process, batch, threads), name=f"batch of {len(batch)}")
+            self._running[task] = batch
+            # a callback, since a task that is cancelled at once runs no `finally`
+            task.add_done_callback(partial(self._end_batch, process, batch, threads))
+
+    def _next_batch(self) -> list[Request]:
+        """Return the requests to start next in an idle process; none if more of them are expected within moments."""
+        first = self._waiting[0]
+        if first.mode is not Mode.BATCH:
+            return [first]
+        slots, now = self._slots, asyncio.get_running_loop().time()
+        in_calls = len(self._waiting) + sum(map(len, self._running.values()))
+        expected = max(0, min(slots.preparing + slots.settling, slots.limit - in_calls))
+        size = min(self._batch_limit, math.ceil((len(self._waiting) + expected) / len(self._idle)))
+        compatible = [r for r in self._waiting if r.mode is Mode.BATCH and r.model == first.model]
+        due = max(first.since, self._idle_since) + LINGER_SECONDS
+        if len(compatible) < size and now < due:
+            self._call_at(due, "linger", self.dispatch)
+            return []
+        return compatible[:size]
+
+    def _busy(self, starting: int) -> int:
+        """Return the number of processes that have work once a batch of `starting` requests runs."""
+        others = len(self._waiting) - starting + self._slots.preparing
+        return min(len(self._processes) - self._withheld, len(self._running) + 1 + others)
+
+    def _take_idle(self, model: Path) -> EngineProcess:
+        """Take the most recently used idle process with the model, else an unused or the least recently used one."""
+        with_model = [process for process in self._idle if process.model == model]
+        unused = [process for process in self._idle if process.model is None]
+        process = with_model[-1] if with_model else [*unused, *self._idle][0]
+        self._idle.remove(process)
+        return process
+
+    def _end_batch(
+        self, process: EngineProcess, batch: list[Request], threads: int, task: asyncio.Task[Outputs]
+    ) -> None:
+        """Settle the requests of a batch and give its process back. Also called if the task was cancelled."""
+        del self._running[task]
+        self._budget.give_back(threads)
+        failed: Outputs = [EngineUnavailableError()] * len(batch)
+        outputs = failed if task.cancelled() else task.result()
+        if len(batch) > 1 and any(isinstance(output, OutOfMemoryError | ChunkTimeoutError) for output in outputs):
+            self._halve_batches()
+        for request, output in zip(batch, outputs, strict=True):
+            self._settle(request, output, in_batch=len(batch) > 1)
+        self._give_back(process)
+
+    def _settle(self, request: Request, output: EngineOutput | Exception, *, in_batch: bool) -> None:
+        if request.output.done():
             return
-        # the task counts immediately, although it has to wait for a free slot
-        task = asyncio.create_task(self._withhold_slot(seconds), name="withhold a slot")
-        self._withheld.add(task)
-        task.add_done_callback(self._withheld.discard)
+        if isinstance(output, EngineOutput):
+            request.output.set_result(output)
+        elif in_batch and not (isinstance(output, SttError) and output.kind in (Kind.PERMANENT, Kind.MACHINE)):
+            log.warning("call failed in a batch, running it alone", action="batch_failed", reason=repr(output))
+            request.output.set_result(None)
+        else:
+            request.fail(output)
 
-    async def _withhold_slot(self, seconds: float) -> None:
-        free = self._free
-        slot = await free.get()
-        log.warning(
-            "pool reduced by one slot", action="pool_shrunk", seconds=seconds, slots=self.slots - len(self._withheld)
-        )
-        try:
-            await asyncio.sleep(seconds)
-        finally:
-            free.put_nowait(slot)
+    def _give_back(self, process: EngineProcess) -> None:
+        if not self._started:
+            return
+        if self._to_withhold:
+            self._withhold(process)
+        else:
+            self._idle.append(process)
+            self._idle_since = asyncio.get_running_loop().time()
+        self.dispatch()
+
+    # -- after running out of memory -----------------------------------------------------------------------------------
+    def reduce_slots(self, seconds: float) -> None:
+        """Withhold the next idle process for `seconds`, but never the last one; then make batches smaller instead."""
+        if self._withheld + len(self._to_withhold) >= len(self._processes) - 1:
+            self._halve_batches()
+            return
+        self._to_withhold.append(seconds)
+        if self._idle:
+            self._withhold(self._idle.pop(0))
+        self._set_limit()
+
+    def _withhold(self, process: EngineProcess) -> None:
+        seconds = self._to_withhold.pop(0)
+        self._withheld += 1
+        log.warning("pool reduced by one process", action="pool_shrunk", seconds=seconds, slots=self._slots.limit)
+
+        def restore() -> None:
+            self._withheld -= 1
+            self._give_back(process)
+            self._set_limit()
+
+        self._call_at(asyncio.get_running_loop().time() + seconds, f"withheld {id(process)}", restore)
+
+    def _halve_batches(self) -> None:
+        """Make batches half as large, until HALVED_SECONDS after the last time."""
+        if self._batch_limit == 1:
+            return
+        self._halvings += 1
+        self._set_limit()
+        log.warning("smaller batches", action="batches_halved", seconds=HALVED_SECONDS, calls=self._batch_limit)
+        self._call_at(asyncio.get_running_loop().time() + HALVED_SECONDS, "halved", self._restore_batches)
+
+    def _restore_batches(self) -> None:
+        self._halvings = 0
+        self._set_limit()
+
+    @property
+    def _batch_limit(self) -> int:
+        return max(1, self.batch_size >> self._halvings)
+
+    def _set_limit(self) -> None:
+        processes = len(self._processes) - self._withheld - len(self._to_withhold)
+        self._slots.set_limit(processes * self._batch_limit)
+
+    def _call_at(self, when: float, key: str, function: Callable[[], None]) -> None:
+        """Call the function at a time of the loop, instead of an earlier one with the same key."""
+
+        def call() -> None:
+            del self._timers[key]
+            function()
+
+        if key in self._timers:
+            self._timers[key].cancel()
+        self._timers[key] = asyncio.get_running_loop().call_at(when, call)
 
 
 async def _run_all(calls: Iterable[Callable[[], Awaitable[None]]]) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from core.errors import SttError
-from worker.engine import build
+from worker.engine import build, import_adapter
 from worker.transcriber import Call, Engine, EngineOutput, EngineSpec, Options, Samples
 
 _loaded: dict[tuple[EngineSpec, tuple[int, int, int] | None], Engine] = {}
@@ -44,6 +44,11 @@ def _discard_standard_error() -> None:
 
 def process_id() -> int:
     return os.getpid()
+
+
+def batch_size(adapter: str) -> int:
+    """Import the engine; return the largest number of calls that it transcribes faster together."""
+    return int(getattr(import_adapter(adapter), "BATCH_SIZE", 1))
 
 
 def transcribe(spec: EngineSpec, calls: Sequence[tuple[bytes, Options]], threads: int) -> list[EngineOutput | SttError]:

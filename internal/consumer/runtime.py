@@ -79,7 +79,12 @@ class Consumer:
         self._settings, self._database, self._broker, self._storage = settings, database, broker, storage
         temp_dir = Path(settings.temp_dir)
         self.workspace = Workspace(temp_dir, self.worker_id)
-        self.pool = Pool(settings.worker_concurrency, settings.engine, settings.engine_threads)
+        self.pool = Pool(
+            settings.worker_concurrency,
+            settings.engine,
+            threads=settings.engine_threads,
+            batch_size=settings.batch_size,
+        )
         self.catalogue = ModelCatalogue(settings.model_dirs)
         self.health = MachineHealth(temp_dir)
         self.leases = Leases(database, settings.lease_seconds, settings.job_timeout_seconds)

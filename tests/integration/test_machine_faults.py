@@ -38,7 +38,7 @@ from tests.integration.test_consumer import (
     submit_audio,
     wait_for_end,
 )
-from worker.pool import Slot
+from worker.engine_process import EngineProcess
 
 SECONDS = 60.0
 
@@ -168,13 +168,13 @@ async def test_a_temporary_failure_of_fork_fails_no_job(
     app: Application, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """EAGAIN on fork: the slots cannot be started again, and no job fails."""
-    opened = Slot._open
+    opened = EngineProcess._open
 
-    def refuse(_: Slot) -> None:
+    def refuse(_: EngineProcess) -> None:
         raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
 
     async with running_consumer(app) as consumer, scheduling(app):
-        monkeypatch.setattr(Slot, "_open", refuse)
+        monkeypatch.setattr(EngineProcess, "_open", refuse)
         for child in await process_ids(consumer.pool):
             os.kill(child, signal.SIGKILL)
         accepted = [await submit_audio(app, bad_audio(FINE), tmp_path) for _ in range(3)]
@@ -182,7 +182,7 @@ async def test_a_temporary_failure_of_fork_fails_no_job(
         assert str(consumer.health.reason).startswith(EngineUnavailableError.code)
         for job_id in accepted:
             assert (await get_job(app, job_id)).status in (JobStatus.PENDING, JobStatus.PROCESSING)
-        monkeypatch.setattr(Slot, "_open", opened)
+        monkeypatch.setattr(EngineProcess, "_open", opened)
         for job_id in accepted:
             job = await wait_for_end(app, job_id)
             assert (job.status, job.retry_count) == (JobStatus.COMPLETED, 0)

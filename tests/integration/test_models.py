@@ -33,7 +33,7 @@ from tests.integration.test_consumer import bad_audio, open_application, setting
 from tests.speech import write_wav
 from worker import pool_child
 from worker.models import ModelCatalogue
-from worker.transcriber import EngineOutput, EngineSpec, Options
+from worker.transcriber import EngineOutput, EngineSpec
 
 GGML = b"lmgg"
 
@@ -51,7 +51,7 @@ class Slots:
     async def slot(self) -> AsyncIterator[Slots]:
         yield self
 
-    async def transcribe(self, model: Path, pcm: bytes, options: Options, deadline: float) -> EngineOutput:
+    async def transcribe(self, model: Path, *_: object, **__: object) -> EngineOutput:
         self.model_contents.append(model.read_bytes())
         self.during(model)
         return EngineOutput((Segment(0.0, 1.0, "heard", 1.0),), "en")

@@ -26,8 +26,9 @@ from core.errors import (
 from tests.engine_processes import process_id, process_ids
 from tests.integration.bad_engines import CRASH, EXIT, FINE, HANG, KILL, MEMORY
 from tests.servers.base import wait_until
-from worker.oom_retry import transcribe_with_less_memory
-from worker.pool import Pool, Slot
+from worker.batch import Mode
+from worker.engine_process import EngineProcess
+from worker.pool import Pool
 from worker.transcriber import Options
 
 ADAPTER = "tests.integration.bad_engines"
@@ -41,8 +42,9 @@ def pcm(command: int, samples: int = 16_000) -> bytes:
     return sound.tobytes()
 
 
-async def transcribe(slot: Slot, command: int, deadline: float = 30.0) -> str:
-    return (await slot.transcribe(MODEL, pcm(command), ENGLISH, deadline)).segments[0].text
+async def transcribe(pool: Pool, command: int, deadline: float = 30.0, mode: Mode = Mode.BATCH) -> str:
+    async with pool.slot() as slot:
+        return (await slot.transcribe(MODEL, pcm(command), ENGLISH, deadline, mode=mode)).segments[0].text
 
 
 @pytest.fixture
@@ -62,44 +64,44 @@ async def pool() -> AsyncIterator[Pool]:
         (MEMORY, OutOfMemoryError),
     ],
 )
-async def test_a_dead_child_is_an_error_and_the_slot_continues(
+async def test_a_dead_child_is_an_error_and_the_pool_continues(
     pool: Pool, command: int, error: type[Exception]
 ) -> None:
-    async with pool.slot() as slot, pool.slot() as other:
-        neighbour = await process_id(other)
-        with pytest.raises(error):
-            await transcribe(slot, command)
-        assert await transcribe(slot, FINE)
-        assert await process_id(other) == neighbour
+    before = await process_ids(pool)
+    with pytest.raises(error):
+        await transcribe(pool, command)
+    assert await transcribe(pool, FINE)
+    assert len(set(before) & set(await process_ids(pool))) == (2 if command == MEMORY else 1)
 
 
 async def test_work_beyond_its_deadline_is_killed(pool: Pool) -> None:
-    async with pool.slot() as slot:
-        before = await process_id(slot)
-        with pytest.raises(ChunkTimeoutError):
-            await transcribe(slot, HANG, deadline=0.3)
-        assert await process_id(slot) != before
-        assert not psutil.pid_exists(before)
+    before = set(await process_ids(pool))
+    with pytest.raises(ChunkTimeoutError):
+        await transcribe(pool, HANG, deadline=0.3)
+    [lost] = before - set(await process_ids(pool))
+    assert not psutil.pid_exists(lost)
 
 
 async def test_a_stopped_child_is_detected(pool: Pool) -> None:
-    async with pool.slot() as slot:
-        os.kill(await process_id(slot), signal.SIGSTOP)
-        with pytest.raises(ChunkTimeoutError):
-            await transcribe(slot, FINE, deadline=0.3)
-        assert await transcribe(slot, FINE)
+    """It stops during the call, after it has responded to the check."""
+    used = int((await transcribe(pool, FINE)).split()[0])
+    task = asyncio.create_task(transcribe(pool, HANG, deadline=0.5))
+    await asyncio.sleep(0.2)
+    os.kill(used, signal.SIGSTOP)
+    with pytest.raises(ChunkTimeoutError):
+        await task
+    assert await transcribe(pool, FINE)
 
 
 async def test_cancelling_ends_the_child(pool: Pool) -> None:
-    async with pool.slot() as slot:
-        before = await process_id(slot)
-        task = asyncio.create_task(transcribe(slot, HANG))
-        await asyncio.sleep(0.3)
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-        assert await transcribe(slot, FINE)
-    await asyncio.to_thread(wait_until, lambda: not psutil.pid_exists(before), "the child has gone", 10)
+    used = int((await transcribe(pool, FINE)).split()[0])
+    task = asyncio.create_task(transcribe(pool, HANG))
+    await asyncio.sleep(0.3)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert await transcribe(pool, FINE)
+    await asyncio.to_thread(wait_until, lambda: not psutil.pid_exists(used), "the child has gone", 10)
 
 
 async def test_a_slot_is_used_by_one_caller_at_a_time(pool: Pool) -> None:
@@ -125,15 +127,14 @@ async def test_two_concurrent_memory_errors_leave_one_slot(pool: Pool) -> None:
     """Regression: both were parked, and nothing ran for ten minutes."""
 
     async def run_out_of_memory() -> None:
-        async with pool.slot() as slot:
-            with pytest.raises(OutOfMemoryError):
-                await transcribe(slot, KILL)
-            pool.reduce_slots(600)
-            pool.reduce_slots(600)
+        with pytest.raises(OutOfMemoryError):
+            await transcribe(pool, KILL)
+        pool.reduce_slots(600)
+        pool.reduce_slots(600)
 
     await asyncio.gather(*(run_out_of_memory() for _ in range(4)))
     async with asyncio.timeout(60), pool.slot() as slot:
-        assert await transcribe(slot, FINE)
+        assert (await slot.transcribe(MODEL, pcm(FINE), ENGLISH, 30)).segments
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.2), pool.slot():
                 pass
@@ -147,69 +148,67 @@ async def test_a_parked_slot_returns(pool: Pool) -> None:
 
 
 async def test_a_child_that_died_idle_is_replaced_before_its_next_use(pool: Pool) -> None:
-    before = await process_ids(pool)
-    for child in before:
-        os.kill(child, signal.SIGKILL)
-    async with pool.slot() as slot, pool.slot() as other:
-        assert await transcribe(slot, FINE)
-        assert await transcribe(other, FINE)
-    # killed after the check, before the call is taken
-    async with pool.slot() as slot:
-        os.kill(await process_id(slot), signal.SIGKILL)
-        assert await transcribe(slot, FINE)
+    for _ in range(2):
+        for child in await process_ids(pool):
+            os.kill(child, signal.SIGKILL)
+        await asyncio.gather(transcribe(pool, FINE), transcribe(pool, FINE))
+
+
+async def test_a_child_killed_after_the_check_is_replaced(pool: Pool) -> None:
+    process = pool._processes[0]
+    os.kill(await process_id(process), signal.SIGKILL)
+    assert await process.transcribe(MODEL, [(pcm(FINE), ENGLISH)], 1, 30)
 
 
 async def test_a_stopped_idle_child_is_replaced(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("worker.pool.PING_SECONDS", 0.3)
+    monkeypatch.setattr("worker.engine_process.PING_SECONDS", 0.3)
     for child in await process_ids(pool):
         os.kill(child, signal.SIGSTOP)
-    monkeypatch.setattr("worker.pool.DEADLINE_GRACE", 0.5)
-    async with pool.slot() as slot:
-        assert await transcribe(slot, FINE)
+    monkeypatch.setattr("worker.engine_process.DEADLINE_GRACE", 0.5)
+    assert await transcribe(pool, FINE)
 
 
-async def test_a_pool_with_dead_threads_is_rebuilt(pool: Pool) -> None:
-    async with pool.slot() as slot:
-        assert slot._pool is not None
-        channel = slot._pool._pool_manager.worker_manager.pool_channel
+async def test_a_process_with_dead_threads_is_rebuilt(pool: Pool) -> None:
+    for process in pool._processes:
+        assert process._pool is not None
+        channel = process._pool._pool_manager.worker_manager.pool_channel
         assert channel is not None
         channel.close()  # type: ignore[no-untyped-call]
-        assert await transcribe(slot, FINE)
+    assert await transcribe(pool, FINE)
 
 
-async def test_a_slot_that_cannot_be_rebuilt_recovers_later(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(_: Slot) -> None:
+async def test_a_process_that_cannot_be_rebuilt_recovers_later(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: EngineProcess) -> None:
         raise BlockingIOError(errno.EAGAIN, "fork")
 
     with monkeypatch.context() as patched:
-        patched.setattr(Slot, "_open", refuse)
+        patched.setattr(EngineProcess, "_open", refuse)
         for child in await process_ids(pool):
             os.kill(child, signal.SIGKILL)
         for _ in range(3):
             with pytest.raises(EngineUnavailableError):
-                async with pool.slot():
-                    pass
+                await transcribe(pool, FINE)
         with pytest.raises(EngineUnavailableError):
             await pool.ensure()
     await pool.ensure()
-    async with pool.slot() as slot, pool.slot() as other:
-        assert await transcribe(slot, FINE)
-        assert await transcribe(other, FINE)
+    await asyncio.gather(transcribe(pool, FINE), transcribe(pool, FINE))
 
 
 async def test_a_signal_to_the_whole_group_does_not_end_the_children(pool: Pool) -> None:
     for child in await process_ids(pool):
         for number in (signal.SIGINT, signal.SIGTERM):
             os.kill(child, number)
-    async with pool.slot() as slot:
-        assert await transcribe(slot, FINE)
+    assert await transcribe(pool, FINE)
 
 
 async def test_a_slot_in_use_during_a_restart_is_not_free_twice(pool: Pool) -> None:
     async with pool.slot():
         await pool.stop()
         await pool.start()
-    assert pool._free.qsize() == pool.slots
+    async with pool.slot(), pool.slot():
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.1), pool.slot():
+                pass
 
 
 async def test_stop_is_idempotent_and_leaves_no_process(pool: Pool) -> None:
@@ -221,14 +220,15 @@ async def test_stop_is_idempotent_and_leaves_no_process(pool: Pool) -> None:
 
 
 async def test_two_halves_run_in_a_new_process(pool: Pool) -> None:
+    before = await process_ids(pool)
     async with pool.slot() as slot:
-        before = await process_id(slot)
-        output = await transcribe_with_less_memory(slot, MODEL, pcm(FINE, 160_000), ENGLISH, 30)
-        first, second = (segment.text.split() for segment in output.segments)
-        assert first[0] == second[0] != str(before)
-        assert int(first[1]) + int(second[1]) == 160_000
-        assert (first[2], second[2]) == ("1", "1")
-        assert output.segments[1].start == pytest.approx(int(first[1]) / 16_000)
+        output = await slot.transcribe(MODEL, pcm(FINE, 160_000), ENGLISH, 30, mode=Mode.LESS_MEMORY)
+    first, second = (segment.text.split() for segment in output.segments)
+    assert first[0] == second[0]
+    assert int(first[0]) not in before
+    assert int(first[1]) + int(second[1]) == 160_000
+    assert (first[2], second[2]) == ("1", "1")
+    assert output.segments[1].start == pytest.approx(int(first[1]) / 16_000)
 
 
 async def test_a_missing_model_is_not_a_crash() -> None:

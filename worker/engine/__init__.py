@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+from types import ModuleType
 
 from core.errors import SettingsError
 from worker.transcriber import Engine, EngineSpec
@@ -14,8 +15,13 @@ PACKAGES = {"whisper_cpp": "pywhispercpp"}
 
 def build(spec: EngineSpec) -> Engine:
     """Load the adapter and its model. Raises SettingsError, ModelMissingError, OutOfMemoryError."""
-    engine: Engine = importlib.import_module(adapter(spec.adapter)).load(spec)
+    engine: Engine = import_adapter(spec.adapter).load(spec)
     return engine
+
+
+def import_adapter(name: str) -> ModuleType:
+    """Import the adapter of this name. Raises SettingsError, and ImportError if one of its libraries is missing."""
+    return importlib.import_module(adapter(name))
 
 
 def adapter(name: str) -> str:

@@ -11,7 +11,7 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from core.config import MAX_CHUNK_DEADLINE
-from core.domain.job import AUTO
+from core.domain.job import AUTO, Priority
 from core.domain.spans import BYTES_PER_SAMPLE, SAMPLE_RATE, Span, to_recording_time
 from core.domain.transcript import Segment, Word
 from core.errors import ChunkTimeoutError, ModelMissingError, OutOfMemoryError
@@ -22,10 +22,11 @@ from internal.consumer.step_runner import StepRunner
 from internal.consumer.working_audio import WorkingAudioReader
 from internal.services import publishing
 from internal.services.publishing import Publisher
+from internal.step_timer import paused
 from repositories import claims, commits
 from repositories.claims import ClaimedChunk, ClaimRequest
 from repositories.commits import ChunkOutcome
-from worker.oom_retry import transcribe_with_less_memory
+from worker.batch import Mode
 from worker.pool import Pool, Slot
 from worker.transcriber import EngineOutput, Options
 
@@ -33,7 +34,10 @@ log = structlog.get_logger(__name__)
 REDUCED_SECONDS = 600.0
 """Seconds that the pool runs with one slot fewer after running out of memory."""
 STEP_MARGIN = 60.0
-"""Seconds of a chunk's step besides the engine. Each half of a chunk that is split has its own engine deadline."""
+"""Seconds of a chunk's step besides the engine."""
+FIRST_RUNS, RETRY_RUNS = 3, 2
+"""Engine deadlines in a chunk's step: a first attempt may run in a batch, of up to two, and then alone; a retry may run
+in two halves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +81,8 @@ class TranscribeHandler:
             )
 
         async with self.pool.slot() as slot:
-            deadline = 2 * self._engine_deadline(message.failures) + STEP_MARGIN
+            runs = RETRY_RUNS if message.failures else FIRST_RUNS
+            deadline = runs * self._engine_deadline(message.failures) + STEP_MARGIN
             verdict, _ = await self.steps.run(
                 delivery, deadline, claim, lambda claimed: self._transcribe(slot, claimed)
             )
@@ -129,9 +134,9 @@ class TranscribeHandler:
         options = Options(language, self.languages, job.options)
         deadline = self._engine_deadline(claimed.claim.failures)
         try:
-            if claimed.last_error == OutOfMemoryError.code:
-                return await transcribe_with_less_memory(slot, model, pcm, options, deadline)
-            return await slot.transcribe(model, pcm, options, deadline)
+            return await slot.transcribe(
+                model, pcm, options, deadline, mode=mode(claimed), level=Priority(job.priority).level, waiting=paused
+            )
         except OutOfMemoryError:
             self.pool.reduce_slots(REDUCED_SECONDS)
             raise
@@ -156,6 +161,13 @@ class TranscribeHandler:
             of=committed.chunks_total,
         )
         await self.publisher.publish([publishing.message_for(job, row) for row in committed.wake_ups])
+
+
+def mode(claimed: ClaimedChunk) -> Mode:
+    """Return the way to run a chunk. A repeated one runs alone, since it may be what ended its engine or consumer."""
+    if claimed.last_error == OutOfMemoryError.code:
+        return Mode.LESS_MEMORY
+    return Mode.ALONE if claimed.claim.failures or claimed.claim.lost else Mode.BATCH
 
 
 def map_times(output: EngineOutput, spans: tuple[Span, ...]) -> list[Segment]:

@@ -1,0 +1,51 @@
+"""The cores that a process may use: those of its affinity, and no more than its cgroups' quotas."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from core import machine
+from core.machine import cpu_quotas, usable_cores
+
+
+def write(path: Path, content: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(content)
+
+
+@pytest.mark.parametrize(
+    ("own", "files", "quotas"),
+    [
+        ("0::/\n", {"cpu.max": "150000 100000\n"}, [1.5]),
+        ("0::/\n", {"cpu.max": "max 100000\n"}, []),
+        ("0::/a/b\n", {"a/b/cpu.max": "max 100000\n", "a/cpu.max": "400000 100000\n"}, [4.0]),
+        ("0::/gone\n", {"cpu.max": "200000 100000\n"}, [2.0]),
+        (
+            "4:memory:/m\n1:cpu,cpuacct:/c\n0::/\n",
+            {"cpu/c/cpu.cfs_quota_us": "300000", "cpu/c/cpu.cfs_period_us": "100000"},
+            [3.0],
+        ),
+        ("1:cpu:/\n", {"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, []),
+        ("0::/\n", {"cpu.max": "nonsense\n"}, []),
+        ("0::/\n", {}, []),
+    ],
+)
+def test_quotas_of_both_versions_are_read(tmp_path: Path, own: str, files: dict[str, str], quotas: list[float]) -> None:
+    write(tmp_path / "self", own)
+    for name, content in files.items():
+        write(tmp_path / "cgroup" / name, content)
+    assert list(cpu_quotas(tmp_path / "cgroup", tmp_path / "self")) == quotas
+
+
+def test_without_cgroups_there_is_no_quota(tmp_path: Path) -> None:
+    assert list(cpu_quotas(tmp_path, tmp_path / "none")) == []
+
+
+@pytest.mark.parametrize(("quotas", "cores"), [([], 4), ([2.0], 2), ([2.5, 8.0], 3), ([0.2], 1), ([16.0], 4)])
+def test_the_smallest_limit_counts(monkeypatch: pytest.MonkeyPatch, quotas: list[float], cores: int) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(4)))
+    monkeypatch.setattr(machine, "cpu_quotas", lambda: iter(quotas))
+    assert usable_cores() == cores
