@@ -152,12 +152,16 @@ class Decoder:
 
 
 def load_graphs(core: Any, model: GgmlModel, path: Path) -> dict[str, Any]:
-    """Return the graphs of a model, from its cache beside the model file if that folder can be written."""
+    """Return the graphs of a model, from its cache beside the model file if that folder can be used."""
     try:
         folder = _cached(model, path)
-        return {name: core.read_model(folder / f"{name}.xml") for name in graphs.GRAPHS}
-    except (OSError, Timeout):
-        return {name: build(model) for name, build in graphs.GRAPHS.items()}
+        try:
+            return {name: core.read_model(folder / f"{name}.xml") for name in graphs.GRAPHS}
+        except RuntimeError:  # damaged; the next start writes it again
+            shutil.rmtree(folder, ignore_errors=True)
+    except (OSError, RuntimeError, Timeout):  # such as a full disk, which OpenVINO reports as RuntimeError
+        pass
+    return {name: build(model) for name, build in graphs.GRAPHS.items()}
 
 
 def _cached(model: GgmlModel, path: Path) -> Path:
@@ -178,6 +182,9 @@ def _cached(model: GgmlModel, path: Path) -> Path:
         try:
             for name, build in graphs.GRAPHS.items():
                 ov.save_model(build(model), temporary / f"{name}.xml", compress_to_fp16=False)
+            for file in temporary.iterdir():
+                with file.open("rb+") as written:
+                    os.fsync(written.fileno())
             temporary.rename(folder)
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
