@@ -133,5 +133,5 @@ def peak_memory() -> float:
 
 
 if __name__ == "__main__":
-    MemoryBroker.publish = publish_counted  # type: ignore[method-assign]
+    MemoryBroker.publish = publish_counted  # type: ignore[method-assign, assignment]
     print(json.dumps(asyncio.run(run(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])))))
