@@ -45,13 +45,14 @@ class EngineOutput:
     """Output of one call.
 
     segments: times in seconds from the first sample. encodes: number of encoder runs. cpu_seconds: CPU time of the
-    transcription itself; of a batch, this call's share.
+    transcription itself; of a batch, this call's share. engine: name, version and instruction set of what ran.
     """
 
     segments: tuple[Segment, ...]
     language: str
     encodes: int = 1
     cpu_seconds: float = 0.0
+    engine: str = ""
 
 
 class Engine(Protocol):

@@ -95,7 +95,7 @@ class WhisperCpp:
         self._pw = load_binding(folder or (build.folder if build else None))
         self._engine = describe(build)
         self._aligned = build is not None
-        self._context = load_context(self._pw, self._path, aligned=self._aligned, flash=True)
+        self._context: Any = load_context(self._pw, self._path, aligned=self._aligned, flash=True)
         self._first_timestamp: int = self._pw.whisper_token_beg(self._context)
         self._end_of_text: int = self._pw.whisper_token_eot(self._context)
         if build is not None:
@@ -105,11 +105,13 @@ class WhisperCpp:
         """Let OpenVINO encode if it can; otherwise whisper.cpp does."""
         encoder = encoder_for(self._path)
         if encoder is None or self._pw.whisper_ctx_init_openvino_encoder(self._context, str(encoder), "CPU", "") != 0:
-            self._engine += ", not used"
+            self._engine += " (encoder not used)"
 
     def _align(self) -> None:
         """Load the context for token times."""
-        self._pw.whisper_free(self._context)
+        if self._context is not None:
+            self._pw.whisper_free(self._context)
+        self._context = None  # stays so if there is too little memory
         self._context = load_context(self._pw, self._path, aligned=True, flash=False)
         self._aligned = True
 
@@ -118,7 +120,7 @@ class WhisperCpp:
         return transcribe_each(calls, self._transcribe)
 
     def _transcribe(self, samples: Samples, options: Options) -> EngineOutput:
-        if options.job.words and not self._aligned:
+        if self._context is None or (options.job.words and not self._aligned):
             self._align()
         started = time.process_time()
         language, encodes = self._language(samples, options)
@@ -126,7 +128,8 @@ class WhisperCpp:
         for first, last in windows(samples):
             encodes += self._run(pad(samples[first:last]), language, options)
             segments += self._segments(options, first / SAMPLE_RATE, last / SAMPLE_RATE)
-        return EngineOutput(tuple(segments), language, encodes, time.process_time() - started)
+        seconds = time.process_time() - started
+        return EngineOutput(tuple(segments), language, encodes, seconds, self._engine)
 
     def _language(self, samples: Samples, options: Options) -> tuple[str, int]:
         """Return the language to use, and the number of encodes spent on its detection."""
