@@ -120,7 +120,7 @@ def describe(build: Build | None) -> str:
 
 
 def _passes(build: Build) -> bool:
-    """Return True if a child process could transcribe with the build. The result is kept for the machine's processor."""
+    """Return True if a child process could transcribe with the build. The result is kept for the processor."""
     key = json.dumps([asdict(build), _cpu_field("model name"), sorted(cpu_flags()), os.uname().release, sys.version])
     result = cache_folder() / f"trial-{hashlib.sha256(key.encode()).hexdigest()[:32]}"
     try:
@@ -145,7 +145,7 @@ def try_build(folder: Path) -> bool:
 
 
 def load_binding(folder: Path | None) -> Any:
-    """Import pywhispercpp's low-level module from the folder of a build; None: from the wheel. One of them a process."""
+    """Import pywhispercpp's low-level module from a build's folder; None: from the wheel. One a process."""
     if folder is None:
         return importlib.import_module("_pywhispercpp")
     [path] = folder.glob("_pywhispercpp.*")

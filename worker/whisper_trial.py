@@ -30,7 +30,7 @@ def main(folder: Path) -> int:
         return 2
     engine = WhisperCpp(EngineSpec("whisper_cpp", model), build, folder)
     pcm = _decode(RECORDING) if RECORDING.exists() else bytes(32_000)
-    samples = np.frombuffer(pcm, "<i2").astype(np.float32) / 32768
+    samples = np.frombuffer(pcm, "<i2").astype(np.float32) / np.float32(32768)
     [output] = engine.transcribe([Call(samples, Options("en"))], threads=1)
     if isinstance(output, SttError):
         return 3

@@ -64,7 +64,7 @@ def find_compiler() -> str:
     """Return the path of a C++ compiler. Raises BuildError."""
     path = next((found for name in COMPILERS if (found := shutil.which(name))), None)
     if path is None or shutil.which("make") is None:
-        raise BuildError("it needs a C++ compiler and make (apt-get install g++ make). The wheel's engine works without.")
+        raise BuildError("install a C++ compiler and make (apt-get install g++ make); the wheel works without.")
     return path
 
 
@@ -72,7 +72,7 @@ def machine_levels() -> list[Level]:
     """Return the fastest level of this machine. Raises BuildError."""
     levels = usable_levels()
     if platform.machine() != "x86_64" or not levels:
-        raise BuildError("it is for x86-64 processors with AVX2, on Linux. The wheel's engine works without.")
+        raise BuildError("this needs Linux on x86-64 with AVX2; the wheel works without.")
     return levels[:1]
 
 
@@ -165,7 +165,7 @@ def install(result: Path, *, untried: bool) -> None:
     shutil.copytree(result, new)
     try:
         if not untried and not try_build(new):
-            raise BuildError("the result does not work on this machine. The wheel's engine is used.")
+            raise BuildError("the result does not work on this machine; what was used before stays in use.")
         if build.folder.exists():
             build.folder.rename(old)  # running processes keep its files
         new.rename(build.folder)

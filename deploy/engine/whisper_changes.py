@@ -25,7 +25,8 @@ CHANGES: tuple[tuple[str, str], ...] = (
         "                cur = ggml_flash_attn_ext(ctx0, Q, Kcross, Vcross, nullptr, KQscale, 0.0f, 0.0f);\n",
         """\
                 // flash attention does not keep the weights, so the aligned heads compute them again
-                if (save_alignment_heads_QKs && wctx.params.dtw_token_timestamps && wstate.aheads_masks.m[il] != nullptr) {
+                const bool aligned = save_alignment_heads_QKs && wctx.params.dtw_token_timestamps;
+                if (aligned && wstate.aheads_masks.m[il] != nullptr) {
                     struct ggml_tensor * keys =
                         ggml_view_3d(ctx0, wstate.kv_cross.k,
                                 n_state_head, n_audio_ctx, n_head,
