@@ -9,7 +9,7 @@ RUN := $(VENV)/bin/python
 JOBS ?= 6
 PYTEST = $(RUN) -m pytest -n $(JOBS)
 
-.PHONY: help demo test test-fast test-faults fuzz soak mutate run services up down migrate lint bench docs venv format
+.PHONY: help demo test test-fast test-faults fuzz soak mutate run services up down migrate lint bench bench-engines bench-compare docs venv format
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -62,6 +62,12 @@ bench: $(VENV)/.dev ## run the benchmarks and print their table
 	@bash deploy/install-test-tools.sh
 	@$(RUN) -m tests.benchmarks
 
+bench-engines: $(VENV)/.dev .venv-bench/.installed ## measure all engines and their peers (SHAPES="base small" MINUTES=3 REPEATS=1 ROWS="…")
+	@$(RUN) -m tests.benchmarks.engines
+
+bench-compare: $(VENV)/.dev ## run benchmarks on this tree and on BASE=<revision>, and print ratios (BENCHMARKS="pipeline" ROUNDS=3)
+	@$(RUN) -m tests.benchmarks.compare "$(BASE)" $(or $(BENCHMARKS),pipeline) --rounds $(or $(ROUNDS),3)
+
 docs: $(VENV)/.dev ## generate docs/configuration.md and config.example.yaml
 	@$(RUN) -m tests.documents.configuration
 
@@ -87,4 +93,10 @@ $(VENV)/.run: requirements.lock | $(VENV)/bin/python
 $(VENV)/.dev: requirements-dev.lock pyproject.toml | $(VENV)/bin/python
 	@$(RUN) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
 	@$(RUN) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+# the peers of `make bench-engines`, kept apart from the packages of the service
+.venv-bench/.installed: requirements-bench.lock | $(VENV)/bin/python
+	@$(RUN) -m venv .venv-bench
+	@.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-bench.lock
 	@touch $@
