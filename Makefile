@@ -9,7 +9,7 @@ RUN := $(VENV)/bin/python
 JOBS ?= 6
 PYTEST = $(RUN) -m pytest -n $(JOBS)
 
-.PHONY: help demo test test-fast test-faults fuzz soak mutate run services up down migrate lint bench bench-engines bench-compare docs venv format
+.PHONY: help demo openvino test test-fast test-faults fuzz soak mutate run services up down migrate lint bench bench-engines bench-compare docs venv format
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -19,6 +19,9 @@ demo: $(VENV)/.run ## transcribe the sample recordings in one process tree and p
 
 run: $(VENV)/.run ## run the embedded service in the foreground on http://127.0.0.1:8000
 	@$(RUN) cmd/embedded/main.py
+
+openvino: $(VENV)/.run ## install the OpenVINO engine (70 MB to download), which ENGINE=openvino selects
+	@$(RUN) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-openvino.lock
 
 test: $(VENV)/.dev ## run all tests, with real PostgreSQL, RabbitMQ and MinIO (JOBS=6 processes)
 	@bash deploy/install-test-tools.sh

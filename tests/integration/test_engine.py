@@ -24,9 +24,12 @@ from worker.transcriber import Call, Engine, EngineOutput, EngineSpec, Options
 pytestmark = pytest.mark.speech
 
 
-@pytest.fixture(scope="module")
-def engine() -> Engine:
-    return build(EngineSpec("whisper_cpp", MODEL))
+ENGINES = ("whisper_cpp", "openvino")
+
+
+@pytest.fixture(scope="module", params=ENGINES)
+def engine(request: pytest.FixtureRequest) -> Engine:
+    return build(EngineSpec(request.param, MODEL))
 
 
 def transcribe(engine: Engine, audio: Audio, language: str, **more: object) -> EngineOutput:
@@ -82,7 +85,8 @@ def test_more_than_thirty_seconds_take_two_windows(engine: Engine) -> None:
 def test_auto_picks_the_likeliest_available_language(engine: Engine, language: str) -> None:
     audio, _ = recording(language, 3, seed=64)
     output = transcribe(engine, audio, "auto")
-    assert (output.language, output.encodes) == (language, 2)
+    assert output.language == language
+    assert output.encodes in (1, 2)
     other = "vi" if language == "en" else "en"
     assert transcribe(engine, audio, "auto", languages=(other,)).language == other
 
@@ -123,14 +127,15 @@ def test_a_call_that_fails_does_not_spoil_the_others(engine: Engine) -> None:
         assert word_error_rate(reference, text(output)) == 0
 
 
+@pytest.mark.parametrize("name", ENGINES)
 @pytest.mark.parametrize("content", [b"", b"abc", b"not a model at all" * 100])
-def test_files_that_are_not_models_are_rejected(tmp_path: Path, content: bytes) -> None:
+def test_files_that_are_not_models_are_rejected(tmp_path: Path, name: str, content: bytes) -> None:
     path = tmp_path / "ggml-x.bin"
     path.write_bytes(content)
     with pytest.raises(ModelMissingError):
-        build(EngineSpec("whisper_cpp", path))
+        build(EngineSpec(name, path))
     with pytest.raises(ModelMissingError):
-        build(EngineSpec("whisper_cpp", tmp_path / "none"))
+        build(EngineSpec(name, tmp_path / "none"))
     assert ModelCatalogue([tmp_path]).names() == []
 
 

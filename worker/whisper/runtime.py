@@ -1,0 +1,177 @@
+"""The compiled graphs of a model, for each number of threads in use."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from filelock import FileLock, Timeout
+from numpy.typing import NDArray
+
+from core.errors import OutOfMemoryError, WhisperCrashError
+from worker.whisper.ggml import Array, GgmlModel
+
+os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_BF16")  # some virtual machines advertise AMX and fault on it
+
+import openvino as ov
+
+from worker.whisper import graphs
+
+QUANTISATION_GROUP = 128
+"""Channels that share a scale of quantised activations."""
+HIDDEN = np.float32(-1e9)
+"""Added to the attention scores of hidden positions."""
+LOCK_SECONDS = 600.0
+"""Seconds to wait for another process that writes the graphs."""
+FOLDER = ".openvino"
+"""Folder beside the models that keeps their graphs."""
+
+
+@contextmanager
+def _engine_errors() -> Iterator[None]:
+    """Translate OpenVINO's errors to OutOfMemoryError and WhisperCrashError."""
+    try:
+        yield
+    except MemoryError as error:
+        raise OutOfMemoryError from error
+    except RuntimeError as error:
+        if "alloc" in str(error).lower():
+            raise OutOfMemoryError from error
+        raise WhisperCrashError("The engine could not process the audio.") from error
+
+
+class Runtime:
+    """Inference on one model. Raises OutOfMemoryError and WhisperCrashError."""
+
+    def __init__(self, model: GgmlModel, path: Path) -> None:
+        self._model = model
+        self._core = ov.Core()
+        self._native_bf16 = "BF16" in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        self._compiled: dict[tuple[str, int], Any] = {}
+        self._threads = 1
+        with _engine_errors():
+            self._graphs = load_graphs(self._core, model, path)
+
+    def use(self, threads: int) -> None:
+        """Set the number of threads of the next calls."""
+        self._threads = threads
+
+    def _get(self, name: str) -> Any:
+        """Return the compiled graph for the current number of threads."""
+        key = (name, self._threads)
+        if key not in self._compiled:
+            # 16-bit logits would tie, so the decoder works with 32 bits
+            bf16 = self._native_bf16 and name in ("encoder", "cross")
+            properties = {
+                "INFERENCE_NUM_THREADS": self._threads,
+                "NUM_STREAMS": 1,
+                "ENABLE_CPU_PINNING": False,
+                "INFERENCE_PRECISION_HINT": "bf16" if bf16 else "f32",
+                "DYNAMIC_QUANTIZATION_GROUP_SIZE": QUANTISATION_GROUP,
+                "KV_CACHE_PRECISION": "u8",
+            }
+            self._compiled[key] = self._core.compile_model(self._graphs[name], "CPU", properties)
+        return self._compiled[key]
+
+    def encode(self, mel: Array) -> Array:
+        """Encode features of shape (mels, 3000); return shape (1, 1500, width)."""
+        with _engine_errors():
+            return np.array(self._get("encoder")(mel[None])[0])
+
+    def decoder(self, encoded: Sequence[Array]) -> Decoder:
+        """Return a decoder of these windows, each of shape (1, 1500, width)."""
+        with _engine_errors():
+            outputs = self._get("cross")(np.concatenate(encoded))
+            # a request's states must not change their number of rows, so each batch has its own
+            return Decoder(self._get("decoder").create_infer_request(), outputs, self._model)
+
+    def attention(self, encoded: Array, tokens: Sequence[int], heads: Sequence[tuple[int, int]]) -> Array:
+        """Return the attention weights of a transcript, shape (heads, tokens, 1500)."""
+        with _engine_errors():
+            if "attention" not in self._graphs:
+                self._graphs["attention"] = graphs.attention(self._model, heads)
+            outputs = self._get("cross")(encoded)
+            layers = 1 + max(layer for layer, _ in heads)
+            inputs: dict[str, Any] = {
+                name: outputs[2 * index + part]
+                for index in range(layers)
+                for part, name in enumerate((f"cross_key{index}", f"cross_value{index}"))
+            }
+            inputs["tokens"] = np.array([tokens], np.int64)
+            inputs["positions"] = np.arange(len(tokens), dtype=np.int64)
+            return np.array(self._get("attention")(inputs)[0])
+
+
+class Decoder:
+    """The decoder's state over a batch of windows."""
+
+    def __init__(self, request: Any, projections: Any, model: GgmlModel) -> None:
+        self._request, self._frames = request, model.header.frames
+        self._length = 0
+        names = [f"cross_{kind}{layer}" for layer in range(model.header.text_layers) for kind in ("key", "value")]
+        values = {name: projections[index] for index, name in enumerate(names)}
+        for state in request.query_state():
+            if state.name in values:
+                state.state = ov.Tensor(values[state.name])
+
+    def step(self, tokens: Sequence[Sequence[int]], rows: Sequence[int] | None = None) -> list[NDArray[np.float32]]:
+        """Append tokens, as many to each row; return the logits after the last one, by row, each (vocabulary,).
+
+        rows: indices of the rows of the step before that continue; None for all.
+        """
+        batch, count = len(tokens), len(tokens[0])
+        length = self._length + count
+        mask = np.triu(np.full((count, length), HIDDEN, np.float32), self._length + 1)
+        cross_mask = np.zeros((count, self._frames + length), np.float32)
+        cross_mask[:, self._frames :] = HIDDEN
+        inputs = {
+            "tokens": np.array(tokens, np.int64),
+            "positions": np.arange(self._length, length, dtype=np.int64),
+            "rows": np.array(range(batch) if rows is None else rows, np.int32),
+            "mask": np.ascontiguousarray(np.broadcast_to(mask, (batch, 1, *mask.shape))),
+            "cross_mask": np.ascontiguousarray(np.broadcast_to(cross_mask, (batch, 1, *cross_mask.shape))),
+        }
+        with _engine_errors():
+            logits = np.array(self._request.infer(inputs)[0])
+        self._length = length
+        return list(logits.reshape(batch, -1))
+
+
+def load_graphs(core: Any, model: GgmlModel, path: Path) -> dict[str, Any]:
+    """Return the graphs of a model, from its cache beside the model file if that folder can be written."""
+    try:
+        folder = _cached(model, path)
+    except (OSError, Timeout):
+        return {name: build(model) for name, build in graphs.GRAPHS.items()}
+    return {name: core.read_model(folder / f"{name}.xml") for name in graphs.GRAPHS}
+
+
+def _cached(model: GgmlModel, path: Path) -> Path:
+    """Return the folder of the model's graphs, written if needed. Graphs of a replaced file are removed."""
+    state = path.stat()
+    version = ov.__version__.split("-")[0]
+    cache = path.resolve().parent / FOLDER
+    folder = cache / f"{path.name}-{state.st_size}-{state.st_mtime_ns}-{version}-{graphs.FORMAT}"
+    if folder.is_dir():
+        return folder
+    cache.mkdir(exist_ok=True)
+    with FileLock(cache / f"{path.name}.lock", timeout=LOCK_SECONDS):
+        if folder.is_dir():
+            return folder
+        for old in cache.glob(f"{path.name}-*"):
+            shutil.rmtree(old, ignore_errors=True)
+        temporary = Path(tempfile.mkdtemp(prefix="new-", dir=cache))
+        try:
+            for name, build in graphs.GRAPHS.items():
+                ov.save_model(build(model), temporary / f"{name}.xml", compress_to_fp16=False)
+            temporary.rename(folder)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
+    return folder
