@@ -45,14 +45,13 @@ class EngineOutput:
     """Output of one call.
 
     segments: times in seconds from the first sample. encodes: number of encoder runs. cpu_seconds: CPU time of the
-    transcription itself; of a batch, this call's share. engine: name, version and instruction set of what ran.
+    transcription itself; of a batch, this call's share.
     """
 
     segments: tuple[Segment, ...]
     language: str
     encodes: int = 1
     cpu_seconds: float = 0.0
-    engine: str = ""
 
 
 class Engine(Protocol):

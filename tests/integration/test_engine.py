@@ -208,7 +208,7 @@ def test_the_error_for_an_unknown_engine_names_it() -> None:
         adapter("vosk")
     with pytest.raises(SettingsError, match="ENGINE"):
         adapter("no.such.engine")
-    assert engine_version().startswith("pywhispercpp ")
+    assert engine_version().startswith("whisper.cpp " if BUILDS else "pywhispercpp ")
 
 
 def test_letters_split_across_tokens_are_joined_before_decoding() -> None:

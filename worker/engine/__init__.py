@@ -6,6 +6,7 @@ import importlib
 import importlib.util
 
 from core.errors import SettingsError
+from worker import whisper_builds
 from worker.transcriber import Engine, EngineSpec
 
 
@@ -28,7 +29,8 @@ def adapter(name: str) -> str:
 
 
 def engine_version() -> str:
-    """Return the engine's name and version for the result file."""
-    import importlib.metadata  # loads much that an engine process does not need
+    """Return whisper.cpp's version, build and instruction set, for the log and the result file.
 
-    return f"pywhispercpp {importlib.metadata.version('pywhispercpp')}"
+    The first call may try a build, which takes seconds.
+    """
+    return whisper_builds.describe(whisper_builds.chosen())

@@ -21,8 +21,7 @@ from core.errors import ModelMissingError, OutOfMemoryError, SttError, Unsupport
 from worker.model_format import has_ggml_magic
 from worker.token_segments import Token, TokenSegment, decode, group_words, windows
 from worker.transcriber import Call, EngineOutput, EngineSpec, Options, Samples, transcribe_each
-from worker.whisper_builds import Build, chosen, describe, load_binding
-from worker.whisper_encoder import encoder_for
+from worker.whisper_builds import Build, chosen, load_binding
 
 TICK = 0.02
 """Seconds per step of a timestamp token."""
@@ -93,7 +92,6 @@ class WhisperCpp:
         """build: None for the wheel's; folder: of the build, if it is not in its place yet."""
         self._path, self._threads = spec.model_path, 1
         self._pw = load_binding(folder or (build.folder if build else None))
-        self._engine = describe(build)
         self._aligned = build is not None
         self._context: Any = load_context(self._pw, self._path, aligned=self._aligned, flash=True)
         self._first_timestamp: int = self._pw.whisper_token_beg(self._context)
@@ -103,9 +101,11 @@ class WhisperCpp:
 
     def _use_encoder(self) -> None:
         """Let OpenVINO encode if it can; otherwise whisper.cpp does."""
+        from worker.whisper_encoder import encoder_for  # loads what the wheel's build does not need
+
         encoder = encoder_for(self._path)
-        if encoder is None or self._pw.whisper_ctx_init_openvino_encoder(self._context, str(encoder), "CPU", "") != 0:
-            self._engine += " (encoder not used)"
+        if encoder is not None:
+            self._pw.whisper_ctx_init_openvino_encoder(self._context, str(encoder), "CPU", "")
 
     def _align(self) -> None:
         """Load the context for token times."""
@@ -128,8 +128,7 @@ class WhisperCpp:
         for first, last in windows(samples):
             encodes += self._run(pad(samples[first:last]), language, options)
             segments += self._segments(options, first / SAMPLE_RATE, last / SAMPLE_RATE)
-        seconds = time.process_time() - started
-        return EngineOutput(tuple(segments), language, encodes, seconds, self._engine)
+        return EngineOutput(tuple(segments), language, encodes, time.process_time() - started)
 
     def _language(self, samples: Samples, options: Options) -> tuple[str, int]:
         """Return the language to use, and the number of encodes spent on its detection."""
