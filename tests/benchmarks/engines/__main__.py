@@ -54,19 +54,18 @@ def calls(
     shape: str, inputs: Path, spoken: list[recordings.Recording]
 ) -> Iterator[tuple[str, Callable[[], Measurement]]]:
     """Yield the name and the function of each measurement: every row with one slot and with a slot per core."""
-    cores = len(os.sched_getaffinity(0))
     words = os.environ.get("ROWS", "").split()
     audio: dict[str, float] = {}
     for item in spoken:
         audio[item.group] = audio.get(item.group, 0.0) + item.seconds
     for row in catalogue.rows():
-        for slots in dict.fromkeys((1, cores) if row.parallel else (1,)):
+        for slots in dict.fromkeys(row.slots):
             if not words or any(word in row.name for word in words):
                 yield f"{row.name}, {slots} slots", partial(engine, row, shape, slots, inputs, audio)
     for name, quantisation in catalogue.services():
         row_name = service.row_name(name, quantisation)
         if not words or any(word in row_name for word in words):
-            yield row_name, partial(service.measure, shape, name, quantisation, cores, spoken, inputs)
+            yield row_name, partial(service.measure, shape, name, quantisation, catalogue.cores(), spoken, inputs)
 
 
 def engine(row: catalogue.EngineRow, shape: str, slots: int, inputs: Path, audio: dict[str, float]) -> Measurement:

@@ -24,6 +24,8 @@ PAUSES = {"steady": 0.4, "pauses": 6.0}
 """Seconds between sentences of each group of recordings."""
 SENTENCE_SECONDS = 2.8
 """Mean length of a sentence."""
+CLIP = "clip"
+"""Name of a recording of about ten seconds."""
 WINDOW_SECONDS = 28.5
 WINDOWS = 4
 
@@ -42,7 +44,7 @@ class Recording:
 
 
 def prepare(folder: Path, minutes: float) -> list[Recording]:
-    """Write the recordings, of `minutes` in total, and the windows to `folder`, with their index `recordings.json`."""
+    """Write the recordings, of `minutes` in total, the windows and a clip to `folder`, with an index."""
     folder.mkdir(parents=True, exist_ok=True)
     recordings = []
     for group, pause in PAUSES.items():
@@ -53,20 +55,10 @@ def prepare(folder: Path, minutes: float) -> list[Recording]:
     context = pw.whisper_init_from_file_with_params(str(MODEL), pw.whisper_context_default_params())
     windows = [_window(folder, group, index, context) for group in ("dense", "sparse") for index in range(WINDOWS)]
     pw.whisper_free(context)
-    content = {"recordings": recordings, "windows": windows}
+    audio, text = recording("vi", 4, seed=503, pause=0.4)
+    content = {"recordings": recordings, "windows": windows, "clips": [_written(folder, CLIP, "vi", audio, text)]}
     (folder / "recordings.json").write_text(json.dumps(content, default=dataclasses.asdict))
     return recordings
-
-
-def load(folder: Path) -> tuple[list[Recording], list[Recording]]:
-    """Return the recordings and the windows that `prepare` wrote."""
-    content = json.loads((folder / "recordings.json").read_text())
-    recordings, windows = ([Recording(**_tuples(item)) for item in content[part]] for part in ("recordings", "windows"))
-    return recordings, windows
-
-
-def _tuples(item: dict[str, Any]) -> dict[str, Any]:
-    return item | {"chunks": tuple(tuple((first, last) for first, last in chunk) for chunk in item["chunks"])}
 
 
 def _written(folder: Path, group: str, language: str, audio: Audio, text: str) -> Recording:
