@@ -7,7 +7,8 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 # more processes than cores, since tests mostly wait; JOBS=0 runs all tests in one process
 JOBS ?= 6
-PYTEST = $(RUN) -m pytest -n $(JOBS)
+# compiled tests are kept even where the environment asks for none, since every process needs them
+PYTEST = PYTHONDONTWRITEBYTECODE= $(RUN) -m pytest -n $(JOBS)
 
 .PHONY: help demo openvino test test-fast test-faults fuzz soak mutate run services up down migrate lint bench bench-engines bench-compare docs venv format
 

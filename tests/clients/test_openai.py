@@ -98,7 +98,7 @@ async def test_async_client(embedded_service: Service) -> None:
 
 def test_a_retry_after_a_timeout_finds_the_same_job(service: Service, tmp_path: Path) -> None:
     """The client times out and retries with the same body: no second job is created."""
-    path = encode(recording("en", 150, seed=82)[0], tmp_path / f"{tmp_path.parent.name}.{tmp_path.name}.mp3")
+    path = encode(recording("en", 75, seed=82)[0], tmp_path / f"{tmp_path.parent.name}.{tmp_path.name}.mp3")
     short_timeout = openai.OpenAI(api_key="x", base_url=f"{service.url}/v1", timeout=0.4, max_retries=1)
     with path.open("rb") as file, pytest.raises(openai.APITimeoutError):
         short_timeout.audio.transcriptions.create(model="whisper-1", file=file, language="en")

@@ -1,4 +1,4 @@
-"""Three hundred damaged recordings in every accepted container: each job ends with a stable code and leaves nothing."""
+"""Three hundred damaged recordings in every accepted container: each ends with a stable code and leaves nothing."""
 
 from __future__ import annotations
 
@@ -9,13 +9,18 @@ from pathlib import Path
 import pytest
 
 from core import errors
+from core.config import load_settings
+from internal.consumer.handlers.prepare import PrepareSettings
 from internal.consumer.workspace import MARKER
 from tests.e2e.service import Service
 from tests.servers.base import wait_until
 from tests.speech import ENCODINGS, encode, recording
+from worker.preparer import prepare
 
 pytestmark = [pytest.mark.speech, pytest.mark.timeout(600)]
 EACH = 20
+SUBMITTED = 4
+"""Recordings of each container that are submitted as jobs, one of each kind of damage; the others are prepared only."""
 CODES = {
     error.code
     for error in (
@@ -56,7 +61,9 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     return {extension: encode(audio, folder / f"sound.{extension}").read_bytes() for extension in ENCODINGS}
 
 
-def mutations(sources: dict[str, bytes]) -> list[tuple[str, bytes]]:
+@pytest.fixture(scope="module")
+def damaged(sources: dict[str, bytes]) -> list[tuple[int, str, bytes]]:
+    """Damaged recordings: number within their container, file name, bytes."""
     rng = random.Random(6)
     names, cases = sorted(sources), []
     for extension in names:
@@ -64,24 +71,52 @@ def mutations(sources: dict[str, bytes]) -> list[tuple[str, bytes]]:
             data = sources[extension]
             match number % 4:
                 case 0:
-                    damaged = flip_bits(data, rng)
+                    changed = flip_bits(data, rng)
                 case 1:
-                    damaged = truncate(data, rng)
+                    changed = truncate(data, rng)
                 case 2:
-                    damaged = swap_head(data, sources[rng.choice(names)], rng)
+                    changed = swap_head(data, sources[rng.choice(names)], rng)
                 case _:
-                    damaged = duplicate_range(data, rng)
-            cases.append((f"{number}.{extension}", damaged))
+                    changed = duplicate_range(data, rng)
+            cases.append((number, f"{number}.{extension}", changed))
     return cases
 
 
+async def test_damaged_recordings_are_prepared_or_refused(
+    damaged: list[tuple[int, str, bytes]], tmp_path: Path
+) -> None:
+    settings = PrepareSettings.from_settings(load_settings(_env_file=None))
+    refused, cases = 0, [case for case in damaged if case[0] >= SUBMITTED]
+    for _, name, data in cases:
+        source = tmp_path / name
+        source.write_bytes(data)
+        try:
+            await decode(source, settings)
+        except errors.SttError as error:
+            assert error.code in CODES, f"{name}: {error!r}"
+            refused += 1
+    assert 0 < refused < len(cases), "the damage must make some recordings fail, not all"
+
+
+async def decode(source: Path, settings: PrepareSettings) -> None:
+    await prepare(
+        source,
+        source.with_suffix(".pcm"),
+        settings.chunk_limits,
+        strategy=settings.chunk_strategy,
+        threshold_dbfs=settings.silence_threshold,
+        min_silence=settings.min_silence,
+        max_duration=settings.max_duration,
+    )
+
+
 def test_damaged_recordings_end_with_a_stable_code(
-    embedded_service: Service, sources: dict[str, bytes], tmp_path: Path
+    embedded_service: Service, damaged: list[tuple[int, str, bytes]], tmp_path: Path
 ) -> None:
     service = embedded_service
     before = {child.pid for child in service.children()}
-    cases = mutations(sources)
-    assert len(cases) == 300
+    cases = [(name, data) for number, name, data in damaged if number < SUBMITTED]
+    assert (len(damaged), len(cases)) == (300, 60)
 
     def run(case: tuple[str, bytes]) -> tuple[str, str, str | None]:
         path = tmp_path / case[0]

@@ -28,7 +28,7 @@ from tests.servers.rabbitmq import LocalRabbitMQ, RabbitMQ
 from tests.speech import silence, write_wav
 
 pytestmark = [pytest.mark.servers, pytest.mark.speech, pytest.mark.timeout(600)]
-BACKLOG = 400
+BACKLOG = 150
 
 
 def management(server: RabbitMQ) -> httpx.Client:
@@ -137,9 +137,9 @@ async def backlog(harness: Harness, audio: bytes) -> list[str]:
         await app.storage.put_bytes("uploads/shared/short.wav", audio)
         ids = [str(uuid.uuid4()) for _ in range(BACKLOG)]
         common = {"language": "en", "model": "demo-q5_0", "priority": Priority.NORMAL, "options": JobOptions()}
-        for group in range(0, BACKLOG, 100):
+        for group in range(0, BACKLOG, 50):
             async with app.database.write() as session:
-                for job_id in ids[group : group + 100]:
+                for job_id in ids[group : group + 50]:
                     await jobs.create(
                         session,
                         NewJob(
@@ -152,7 +152,7 @@ async def backlog(harness: Harness, audio: bytes) -> list[str]:
                         ),
                     )
             async with app.database.read() as session:
-                rows = (await session.execute(select(Job).where(Job.job_id.in_(ids[group : group + 100])))).scalars()
+                rows = (await session.execute(select(Job).where(Job.job_id.in_(ids[group : group + 50])))).scalars()
                 messages = [publishing.prepare_message(job, WakeUp(job.job_id, None, 0)) for job in rows]
             assert await app.publisher.publish(messages)
         return ids

@@ -34,10 +34,10 @@ from internal import bootstrap
 from internal.consumer.runtime import Consumer
 from internal.services import publishing
 from internal.services.jobs import Jobs
-from migrations.run import upgrade
 from repositories import claims, commits, jobs, leases, schedule
 from repositories.models import Chunk, Job, Metric, UploadIntent
 from tests.contract import invariants, rows, state_changes
+from tests.contract.databases import upgrade
 from tests.integration.test_consumer import settings_for
 
 T = TypeVar("T")

@@ -10,6 +10,7 @@ import pytest
 
 from tests.faults.harness import Harness
 from tests.servers.rabbitmq import LocalRabbitMQ
+from tests.speech import silence, write_wav
 
 pytestmark = [pytest.mark.servers, pytest.mark.speech, pytest.mark.timeout(480)]
 
@@ -74,15 +75,16 @@ def test_an_api_crash_after_the_commit_loses_no_job(harness: Harness, clip: Path
 
 
 def test_fifty_submits_are_accepted_while_the_broker_is_down(
-    harness: Harness, clip: Path, broker_server: LocalRabbitMQ
+    harness: Harness, tmp_path: Path, broker_server: LocalRabbitMQ
 ) -> None:
     broker_server.kill()
+    recording = write_wav(tmp_path / "silence.wav", silence(0.2))
     with ThreadPoolExecutor(4) as threads:
-        accepted = list(threads.map(lambda _: harness.upload(clip), range(50)))
+        accepted = list(threads.map(lambda _: harness.upload(recording), range(50)))
     assert len(set(accepted)) == 50
     assert harness.process("api").log_entries("publish_failed")
     broker_server.start()
-    harness.consumer(ENGINE="tests.integration.slow_engine")
-    harness.consumer(ENGINE="tests.integration.slow_engine")
+    harness.consumer()
+    harness.consumer()
     for job_id in accepted:
         harness.wait(job_id)

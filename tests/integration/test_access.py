@@ -24,9 +24,9 @@ from internal import bootstrap
 from internal.api.app import create_app
 from internal.bootstrap import Application
 from internal.services.limiting import Limiter
-from migrations.run import upgrade
 from repositories import api_keys
 from repositories.models import ApiKey, Job
+from tests.contract.databases import upgrade
 from tests.e2e.service import ROOT
 
 FIRST = "stt_0123456789abcdef_" + "s" * 40

@@ -21,8 +21,8 @@ from internal.api.app import create_app
 from internal.bootstrap import Application
 from internal.services import estimates, publishing
 from internal.services.estimates import Estimator
-from migrations.run import upgrade
 from repositories.models import Job, UploadIntent
+from tests.contract.databases import upgrade
 from tests.integration.test_access import serve_api
 from tests.servers.minio import Bucket
 

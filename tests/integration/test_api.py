@@ -19,9 +19,9 @@ from internal.api import upload_slots
 from internal.api.app import api_routes, create_app
 from internal.bootstrap import Application
 from internal.services import health
-from migrations.run import upgrade
 from repositories import workers
 from repositories.models import Job, UploadIntent
+from tests.contract.databases import upgrade
 from worker.exporters import formats
 
 WAV = b"RIFF" + bytes(2000)

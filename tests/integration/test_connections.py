@@ -19,7 +19,7 @@ from internal import bootstrap
 from internal.api import connections, middleware
 from internal.api.app import create_app
 from internal.api.connections import Config, Throttle, max_connections, throttle_accept_errors
-from migrations.run import upgrade
+from tests.contract.databases import upgrade
 from tests.integration.test_access import FIRST
 
 WAIT_SECONDS = 30.0

@@ -25,11 +25,11 @@ from internal.outage_retry import OutageRetry
 from internal.periodic_tasks import PeriodicTasks
 from internal.services import publishing
 from internal.services.submit_options import SubmitOptions
-from migrations.run import upgrade
 from repositories import intents, jobs
 from repositories.claims import WakeUp
 from repositories.models import Chunk, Job, Metric, UploadIntent
 from tests.contract import invariants
+from tests.contract.databases import upgrade
 from tests.integration.bad_engines import CRASH, FINE, HANG, KILL
 from tests.speech import Audio, recording, silence, write_wav
 

