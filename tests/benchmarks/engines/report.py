@@ -128,7 +128,12 @@ def write(measurements: Sequence[Measurement], note: str, page: Path = PAGE, pic
     before, _, rest = page.read_text().partition(BEGIN)
     _, _, after = rest.partition(END)
     page.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}")
-    picture.write_text(chart.bars("Seconds of audio per CPU second", _bars(measurements)))
+    picture.write_text(
+        chart.bars(
+            "Seconds of audio per CPU second: the service (green), its engines (blue), others (grey)",
+            _bars(measurements),
+        )
+    )
     return text
 
 
