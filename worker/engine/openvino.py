@@ -28,6 +28,8 @@ from worker.whisper.word_times import alignment_heads, token_starts
 
 BATCH_SIZE = 4
 """Largest number of windows that are decoded together. Eight are hardly faster and take twice the memory."""
+MAX_BATCH_BYTES = 320_000_000
+"""Bytes of the audio's keys and values in 16 bits, above which fewer windows are decoded together."""
 TICK = 0.02
 """Seconds per step of a timestamp token."""
 TEMPERATURE_STEP = 0.2
@@ -69,6 +71,9 @@ class OpenVino:
         self._heads = alignment_heads(spec.model_path.name, self._model.header)
         self._runtime = Runtime(self._model, spec.model_path)
         self._random = np.random.default_rng()
+        header = self._model.header
+        row = 2 * 2 * header.text_layers * header.frames * header.text_width
+        self._rows = min(max(MAX_BATCH_BYTES // row, 1), BATCH_SIZE)
 
     def transcribe(self, calls: Sequence[Call], threads: int) -> list[EngineOutput | SttError]:
         started = time.process_time()
@@ -80,7 +85,7 @@ class OpenVino:
             except SttError as error:
                 outcomes[index] = error
         encoded = [window for outcome in outcomes.values() if isinstance(outcome, list) for window in outcome]
-        for group in batches(encoded):
+        for group in batches(encoded, self._rows):
             self._decode(group)
         seconds = (time.process_time() - started) / max(len(encoded), 1)
         return [
@@ -196,12 +201,12 @@ class OpenVino:
         return token_starts(weights[:, skipped:], frames)[1:]
 
 
-def batches(encoded: Sequence[Window]) -> Iterator[list[Window]]:
-    """Yield groups of at most BATCH_SIZE windows whose prompts have the same length."""
+def batches(encoded: Sequence[Window], rows: int) -> Iterator[list[Window]]:
+    """Yield groups of at most `rows` windows whose prompts have the same length."""
     for length in sorted({len(window.prompt) for window in encoded}):
         group = [window for window in encoded if len(window.prompt) == length]
-        for first in range(0, len(group), BATCH_SIZE):
-            yield group[first : first + BATCH_SIZE]
+        for first in range(0, len(group), rows):
+            yield group[first : first + rows]
 
 
 def probability(logits: NDArray[np.float32], token: int) -> float:

@@ -17,7 +17,7 @@ from openvino.op.util import Variable, VariableInfo
 
 from worker.whisper.ggml import Array, GgmlModel
 
-FORMAT = 1
+FORMAT = 2
 """Version of the graphs, part of the name of their cached files."""
 EPSILON = 1e-5
 """Whisper's epsilon of layer normalisation."""
@@ -39,6 +39,11 @@ def matrix(weights: Array) -> Any:
     values, scale = quantise(weights)
     scaled = opset13.multiply(opset13.convert(constant(values, np.int8), np.float16), constant(scale, np.float16))
     return opset13.convert(scaled, np.float32)
+
+
+def half(values: Any) -> Any:
+    """Convert to 16 bits."""
+    return opset13.convert(values, np.float16)
 
 
 class Layers:
@@ -106,13 +111,14 @@ def encoder(model: GgmlModel) -> ov.Model:
 def cross_projections(model: GgmlModel) -> ov.Model:
     """Return the decoder's keys and values of the audio.
 
-    `encoded` (batch, 1500, width) to the keys and values of each layer in turn, each (batch, heads, 1500, head width).
+    `encoded` (batch, 1500, width) to the keys and values of each layer in turn, each (batch, heads, 1500, head width)
+    in 16 bits.
     """
     header = model.header
     layers = Layers(model, header.text_width, header.text_heads)
     encoded = opset13.parameter([-1, header.frames, header.audio_width], np.float32, name="encoded")
     outputs = [
-        opset13.result(layers.split_heads(layers.linear(encoded, f"decoder.blocks.{index}.cross_attn.{kind}")))
+        opset13.result(half(layers.split_heads(layers.linear(encoded, f"decoder.blocks.{index}.cross_attn.{kind}"))))
         for index in range(header.text_layers)
         for kind in ("key", "value")
     ]
@@ -217,9 +223,8 @@ def attention(model: GgmlModel, heads: Sequence[tuple[int, int]]) -> ov.Model:
         hidden = opset13.add(hidden, layers.linear(attended, f"{name}.attn.out"))
         query = layers.linear(layers.norm(hidden, f"{name}.cross_attn_ln"), f"{name}.cross_attn.query")
         shape = [-1, header.text_heads, header.frames, width]
-        key = opset13.parameter(shape, np.float32, name=f"cross_key{index}")
-        value = opset13.parameter(shape, np.float32, name=f"cross_value{index}")
-        inputs += [key, value]
+        inputs += [opset13.parameter(shape, np.float16, name=f"cross_{kind}{index}") for kind in ("key", "value")]
+        key, value = (opset13.convert(parameter, np.float32) for parameter in inputs[-2:])
         scaled = opset13.multiply(layers.split_heads(query), constant(width**-0.5))
         scores = opset13.softmax(opset13.matmul(scaled, key, False, True), -1)
         for layer, head in heads:

@@ -87,38 +87,46 @@ class Runtime:
     def decoder(self, encoded: Sequence[Array]) -> Decoder:
         """Return a decoder of these windows, each of shape (1, 1500, width)."""
         with _engine_errors():
-            outputs = self._get("cross")(np.concatenate(encoded))
             # a request's states must not change their number of rows, so each batch has its own
-            return Decoder(self._get("decoder").create_infer_request(), outputs, self._model)
+            request = self._get("decoder").create_infer_request()
+            states = {state.name: state for state in request.query_state()}
+            for name, values in self._projections(encoded).items():
+                states[name].state = ov.Tensor(values)
+            return Decoder(request, self._model.header.frames)
+
+    def _projections(self, encoded: Sequence[Array]) -> dict[str, NDArray[np.float16]]:
+        """Return the keys and values of each layer, by the names of their states, one row for each window."""
+        header = self._model.header
+        shape = (len(encoded), header.text_heads, header.frames, header.text_width // header.text_heads)
+        names = [f"cross_{kind}{layer}" for layer in range(header.text_layers) for kind in ("key", "value")]
+        projections = {name: np.empty(shape, np.float16) for name in names}
+        for row, window in enumerate(encoded):  # one at a time, since the graph's buffers are twice as large in 32 bits
+            outputs = self._get("cross")(window)
+            for index, name in enumerate(names):
+                projections[name][row] = outputs[index][0]
+        return projections
 
     def attention(self, encoded: Array, tokens: Sequence[int], heads: Sequence[tuple[int, int]]) -> Array:
         """Return the attention weights of a transcript, shape (heads, tokens, 1500)."""
         with _engine_errors():
             if "attention" not in self._graphs:
                 self._graphs["attention"] = graphs.attention(self._model, heads)
-            outputs = self._get("cross")(encoded)
-            layers = 1 + max(layer for layer, _ in heads)
+            compiled = self._get("attention")
             inputs: dict[str, Any] = {
-                name: outputs[2 * index + part]
-                for index in range(layers)
-                for part, name in enumerate((f"cross_key{index}", f"cross_value{index}"))
+                "tokens": np.array([tokens], np.int64),
+                "positions": np.arange(len(tokens), dtype=np.int64),
             }
-            inputs["tokens"] = np.array([tokens], np.int64)
-            inputs["positions"] = np.arange(len(tokens), dtype=np.int64)
-            return np.array(self._get("attention")(inputs)[0])
+            needed = {port.any_name for port in compiled.inputs}
+            inputs |= {name: values for name, values in self._projections([encoded]).items() if name in needed}
+            return np.array(compiled(inputs)[0])
 
 
 class Decoder:
     """The decoder's state over a batch of windows."""
 
-    def __init__(self, request: Any, projections: Any, model: GgmlModel) -> None:
-        self._request, self._frames = request, model.header.frames
+    def __init__(self, request: Any, frames: int) -> None:
+        self._request, self._frames = request, frames
         self._length = 0
-        names = [f"cross_{kind}{layer}" for layer in range(model.header.text_layers) for kind in ("key", "value")]
-        values = {name: projections[index] for index, name in enumerate(names)}
-        for state in request.query_state():
-            if state.name in values:
-                state.state = ov.Tensor(values[state.name])
 
     def step(self, tokens: Sequence[Sequence[int]], rows: Sequence[int] | None = None) -> list[NDArray[np.float32]]:
         """Append tokens, as many to each row; return the logits after the last one, by row, each (vocabulary,).
@@ -147,9 +155,9 @@ def load_graphs(core: Any, model: GgmlModel, path: Path) -> dict[str, Any]:
     """Return the graphs of a model, from its cache beside the model file if that folder can be written."""
     try:
         folder = _cached(model, path)
+        return {name: core.read_model(folder / f"{name}.xml") for name in graphs.GRAPHS}
     except (OSError, Timeout):
         return {name: build(model) for name, build in graphs.GRAPHS.items()}
-    return {name: core.read_model(folder / f"{name}.xml") for name in graphs.GRAPHS}
 
 
 def _cached(model: GgmlModel, path: Path) -> Path:
