@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -28,10 +29,11 @@ def main() -> None:
 
 def note(measurements: list[Measurement]) -> str:
     audio = max(sum(group.audio for group in item.groups.values()) / item.slots for item in measurements)
-    return (
-        f"{audio:.0f} s of speech; the best of interleaved runs, between which the median row differs by "
-        f"{report.spread(measurements):.0f} %."
-    )
+    runs = Counter((item.shape, item.row, item.slots) for item in measurements)
+    if max(runs.values()) == 1:
+        return f"{audio:.0f} s of speech; one run of each row."
+    between = f"between which the median row differs by {report.spread(measurements):.0f} %"
+    return f"{audio:.0f} s of speech; the best of interleaved runs, {between}."
 
 
 def run(shapes: list[str], minutes: float) -> None:
