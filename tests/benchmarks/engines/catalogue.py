@@ -14,12 +14,13 @@ from pathlib import Path
 import worker.engine
 from tests.benchmarks.engines import models, programs
 from tests.benchmarks.engines.measure import Task
+from worker import whisper_builds
 
 PACKAGE = "tests.benchmarks.engines"
-QUANTISATIONS = {"whisper_cpp": ("q5_0", "q4_k")}
+QUANTISATIONS = {"whisper_cpp": ("q5_0", "q4_k"), "whisper_cpp_wheel": ("q5_0", "q4_k")}
 """Quantisations measured for an engine; others use the f16 file, which they convert to their own form."""
 
-BEST = {"whisper_cpp": "q4_k"}
+BEST = {"whisper_cpp": "q4_k", "whisper_cpp_wheel": "q4_k"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,10 @@ def rows() -> list[EngineRow]:
 
 
 def adapters() -> list[str]:
-    """Return the names of the engines whose dependencies are installed, as ENGINE takes them."""
+    """Return the names of the engines whose dependencies are installed, as ENGINE takes them.
+
+    Without a build of `make engine`, whisper_cpp is the same as whisper_cpp_wheel and left out.
+    """
     found = []
     for module in pkgutil.iter_modules(worker.engine.__path__):
         try:
@@ -47,7 +51,7 @@ def adapters() -> list[str]:
             continue
         if hasattr(loaded, "load"):
             found.append(module.name)
-    return found
+    return found if whisper_builds.chosen() else [name for name in found if name != "whisper_cpp"]
 
 
 def services() -> list[tuple[str, str]]:
