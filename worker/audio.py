@@ -16,6 +16,8 @@ from core.files import BLOCK_SIZE
 from worker import ffmpeg
 
 log = structlog.get_logger(__name__)
+WRITTEN_BYTES = 512 * 1024
+"""Bytes of ffmpeg's output that are written at a time."""
 LOG_LIMIT = 64 * 1024
 """Bytes of ffmpeg's log that are kept."""
 MAX_LOG = 4 * 1024**2
@@ -144,18 +146,22 @@ async def _read_log(process: asyncio.subprocess.Process) -> AsyncIterator[_LogEx
 
 async def _copy(stream: asyncio.StreamReader, target: Path, on_pcm: Callable[[bytes], None]) -> int:
     """Write whole samples to `target`, pass them to `on_pcm`, and return their size in bytes."""
-    size, rest = 0, b""
+    size, block = 0, bytearray()
     with await asyncio.to_thread(target.open, "wb") as file:
 
-        def write(block: bytes) -> None:
-            file.write(block)
-            on_pcm(block)
+        def write(samples: bytes) -> None:
+            file.write(samples)
+            on_pcm(samples)
 
+        # each turn of the thread costs more than the work on a small block
         while data := await stream.read(BLOCK_SIZE):
-            data = rest + data
-            whole = len(data) - len(data) % BYTES_PER_SAMPLE
-            rest = data[whole:]
-            await asyncio.to_thread(write, data[:whole])
-            size += whole
+            block += data
+            if len(block) >= WRITTEN_BYTES:
+                whole = len(block) - len(block) % BYTES_PER_SAMPLE
+                await asyncio.to_thread(write, bytes(block[:whole]))
+                del block[:whole]
+                size += whole
+        whole = len(block) - len(block) % BYTES_PER_SAMPLE
+        await asyncio.to_thread(write, bytes(block[:whole]))
         await asyncio.to_thread(file.flush)
-    return size
+    return size + whole

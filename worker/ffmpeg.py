@@ -29,6 +29,8 @@ DECODERS = ",".join(
         "adpcm_g726,gsm,gsm_ms,speex,libspeex,g723_1,g729",
     )
 )
+PIPE_BLOCK = 64 * 1024
+"""Bytes that ffmpeg writes at a time: the size of a pipe."""
 ADDRESS_SPACE = 2 * 1024**3
 """Bytes of memory that ffmpeg may reserve."""
 EXACT_DURATION = ("mov", "matroska", "wav", "flac", "asf", "avi", "aiff")
@@ -66,7 +68,9 @@ def command(source: Path, *, limit: float, cpu_seconds: float, rebase: bool = Fa
         *("-protocol_whitelist", "file,pipe", "-format_whitelist", DEMUXERS, "-codec_whitelist", DECODERS),
         *("-threads", "1", "-i", f"file:{source.absolute()}"),
         *("-map", "0:a:0", "-vn", "-sn", "-dn", "-t", f"{limit:.3f}", "-af", timeline.filters()),
-        *("-threads", "1", "-c:a", "pcm_s16le", "-f", "s16le", "pipe:1"),
+        # written in whole blocks, not packet by packet of 4 KiB
+        *("-threads", "1", "-c:a", "pcm_s16le", "-f", "s16le"),
+        *("-flush_packets", "0", "-blocksize", str(PIPE_BLOCK), "pipe:1"),
     ]
     return [*_launcher(cpu_seconds), *call]
 

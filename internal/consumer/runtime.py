@@ -40,7 +40,7 @@ from internal.services.retention import Retention
 from repositories import model_wait, workers
 from worker import ffmpeg
 from worker.chunking import strategy
-from worker.engine import adapter
+from worker.engine import adapter, engine_version
 from worker.models import ModelCatalogue
 from worker.pool import Pool
 
@@ -175,6 +175,7 @@ class Consumer:
             worker_id=self.worker_id,
             slots=self.pool.slots,
             models=self.catalogue.names(),
+            whisper_cpp=await asyncio.to_thread(engine_version),
             sick=self.health.reason,
         )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from html import escape
 
-WIDTH, LABELS, BAR, GAP, TITLE = 760, 270, 16, 6, 34
+WIDTH, LABELS, BAR, GAP, TITLE = 800, 350, 16, 6, 34
 """Pixels: of the picture, of the labels, of a bar, between bars, of a title."""
 STYLE = """
 text { font: 13px system-ui, sans-serif; fill: #24292f }

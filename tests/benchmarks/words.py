@@ -84,7 +84,7 @@ def samples_of(audio: Audio) -> Samples:
 
 def heuristics() -> Callable[[Audio, str], list[tuple[str, float]]]:
     """Return a function that gives each word and its start, estimated by the engine from token probabilities."""
-    context = load_context(MODEL, aligned=False)
+    context = load_context(pw, MODEL, aligned=False, flash=True)
 
     def recognise(audio: Audio, language: str) -> list[tuple[str, float]]:
         parameters = pw.whisper_full_default_params(pw.whisper_sampling_strategy.WHISPER_SAMPLING_GREEDY)

@@ -6,6 +6,7 @@ import errno
 import itertools
 import re
 import unicodedata
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,22 +16,32 @@ import structlog.testing
 
 from core.domain.job_options import JobOptions
 from core.errors import ModelMissingError, SettingsError, SttError, UnsupportedLanguageError
+from tests.engine_child import ChildEngine
 from tests.speech import MODEL, RATE, VOICES, Audio, recording, silence, word_error_rate
 from worker.engine import adapter, build, engine_version
 from worker.engine.whisper_cpp import DETECTED_FRAMES, FRAME
 from worker.models import ModelCatalogue
 from worker.token_segments import Token, TokenSegment, decode, group_words, windows
 from worker.transcriber import Call, Engine, EngineOutput, EngineSpec, Options
+from worker.whisper_builds import FOLDER, LEVELS, Build
 
 pytestmark = pytest.mark.speech
 
 
-ENGINES = ("whisper_cpp", "openvino")
+BUILDS = [level for level in LEVELS if Build.read(FOLDER / level.name)]
+"""Levels with a build of `make engine`."""
+ENGINES = ("whisper_cpp", "openvino", *(["whisper_cpp_wheel"] if BUILDS else []))
+"""Engines that have to pass this suite. Without a build, `whisper_cpp` is the wheel's."""
 
 
 @pytest.fixture(scope="module", params=ENGINES)
-def engine(request: pytest.FixtureRequest) -> Engine:
-    return build(EngineSpec(request.param, MODEL))
+def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
+    if request.param != "whisper_cpp_wheel":
+        yield build(EngineSpec(request.param, MODEL))
+        return
+    child = ChildEngine(EngineSpec(request.param, MODEL))
+    yield child
+    child.close()
 
 
 def transcribe(engine: Engine, audio: Audio, language: str, **more: object) -> EngineOutput:
@@ -112,6 +123,26 @@ def test_words_are_within_their_segments(engine: Engine) -> None:
         assert times[-1] <= segment.end
 
 
+def test_plain_calls_after_one_with_word_times_have_the_same_text(engine: Engine) -> None:
+    """Both kinds share the weights, so that a slot that gets them in turn does not load the model each time."""
+    audio, _ = recording("en", 3, seed=68)
+    timed = transcribe(engine, audio, "en", job=JobOptions(words=True))
+    plain = transcribe(engine, audio, "en")
+    assert text(plain) == text(timed)
+    assert [segment.words for segment in plain.segments] == [()] * len(plain.segments)
+    again = transcribe(engine, audio, "en", job=JobOptions(words=True))
+    assert [segment.words for segment in again.segments] == [segment.words for segment in timed.segments]
+
+
+def test_calls_with_different_numbers_of_threads_have_the_same_text(engine: Engine) -> None:
+    audio, reference = recording("vi", 2, seed=69)
+    calls = [Call((audio / 32768).astype(np.float32), Options("vi"))]
+    for threads in (1, 2, 3, 1):
+        [output] = engine.transcribe(calls, threads)
+        assert isinstance(output, EngineOutput)
+        assert word_error_rate(reference, text(output)) == 0
+
+
 def test_unknown_languages_are_rejected(engine: Engine) -> None:
     with pytest.raises(UnsupportedLanguageError):
         transcribe(engine, silence(1), "klingon")
@@ -181,7 +212,7 @@ def test_the_error_for_an_unknown_engine_names_it() -> None:
 
 
 def test_results_name_the_package_of_their_engine() -> None:
-    assert re.fullmatch(r"pywhispercpp \d[\d.]+", engine_version("whisper_cpp"))
+    assert engine_version("whisper_cpp").startswith("whisper.cpp " if BUILDS else "pywhispercpp ")
     assert re.fullmatch(r"openvino \d[\d.]+", engine_version("openvino"))
     assert engine_version("tests.integration.slow_engine") == "tests.integration.slow_engine"
 

@@ -69,7 +69,7 @@ def test_the_table_compares_the_service_with_the_best_peer(tmp_path: Path) -> No
     assert text.startswith("before\n")
     assert text.endswith("after\n")
     assert "old" not in text
-    assert "| whisper_cpp, q5_0 | 0.50 | 4.0 | 10.0 | – | – | 100 | 80 | 2 of 200 |" in text
+    assert "| whisper_cpp, q5_0 | 0.50 | 4.0 | 10.0 | – | – | – | 100 | 80 | 2 of 200 |" in text
     assert "| whisper-cli | SIGILL |" in text
     assert "| service, whisper_cpp, q4_k ÷ faster-whisper at its best | steady | 1.50 (30.0 ÷ 20.0, batch 4) |" in text
     assert picture.exists()

@@ -7,10 +7,8 @@ import importlib.util
 from types import ModuleType
 
 from core.errors import SettingsError
+from worker import whisper_builds
 from worker.transcriber import Engine, EngineSpec
-
-PACKAGES = {"whisper_cpp": "pywhispercpp"}
-"""Packages of the engines, where their names differ."""
 
 
 def build(spec: EngineSpec) -> Engine:
@@ -37,11 +35,15 @@ def adapter(name: str) -> str:
 
 
 def engine_version(name: str) -> str:
-    """Return the package of an engine and its version, for the result file; the name if there is no such package."""
+    """Return an engine's version, and whisper.cpp's build and instruction set, for the log and the result file.
+
+    The first call for `whisper_cpp` may try a build, which takes seconds.
+    """
     import importlib.metadata  # loads much that an engine process does not need
 
-    package = PACKAGES.get(name, name)
+    if name == "whisper_cpp":
+        return whisper_builds.describe(whisper_builds.chosen())
     try:
-        return f"{package} {importlib.metadata.version(package)}"
+        return f"{name} {importlib.metadata.version(name)}"
     except importlib.metadata.PackageNotFoundError:
         return name

@@ -1,4 +1,4 @@
-"""whisper.cpp adapter, based on pywhispercpp's low-level module.
+"""whisper.cpp adapter, based on pywhispercpp's low-level module: the build of `make engine`, else that of the wheel.
 
 whisper.cpp encodes a second time if the last timestamp is more than a second before the end of the audio.
 `single_segment` avoids this: all tokens are in one segment, which is split here at the timestamp tokens.
@@ -11,7 +11,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import _pywhispercpp as pw
 import numpy as np
 
 from core.domain.job import AUTO
@@ -22,6 +21,7 @@ from core.errors import ModelMissingError, OutOfMemoryError, SttError, Unsupport
 from worker.model_format import has_ggml_magic
 from worker.token_segments import Token, TokenSegment, decode, group_words, windows
 from worker.transcriber import Call, EngineOutput, EngineSpec, Options, Samples, transcribe_each
+from worker.whisper_builds import Build, chosen, load_binding
 
 TICK = 0.02
 """Seconds per step of a timestamp token."""
@@ -42,27 +42,28 @@ TOP_LAYERS = 3
 
 
 def load(spec: EngineSpec) -> WhisperCpp:
-    """Load a model. Raises OutOfMemoryError, and ModelMissingError if the file is missing or not in ggml format.
+    """Load a model in the fastest build. Raises OutOfMemoryError, ModelMissingError."""
+    check_format(spec.model_path)
+    return WhisperCpp(spec, chosen())
 
-    whisper.cpp crashes on files of other formats.
-    """
-    path = spec.model_path
+
+def check_format(path: Path) -> None:
+    """Raises ModelMissingError if the file is missing or not in ggml format, on which whisper.cpp crashes."""
     try:
         valid = has_ggml_magic(path)
     except OSError as error:
         raise ModelMissingError("The model file {name} cannot be read.", name=path.name) from error
     if not valid:
         raise ModelMissingError("{name} is not a ggml model file.", name=path.name)
-    return WhisperCpp(spec)
 
 
-def load_context(path: Path, *, aligned: bool) -> Any:
-    """Load a model. aligned: True for token times. Raises OutOfMemoryError."""
+def load_context(pw: Any, path: Path, *, aligned: bool, flash: bool) -> Any:
+    """Load a model. aligned: True for token times; flash: fused attention. Raises OutOfMemoryError."""
     parameters = pw.whisper_context_default_params()
+    parameters.flash_attn = flash
     if aligned:
         parameters.dtw_token_timestamps = True
-        parameters.flash_attn = False  # it does not keep the attention weights
-        parameters.dtw_aheads_preset = alignment_heads(path.name)
+        parameters.dtw_aheads_preset = alignment_heads(pw, path.name)
         parameters.dtw_n_top = TOP_LAYERS
     context = pw.whisper_init_from_file_with_params(str(path), parameters)
     if context is None:
@@ -70,7 +71,7 @@ def load_context(path: Path, *, aligned: bool) -> Any:
     return context
 
 
-def alignment_heads(file_name: str) -> Any:
+def alignment_heads(pw: Any, file_name: str) -> Any:
     """Return the alignment heads of one of OpenAI's models, or for other models all heads of the last layers."""
     stem = (model_of_file(file_name) or "").lower()
     presets = pw.whisper_alignment_heads_preset
@@ -81,24 +82,46 @@ def alignment_heads(file_name: str) -> Any:
 
 
 class WhisperCpp:
-    """A loaded model. Its context is reloaded if the need for word times changes."""
+    """A loaded model in one context, which serves calls with and without word times.
 
-    def __init__(self, spec: EngineSpec) -> None:
+    In the wheel's build, token times exclude fused attention. Its context is therefore loaded again at the first call
+    with word times, and only then: it costs the calls without them less than a reload would.
+    """
+
+    def __init__(self, spec: EngineSpec, build: Build | None, folder: Path | None = None) -> None:
+        """build: None for the wheel's; folder: of the build, if it is not in its place yet."""
         self._path, self._threads = spec.model_path, 1
-        self._aligned = False
-        self._context = load_context(self._path, aligned=False)
-        self._first_timestamp: int = pw.whisper_token_beg(self._context)
-        self._end_of_text: int = pw.whisper_token_eot(self._context)
+        self._pw = load_binding(folder or (build.folder if build else None))
+        self._aligned = build is not None
+        self._context: Any = load_context(self._pw, self._path, aligned=self._aligned, flash=True)
+        self._first_timestamp: int = self._pw.whisper_token_beg(self._context)
+        self._end_of_text: int = self._pw.whisper_token_eot(self._context)
+        if build is not None:
+            self._use_encoder()
+
+    def _use_encoder(self) -> None:
+        """Let OpenVINO encode if it can; otherwise whisper.cpp does."""
+        from worker.whisper_encoder import encoder_for  # loads what the wheel's build does not need
+
+        encoder = encoder_for(self._path)
+        if encoder is not None:
+            self._pw.whisper_ctx_init_openvino_encoder(self._context, str(encoder), "CPU", "")
+
+    def _align(self) -> None:
+        """Load the context for token times."""
+        if self._context is not None:
+            self._pw.whisper_free(self._context)
+        self._context = None  # stays so if there is too little memory
+        self._context = load_context(self._pw, self._path, aligned=True, flash=False)
+        self._aligned = True
 
     def transcribe(self, calls: Sequence[Call], threads: int) -> list[EngineOutput | SttError]:
         self._threads = threads
         return transcribe_each(calls, self._transcribe)
 
     def _transcribe(self, samples: Samples, options: Options) -> EngineOutput:
-        if options.job.words != self._aligned:  # alignment slows down every call, and memory is limited to one context
-            pw.whisper_free(self._context)
-            self._context = load_context(self._path, aligned=options.job.words)
-            self._aligned = options.job.words
+        if self._context is None or (options.job.words and not self._aligned):
+            self._align()
         started = time.process_time()
         language, encodes = self._language(samples, options)
         segments: list[Segment] = []
@@ -110,24 +133,24 @@ class WhisperCpp:
     def _language(self, samples: Samples, options: Options) -> tuple[str, int]:
         """Return the language to use, and the number of encodes spent on its detection."""
         if options.language != AUTO:
-            if pw.whisper_lang_id(options.language) < 0:
+            if self._pw.whisper_lang_id(options.language) < 0:
                 raise UnsupportedLanguageError
             return options.language, 0
         self._limit_encoder(pad(samples[: DETECTED_FRAMES * FRAME]))
-        probabilities = np.zeros(pw.whisper_lang_max_id() + 1, dtype=np.float32)
-        pw.whisper_lang_auto_detect(self._context, 0, self._threads, probabilities)
-        return max(options.languages, key=lambda name: float(probabilities[pw.whisper_lang_id(name)])), 1
+        probabilities = np.zeros(self._pw.whisper_lang_max_id() + 1, dtype=np.float32)
+        self._pw.whisper_lang_auto_detect(self._context, 0, self._threads, probabilities)
+        return max(options.languages, key=lambda name: float(probabilities[self._pw.whisper_lang_id(name)])), 1
 
     def _limit_encoder(self, samples: Samples) -> None:
         """Load the samples, and limit the next encode to DETECTED_FRAMES.
 
         Only `whisper_full` sets this limit. It ends when its first encode is refused.
         """
-        parameters = pw.whisper_full_default_params(pw.whisper_sampling_strategy.WHISPER_SAMPLING_GREEDY)
+        parameters = self._pw.whisper_full_default_params(self._pw.whisper_sampling_strategy.WHISPER_SAMPLING_GREEDY)
         parameters.n_threads, parameters.audio_ctx = self._threads, DETECTED_FRAMES
         parameters.print_progress = False
-        pw.assign_encoder_begin_callback(parameters, lambda *_: False)
-        if pw.whisper_full(self._context, parameters, samples, len(samples)) != 0:
+        self._pw.assign_encoder_begin_callback(parameters, lambda *_: False)
+        if self._pw.whisper_full(self._context, parameters, samples, len(samples)) != 0:
             raise WhisperCrashError("The engine could not process the audio.")
 
     def _run(self, samples: Samples, language: str, options: Options) -> int:
@@ -140,14 +163,14 @@ class WhisperCpp:
             return True
 
         parameters = self._parameters(language, options)
-        pw.assign_encoder_begin_callback(parameters, on_encode)
-        status = pw.whisper_full(self._context, parameters, samples, len(samples))
+        self._pw.assign_encoder_begin_callback(parameters, on_encode)
+        status = self._pw.whisper_full(self._context, parameters, samples, len(samples))
         if status != 0:
             raise WhisperCrashError("The engine failed on this recording (status {status}).", status=status)
         return encodes
 
     def _parameters(self, language: str, options: Options) -> Any:
-        parameters = pw.whisper_full_default_params(pw.whisper_sampling_strategy.WHISPER_SAMPLING_GREEDY)
+        parameters = self._pw.whisper_full_default_params(self._pw.whisper_sampling_strategy.WHISPER_SAMPLING_GREEDY)
         parameters.n_threads = self._threads
         parameters.language = language
         parameters.no_context = True
@@ -163,7 +186,7 @@ class WhisperCpp:
 
     def _segments(self, options: Options, offset: float, longest: float) -> Iterator[Segment]:
         """Yield the segments of the last run, whose audio is the chunk's from `offset` to `longest` seconds."""
-        for index in range(pw.whisper_full_n_segments(self._context)):
+        for index in range(self._pw.whisper_full_n_segments(self._context)):
             for segment in self._split(index):
                 text = decode(segment.tokens)
                 if text:
@@ -189,17 +212,17 @@ class WhisperCpp:
             start = max(token, start)
         if tokens:
             yield TokenSegment(
-                start, max(pw.whisper_full_get_segment_t1(self._context, segment) / 100, start), tuple(tokens)
+                start, max(self._pw.whisper_full_get_segment_t1(self._context, segment) / 100, start), tuple(tokens)
             )
 
     def _tokens(self, segment: int) -> Iterator[Token | float]:
         """Yield text tokens as `Token` and timestamp tokens as seconds."""
-        for index in range(pw.whisper_full_n_tokens(self._context, segment)):
-            token = pw.whisper_full_get_token_data(self._context, segment, index)
+        for index in range(self._pw.whisper_full_n_tokens(self._context, segment)):
+            token = self._pw.whisper_full_get_token_data(self._context, segment, index)
             if token.id >= self._first_timestamp:
                 yield (token.id - self._first_timestamp) * TICK
             elif token.id < self._end_of_text:
-                data = pw.whisper_token_to_bytes(self._context, token.id)
+                data = self._pw.whisper_token_to_bytes(self._context, token.id)
                 yield Token(data, float(token.p), max(token.t_dtw, 0) / 100)
 
 

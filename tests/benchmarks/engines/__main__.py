@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -28,10 +29,11 @@ def main() -> None:
 
 def note(measurements: list[Measurement]) -> str:
     audio = max(sum(group.audio for group in item.groups.values()) / item.slots for item in measurements)
-    return (
-        f"{audio:.0f} s of speech; the best of interleaved runs, between which the median row differs by "
-        f"{report.spread(measurements):.0f} %."
-    )
+    runs = Counter((item.shape, item.row, item.slots) for item in measurements)
+    if max(runs.values()) == 1:
+        return f"{audio:.0f} s of speech; one run of each row."
+    between = f"between which the median row differs by {report.spread(measurements):.0f} %"
+    return f"{audio:.0f} s of speech; the best of interleaved runs, {between}."
 
 
 def run(shapes: list[str], minutes: float) -> None:
@@ -54,19 +56,18 @@ def calls(
     shape: str, inputs: Path, spoken: list[recordings.Recording]
 ) -> Iterator[tuple[str, Callable[[], Measurement]]]:
     """Yield the name and the function of each measurement: every row with one slot and with a slot per core."""
-    cores = len(os.sched_getaffinity(0))
     words = os.environ.get("ROWS", "").split()
     audio: dict[str, float] = {}
     for item in spoken:
         audio[item.group] = audio.get(item.group, 0.0) + item.seconds
     for row in catalogue.rows():
-        for slots in dict.fromkeys((1, cores) if row.parallel else (1,)):
+        for slots in dict.fromkeys(row.slots):
             if not words or any(word in row.name for word in words):
                 yield f"{row.name}, {slots} slots", partial(engine, row, shape, slots, inputs, audio)
     for name, quantisation in catalogue.services():
         row_name = service.row_name(name, quantisation)
         if not words or any(word in row_name for word in words):
-            yield row_name, partial(service.measure, shape, name, quantisation, cores, spoken, inputs)
+            yield row_name, partial(service.measure, shape, name, quantisation, catalogue.cores(), spoken, inputs)
 
 
 def engine(row: catalogue.EngineRow, shape: str, slots: int, inputs: Path, audio: dict[str, float]) -> Measurement:

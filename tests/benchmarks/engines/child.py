@@ -1,11 +1,13 @@
 """The child process of a measurement: it loads an engine and follows its parent's commands.
 
-`go GROUP` transcribes the recordings of a group, `windows` measures encoding and decoding, `memory` reports memory.
-Each answer is a line of JSON. Only the standard library and numpy are imported, since children run in two environments.
+`go GROUP` transcribes the recordings of a group, `windows` measures encoding and decoding, `clip` times one short
+recording, `memory` reports memory. Each answer is a line of JSON. Only the standard library and numpy are imported,
+since children run in two environments.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import sys
@@ -61,7 +63,7 @@ def main(load: Callable[[dict[str, Any]], Runner]) -> None:
     task = json.loads(sys.argv[1])
     folder = Path(task["recordings"])
     content = json.loads((folder / "recordings.json").read_text())
-    for item in content["recordings"] + content["windows"]:
+    for item in itertools.chain(*content.values()):
         item["wav"] = str(folder / item["wav"])
     started = time.monotonic()
     runner = load(task)
@@ -86,6 +88,10 @@ def _answer(runner: Runner, command: list[str], content: dict[str, list[Item]], 
             groups = [[item for item in content["windows"] if item["group"] == name] for name in ("dense", "sparse")]
             costs = runner.windows(groups[0], groups[1])
             return {"encode_seconds": costs[0], "decode_seconds": costs[1]} if costs else {}
+        case ["clip"]:
+            started = time.monotonic()
+            runner.transcribe(content["clips"])
+            return {"clip_seconds": time.monotonic() - started}
         case ["memory"]:
             return memory(runner.process_ids())
     raise ValueError(f"unknown command {command}")

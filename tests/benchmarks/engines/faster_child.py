@@ -55,11 +55,10 @@ class FasterRunner(OwnProcess):
         encodes, decodes = _Clock(), _Clock()
         model = self._model.model
         self._model.model = _Timed(model, encodes, decodes)
-        items = dense[:2] + sparse[:2]
         if self._batch:
-            self._windows_in_batch((items * self._batch)[: self._batch])
+            self._windows_in_batch((dense * self._batch)[: self._batch])
         else:
-            self.transcribe(items)
+            self.transcribe(dense[:2] + sparse[:2])
         self._model.model = model
         return encodes.seconds / encodes.count, decodes.seconds / decodes.count
 

@@ -43,7 +43,10 @@ class GroupFigures:
 
 @dataclass(slots=True)
 class Measurement:
-    """Figures of a row with a number of slots. bytes: of all slots; error: a text instead of figures."""
+    """Figures of a row with a number of slots.
+
+    bytes: of all slots; clip_seconds: from the start to the text of a clip, with all cores; error: instead of figures.
+    """
 
     shape: str
     row: str
@@ -54,6 +57,7 @@ class Measurement:
     peak_bytes: int = 0
     pss_bytes: int = 0
     load_seconds: float = 0.0
+    clip_seconds: float | None = None
     error: str = ""
 
     @classmethod
@@ -82,6 +86,8 @@ def measure(shape: str, row: str, slots: int, task: Task, audio: dict[str, float
         if slots == 1:
             costs = children[0].command("windows")
             result.encode_seconds, result.decode_seconds = costs.get("encode_seconds"), costs.get("decode_seconds")
+        elif len(children) == 1:
+            result.clip_seconds = children[0].command("clip")["clip_seconds"]
         memory = _together(children, "memory")
         result.peak_bytes, result.pss_bytes = (sum(item[name] for item in memory) for name in ("peak", "pss"))
     except ChildFailed as error:

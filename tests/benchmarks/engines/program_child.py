@@ -17,7 +17,7 @@ import psutil
 
 from tests.benchmarks.engines.child import Item, costs_of, main
 
-GREEDY = ("--beam-size", "1", "--best-of", "1", "--no-fallback")
+GREEDY = ("--beam-size", "1", "--best-of", "1", "--no-fallback", "--max-context", "0")
 START_SECONDS = 120
 
 

@@ -24,6 +24,8 @@ PAUSES = {"steady": 0.4, "pauses": 6.0}
 """Seconds between sentences of each group of recordings."""
 SENTENCE_SECONDS = 2.8
 """Mean length of a sentence."""
+CLIP = "clip"
+"""Name of a recording of about ten seconds."""
 WINDOW_SECONDS = 28.5
 WINDOWS = 4
 
@@ -42,7 +44,7 @@ class Recording:
 
 
 def prepare(folder: Path, minutes: float) -> list[Recording]:
-    """Write the recordings, of `minutes` in total, and the windows to `folder`, with their index `recordings.json`."""
+    """Write the recordings, of `minutes` in total, the windows and a clip to `folder`, with an index."""
     folder.mkdir(parents=True, exist_ok=True)
     recordings = []
     for group, pause in PAUSES.items():
@@ -53,20 +55,10 @@ def prepare(folder: Path, minutes: float) -> list[Recording]:
     context = pw.whisper_init_from_file_with_params(str(MODEL), pw.whisper_context_default_params())
     windows = [_window(folder, group, index, context) for group in ("dense", "sparse") for index in range(WINDOWS)]
     pw.whisper_free(context)
-    content = {"recordings": recordings, "windows": windows}
+    audio, text = recording("vi", 4, seed=503, pause=0.4)
+    content = {"recordings": recordings, "windows": windows, "clips": [_written(folder, CLIP, "vi", audio, text)]}
     (folder / "recordings.json").write_text(json.dumps(content, default=dataclasses.asdict))
     return recordings
-
-
-def load(folder: Path) -> tuple[list[Recording], list[Recording]]:
-    """Return the recordings and the windows that `prepare` wrote."""
-    content = json.loads((folder / "recordings.json").read_text())
-    recordings, windows = ([Recording(**_tuples(item)) for item in content[part]] for part in ("recordings", "windows"))
-    return recordings, windows
-
-
-def _tuples(item: dict[str, Any]) -> dict[str, Any]:
-    return item | {"chunks": tuple(tuple((first, last) for first, last in chunk) for chunk in item["chunks"])}
 
 
 def _written(folder: Path, group: str, language: str, audio: Audio, text: str) -> Recording:
@@ -85,22 +77,17 @@ def chunks_of(audio: Audio) -> tuple[tuple[tuple[int, int], ...], ...]:
 
 
 def _window(folder: Path, group: str, index: int, context: Any) -> Recording:
-    """Write a window of WINDOW_SECONDS, full of Vietnamese speech or with a sentence at its start and at its end."""
-    length, seed = int(WINDOW_SECONDS * RATE), 900 + index
-    if group == "dense":
-        count = 2
-        while len(recording("vi", count + 1, seed, pause=0.5)[0]) < length:
-            count += 1
-        audio, text = recording("vi", count, seed, pause=0.5)
-        audio = np.concatenate([audio, silence((length - len(audio)) / RATE)])
-    else:
-        parts = [recording("vi", 1, seed + offset, pause=0.0, voice="vi") for offset in (0, 100)]
-        gap = silence((length - sum(len(part[0]) for part in parts)) / RATE)
-        audio, text = np.concatenate([parts[0][0], gap, parts[1][0]]), " ".join(part[1] for part in parts)
+    """Write a window of WINDOW_SECONDS full of speech: Vietnamese, or slower English, which has half as many tokens."""
+    language, pause = ("vi", 0.5) if group == "dense" else ("en", 1.8)
+    length, seed, count = int(WINDOW_SECONDS * RATE), 900 + index, 2
+    while len(recording(language, count + 1, seed, pause=pause)[0]) < length:
+        count += 1
+    audio, text = recording(language, count, seed, pause=pause)
+    audio = np.concatenate([audio, silence((length - len(audio)) / RATE)])
     name = f"{group}-{index}.wav"
     write_wav(folder / name, audio)
-    tokens = count_tokens(context, audio, "vi")
-    return Recording(name, group, "vi", len(audio) / RATE, text, (((0, len(audio)),),), tokens)
+    tokens = count_tokens(context, audio, language)
+    return Recording(name, group, language, len(audio) / RATE, text, (((0, len(audio)),),), tokens)
 
 
 def count_tokens(context: Any, audio: Audio, language: str) -> int:

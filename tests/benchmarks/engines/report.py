@@ -36,7 +36,7 @@ def _engines(measurements: Sequence[Measurement]) -> list[str]:
     slots = max(item.slots for item in measurements)
     head = ["engine, weights", "encode, s per window", "decode, ms per token", "audio s per CPU s, 1 slot"]
     head += [f"audio s per CPU s, {slots} slots", f"audio s per s, {slots} slots"]
-    head += ["peak memory, MB", "proportional memory, MB", "words wrong"]
+    head += ["10 s clip, s", "peak memory, MB", "proportional memory, MB", "words wrong"]
     lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
     for row in dict.fromkeys(item.row for item in measurements):
         cells = _cells(row, [item for item in measurements if item.row == row], slots)
@@ -47,7 +47,7 @@ def _engines(measurements: Sequence[Measurement]) -> list[str]:
 def _cells(row: str, measurements: Sequence[Measurement], slots: int) -> list[str]:
     good = [item for item in measurements if not item.error]
     if not good:
-        return [row, measurements[0].error.replace("|", "/"), *[MISSING] * 7]
+        return [row, measurements[0].error.replace("|", "/"), *[MISSING] * 8]
     one, many = ([item for item in good if item.slots == count] for count in (1, slots))
     last = (many or one)[-1]
     wrong, words = (sum(getattr(group, name) for group in last.groups.values()) for name in ("wrong", "words"))
@@ -58,6 +58,7 @@ def _cells(row: str, measurements: Sequence[Measurement], slots: int) -> list[st
         _speed_text(one, cpu_speed),
         _speed_text(many, cpu_speed),
         _speed_text(many, wall_speed),
+        _least([item.clip_seconds for item in many], 1, 2),
         f"{last.peak_bytes / 1e6:.0f}" if last.peak_bytes else MISSING,
         f"{last.pss_bytes / 1e6:.0f}" if last.pss_bytes else MISSING,
         f"{wrong * _share(last):.0f} of {words * _share(last):.0f}",
@@ -127,7 +128,12 @@ def write(measurements: Sequence[Measurement], note: str, page: Path = PAGE, pic
     before, _, rest = page.read_text().partition(BEGIN)
     _, _, after = rest.partition(END)
     page.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}")
-    picture.write_text(chart.bars("Seconds of audio per CPU second", _bars(measurements)))
+    picture.write_text(
+        chart.bars(
+            "Seconds of audio per CPU second: the service (green), its engines (blue), others (grey)",
+            _bars(measurements),
+        )
+    )
     return text
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import tempfile
 import time
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from tests.benchmarks.engines import child, models
 from tests.benchmarks.engines.measure import GroupFigures, Measurement
-from tests.benchmarks.engines.recordings import Recording
+from tests.benchmarks.engines.recordings import CLIP, Recording
 from tests.benchmarks.pipeline import cpu_seconds
 from tests.e2e.service import Service, embedded
 from tests.speech import plain, word_error_rate
@@ -37,6 +38,7 @@ def measure(
             for group in dict.fromkeys(item.group for item in recordings):
                 chosen = [item for item in recordings if item.group == group] * slots
                 result.groups[group] = _figures(service, chosen, inputs)
+            result.clip_seconds = min(_clip_seconds(service, inputs) for _ in range(3))
             memory = child.memory(service_processes(service))
             result.peak_bytes, result.pss_bytes = memory["peak"], memory["pss"]
     return result
@@ -57,6 +59,13 @@ def _figures(service: Service, recordings: list[Recording], inputs: Path) -> Gro
         for item, text, count in zip(recordings, texts, words, strict=True)
     )
     return GroupFigures(sum(item.seconds for item in recordings), cpu, wall, sum(words), wrong)
+
+
+def _clip_seconds(service: Service, inputs: Path) -> float:
+    """Return the seconds from the submit to COMPLETED, by the service's own times."""
+    state = service.wait(service.upload(inputs / f"{CLIP}-vi.wav", language="vi"))
+    first, last = (datetime.fromisoformat(state[name]) for name in ("created_at", "completed_at"))
+    return (last - first).total_seconds()
 
 
 def _run(service: Service, recordings: list[Recording], inputs: Path) -> list[str]:
