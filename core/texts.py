@@ -211,6 +211,7 @@ TEXTS = {
     "The model {name} could not be loaded.": "Không nạp được mô hình {name}.",
     "The model file {name} cannot be read.": "Không đọc được tệp mô hình {name}.",
     "{name} is not a ggml model file.": "{name} không phải là tệp mô hình ggml.",
+    "The model file has no tensor {name}.": "Tệp mô hình không có tensor {name}.",
     "The engine could not process the audio.": "Bộ nhận dạng giọng nói không xử lý được âm thanh.",
     "The engine failed on this recording (status {status}).": (
         "Bộ nhận dạng giọng nói không xử lý được bản ghi âm này (mã {status})."

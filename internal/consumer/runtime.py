@@ -175,7 +175,7 @@ class Consumer:
             worker_id=self.worker_id,
             slots=self.pool.slots,
             models=self.catalogue.names(),
-            whisper_cpp=await asyncio.to_thread(engine_version),
+            engine=await asyncio.to_thread(engine_version, self._settings.engine),
             sick=self.health.reason,
         )
 
