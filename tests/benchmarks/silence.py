@@ -29,7 +29,7 @@ from worker.chunking import ChunkLimits
 from worker.preparer import prepare
 source, target = Path(sys.argv[1]), Path(sys.argv[2])
 limits = ChunkLimits.from_settings(load_settings(_env_file=None))
-how = dict(strategy="silence_based", threshold_dbfs=-40, min_silence=1.0, max_duration=21600, deadline=1500)
+how = dict(strategy="silence_based", threshold_dbfs=-40, min_silence=1.0, max_duration=21600)
 done = asyncio.run(prepare(source, target, limits, **how))
 # not getrusage: its peak is inherited from the parent
 peak = re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())
