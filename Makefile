@@ -24,7 +24,7 @@ run: $(VENV)/.run ## run the embedded service in the foreground on http://127.0.
 openvino: $(VENV)/.run ## install the OpenVINO engine (70 MB to download), which ENGINE=openvino selects
 	@$(RUN) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-openvino.lock
 
-engine: openvino ## build whisper.cpp for this machine's instruction set, 3 times as fast as the wheel; needs g++
+engine: openvino ## build whisper.cpp for this machine's instruction set, up to 3 times as fast as the wheel; needs g++
 	@$(RUN) -m deploy.engine.build
 
 test: $(VENV)/.dev ## run all tests, with real PostgreSQL, RabbitMQ and MinIO (JOBS=6 processes)

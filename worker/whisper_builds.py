@@ -116,7 +116,7 @@ def describe(build: Build | None) -> str:
     import importlib.metadata  # loads much that an engine process does not need
 
     version = importlib.metadata.version("pywhispercpp")
-    return f"pywhispercpp {version}, wheel for avx2; a build by `make engine` is {SPEED_UP} times as fast"
+    return f"pywhispercpp {version}, wheel for avx2; a build by `make engine` is up to {SPEED_UP} times as fast"
 
 
 def _passes(build: Build) -> bool:

@@ -25,6 +25,8 @@ from worker.whisper import graphs
 
 QUANTISATION_GROUP = 128
 """Channels that share a scale of quantised activations."""
+KEPT_FORMS = 2
+"""Numbers of threads for which compiled graphs are kept. Each form has its own copy of the weights."""
 HIDDEN = np.float32(-1e9)
 """Added to the attention scores of hidden positions."""
 LOCK_SECONDS = 600.0
@@ -53,19 +55,22 @@ class Runtime:
         self._model = model
         self._core = ov.Core()
         self._native_bf16 = "BF16" in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-        self._compiled: dict[tuple[str, int], Any] = {}
+        self._compiled: dict[int, dict[str, Any]] = {1: {}}
         self._threads = 1
         with _engine_errors():
             self._graphs = load_graphs(self._core, model, path)
 
     def use(self, threads: int) -> None:
-        """Set the number of threads of the next calls."""
+        """Set the number of threads of the next calls. The graphs are kept for the last two numbers."""
         self._threads = threads
+        self._compiled[threads] = self._compiled.pop(threads, {})
+        while len(self._compiled) > KEPT_FORMS:
+            del self._compiled[next(iter(self._compiled))]
 
     def _get(self, name: str) -> Any:
         """Return the compiled graph for the current number of threads."""
-        key = (name, self._threads)
-        if key not in self._compiled:
+        compiled = self._compiled[self._threads]
+        if name not in compiled:
             # 16-bit logits would tie, so the decoder works with 32 bits
             bf16 = self._native_bf16 and name in ("encoder", "cross")
             properties = {
@@ -76,8 +81,8 @@ class Runtime:
                 "DYNAMIC_QUANTIZATION_GROUP_SIZE": QUANTISATION_GROUP,
                 "KV_CACHE_PRECISION": "u8",
             }
-            self._compiled[key] = self._core.compile_model(self._graphs[name], "CPU", properties)
-        return self._compiled[key]
+            compiled[name] = self._core.compile_model(self._graphs[name], "CPU", properties)
+        return compiled[name]
 
     def encode(self, mel: Array) -> Array:
         """Encode features of shape (mels, 3000); return shape (1, 1500, width)."""
