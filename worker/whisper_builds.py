@@ -145,7 +145,12 @@ def try_build(folder: Path) -> bool:
 
 
 def load_binding(folder: Path | None) -> Any:
-    """Import pywhispercpp's low-level module from a build's folder; None: from the wheel. One a process."""
+    """Import pywhispercpp's low-level module from a build's folder; None: from the wheel. One a process.
+
+    Threads that wait for each other sleep, unless the environment says otherwise. By default they spin, which takes
+    five times the CPU time as soon as another process needs a core.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if folder is None:
         return importlib.import_module("_pywhispercpp")
     [path] = folder.glob("_pywhispercpp.*")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import secrets
 import time
 import uuid
@@ -22,6 +23,7 @@ from core.errors import (
     ConflictError,
     EmptyFileError,
     InfrastructureError,
+    JobNotFoundError,
     LinkUsedError,
     NothingUploadedError,
     ObjectNotFound,
@@ -161,9 +163,15 @@ class UploadLinks:
             return await self.jobs.find(job_id, owner)
         stored = dict(intent.submit_options or {})
         name = stored.pop("filename", None)
-        uploaded = await self._check_object(intent.key)
         key = keys.pinned_key(job_id, secrets.token_hex(4), name or "")
-        await self._copy(uploaded, key, job_id)
+        try:
+            uploaded = await self._check_object(intent.key)
+            await self._copy(uploaded, key, job_id)
+        except (NothingUploadedError, ConflictError):
+            # a start that ran meanwhile has created the job and deleted the upload
+            with contextlib.suppress(JobNotFoundError):
+                return await self.jobs.find(job_id, owner)
+            raise
         new = replace(
             new_job(job_id, owner, _submit_options(stored)),
             original_filename=name,

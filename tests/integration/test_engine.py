@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import errno
 import itertools
+import os
 import re
+import subprocess
+import sys
 import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
@@ -209,6 +212,17 @@ def test_the_error_for_an_unknown_engine_names_it() -> None:
         adapter("vosk")
     with pytest.raises(SettingsError, match="ENGINE"):
         adapter("no.such.engine")
+
+
+def test_threads_of_whisper_cpp_sleep_while_they_wait() -> None:
+    """libgomp reads the variable when it is loaded, and reports it if asked to."""
+    code = "from worker import whisper_builds as builds; builds.load_binding(None)"
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    run = [sys.executable, "-c", code]
+    report = subprocess.run(
+        run, env={**environment, "OMP_DISPLAY_ENV": "true"}, capture_output=True, text=True, check=True
+    )
+    assert "OMP_WAIT_POLICY = 'PASSIVE'" in report.stderr
 
 
 def test_results_name_the_package_of_their_engine() -> None:
