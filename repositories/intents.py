@@ -42,6 +42,13 @@ async def create(
         await session.execute(insert(UploadIntent).values(**values))
 
 
+async def create_or_extend(session: AsyncSession, key: str, job_id: str, lifetime: float) -> None:
+    """Note that the object may be collected after `lifetime` seconds, whether or not there is an intent for it."""
+    extended = update(UploadIntent).where(UploadIntent.key == key).values(expires_at=after(lifetime))
+    if (await session.execute(extended.returning(UploadIntent.key))).first() is None:
+        await create(session, key, job_id, lifetime)
+
+
 async def get_link(session: AsyncSession, job_id: str) -> UploadIntent | None:
     """Return the intent of an upload link that can still be started."""
     statement = select(UploadIntent).where(

@@ -300,3 +300,16 @@ async def test_a_plan_is_not_stored_if_its_audio_was_collected(database: Databas
     async with database.write() as session:
         assert await plans.store_plan(session, job_id, plan(2, job_id=job_id)) is None
     await invariants.check(database)
+
+
+async def test_a_silent_job_completes_although_its_intent_has_expired(database: Database) -> None:
+    """Its plan needs no audio, so it is stored, and the expired intent is still there when the job completes."""
+    job_id = await new_job(database)
+    async with database.write() as session:
+        await claims.claim_prepare(session, job_id, 0, ClaimRequest(WORKER, LEASE))
+    async with database.write() as session:
+        await session.execute(update(UploadIntent).values(expires_at=after(-1)))
+    async with database.write() as session:
+        assert await plans.store_plan(session, job_id, plan(0, job_id=job_id)) is not None
+    assert await finalise(database, job_id)
+    assert (await job(database, job_id)).status == JobStatus.COMPLETED
