@@ -150,6 +150,11 @@ class Settings(BaseSettings):
     job_ttl_seconds: int = Field(3600, ge=0)
     starvation_seconds: float = Field(300, gt=0)
 
+    # metrics of consumers and schedulers
+    metrics_host: str = "127.0.0.1"
+    consumer_metrics_port: int = Field(9801, ge=0, le=65535)
+    scheduler_metrics_port: int = Field(9802, ge=0, le=65535)
+
     # logs
     log_level: str = "INFO"
     log_format: LogFormat = LogFormat.AUTO

@@ -26,6 +26,7 @@ from sqlalchemy.sql.elements import ColumnElement
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
+from core.call_metrics import count_call
 from core.errors import DatabaseUnavailable, InternalError
 
 T = TypeVar("T")
@@ -106,17 +107,19 @@ class Database:
     @contextlib.asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncSession]:
         """Open a transaction for queries. It is not committed. Raises DatabaseUnavailable."""
-        async with _translate_errors(), self._sessions() as session:
-            yield session
+        with count_call("database", "read"):
+            async with _translate_errors(), self._sessions() as session:
+                yield session
 
     @contextlib.asynccontextmanager
     async def write(self) -> AsyncIterator[AsyncSession]:
         """Open a transaction that is committed at the end; an exception rolls it back. Raises DatabaseUnavailable."""
         lock = self._writer if self.sqlite else contextlib.nullcontext()
-        async with lock, _translate_errors(), self._sessions() as session:
-            await session.connection(execution_options={_IMMEDIATE: True})
-            yield session
-            await session.commit()
+        with count_call("database", "write"):
+            async with lock, _translate_errors(), self._sessions() as session:
+                await session.connection(execution_options={_IMMEDIATE: True})
+                yield session
+                await session.commit()
 
     async def ping(self) -> None:
         """Check that the database responds within 2 s. Raises DatabaseUnavailable."""

@@ -12,7 +12,7 @@ from fastapi import FastAPI
 from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
 
-from core import logging
+from core import logging, metrics_values
 from core.config import load_settings
 from core.tasks import cancel_and_wait
 from internal import bootstrap
@@ -40,7 +40,8 @@ def serve() -> None:
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,
     )
     if config.workers > 1:
-        Multiprocess(config, sockets=[config.bind_socket()]).run()
+        with metrics_values.shared_by_children():
+            Multiprocess(config, sockets=[config.bind_socket()]).run()
         return
     server = uvicorn.Server(config)
     server.run()

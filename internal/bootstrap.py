@@ -177,5 +177,7 @@ def webhook_deliverer(app: Application) -> WebhookDeliverer:
 def scheduler(app: Application) -> Scheduler:
     """Build the scheduler of a process."""
     from internal.scheduler.runtime import Scheduler
+    from internal.scheduler.sampler import Sampler
 
-    return Scheduler(app.broker, maintenance(app), webhook_deliverer(app))
+    sampler = Sampler(app.database, app.broker, app.storage)
+    return Scheduler(app.broker, maintenance(app), webhook_deliverer(app), sampler)

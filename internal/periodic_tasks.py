@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 import structlog
 
 from core.errors import InfrastructureError
+from core.metrics import ROUNDS
 from core.tasks import cancel_and_wait
 
 log = structlog.get_logger(__name__)
@@ -16,12 +17,16 @@ log = structlog.get_logger(__name__)
 async def every(seconds: float, step: Callable[[], Awaitable[None]], name: str) -> None:
     """Call `step` in an endless loop, with `seconds` between rounds. Errors do not end the loop."""
     while True:
+        outcome = "failed"
         try:
             await step()
+            outcome = "ok"
         except InfrastructureError as error:
+            outcome = "skipped"
             log.warning("round skipped, a dependency is down", action="round_skipped", task=name, code=error.code)
         except Exception:
             log.exception("round failed", action="round_failed", task=name)
+        ROUNDS.labels(name, outcome).inc()
         await asyncio.sleep(seconds)
 
 

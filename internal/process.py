@@ -17,8 +17,10 @@ import structlog
 from core import logging
 from core.config import BrokerKind, Settings, StorageKind, load_settings
 from core.errors import SettingsError
+from core.machine_metrics import ProcessMetrics
 from internal import bootstrap
 from internal.bootstrap import Application
+from internal.metrics_server import MetricsServer
 
 log = structlog.get_logger(__name__)
 STOP_TIMEOUT = 37.0
@@ -109,6 +111,8 @@ async def _serve(process: str, settings: Settings, build: Callable[[Application]
     """Run the service; return the reason for which it could not continue, None after a signal."""
     application = bootstrap.build(settings)
     service = build(application)
+    metrics = metrics_server(process, settings)
+    metrics.start()
     starting = asyncio.create_task(service.start(), name=f"start {process}")
     stopping = asyncio.create_task(stop_event().wait(), name="wait for a signal")
     failing = asyncio.create_task(service.failed(), name="wait for a failure")
@@ -120,9 +124,16 @@ async def _serve(process: str, settings: Settings, build: Callable[[Application]
         starting.cancel()
     log.info("stopping", action="stopping", process=process)
     _limit_shutdown()
+    metrics.stop()
     await service.stop()
     await application.stop()
     return failing.result() if failing.done() else None
+
+
+def metrics_server(process: str, settings: Settings) -> MetricsServer:
+    """Return the server of a process's metrics, without a port for the embedded service, whose API serves them."""
+    ports = {"consumer": settings.consumer_metrics_port, "scheduler": settings.scheduler_metrics_port}
+    return MetricsServer(settings.metrics_host, ports.get(process, 0), ProcessMetrics(settings))
 
 
 def _limit_shutdown() -> None:

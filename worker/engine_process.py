@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 import structlog
 from pebble import CONSTS, ProcessExpired, ProcessFuture, ProcessPool
 
+from core.consumer_metrics import ENGINE_EXITS
 from core.errors import ChunkTimeoutError, EngineUnavailableError, OutOfMemoryError, SttError, WhisperCrashError
 from worker import pool_child
 from worker.transcriber import EngineOutput, EngineSpec, Options
@@ -110,6 +111,7 @@ class EngineProcess:
                 await self._call_once(PING_SECONDS, pool_child.process_id)
             except (_CallNotStarted, ChunkTimeoutError, WhisperCrashError, OutOfMemoryError):
                 log.warning("engine process lost, starting another", action="engine_replaced")
+                ENGINE_EXITS.labels("lost").inc()
                 await self._close()
         await self.start()
 
@@ -135,6 +137,7 @@ class EngineProcess:
                 return await self._call_once(deadline, function, *arguments)
         except _CallNotStarted:
             log.warning("engine process exited while idle, starting another", action="engine_replaced")
+            ENGINE_EXITS.labels("idle").inc()
         await self.restart()
         try:
             return await self._call_once(deadline, function, *arguments)
@@ -148,14 +151,17 @@ class EngineProcess:
             async with asyncio.timeout(deadline + DEADLINE_GRACE) as timeout:
                 return await asyncio.wrap_future(future)
         except TimeoutError as error:
+            ENGINE_EXITS.labels("timeout").inc()
             if timeout.expired():
                 await self._close()
             raise ChunkTimeoutError from error
         except ProcessExpired as error:
             log.error("engine process exited", action="engine_died", exit_code=error.exitcode)  # noqa: TRY400
+            killed = error.exitcode == -signal.SIGKILL
+            ENGINE_EXITS.labels("killed" if killed else "crash").inc()
             # the pool is replaced as well, since the process may have held its pipe or lock
             await self._close()
-            raise (OutOfMemoryError if error.exitcode == -signal.SIGKILL else WhisperCrashError) from error
+            raise (OutOfMemoryError if killed else WhisperCrashError) from error
         except BrokenExecutor as error:
             await self._close()
             raise _CallNotStarted from error

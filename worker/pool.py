@@ -136,6 +136,12 @@ class Pool:
         """The number of chunks that the pool transcribes at once."""
         return len(self._processes) * self.batch_size
 
+    @property
+    def usage(self) -> dict[str, int]:
+        """The number of slots by state: busy, free, and withheld after the pool ran out of memory."""
+        limit, taken = self._slots.limit, self._slots.taken
+        return {"busy": taken, "free": max(0, limit - taken), "withheld": max(0, self.slots - max(limit, taken))}
+
     async def start(self) -> None:
         """Start all processes. Raises EngineUnavailableError if any fails; it is started again at its first use."""
         if self._started:

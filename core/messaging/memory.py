@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from core.call_metrics import BROKER_OPERATIONS, counted
 from core.errors import BrokerUnavailable
 from core.messaging.dispatch import handle_delivery, normalize_delays, pick_delay, wait_for_failure
 from core.messaging.port import (
@@ -70,6 +71,7 @@ class _Queue:
         heapq.heapify(self._heap)
 
 
+@counted("broker", BROKER_OPERATIONS)
 class MemoryBroker:
     """A broker within one process. retry_delays and dead_letter_ttl in seconds."""
 

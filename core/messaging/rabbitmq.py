@@ -26,6 +26,7 @@ from aiormq.exceptions import (
     ProbableAuthenticationError,
 )
 
+from core.call_metrics import BROKER_OPERATIONS, counted
 from core.config import QueueType
 from core.errors import BrokerUnavailable, SettingsError
 from core.messaging.dispatch import handle_delivery, normalize_delays, pick_delay, wait_for_failure
@@ -116,6 +117,7 @@ def _version(connection: AbstractConnection) -> str:
     return str(properties.get("version", "0"))
 
 
+@counted("broker", BROKER_OPERATIONS)
 class RabbitMQBroker:
     """A broker on a RabbitMQ server. retry_delays and dead_letter_ttl in seconds."""
 

@@ -14,6 +14,7 @@ from io import BufferedWriter
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
+from core.call_metrics import STORAGE_OPERATIONS, counted
 from core.errors import DiskFullError, ObjectNotFound, ObjectRefusedError, ShortRead, StorageUnavailable, TooManyUploads
 from core.faults import is_disk_full
 from core.files import BLOCK_SIZE, own_file_errors
@@ -27,6 +28,7 @@ _NO_LINK = (errno.EXDEV, errno.EPERM, errno.EACCES, errno.EMLINK, errno.EOPNOTSU
 """Errors of a file system that has no hard links, or of one that is not the file's."""
 
 
+@counted("storage", STORAGE_OPERATIONS)
 class LocalStorage:
     """An object storage whose keys are paths under `root`.
 

@@ -22,6 +22,7 @@ from minio.deleteobjects import DeleteObject
 from minio.error import MinioException, S3Error
 from urllib3.exceptions import HTTPError
 
+from core.call_metrics import STORAGE_OPERATIONS, counted
 from core.errors import ObjectNotFound, ObjectRefusedError, ShortRead, StorageUnavailable, TooManyUploads
 from core.files import BLOCK_SIZE, own_file_errors, write_file
 from core.storage.pipe import Aborted, Pipe
@@ -42,6 +43,7 @@ _OUTAGES = (
 _ERRORS = (MinioException, HTTPError, ParseError, UnicodeDecodeError, OSError, Aborted)
 
 
+@counted("storage", STORAGE_OPERATIONS)
 class MinioStorage:
     """An S3 bucket. endpoint, public_endpoint: host:port; max_uploads: uploads at a time, each with a thread."""
 

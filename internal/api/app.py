@@ -8,6 +8,7 @@ from fastapi.routing import APIRoute
 from starlette.types import Lifespan, Scope
 
 from core.config import Settings
+from core.machine_metrics import ProcessMetrics
 from core.version import VERSION
 from internal.api import errors
 from internal.api.authentication import AuthenticationMiddleware
@@ -32,6 +33,7 @@ def create_app(settings: Settings, services: Services, lifespan: Lifespan[FastAP
     )
     app.state.settings = settings
     app.state.services = services
+    app.state.metrics = ProcessMetrics(settings)
     app.state.upload_slots = UploadSlots(settings.max_concurrent_uploads, settings.upload_min_rate)
     app.state.api_routes = api_routes()
     errors.install(app)

@@ -9,18 +9,16 @@ import uuid
 from collections.abc import Callable
 
 import structlog
-from prometheus_client import Counter, Histogram
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from core.errors import BodyTooLargeError, SttError, UploadTimeoutError
+from core.metrics import REQUEST_SECONDS, REQUESTS
 from internal.api.errors import MAX_PATH, on_stt_error
 
 log = structlog.get_logger(__name__)
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
-REQUESTS = Counter("stt_http_requests_total", "HTTP requests", ["method", "route", "status"])
-SECONDS = Histogram("stt_http_request_seconds", "Seconds until a request's response was sent", ["route"])
 METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
 UNMATCHED = "unmatched"
 UNLOGGED_PATHS = ("/live", "/metrics")
@@ -59,7 +57,7 @@ def _record(scope: Scope, status: int, seconds: float) -> None:
     route = getattr(scope.get("route"), "path", UNMATCHED)
     method = scope["method"] if scope["method"] in METHODS else "OTHER"
     REQUESTS.labels(method, route, str(status)).inc()
-    SECONDS.labels(route).observe(seconds)
+    REQUEST_SECONDS.labels(route).observe(seconds)
     if scope["path"] not in UNLOGGED_PATHS:
         milliseconds = round(seconds * 1000, 1)
         log.info(

@@ -10,8 +10,8 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import structlog
-from prometheus_client import Gauge
 
+from core.consumer_metrics import SICK
 from core.errors import InfrastructureError, InternalError, Kind, MachineError, SttError
 from core.faults import machine_error, machine_fault
 from internal.consumer.workspace import Workspace
@@ -20,7 +20,6 @@ from worker import ffmpeg
 from worker.pool import Pool
 
 log = structlog.get_logger(__name__)
-SICK = Gauge("stt_consumer_sick", "1 while this consumer has stopped consuming because of faults of its machine")
 MAX_FAULTS = 3
 """Consecutive faults after which the machine counts as sick."""
 FIRST_PROBE_DELAY, MAX_PROBE_DELAY = 2.0, 60.0

@@ -8,11 +8,13 @@ import math
 import os
 import secrets
 import socket
+from functools import partial
 from pathlib import Path
 
 import structlog
 
 from core.config import Settings
+from core.consumer_metrics import ENGINE_INFO, SLOTS
 from core.database import Database
 from core.errors import InfrastructureError, MachineError, SettingsError, StorageUnavailable
 from core.messaging.port import Broker, Delivery, Handler, MessageType, QueueName, Retry, Subscription, Verdict
@@ -159,6 +161,8 @@ class Consumer:
         If the machine is sick from the start, return without subscriptions; they follow once it has recovered.
         """
         await self._start_engine()
+        for state in self.pool.usage:
+            SLOTS.labels(state).set_function(partial(self._count_slots, state))
         outage_retry = OutageRetry(math.inf)
         await outage_retry.run(self._storage.start)
         await outage_retry.run(self._broker.start)
@@ -169,15 +173,21 @@ class Consumer:
         if self.health.reason is None:
             await outage_retry.run(self._subscribe)
         self._recovery.start(RECOVERY_PAUSE, self._recover_when_sick, "machine health")
+        engine = await asyncio.to_thread(engine_version, self._settings.engine)
+        ENGINE_INFO.clear()
+        ENGINE_INFO.labels(engine).set(1)
         log.info(
             "consumer is ready",
             action="consumer_started",
             worker_id=self.worker_id,
             slots=self.pool.slots,
             models=self.catalogue.names(),
-            engine=await asyncio.to_thread(engine_version, self._settings.engine),
+            engine=engine,
             sick=self.health.reason,
         )
+
+    def _count_slots(self, state: str) -> float:
+        return self.pool.usage[state]
 
     async def _start_engine(self) -> None:
         """Open the workspace, start the pool and check the decoder. Mark the machine as sick if that fails."""

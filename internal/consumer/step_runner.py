@@ -13,8 +13,10 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from core.config import Settings
+from core.consumer_metrics import STEP_ERRORS, STEP_RUNS, STEP_SECONDS
 from core.errors import InfrastructureError, Kind, SttError, WhisperCrashError
 from core.messaging.port import Ack, Delivery, Message, Retry, Verdict
+from core.metrics import JOBS_ENDED, label
 from internal.consumer.leases import Leases
 from internal.consumer.machine_health import HandBackDelays, MachineHealth
 from internal.consumer.quarantine import Quarantine
@@ -115,28 +117,37 @@ class StepRunner:
     async def _run(
         self, message: Message, deadline: float, claimed: Claimed, work: Callable[[Claimed], Awaitable[None]]
     ) -> Verdict:
-        claim = claimed.claim if isinstance(claimed, ClaimedChunk) else claimed[0]
-        with self.leases.hold(claim, deadline):
-            return await self.run_claimed(claim, message, lambda: work(claimed))
+        claim, job = (claimed.claim, claimed.job) if isinstance(claimed, ClaimedChunk) else claimed
+        with self.leases.hold(claim, deadline), STEP_SECONDS.labels(message.type.value).time():
+            return await self.run_claimed(claim, message, lambda: work(claimed), job)
 
-    async def run_claimed(self, claim: Claim, message: Message, work: Callable[[], Awaitable[None]]) -> Verdict:
-        """Do the work of a claim and return the verdict on its message. On cancellation, hand the row back."""
+    async def run_claimed(
+        self, claim: Claim, message: Message, work: Callable[[], Awaitable[None]], job: Job | None = None
+    ) -> Verdict:
+        """Do the work of a claim and return the verdict on its message. On cancellation, hand the row back.
+
+        job: that of the claim, for the metrics.
+        """
         try:
             if claim.lost > MAX_LOST:
                 raise WhisperCrashError("The recording repeatedly crashed the worker that processed it.")
             await self.leases.run(claim, work)
         except asyncio.CancelledError:
+            STEP_RUNS.labels(message.type.value, "interrupted").inc()
             await asyncio.shield(self._hand_back_at_shutdown(claim))
             raise
         except Exception as error:  # noqa: BLE001
-            return await self._handle_failure(claim, message, self.health.classify(error))
+            return await self._handle_failure(claim, message, self.health.classify(error), job)
+        STEP_RUNS.labels(message.type.value, "ok").inc()
         self.health.record_success()
         self.hand_back_delays.reset(claim)
         return Ack()
 
-    async def _handle_failure(self, claim: Claim, message: Message, error: SttError) -> Verdict:
+    async def _handle_failure(self, claim: Claim, message: Message, error: SttError, job: Job | None) -> Verdict:
         log.warning("run failed", action="run_failed", code=error.code, kind=error.kind, reason=str(error))
+        STEP_ERRORS.labels(message.type.value, error.code).inc()
         if error.kind in (Kind.INFRASTRUCTURE, Kind.MACHINE):
+            STEP_RUNS.labels(message.type.value, "handed_back").inc()
             delay = self.hand_back_delays.next(claim)
             # waits for the database without holding back new work: a row that is not handed back counts as lost
             with contextlib.suppress(InfrastructureError):
@@ -144,8 +155,10 @@ class StepRunner:
             return Ack()
         limit = error.max_retries if error.max_retries is not None else self.retries.max_retries
         if error.kind is Kind.WORK and claim.failures < limit and claim.lost <= MAX_LOST:
+            STEP_RUNS.labels(message.type.value, "retried").inc()
             return await self._schedule_retry(claim, message, error)
-        await self._fail_job(claim, error)
+        STEP_RUNS.labels(message.type.value, "failed").inc()
+        await self._fail_job(claim, error, job)
         return Ack()
 
     async def _schedule_retry(self, claim: Claim, message: Message, error: SttError) -> Verdict:
@@ -155,12 +168,14 @@ class StepRunner:
         new_failures = await self.database.write(lambda session: failures.retry_later(session, claim, error, row_delay))
         return Ack() if new_failures is None else Retry(delay, replace(message, failures=new_failures))
 
-    async def _fail_job(self, claim: Claim, error: SttError) -> None:
+    async def _fail_job(self, claim: Claim, error: SttError, job: Job | None) -> None:
         token, ttl = dead_letters.new_token(), self.retries.failure_ttl
         failed = await self.database.write(
             lambda session: failures.fail_job(session, claim.job_id, error, token, claim=claim, ttl=ttl)
         )
         if failed:
+            model, language = (job.model, job.language) if job else (None, None)
+            JOBS_ENDED.labels("FAILED", error.code, label(model), label(language)).inc()
             log.error("job failed", action="job_failed", code=error.code)
             await self.dead_letters.publish(claim.job_id)
 

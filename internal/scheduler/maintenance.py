@@ -12,6 +12,7 @@ from core.database import Database
 from core.domain.job import TOP_LEVEL
 from core.errors import InfrastructureError
 from core.messaging.port import WORK_QUEUES, Broker, QueueName
+from core.scheduler_metrics import HOUSEKEEPING, HOUSEKEEPING_SUCCESS, LOST_RUNS
 from internal.scheduler.lease_guard import LeaseGuard, boot_clock
 from internal.services.dead_letters import DeadLetters
 from internal.services.publishing import Publisher
@@ -79,6 +80,7 @@ class Maintenance:
             # as of the time that the guard has checked, because the machine may be suspended between the two calls
             count = await leases.release_lapsed(session, now)
         if count:
+            LOST_RUNS.inc(count)
             log.warning("lapsed leases released", action="leases_lapsed", rows=count)
 
     async def republish_purged_queues(self) -> None:
@@ -133,12 +135,17 @@ class Maintenance:
             "delete stale parked items": lambda: self._write(parking.delete_stale),
         }
         for name, step in steps.items():
+            outcome = "failed"
             try:
                 await step()
+                outcome = "ok"
+                HOUSEKEEPING_SUCCESS.labels(name).set_to_current_time()
             except InfrastructureError as error:
+                outcome = "skipped"
                 log.warning("step skipped, a dependency is down", action="step_skipped", step=name, code=error.code)
             except Exception:
                 log.exception("housekeeping step failed", action="step_failed", step=name)
+            HOUSEKEEPING.labels(name, outcome).inc()
 
     async def _write(self, work: Callable[[AsyncSession], Awaitable[object]]) -> None:
         async with self.database.write() as session:

@@ -18,6 +18,7 @@ from internal.scheduler.maintenance import (
     QUEUE_INTERVAL,
     Maintenance,
 )
+from internal.scheduler.sampler import SAMPLE_INTERVAL, Sampler
 from internal.scheduler.webhooks import WebhookDeliverer
 
 log = structlog.get_logger(__name__)
@@ -26,13 +27,14 @@ log = structlog.get_logger(__name__)
 class Scheduler:
     """The scheduler; any number may run at once. `start` and `stop` are idempotent."""
 
-    def __init__(self, broker: Broker, maintenance: Maintenance, webhooks: WebhookDeliverer) -> None:
-        self.maintenance = maintenance
+    def __init__(self, broker: Broker, maintenance: Maintenance, webhooks: WebhookDeliverer, sampler: Sampler) -> None:
+        self.maintenance, self._sampler = maintenance, sampler
         self._broker, self._webhooks = broker, webhooks
         self._periodic_tasks = PeriodicTasks()
 
     async def start(self) -> None:
         # does not wait for storage: only housekeeping needs it, and repeats in its next round
+        self._periodic_tasks.start(SAMPLE_INTERVAL, self._sampler.sample, "sample figures")
         await OutageRetry(math.inf).run(self._broker.start)
         maintenance, start = self.maintenance, self._periodic_tasks.start
         start(PUBLISH_INTERVAL, maintenance.publish_due, "publish due rows")

@@ -18,6 +18,7 @@ from standardwebhooks.webhooks import Webhook
 from core.database import Database
 from core.errors import InfrastructureError
 from core.outbound import Limits, Outbound, Refused, Unreachable
+from core.scheduler_metrics import WEBHOOKS
 from core.secret import Secret
 from internal.services.webhook_payload import webhook_body
 from repositories import webhooks
@@ -100,6 +101,7 @@ class WebhookDeliverer:
         if 200 <= status < 300:
             async with self._database.write() as session:
                 await webhooks.mark_delivered(session, attempt)
+            WEBHOOKS.labels("delivered").inc()
             log.info("webhook delivered", action="webhook_delivered", job_id=attempt.job_id, status=status)
         elif status == GONE or attempt.failures >= len(webhooks.RETRIES):
             await self._give_up(attempt, reason)
@@ -121,6 +123,7 @@ class WebhookDeliverer:
         delay = webhooks.RETRIES[attempt.failures] * random.uniform(1.0, 1.2)
         async with self._database.write() as session:
             await webhooks.retry_later(session, attempt, delay, reason)
+        WEBHOOKS.labels("retried").inc()
         log.warning(
             "webhook failed, will retry",
             action="webhook_retry",
@@ -132,6 +135,7 @@ class WebhookDeliverer:
     async def _give_up(self, attempt: WebhookAttempt, reason: str) -> None:
         async with self._database.write() as session:
             await webhooks.mark_failed(session, attempt, reason)
+        WEBHOOKS.labels("given_up").inc()
         log.error("webhook failed permanently", action="webhook_given_up", job_id=attempt.job_id, reason=reason)
 
     async def stop(self) -> None:

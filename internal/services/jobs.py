@@ -11,6 +11,7 @@ import structlog
 from core.database import Database
 from core.domain.job import JobStatus
 from core.errors import ConflictError, InfrastructureError, InvalidFieldError, JobNotFoundError, RateLimitedError
+from core.metrics import JOBS_ENDED, label
 from core.storage.port import Storage
 from internal.services.limiting import Limiter
 from internal.services.publishing import Publisher, message_for
@@ -69,6 +70,7 @@ class Jobs:
             if not await failures.cancel_job(session, job.job_id, owner, self.failure_ttl_seconds):
                 raise ConflictError("The job has ended ({status}); there is nothing to cancel.", status=str(job.status))
             cancelled = await jobs.get(session, job.job_id)
+        JOBS_ENDED.labels("CANCELLED", "", label(job.model), label(job.language)).inc()
         log.info("job cancelled", action="job_cancelled", job_id=job.job_id)
         return cancelled or job
 

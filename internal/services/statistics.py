@@ -2,23 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import structlog
-from prometheus_client import Gauge
-
 from core.database import Database
-from core.errors import DatabaseUnavailable
 from core.messaging.port import Broker, QueueStats
-from repositories import job_statistics, parking, workers
+from repositories import job_statistics, workers
 from repositories.models import Worker
-
-log = structlog.get_logger(__name__)
-PARKED = Gauge("stt_parked_items", "Items of housekeeping that keep failing and are left alone for a while", ["step"])
-PARKED_TIMEOUT = 3.0
-"""Seconds that counting the parked items may take."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +40,7 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Statistics:
-    """Source of the statistics and gauges."""
+    """Source of the statistics."""
 
     database: Database
     broker: Broker
@@ -67,15 +57,3 @@ class Statistics:
                 total_processing_time=await job_statistics.recent_mean(session, "total_seconds"),
                 workers=await workers.list_live(session),
             )
-
-    async def update_gauges(self) -> None:
-        """Set the gauge of parked items. It keeps its last value during an outage of the database."""
-        try:
-            async with self.database.read() as session, asyncio.timeout(PARKED_TIMEOUT):
-                counts = await parking.count_by_step(session)
-        except DatabaseUnavailable as error:
-            log.warning("cannot count parked items", action="parked_unknown", reason=str(error.__cause__)[:300])
-            return
-        PARKED.clear()
-        for step, count in counts.items():
-            PARKED.labels(step).set(count)

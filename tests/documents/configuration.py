@@ -1,4 +1,4 @@
-"""Generate docs/configuration.md and config.example.yaml from `.env.example` and the settings: `make docs`."""
+"""Generate docs/configuration.md, docs/metrics.md and config.example.yaml: `make docs`."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from core.config import OLD_NAMES, Settings
+from tests.documents import metrics
 from tests.e2e.service import ROOT
 
 EXAMPLE = ROOT / ".env.example"
@@ -110,7 +111,11 @@ def _value(name: str, default: str) -> str:
     return text.removesuffix("\n").removesuffix("\n...")
 
 
-FILES = {ROOT / "docs" / "configuration.md": markdown, ROOT / "config.example.yaml": example_yaml}
+FILES = {
+    ROOT / "docs" / "configuration.md": markdown,
+    ROOT / "docs" / "metrics.md": metrics.page,
+    ROOT / "config.example.yaml": example_yaml,
+}
 
 
 def write() -> list[Path]:

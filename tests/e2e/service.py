@@ -126,6 +126,8 @@ def settings(folder: Path, port: int, **more: str) -> dict[str, str]:
         "DATA_DIR": str(folder / "data"),
         "TEMP_DIR": str(folder / "tmp"),
         "LOG_FORMAT": "json",
+        "CONSUMER_METRICS_PORT": "0",
+        "SCHEDULER_METRICS_PORT": "0",
         **more,
     }
 

@@ -14,6 +14,7 @@ from core.errors import SettingsError
 from internal.api.app import api_routes, create_app
 from internal.api.authentication import AuthenticationMiddleware, depends_on_owner
 from internal.api.middleware import METHODS, UNMATCHED
+from internal.scheduler.sampler import Sampler
 from internal.services.request_origin import RequestOrigin
 from repositories import parking
 from tests.integration.test_access import FIRST, serve_api, upload, with_key
@@ -237,10 +238,13 @@ async def test_parked_items_are_counted_by_step_in_metrics(tmp_path: Path) -> No
         async with app.database.write() as session:
             for step, item in (("collect", "a"), ("collect", "b"), ("expire", "c")):
                 await parking.park(session, step, item, "it fails")
+        sampler = Sampler(app.database, app.broker, app.storage)
+        await sampler.sample()
         assert await parked_items(client) == {"collect": 2.0, "expire": 1.0}
         async with app.database.write() as session:
             for step, item in (("collect", "a"), ("expire", "c")):
                 await parking.unpark(session, step, item)
+        await sampler.sample()
         assert await parked_items(client) == {"collect": 1.0}
 
 

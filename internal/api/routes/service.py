@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
+from fastapi.concurrency import run_in_threadpool
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from core.version import VERSION
@@ -36,10 +37,10 @@ async def stats(statistics: StatisticsDep, _: Owner) -> Report:
 
 
 @router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
-async def metrics(statistics: StatisticsDep) -> Response:
-    """Return the Prometheus metrics of this process, and the number of parked items."""
-    await statistics.update_gauges()
-    return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+async def metrics(request: Request) -> Response:
+    """Return the Prometheus metrics of the API: the sum of its worker processes. Embedded, those of everything."""
+    text = await run_in_threadpool(generate_latest, request.app.state.metrics)
+    return Response(text, media_type=CONTENT_TYPE_LATEST)
 
 
 @router.get("/")

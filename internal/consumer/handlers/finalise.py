@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import partial
 
 import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from core.consumer_metrics import JOB_AUDIO, JOB_FACTOR, JOB_SECONDS
 from core.domain import keys
 from core.domain.job import AUTO
 from core.domain.result import Result
 from core.domain.transcript import ChunkTranscript
 from core.errors import ObjectNotFound, StorageUnavailable
 from core.messaging.port import Delivery, Verdict
+from core.metrics import JOBS_ENDED, label
 from core.storage.port import Storage
 from internal.consumer.retrying_database import RetryingDatabase
 from internal.consumer.step_runner import StepRunner
@@ -76,6 +78,7 @@ class FinaliseHandler:
         log.info("job finished", action="job_completed" if completed else "job_duplicate", **_metrics(result))
         if not completed:
             return
+        _count(job, result)
         wake_ups = await self.database.write(
             lambda session: admission.admit_next(session, job.owner, claims.unprepared())
         )
@@ -122,7 +125,7 @@ def job_metadata(job: Job, last_commit: datetime, engine: str) -> JobMetadata:
         job_id=job.job_id,
         timestamp=last_commit,
         language=job.language,
-        detected_language=(job.detected_language or "") if job.language == AUTO else job.language,
+        detected_language=metadata_language(job),
         model=job.model or "",
         file_sha256=options.pop("file_sha256", ""),
         engine_version=engine,
@@ -132,6 +135,19 @@ def job_metadata(job: Job, last_commit: datetime, engine: str) -> JobMetadata:
         decode_seconds=job.decode_seconds or 0.0,
         total_seconds=max((last_commit - (job.started_at or last_commit)).total_seconds(), 0.0),
     )
+
+
+def _count(job: Job, result: Result) -> None:
+    model, language = label(job.model), label(metadata_language(job))
+    JOBS_ENDED.labels("COMPLETED", "", model, language).inc()
+    JOB_AUDIO.labels(model, language).inc(job.audio_duration_seconds or 0.0)
+    JOB_SECONDS.labels(model).observe((datetime.now(UTC) - job.created_at).total_seconds())
+    JOB_FACTOR.labels(model).observe(result.timings.real_time_factor)
+
+
+def metadata_language(job: Job) -> str:
+    """Return the language of the job, or the detected one."""
+    return (job.detected_language or "") if job.language == AUTO else job.language
 
 
 def _metrics(result: Result) -> dict[str, float]:

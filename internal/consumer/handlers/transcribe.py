@@ -11,11 +11,13 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from core.config import MAX_CHUNK_DEADLINE
+from core.consumer_metrics import CHUNK_SECONDS, CHUNKS, ENGINE_AUDIO, ENGINE_CPU, ENGINE_ENCODES, WINDOW_FILL
 from core.domain.job import AUTO, Priority
 from core.domain.spans import BYTES_PER_SAMPLE, SAMPLE_RATE, Span, to_recording_time
 from core.domain.transcript import Segment, Word
 from core.errors import ChunkTimeoutError, ModelMissingError, OutOfMemoryError
 from core.messaging.port import Ack, Delivery, Verdict
+from core.metrics import label
 from internal.consumer.model_selector import ModelSelector
 from internal.consumer.retrying_database import RetryingDatabase
 from internal.consumer.step_runner import StepRunner
@@ -26,11 +28,14 @@ from internal.step_timer import paused
 from repositories import claims, commits
 from repositories.claims import ClaimedChunk, ClaimRequest
 from repositories.commits import ChunkOutcome
+from repositories.models import Job
 from worker.batch import Mode
 from worker.pool import Pool, Slot
 from worker.transcriber import EngineOutput, Options
 
 log = structlog.get_logger(__name__)
+WINDOW_SECONDS = 30.0
+"""Seconds of audio that one run of Whisper's encoder covers."""
 REDUCED_SECONDS = 600.0
 """Seconds that the pool runs with one slot fewer after running out of memory."""
 STEP_MARGIN = 60.0
@@ -113,6 +118,7 @@ class TranscribeHandler:
                 "chunk_audio_seconds": len(pcm) / BYTES_PER_SAMPLE / SAMPLE_RATE,
             },
         )
+        _count(claimed.job, outcome)
         await self._commit(claimed, outcome)
 
     async def _run_pinned(self, slot: Slot, claimed: ClaimedChunk, pcm: bytes) -> EngineOutput | None:
@@ -161,6 +167,17 @@ class TranscribeHandler:
             of=committed.chunks_total,
         )
         await self.publisher.publish([publishing.message_for(job, row) for row in committed.wake_ups])
+
+
+def _count(job: Job, outcome: ChunkOutcome) -> None:
+    model, figures = label(job.model), outcome.metrics
+    CHUNKS.labels(model, label(outcome.language)).inc()
+    CHUNK_SECONDS.labels(model).observe(figures["chunk_seconds"])
+    ENGINE_CPU.labels(model).inc(figures["chunk_cpu_seconds"])
+    ENGINE_AUDIO.labels(model).inc(figures["chunk_audio_seconds"])
+    ENGINE_ENCODES.labels(model).inc(figures["chunk_encodes"])
+    windows = WINDOW_SECONDS * max(figures["chunk_encodes"], 1.0)
+    WINDOW_FILL.labels(model).observe(min(figures["chunk_audio_seconds"] / windows, 1.0))
 
 
 def mode(claimed: ClaimedChunk) -> Mode:
