@@ -219,6 +219,9 @@ TEXTS = {
     "The model {name} is damaged, or no Whisper model: {part} is not valid. Delete it and get it again.": (
         "Mô hình {name} bị hỏng hoặc không phải mô hình Whisper: {part} không hợp lệ. Hãy xóa rồi tải lại."
     ),
+    "header": "phần đầu",
+    "mel filters": "bộ lọc mel",
+    "vocabulary": "bộ từ vựng",
     "The engine could not process the audio.": "Bộ nhận dạng giọng nói không xử lý được âm thanh.",
     "The engine failed on this recording (status {status}).": (
         "Bộ nhận dạng giọng nói không xử lý được bản ghi âm này (mã {status})."
