@@ -150,10 +150,11 @@ class Settings(BaseSettings):
     job_ttl_seconds: int = Field(3600, ge=0)
     starvation_seconds: float = Field(300, gt=0)
 
-    # metrics of consumers and schedulers
+    # monitoring
     metrics_host: str = "127.0.0.1"
     consumer_metrics_port: int = Field(9801, ge=0, le=65535)
     scheduler_metrics_port: int = Field(9802, ge=0, le=65535)
+    ready_file: Path | None = None
 
     # logs
     log_level: str = "INFO"
@@ -272,12 +273,12 @@ class Settings(BaseSettings):
             raise ValueError("must be DEBUG, INFO, WARNING, ERROR or CRITICAL")
         return value.upper()
 
-    @field_validator("data_dir", "temp_dir", "log_file")
+    @field_validator("data_dir", "temp_dir", "log_file", "ready_file")
     @classmethod
     def _absolute(cls, value: Path | None) -> Path | None:
         return value.expanduser().absolute() if value else None
 
-    @field_validator("log_file")
+    @field_validator("log_file", "ready_file")
     @classmethod
     def _no_folder(cls, value: Path | None) -> Path | None:
         if value and value.is_dir():

@@ -15,7 +15,7 @@ from core.consumer_metrics import CHUNK_SECONDS, CHUNKS, ENGINE_AUDIO, ENGINE_CP
 from core.domain.job import AUTO, Priority
 from core.domain.spans import BYTES_PER_SAMPLE, SAMPLE_RATE, Span, to_recording_time
 from core.domain.transcript import Segment, Word
-from core.errors import ChunkTimeoutError, ModelMissingError, OutOfMemoryError
+from core.errors import ChunkTimeoutError, ModelFileError, ModelMissingError, OutOfMemoryError
 from core.messaging.port import Ack, Delivery, Verdict
 from core.metrics import label
 from internal.consumer.model_selector import ModelSelector
@@ -128,7 +128,7 @@ class TranscribeHandler:
             return None
         try:
             output = await self._run_engine(slot, claimed, pcm, model)
-        except ModelMissingError:
+        except (ModelMissingError, ModelFileError):
             if await self.models.find_pinned(claimed.job) is None:
                 return None
             raise
