@@ -38,6 +38,8 @@ WINDOW_FILL = Histogram(
     buckets=SHARE_BUCKETS,
 )
 ENGINE_EXITS = Counter("stt_engine_exits_total", "Engine processes that ended and were replaced", ["reason"])
+for _reason in ("crash", "killed", "timeout", "lost", "idle"):
+    ENGINE_EXITS.labels(_reason)  # a counter that starts at 0 shows its first increase
 SLOTS = Gauge("stt_engine_slots", "Places for a chunk in this consumer's engine processes", ["state"])
 ENGINE_INFO = Gauge("stt_engine_info", "1 for the engine of this consumer", ["engine"])
 SICK = Gauge("stt_consumer_sick", "1 while this consumer has stopped consuming because of faults of its machine")

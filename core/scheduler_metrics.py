@@ -12,6 +12,8 @@ import core.metrics  # noqa: F401 - decides where values are kept
 LOST_RUNS = Counter("stt_lost_runs_total", "Runs whose lease lapsed because their consumer was lost")
 
 WEBHOOKS = Counter("stt_webhook_attempts_total", "Attempts to deliver a webhook", ["outcome"])
+for _outcome in ("delivered", "retried", "given_up"):
+    WEBHOOKS.labels(_outcome)  # a counter that starts at 0 shows its first increase
 HOUSEKEEPING = Counter("stt_housekeeping_steps_total", "Runs of a step of housekeeping", ["step", "outcome"])
 HOUSEKEEPING_SUCCESS = Gauge(
     "stt_housekeeping_last_success_timestamp_seconds", "Time of the last success of a step of housekeeping", ["step"]

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Install what the tests need on this machine: PostgreSQL, RabbitMQ, ffmpeg, espeak-ng, faketime, curl, MinIO.
+# Install what the tests need on this machine: PostgreSQL, RabbitMQ, ffmpeg, espeak-ng, faketime, curl, Prometheus, MinIO.
 # Packages are installed as root or with passwordless sudo; otherwise the command to run is printed. Tests that need a
 # missing server are skipped, or fail if CI is set. No system service is started.
 set -euo pipefail
@@ -14,6 +14,7 @@ missing_packages() {
 	command -v espeak-ng >/dev/null || echo espeak-ng
 	command -v faketime >/dev/null || echo faketime
 	command -v curl >/dev/null || echo curl
+	command -v promtool >/dev/null || echo prometheus
 }
 
 install_packages() {

@@ -4,11 +4,43 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from core.database import Database
-from core.messaging.port import Broker, QueueStats
-from repositories import job_statistics, workers
+from core.domain.job import Priority
+from core.messaging.port import WORK_QUEUES, Broker, QueueStats
+from repositories import job_statistics, leases, queue_statistics, workers
 from repositories.models import Worker
+from repositories.queue_statistics import WAITING, QueueRows
+
+
+@dataclass(frozen=True, slots=True)
+class PriorityReport:
+    """Rows of one queue's step whose jobs have this priority.
+
+    waiting: for a consumer; running: on one; put_off: until their owner has less work in progress; oldest_seconds: time
+    since the last progress of the job that has waited longest, 0 if none waits.
+    """
+
+    priority: str
+    waiting: int = 0
+    running: int = 0
+    put_off: int = 0
+    oldest_seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class QueueReport:
+    """A queue: messages and subscriptions from the broker, rows from the database.
+
+    unacked: rows that run. The broker's own count of unacknowledged messages is known for this process only.
+    """
+
+    name: str
+    ready: int
+    unacked: int
+    consumers: int
+    priorities: Sequence[PriorityReport]
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +50,7 @@ class Report:
     Rates are 0 to 1, of completed and failed jobs. Times are means in seconds, None before the first measurement.
     """
 
-    queues: Sequence[QueueStats]
+    queues: Sequence[QueueReport]
     jobs_by_status: dict[str, int]
     avg_retry_count: float
     chunk_processing_time: float | None
@@ -49,11 +81,27 @@ class Statistics:
         """Return current statistics. Raises BrokerUnavailable, DatabaseUnavailable."""
         queues = await self.broker.stats()
         async with self.database.read() as session:
+            rows = await queue_statistics.count_queue_rows(session)
+            now = await leases.current_time(session)
             return Report(
-                queues=queues,
+                queues=[_queue_report(stats, rows, now) for stats in queues],
                 jobs_by_status=await job_statistics.count_by_status(session),
                 avg_retry_count=await job_statistics.average_retries(session),
                 chunk_processing_time=await job_statistics.recent_mean(session, "chunk_seconds"),
                 total_processing_time=await job_statistics.recent_mean(session, "total_seconds"),
                 workers=await workers.list_live(session),
             )
+
+
+def _queue_report(stats: QueueStats, rows: Sequence[QueueRows], now: datetime) -> QueueReport:
+    own = [row for row in rows if row.queue.value == stats.name]
+    priorities = [_priority_report(priority, own, now) for priority in Priority] if stats.name in WORK_QUEUES else []
+    unacked = sum(report.running for report in priorities)
+    return QueueReport(stats.name, stats.ready, unacked, stats.consumers, priorities)
+
+
+def _priority_report(priority: Priority, rows: Sequence[QueueRows], now: datetime) -> PriorityReport:
+    found = {row.state: row for row in rows if row.priority == priority}
+    counts = {state: row.count for state, row in found.items()}
+    age = (now - found[WAITING].oldest).total_seconds() if WAITING in found else 0.0
+    return PriorityReport(priority.value, **counts, oldest_seconds=round(max(age, 0.0), 1))

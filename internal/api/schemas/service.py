@@ -20,6 +20,16 @@ class HealthBody(BaseModel):
     workers_sick: dict[str, str] = Field(description="Reason by worker, for workers that currently take no work.")
 
 
+class QueuePriorityBody(BaseModel):
+    model_config = ConfigDict(from_attributes=True)
+
+    priority: str
+    waiting: int
+    running: int
+    put_off: int = Field(description="Rows that wait until their owner has less work in progress.")
+    oldest_seconds: float = Field(description="Time without progress of the job that has waited longest.")
+
+
 class QueueBody(BaseModel):
     model_config = ConfigDict(from_attributes=True)
 
@@ -28,6 +38,7 @@ class QueueBody(BaseModel):
     pending: int = Field(validation_alias="ready")
     unacked: int
     workers: int = Field(validation_alias="consumers")
+    priorities: list[QueuePriorityBody]
 
 
 class WorkerBody(BaseModel):
