@@ -15,6 +15,7 @@ metrics_values.use_shared()  # before the first metric is made
 disable_created_metrics()  # type: ignore[no-untyped-call]  # a series for the start of each counter
 
 CALL_SECONDS_BUCKETS = (0.001, 0.005, 0.025, 0.1, 0.5, 2.5, 10, 60)
+RATIO_BUCKETS = (0.1, 0.25, 0.5, 0.75, 0.9, 1.1, 1.33, 2, 4, 10)
 LABEL_LENGTH = 100
 
 JOBS_ENDED = Counter("stt_jobs_ended_total", "Jobs that have ended", ["status", "error_code", "model", "language"])
@@ -28,6 +29,11 @@ CALLS = Counter(
 )
 CALL_SECONDS = Histogram(
     "stt_dependency_call_seconds", "Seconds of a call", ["dependency", "operation"], buckets=CALL_SECONDS_BUCKETS
+)
+ESTIMATE_ERROR = Histogram(
+    "stt_estimate_error_ratio",
+    "Time until a job's end divided by the first estimate of it, of jobs whose clients poll",
+    buckets=RATIO_BUCKETS,
 )
 
 

@@ -10,6 +10,7 @@ import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -19,6 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from core.database import Database
 from core.domain.job import JobStatus
 from core.errors import InfrastructureError
+from core.metrics import ESTIMATE_ERROR
 from repositories import job_statistics, workers
 from repositories.models import Job
 
@@ -26,6 +28,8 @@ log = structlog.get_logger(__name__)
 CACHE_SECONDS = 5.0
 MAX_CACHED = 256
 """Maximum number of cached figures: clients choose the model names and file extensions in their keys."""
+MAX_REMEMBERED = 10_000
+"""Maximum number of jobs whose first estimate is remembered, to compare it with the time of their end."""
 TIMEOUT = 2.0
 """Seconds that an estimate may take; after that the response contains null."""
 
@@ -36,6 +40,7 @@ class Estimator:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._cache: OrderedDict[object, tuple[float, Any]] = OrderedDict()
+        self._first: OrderedDict[str, tuple[datetime, float]] = OrderedDict()
 
     async def seconds(self, job: Job) -> float | None:
         """Return the seconds until the job ends; 0 if it has ended; None if unknown.
@@ -43,15 +48,30 @@ class Estimator:
         Never raises: an estimate is optional, and many responses with one follow a COMMIT.
         """
         if JobStatus(job.status).terminal:
+            self._compare(job)
             return 0.0
         try:
             async with asyncio.timeout(TIMEOUT):
-                return await self._estimate(job)
+                seconds = await self._estimate(job)
+            self._remember(job, seconds)
+            return seconds
         except (InfrastructureError, TimeoutError) as error:
             log.warning("cannot estimate time", action="estimate_failed", job_id=job.job_id, reason=repr(error))
         except Exception:
             log.exception("cannot estimate time", action="estimate_failed", job_id=job.job_id)
         return None
+
+    def _remember(self, job: Job, seconds: float | None) -> None:
+        if seconds and job.job_id not in self._first:
+            self._first[job.job_id] = (datetime.now(UTC), seconds)
+            while len(self._first) > MAX_REMEMBERED:
+                self._first.popitem(last=False)
+
+    def _compare(self, job: Job) -> None:
+        """Record how far off the first estimate of an ended job was, if this process made it."""
+        made, seconds = self._first.pop(job.job_id, (None, 0.0))
+        if made is not None and job.status == JobStatus.COMPLETED and job.completed_at is not None:
+            ESTIMATE_ERROR.observe(max(0.0, (job.completed_at - made).total_seconds()) / seconds)
 
     async def _estimate(self, job: Job) -> float | None:
         factor: float | None = await self._cached(

@@ -69,6 +69,9 @@ DASHBOARDS: dict[str, tuple[Panel, ...]] = {
             rate("stt_step_errors_total", "step", "error_code"),
             "{{step}} {{error_code}}",
         ),
+        Panel(
+            "Actual time divided by the estimate, median", "short", quantile(0.5, "stt_estimate_error_ratio"), "median"
+        ),
         Panel("Webhook attempts per second", "ops", rate("stt_webhook_attempts_total", "outcome"), "{{outcome}}"),
     ),
     "queues": (

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from prometheus_client import REGISTRY
 from sqlalchemy import select, update
 
 from core.config import load_settings
@@ -346,3 +348,25 @@ async def test_stored_statistics_are_bounded(tmp_path: Path) -> None:
             job.audio_duration_seconds = 1.0
             await estimator.seconds(job)
         assert len(estimator._cache) <= estimates.MAX_CACHED
+
+
+async def test_first_estimates_are_compared_with_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def compared() -> float:
+        return REGISTRY.get_sample_value("stt_estimate_error_ratio_sum") or 0.0
+
+    async def ten(*_: object) -> float:
+        return 10.0
+
+    monkeypatch.setattr(Estimator, "_estimate", ten)
+    monkeypatch.setattr(estimates, "MAX_REMEMBERED", 3)
+    async with serve_api(tmp_path) as (_, app):
+        estimator = Estimator(app.database)
+        for number in range(5):
+            await estimator.seconds(Job(job_id=str(number), status="PENDING"))
+        assert list(estimator._first) == ["2", "3", "4"]
+        before = compared()
+        in_20_seconds = datetime.now(UTC) + timedelta(seconds=20)
+        for number, status in ((0, "COMPLETED"), (3, "FAILED"), (4, "COMPLETED"), (4, "COMPLETED")):
+            await estimator.seconds(Job(job_id=str(number), status=status, completed_at=in_20_seconds))
+    assert compared() - before == pytest.approx(2.0, abs=0.2)
+    assert list(estimator._first) == ["2"]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,10 +17,12 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from core.error_base import error_class
 from core.messaging.port import MessageType, QueueName
+from tests.documents import dashboards
 from tests.documents.metrics import documented
 from tests.e2e import service as services
 from tests.e2e.service import ROOT, Service
-from tests.servers.base import free_port, wait_until
+from tests.servers.base import Unavailable, free_port, wait_until
+from tests.servers.prometheus import Prometheus
 
 pytestmark = [pytest.mark.servers, pytest.mark.speech]
 WORKERS = 2
@@ -155,6 +160,45 @@ def test_counters_survive_a_worker_that_is_replaced(observed: Observed) -> None:
     wait_until(replaced, "the worker is replaced")
     observed.service.wait_ready()
     assert observed.total("api", "stt_http_requests_total") > before
+
+
+@pytest.fixture
+def prometheus(observed: Observed) -> Iterator[Prometheus]:
+    addresses = {name: url.removeprefix("http://").removesuffix("/metrics") for name, url in observed.addresses.items()}
+    try:
+        server = Prometheus(addresses)
+    except Unavailable as reason:
+        pytest.fail(str(reason)) if os.environ.get("CI") else pytest.skip(str(reason))
+    server.start()
+    yield server
+    server.remove()
+
+
+@pytest.mark.timeout(180)
+def test_no_panel_of_a_dashboard_is_empty(observed: Observed, prometheus: Prometheus) -> None:
+    queries = {
+        f"{path.stem}: {panel['title']}": panel["targets"][0]["expr"].replace("$__rate_interval", "1m")
+        for path in dashboards.FILES
+        for panel in json.loads(path.read_text())["panels"]
+    }
+    assert len(queries) > 30
+    # counters of jobs exist since the fixture; rates need increases that Prometheus sees
+    wait_until(lambda: len(prometheus.query("stt_chunks_completed_total")) > 0, "the first scrapes")
+    recording = ROOT / "assets" / "samples" / "hello.en.mp3"
+    for job_id in [observed.service.upload(recording, language="en") for _ in range(6)]:
+        assert observed.service.wait(job_id)["status"] == "COMPLETED"
+    empty: dict[str, str] = {}
+
+    def full() -> bool:
+        nonlocal empty
+        empty = {title: query for title, query in queries.items() if not prometheus.query(query)}
+        return not empty
+
+    with contextlib.suppress(TimeoutError):
+        wait_until(full, "data in every panel", 45)
+    assert not empty
+    assert {rule["health"] for rule in prometheus.rules()} == {"ok"}
+    assert not [rule["name"] for rule in prometheus.rules() if rule["state"] == "firing"]
 
 
 def test_the_folder_of_shared_values_is_removed(tmp_path: Path, real_stores: dict[str, str]) -> None:

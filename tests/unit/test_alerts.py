@@ -72,10 +72,16 @@ def test_every_alert_has_a_summary_and_a_runbook_entry(name: str) -> None:
     assert BY_NAME[name]["labels"]["severity"] in ("info", "warning", "critical")
 
 
+def metrics_in(expression: str) -> set[str]:
+    """Return the metrics that a query names, for histograms without their suffix."""
+    named = re.findall(r"\bstt_[a-z_]+\b", re.sub(r'"[^"]*"', '""', expression))
+    return {re.sub(r"_(bucket|sum|count)$", "", name) for name in named}
+
+
 @pytest.mark.parametrize("name", BY_NAME)
 def test_every_metric_that_an_alert_names_is_exported(name: str) -> None:
     """`tests/integration/test_metrics.py` compares the same list with a scrape."""
     exported = {row.name for rows in documented().values() for row in rows}
-    named = set(re.findall(r"\bstt_[a-z_]+\b", re.sub(r'"[^"]*"', '""', BY_NAME[name]["expr"])))
+    named = metrics_in(BY_NAME[name]["expr"])
     assert named
-    assert {re.sub(r"_(bucket|sum|count)$", "", metric) for metric in named} <= exported
+    assert named <= exported
