@@ -8,7 +8,7 @@ from datetime import datetime
 
 from core.database import Database
 from core.domain.job import Priority
-from core.messaging.port import WORK_QUEUES, Broker, QueueStats
+from core.messaging.port import Broker, QueueStats
 from repositories import job_statistics, leases, queue_statistics, workers
 from repositories.models import Worker
 from repositories.queue_statistics import WAITING, QueueRows
@@ -95,7 +95,7 @@ class Statistics:
 
 def _queue_report(stats: QueueStats, rows: Sequence[QueueRows], now: datetime) -> QueueReport:
     own = [row for row in rows if row.queue.value == stats.name]
-    priorities = [_priority_report(priority, own, now) for priority in Priority] if stats.name in WORK_QUEUES else []
+    priorities = [_priority_report(priority, own, now) for priority in Priority]
     unacked = sum(report.running for report in priorities)
     return QueueReport(stats.name, stats.ready, unacked, stats.consumers, priorities)
 
