@@ -8,6 +8,7 @@ from enum import Enum, auto
 from pathlib import Path
 from typing import TypeAlias
 
+from worker.engine_choice import Choice
 from worker.engine_process import EngineProcess
 from worker.oom_retry import transcribe_with_less_memory
 from worker.transcriber import EngineOutput, Options
@@ -32,6 +33,7 @@ class Request:
     """A call that waits or runs. since: time of the loop; rank: order among those that wait."""
 
     model: Path
+    choice: Choice
     pcm: bytes
     options: Options
     deadline: float
@@ -50,8 +52,9 @@ class Request:
 async def transcribe_batch(process: EngineProcess, batch: list[Request], threads: int) -> Outputs:
     """Run a batch; return an output or error for each of its requests."""
     try:
-        await process.ensure()
         first = batch[0]
+        await process.select(first.choice.variant)
+        await process.ensure()
         if first.mode is Mode.LESS_MEMORY:
             return [
                 await transcribe_with_less_memory(

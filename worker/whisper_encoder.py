@@ -18,7 +18,7 @@ from pathlib import Path
 import structlog
 from filelock import FileLock
 
-from worker.whisper_builds import cache_folder, cpu_flags
+from worker.whisper_builds import SAFE_ISA, cache_folder, cpu_flags
 
 log = structlog.get_logger(__name__)
 FOLDER = ".openvino"
@@ -26,8 +26,6 @@ FOLDER = ".openvino"
 FORMAT = 1
 """Version of the files, part of their name."""
 MAKING_SECONDS = 300.0
-SAFE_ISA = "AVX512_CORE_BF16"
-"""oneDNN's greatest instruction set without AMX, which some virtual machines advertise without executing it."""
 OPTIONS = {"INFERENCE_PRECISION_HINT": "bf16", "DYNAMIC_QUANTIZATION_GROUP_SIZE": "128"}
 """Properties of OpenVINO to compile the encoder with. Processors without bf16 compute with 32 bits."""
 

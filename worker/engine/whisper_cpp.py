@@ -17,11 +17,19 @@ from core.domain.job import AUTO
 from core.domain.models import model_of_file
 from core.domain.spans import SAMPLE_RATE
 from core.domain.transcript import Segment
-from core.errors import ModelMissingError, OutOfMemoryError, SttError, UnsupportedLanguageError, WhisperCrashError
+from core.errors import (
+    EngineUnavailableError,
+    ModelMissingError,
+    OutOfMemoryError,
+    SttError,
+    UnsupportedLanguageError,
+    WhisperCrashError,
+)
+from worker import whisper_builds
 from worker.model_format import has_ggml_magic
 from worker.token_segments import Token, TokenSegment, decode, group_words, windows
 from worker.transcriber import Call, EngineOutput, EngineSpec, Options, Samples, transcribe_each
-from worker.whisper_builds import Build, chosen, load_binding
+from worker.whisper_builds import Build, load_binding
 
 TICK = 0.02
 """Seconds per step of a timestamp token."""
@@ -41,10 +49,23 @@ TOP_LAYERS = 3
 """Last layers whose heads are used for other models."""
 
 
+def builds() -> list[str]:
+    """Return the builds that this machine may run, the fastest first."""
+    return [build.level for build in whisper_builds.builds()]
+
+
 def load(spec: EngineSpec) -> WhisperCpp:
-    """Load a model in the fastest build. Raises OutOfMemoryError, ModelMissingError."""
+    """Load a model in the given build, by default the first one that there is, or else the wheel's.
+
+    Raises OutOfMemoryError, ModelMissingError, EngineUnavailableError if the build is gone.
+    """
     check_format(spec.model_path)
-    return WhisperCpp(spec, chosen())
+    if not spec.build:
+        return WhisperCpp(spec, next(iter(whisper_builds.builds()), None))
+    build = Build.read(whisper_builds.FOLDER / spec.build)
+    if build is None:
+        raise EngineUnavailableError
+    return WhisperCpp(spec, build, whisper_builds.FOLDER / spec.build)
 
 
 def check_format(path: Path) -> None:
