@@ -43,6 +43,10 @@ class Request:
     started: asyncio.Event = field(default_factory=asyncio.Event)
     output: asyncio.Future[EngineOutput | None] = field(default_factory=lambda: asyncio.Future())
 
+    def is_compatible(self, other: Request) -> bool:
+        """Return True if both can run in one batch."""
+        return (self.model, self.choice) == (other.model, other.choice)
+
     def fail(self, error: Exception) -> None:
         if not self.output.done():
             self.output.set_exception(error)

@@ -60,7 +60,7 @@ def words(text: str) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """Words wrong, of how many, by comparison with the recording's text or with the wheel's; `right`: those accepted."""
+    """Words wrong, of how many, compared with the recording's text or with the wheel's; `right`: those accepted."""
 
     wrong: dict[Variant, int]
     right: list[Outcome]

@@ -18,17 +18,18 @@ import worker.engine
 from core.errors import SettingsError
 from worker import whisper_builds
 from worker.engine import adapter, import_adapter
+from worker.whisper.openvino_settings import SAFE_ISA
 from worker.whisper_builds import Build
 
 AUTO = "auto"
 """Value of ENGINE that selects by trial."""
 WHEEL = "whisper_cpp_wheel"
 """The engine that is part of every installation."""
-OPTIONAL = {"openvino": ("openvino", "gguf")}
+OPTIONAL = {"openvino": ("openvino",)}
 """Distributions that an engine needs besides those of the base installation."""
 MAKE_TARGETS = {"openvino": "make openvino", "whisper_cpp": "make engine"}
 """Commands that install a faster variant."""
-_CODE = ("engine/*.py", "whisper/*.py", "whisper_*.py", "token_segments.py", "engine_trial.py")
+_CODE = ("engine/*.py", "whisper/*.py", "model_files/*.py", "whisper_*.py", "token_segments.py", "engine_trial.py")
 """Files of this package that change what a variant does."""
 
 
@@ -95,7 +96,7 @@ def _instruction_set() -> str:
     limit = os.environ.get("ONEDNN_MAX_CPU_ISA", "")
     levels = whisper_builds.usable_levels()
     best = levels[0].name if levels else "generic"
-    return f"{best}, limited to {limit}" if limit and limit != whisper_builds.SAFE_ISA else best
+    return f"{best}, limited to {limit}" if limit and limit != SAFE_ISA else best
 
 
 def _version(distribution: str) -> str:

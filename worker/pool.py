@@ -60,8 +60,8 @@ class Slot:
     ) -> EngineOutput:
         """Transcribe 16 kHz mono s16le PCM within `deadline` seconds after its turn has come.
 
-        level: higher ones precede; waiting: context in which the call waits for its turn, and for an engine trial. A cancelled call that ran
-        alone ends its process, one in a batch leaves the others to finish.
+        level: higher ones precede; waiting: context in which the call waits for its turn, and for an engine trial. A
+        cancelled call that ran alone ends its process, one in a batch leaves the others to finish.
 
         Raises ChunkTimeoutError, WhisperCrashError (the process exited), OutOfMemoryError (the system killed it, or an
         allocation failed), EngineUnavailableError, and from the engine ModelMissingError, UnsupportedLanguageError and
@@ -114,8 +114,8 @@ class Pool:
         batch_size: int | None = None,
         memory_limit: int | None = None,
     ) -> None:
-        """engine: as ENGINE; threads: of each call, by default its share of the cores; batch_size: calls of a batch, by default the
-        engine's; memory_limit: bytes of address space per process, by default 90 % of the machine's memory.
+        """engine: as ENGINE; threads: of each call, by default its share of the cores; batch_size: calls of a batch, by
+        default the engine's; memory_limit: bytes of address space per process, by default 90 % of the machine's memory.
         """
         limit = memory_limit if memory_limit is not None else physical_memory() * 9 // 10
         self.engines = EngineChoices(engine, processes)
@@ -264,12 +264,9 @@ class Pool:
         in_calls = len(self._waiting) + sum(map(len, self._running.values()))
         expected = max(0, min(slots.preparing + slots.settling, slots.limit - in_calls))
         most = first.choice.batch_size if self._batch_size is None else None
-        size = min(
-            self._batch_limit, most or self._batch_limit, math.ceil((len(self._waiting) + expected) / len(self._idle))
-        )
-        compatible = [
-            r for r in self._waiting if r.mode is Mode.BATCH and (r.model, r.choice) == (first.model, first.choice)
-        ]
+        limit = min(self._batch_limit, most or self._batch_limit)
+        size = min(limit, math.ceil((len(self._waiting) + expected) / len(self._idle)))
+        compatible = [r for r in self._waiting if r.mode is Mode.BATCH and r.is_compatible(first)]
         due = max(first.since, self._idle_since) + LINGER_SECONDS
         if len(compatible) < size and now < due:
             self._call_at(due, "linger", self.dispatch)

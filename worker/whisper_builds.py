@@ -18,8 +18,6 @@ from typing import Any
 FOLDER = Path(sys.prefix) / "share" / "async-stt" / "engine"
 """Folder of the builds, in the Python environment that they were built for."""
 DESCRIPTION = "build.json"
-SAFE_ISA = "AVX512_CORE_BF16"
-"""oneDNN's greatest instruction set without AMX, which some virtual machines advertise without executing it."""
 CPU_INFO = Path("/proc/cpuinfo")
 _AVX2 = ("avx2", "fma", "f16c", "bmi2")
 _AVX512 = (*_AVX2, "avx512f", "avx512cd", "avx512bw", "avx512dq", "avx512vl")
