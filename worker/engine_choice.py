@@ -152,8 +152,11 @@ class EngineChoices:
         return dict(self._descriptions)
 
     def known(self, model: Path) -> Choice | None:
-        """Return the choice for a model; None if a trial is needed. Raises ModelMissingError if it cannot be read."""
-        state = _state(model)
+        """Return the choice for a model; None if a trial is needed.
+
+        Raises ModelMissingError if a trial is needed and the model cannot be read.
+        """
+        state = self._state(model)
         choice = self._choices.get((model, state))
         if choice is None and (choice := self._from_cache(model, state)) is not None:
             self._remember(model, state, choice)
@@ -197,9 +200,9 @@ class EngineChoices:
     async def _try_all(self, model: Path) -> tuple[State, list[Outcome]]:
         """Return the results for the model as it is now. If it is replaced all the time, the last ones have to do."""
         for repeat in range(CHANGES):
-            state = _state(model)
+            state = self._state(model)
             outcomes = await self._outcomes(model, state)
-            if _state(model) == state or repeat == CHANGES - 1:
+            if self._state(model) == state or repeat == CHANGES - 1:
                 break
             log.warning("model replaced during its engine trial", action="engine_trial_void", model=model.name)
         return state, outcomes
@@ -215,10 +218,18 @@ class EngineChoices:
             log.info("trying an engine", action="engine_trial", model=model.name, variant=str(variant))
             outcome = await try_limited(variant, model, outcomes)
             log.info("tried an engine", action="engine_tried", model=model.name, **summary(outcome))
-            if _state(model) == state:
+            if self._state(model) == state:
                 self._cache.write(model, state, outcome)
             outcomes.append(outcome)
         return outcomes
+
+    def _state(self, model: Path) -> State:
+        try:
+            return model_state(model)
+        except OSError as error:
+            if self.only is not None:  # the engine reports it
+                return ()
+            raise ModelMissingError("The model file {name} cannot be read.", name=model.name) from error
 
     def _decide(self, outcomes: Sequence[Outcome]) -> Choice:
         return decide(outcomes, sample()[1], self._processes, available_memory())
@@ -231,13 +242,6 @@ class EngineChoices:
         log.info(
             "engine chosen", action="engine_chosen", model=name, engine=choice.description, not_chosen=rejected or None
         )
-
-
-def _state(model: Path) -> State:
-    try:
-        return model_state(model)
-    except OSError as error:
-        raise ModelMissingError("The model file {name} cannot be read.", name=model.name) from error
 
 
 def _comparable(outcomes: Iterable[Outcome]) -> bool:
