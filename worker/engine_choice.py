@@ -177,10 +177,11 @@ class EngineChoices:
         own = next((outcome for outcome in outcomes if outcome.variant == variant and not outcome.error), None)
         if own is not None and (right := judge(outcomes, sample()[1]).right):
             return _with_comparison(own, right[0], {})
-        if variant.engine == WHEEL and (targets := engine_variants.missing_targets()):
-            commands = " or ".join(f"`{target}`" for target in targets)
-            return f"{describe(variant)}, about {TYPICAL} times the CPU time of the engines that {commands} installs"
-        return describe(variant)
+        if variant.engine != WHEEL:
+            return describe(variant)
+        commands = " or ".join(f"`{target}`" for target in engine_variants.missing_targets())
+        others = str(everything[0]) if len(everything) > 1 else f"the engines that {commands} installs"
+        return f"{describe(variant)}, about {TYPICAL} times the CPU time of {others}"
 
     async def choose(self, model: Path) -> Choice:
         """Return the choice for a model, after a trial if needed. Concurrent calls wait for one trial.

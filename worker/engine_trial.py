@@ -17,7 +17,7 @@ import sys
 import tempfile
 import threading
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import IO
 
@@ -67,6 +67,20 @@ class Outcome:
     def variant(self) -> Variant:
         return Variant(self.engine, self.build)
 
+    @classmethod
+    def from_json(cls, data: bytes | str) -> Outcome:
+        """Raises ValueError."""
+        try:
+            outcome = cls(**json.loads(data))
+        except TypeError as error:
+            raise ValueError(str(error)) from error
+        texts = (outcome.engine, outcome.build, outcome.text, outcome.error)
+        figures = (outcome.cpu_seconds, outcome.elapsed, outcome.audio_seconds, outcome.peak_bytes, outcome.batch_size)
+        valid = all(isinstance(text, str) for text in texts) and all(type(figure) in (int, float) for figure in figures)
+        if not valid or min(figures) < 0:
+            raise ValueError("not an outcome")
+        return outcome
+
 
 async def try_variant(variant: Variant, model: Path, *, seconds: float = TRIAL_SECONDS, clip: bool = False) -> Outcome:
     """Run a trial in a child process, which ends with this one. seconds: its time limit; clip: measure a clip too."""
@@ -99,8 +113,8 @@ async def _run_child(variant: Variant, model: Path, output: IO[bytes], seconds: 
         return _failed(variant, f"ended by {signal.Signals(-status).name}", started)
     output.seek(0)
     try:
-        return Outcome(**{**json.loads(output.read()), "elapsed": time.monotonic() - started})
-    except (ValueError, TypeError):
+        return replace(Outcome.from_json(output.read()), elapsed=time.monotonic() - started)
+    except ValueError:
         return _failed(variant, f"ended with status {status}", started)
 
 

@@ -55,12 +55,11 @@ class TrialCache:
         """Return the result; None if there is none, it cannot be read, or it is a failure that should be repeated."""
         path = self._path(model, state, variant)
         try:
-            outcome = Outcome(**json.loads(path.read_text()))
+            outcome = Outcome.from_json(path.read_bytes())
             old = time.time() - path.stat().st_mtime > FAILURE_SECONDS
-        except (OSError, ValueError, TypeError):
+        except (OSError, ValueError):
             return None
-        valid = outcome.variant == variant and isinstance(outcome.text, str) and outcome.cpu_seconds >= 0
-        return outcome if valid and not (outcome.error and old) else None
+        return outcome if outcome.variant == variant and not (outcome.error and old) else None
 
     def write(self, model: Path, state: State, outcome: Outcome) -> None:
         """Keep a result. A folder that cannot be written costs a trial at each start."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import psutil
@@ -222,7 +224,9 @@ async def test_a_model_that_disappears_is_missing(choices: EngineChoices, model:
 
 
 # -- the cache ---------------------------------------------------------------------------------------------------------
-@pytest.mark.parametrize("content", ["", "{", "null", '{"engine": 1}', '["slow"]', '{"engine": "x", "unknown": 2}'])
+@pytest.mark.parametrize(
+    "content", ["", "{", "null", '{"engine": 1}', '["slow"]', '{"engine": "x", "unknown": 2}', "ÿ"]
+)
 async def test_a_damaged_cache_costs_a_trial(content: str, choices: EngineChoices, model: Path, tmp_path: Path) -> None:
     first = await choices.choose(model)
     for path in (tmp_path / "trials").glob("*.json"):
@@ -232,9 +236,7 @@ async def test_a_damaged_cache_costs_a_trial(content: str, choices: EngineChoice
     assert (await again.choose(model)).variant == first.variant
 
 
-async def test_a_cache_that_cannot_be_written_costs_a_trial(
-    model: Path, choices: EngineChoices, tmp_path: Path
-) -> None:
+async def test_an_unwritable_cache_costs_a_trial(choices: EngineChoices, model: Path, tmp_path: Path) -> None:
     (tmp_path / "trials").write_text("not a folder")
     assert (await choices.choose(model)).variant == fake("fast")
     assert choices.known(model) is not None, "for as long as the consumer runs"
@@ -247,6 +249,16 @@ def test_a_read_only_models_folder_needs_no_write(choices: EngineChoices, model:
         assert list(model.parent.iterdir()) == [model]
     finally:
         model.parent.chmod(0o700)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"text": None}, {"cpu_seconds": "1"}, {"cpu_seconds": -1.0}, {"peak_bytes": None}, {"build": 1}]
+)
+def test_a_result_with_wrong_values_is_no_result(wrong: dict[str, object]) -> None:
+    good = asdict(outcome("a", 1))
+    assert Outcome.from_json(json.dumps(good)) == outcome("a", 1)
+    with pytest.raises(ValueError, match="not an outcome"):
+        Outcome.from_json(json.dumps(good | wrong))
 
 
 def test_a_failure_is_tried_again_after_a_day(model: Path, tmp_path: Path) -> None:
