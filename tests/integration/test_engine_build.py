@@ -38,7 +38,7 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_build_passes_the_conformance_suite(python: Path) -> None:
-    suite = [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/integration/test_engine.py"]
+    suite = [str(python), "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/integration/test_engine.py"]
     done = subprocess.run([*suite, "-k", "whisper_cpp"], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
     assert "whisper_cpp_wheel" not in done.stdout
