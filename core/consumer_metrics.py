@@ -41,5 +41,5 @@ ENGINE_EXITS = Counter("stt_engine_exits_total", "Engine processes that ended an
 for _reason in ("crash", "killed", "timeout", "lost", "idle"):
     ENGINE_EXITS.labels(_reason)  # a counter that starts at 0 shows its first increase
 SLOTS = Gauge("stt_engine_slots", "Places for a chunk in this consumer's engine processes", ["state"])
-ENGINE_INFO = Gauge("stt_engine_info", "1 for the engine of this consumer", ["engine"])
+ENGINE_INFO = Gauge("stt_engine_info", "1 for the engine that this consumer uses for a model", ["model", "engine"])
 SICK = Gauge("stt_consumer_sick", "1 while this consumer has stopped consuming because of faults of its machine")

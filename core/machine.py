@@ -6,40 +6,16 @@ import contextlib
 import math
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
-T = TypeVar("T")
 _CGROUPS = Path("/sys/fs/cgroup")
 _OWN_CGROUP = Path("/proc/self/cgroup")
+_MEMORY_INFO = Path("/proc/meminfo")
 
 
 def physical_memory() -> int:
     """Return the memory of the machine in bytes."""
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-
-
-@dataclass(frozen=True, slots=True)
-class Memory:
-    """Bytes of memory that this process and its neighbours may use in total, and those that are still available."""
-
-    limit: int
-    available: int
-
-
-def memory(cgroups: Path = _CGROUPS, own: Path = _OWN_CGROUP, meminfo: Path = Path("/proc/meminfo")) -> Memory:
-    """Return the memory of the tightest cgroup around this process, or of the machine if that has less available.
-
-    Pages of files that the kernel can drop count as available.
-    """
-    free = physical_memory()
-    with contextlib.suppress(OSError):
-        for line in meminfo.read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                free = int(line.split()[1]) * 1024
-    limits = [Memory(physical_memory(), free), *_cgroup_values(cgroups, own, "memory", _memory_2, _memory_1)]
-    return min(limits, key=lambda limit: limit.available)
 
 
 def usable_cores() -> int:
@@ -50,31 +26,64 @@ def usable_cores() -> int:
 
 def cpu_quotas(cgroups: Path = _CGROUPS, own: Path = _OWN_CGROUP) -> Iterator[float]:
     """Yield the CPU quotas of the own cgroup and of those above it, in cores."""
-    yield from _cgroup_values(cgroups, own, "cpu", _version_2, _version_1)
+    yield from _limits("cpu", _version_2, _version_1, cgroups, own)
 
 
-def _cgroup_values(
-    cgroups: Path, own: Path, controller: str, version_2: Callable[[Path], T], version_1: Callable[[Path], T]
-) -> Iterator[T]:
-    """Yield a value of the own cgroup and of those above it, where they have one."""
+def available_memory() -> int:
+    """Return the bytes that processes can still take: of the machine, and of the own cgroup and those above it."""
+    return int(min([_free_memory(), *memory_left()]))
+
+
+def memory_limit(cgroups: Path = _CGROUPS, own: Path = _OWN_CGROUP) -> int:
+    """Return the bytes that the own cgroup and those above it may use, at most the memory of the machine."""
+    limits = _limits("memory", _read("memory.max"), _read("memory.limit_in_bytes"), cgroups, own)
+    return int(min([physical_memory(), *limits]))
+
+
+def _read(name: str) -> Callable[[Path], float]:
+    """Return a function that reads a number from a cgroup's file. It raises OSError and ValueError."""
+    return lambda folder: int((folder / name).read_text())
+
+
+def _free_memory() -> int:
+    try:
+        fields = dict(line.split(":", 1) for line in _MEMORY_INFO.read_text().splitlines())
+        return int(fields["MemAvailable"].split()[0]) * 1024
+    except (OSError, KeyError, ValueError):
+        return physical_memory()
+
+
+def memory_left(cgroups: Path = _CGROUPS, own: Path = _OWN_CGROUP) -> Iterator[float]:
+    """Yield the bytes left below the memory limits of the own cgroup and of those above it."""
+    yield from _limits("memory", _memory_version_2, _memory_version_1, cgroups, own)
+
+
+def _limits(
+    controller: str,
+    version_2: Callable[[Path], float],
+    version_1: Callable[[Path], float],
+    cgroups: Path,
+    own: Path,
+) -> Iterator[float]:
+    """Yield a controller's limits, read by a function for each version of cgroups from a cgroup's folder."""
     try:
         lines = [line.split(":", 2) for line in own.read_text().splitlines()]
     except OSError:
         return
     for _, controllers, path in lines:
         if not controllers:
-            yield from _values(cgroups, path, version_2)
+            yield from _readings(cgroups, path, version_2)
         elif controller in controllers.split(","):
-            yield from _values(cgroups / controller, path, version_1)
+            yield from _readings(cgroups / controller, path, version_1)
 
 
-def _values(root: Path, path: str, value: Callable[[Path], T]) -> Iterator[T]:
+def _readings(root: Path, path: str, limit: Callable[[Path], float]) -> Iterator[float]:
     # a container sees its own cgroup as the root, whatever the path says
     folder = root / path.lstrip("/")
     for candidate in (folder, *folder.parents):
         if candidate.is_relative_to(root):
             with contextlib.suppress(OSError, ValueError, ZeroDivisionError):
-                yield value(candidate)
+                yield limit(candidate)
 
 
 def _version_2(folder: Path) -> float:
@@ -91,17 +100,18 @@ def _version_1(folder: Path) -> float:
     return quota / int((folder / "cpu.cfs_period_us").read_text())
 
 
-def _memory_2(folder: Path) -> Memory:
-    """Read a memory limit of cgroup v2. Raises OSError, and ValueError if there is none."""
-    return _limit(folder, "memory.max", "memory.current", "inactive_file")
+def _memory_version_2(folder: Path) -> float:
+    """Read the memory left of cgroup v2. Raises OSError, and ValueError if there is no limit."""
+    return _left(int((folder / "memory.max").read_text()), folder / "memory.current", folder)
 
 
-def _memory_1(folder: Path) -> Memory:
-    """Read a memory limit of cgroup v1. Raises OSError, and ValueError if there is none."""
-    return _limit(folder, "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+def _memory_version_1(folder: Path) -> float:
+    """Read the memory left of cgroup v1. Raises OSError."""
+    return _left(int((folder / "memory.limit_in_bytes").read_text()), folder / "memory.usage_in_bytes", folder)
 
 
-def _limit(folder: Path, limit_file: str, used_file: str, droppable_key: str) -> Memory:
-    limit, used = (int((folder / name).read_text()) for name in (limit_file, used_file))
-    stat = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
-    return Memory(limit, max(0, limit - used + int(stat.get(droppable_key, 0))))
+def _left(limit: int, used: Path, folder: Path) -> float:
+    """Return the bytes left, counting cached files that the kernel can drop as free."""
+    statistics = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+    cached = int(statistics.get("total_inactive_file", statistics.get("inactive_file", 0)))
+    return max(limit - int(used.read_text()) + cached, 0)

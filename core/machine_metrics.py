@@ -15,7 +15,7 @@ from prometheus_client.registry import Collector
 
 from core import metrics_values
 from core.config import Settings
-from core.machine import Memory, memory
+from core.machine import available_memory, memory_limit
 
 _PROC = Path("/proc")
 
@@ -30,7 +30,7 @@ class ProcessMetrics(Collector):
         shared = metrics_values.shared()
         yield from MultiProcessCollector(None).collect() if shared else REGISTRY.collect()  # type: ignore[no-untyped-call]
         yield from _disks(self._folders)
-        yield from _memory(memory())
+        yield from _memory()
         # the parent of the processes that share values is their supervisor
         used = sum(map(_proportional_bytes, _descendants(os.getppid() if shared else os.getpid())))
         yield GaugeMetricFamily(
@@ -49,12 +49,12 @@ def _disks(folders: Mapping[str, Path]) -> Iterator[Metric]:
     yield from (free, size)
 
 
-def _memory(usable: Memory) -> Iterator[Metric]:
+def _memory() -> Iterator[Metric]:
     yield GaugeMetricFamily(
-        "stt_memory_available_bytes", "Memory that this container or machine can still give", usable.available
+        "stt_memory_available_bytes", "Memory that this container or machine can still give", available_memory()
     )
     yield GaugeMetricFamily(
-        "stt_memory_limit_bytes", "Memory limit of this container, or memory of the machine", usable.limit
+        "stt_memory_limit_bytes", "Memory limit of this container, or memory of the machine", memory_limit()
     )
 
 

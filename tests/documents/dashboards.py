@@ -141,7 +141,7 @@ DASHBOARDS: dict[str, tuple[Panel, ...]] = {
         ),
         Panel("Slots", "short", "sum by (instance, state) (stt_engine_slots)", "{{instance}} {{state}}"),
         Panel("Engine exits per second", "ops", rate("stt_engine_exits_total", "reason"), "{{reason}}"),
-        Panel("Engines", "short", "sum by (engine) (stt_engine_info)", "{{engine}}"),
+        Panel("Engines", "short", "sum by (model, engine) (stt_engine_info)", "{{model}} {{engine}}"),
         Panel("Sick consumers", "short", "sum by (instance) (stt_consumer_sick)", "{{instance}}"),
     ),
     "api": (

@@ -128,6 +128,7 @@ def settings(folder: Path, port: int, **more: str) -> dict[str, str]:
         "LOG_FORMAT": "json",
         "CONSUMER_METRICS_PORT": "0",
         "SCHEDULER_METRICS_PORT": "0",
+        "ENGINE": "whisper_cpp_wheel",
         **more,
     }
 
