@@ -166,7 +166,7 @@ def test_wrong_values_are_noticed(tmp_path: Path) -> None:
 def test_what_cannot_be_quantised_is_refused(tmp_path: Path, sources: dict[str, Path]) -> None:
     refusals: dict[str, tuple[type[SttError], Path, str]] = {
         "quantised already": (ModelUnsupportedError, MODEL, "q8_0"),
-        "width is 128": (ModelUnsupportedError, sources["ggml"], "q4_k"),
+        "that of ggml-demo-f16.bin is 128": (ModelUnsupportedError, sources["ggml"], "q4_k"),
         "q9_9": (InvalidFieldError, sources["ggml"], "q9_9"),
         "known format": (ModelUnsupportedError, sources["ctranslate2"], "q5_0"),
         "cannot be read": (ModelMissingError, tmp_path / "none.bin", "q5_0"),
