@@ -34,7 +34,7 @@ def import_(
     source: Annotated[Path, typer.Argument(metavar="PATH", help="A ggml file, or a folder of one of the formats.")],
     name: Name = None,
     keep: Annotated[
-        bool, typer.Option("--keep", help="Keep a CTranslate2 folder as it is, for ENGINE=openvino.")
+        bool, typer.Option("--keep", help="Keep a CTranslate2 folder as it is, for the OpenVINO engine.")
     ] = False,
     replace: Replace = False,
     as_json: AsJson = False,

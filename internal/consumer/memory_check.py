@@ -5,7 +5,7 @@ from __future__ import annotations
 from core.config import Settings
 from core.domain.models import choose
 from core.errors import ModelFileError, ModelMissingError, SettingsError
-from core.machine import physical_memory
+from core.machine import memory_limit
 from worker.memory import process_bytes
 from worker.models import ModelCatalogue
 
@@ -24,7 +24,7 @@ def check_memory(settings: Settings, catalogue: ModelCatalogue) -> None:
         each = process_bytes(settings.engine, catalogue.path(name))
     except (OSError, ModelMissingError, ModelFileError):  # removed at this moment
         return
-    processes, memory = settings.worker_concurrency, physical_memory()
+    processes, memory = settings.worker_concurrency, memory_limit()
     if processes * each <= memory:
         return
     raise SettingsError(

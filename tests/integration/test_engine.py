@@ -6,7 +6,6 @@ import errno
 import itertools
 import json
 import os
-import re
 import subprocess
 import sys
 import unicodedata
@@ -23,8 +22,9 @@ from core.errors import ModelFileError, ModelMissingError, SettingsError, SttErr
 from tests.engine_child import ChildEngine
 from tests.model_files import TinyModel, demo, tiny, write_ctranslate2, write_tiny
 from tests.speech import MODEL, RATE, VOICES, Audio, recording, silence, word_error_rate
-from worker.engine import adapter, build, engine_version, import_adapter, model_formats
+from worker.engine import adapter, build, declared_formats, import_adapter
 from worker.engine.whisper_cpp import DETECTED_FRAMES, FRAME
+from worker.engine_variants import model_formats
 from worker.models import ModelCatalogue
 from worker.token_segments import Token, TokenSegment, decode, group_words, windows
 from worker.transcriber import Call, Engine, EngineOutput, EngineSpec, Options
@@ -255,7 +255,7 @@ def test_folders_are_listed_for_engines_that_read_them(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ENGINES)
 def test_formats_are_known_without_an_import(name: str) -> None:
-    assert model_formats(name) == import_adapter(name).MODEL_FORMATS
+    assert declared_formats(name) == import_adapter(name).MODEL_FORMATS
 
 
 def test_the_error_for_an_unknown_engine_names_it() -> None:
@@ -274,12 +274,6 @@ def test_threads_of_whisper_cpp_sleep_while_they_wait() -> None:
         run, env={**environment, "OMP_DISPLAY_ENV": "true"}, capture_output=True, text=True, check=True
     )
     assert "OMP_WAIT_POLICY = 'PASSIVE'" in report.stderr
-
-
-def test_results_name_the_package_of_their_engine() -> None:
-    assert engine_version("whisper_cpp").startswith("whisper.cpp " if BUILDS else "pywhispercpp ")
-    assert re.fullmatch(r"openvino \d[\d.]+", engine_version("openvino"))
-    assert engine_version("tests.integration.slow_engine") == "tests.integration.slow_engine"
 
 
 def test_letters_split_across_tokens_are_joined_before_decoding() -> None:

@@ -33,9 +33,9 @@ def test_the_estimate_depends_on_engine_and_model(tmp_path: Path) -> None:
 def test_a_start_that_does_not_fit_is_refused_with_the_arithmetic(monkeypatch: pytest.MonkeyPatch) -> None:
     catalogue = ModelCatalogue([MODEL.parent])
     each = process_bytes("whisper_cpp", MODEL)
-    monkeypatch.setattr(memory_check, "physical_memory", lambda: 4 * each)
+    monkeypatch.setattr(memory_check, "memory_limit", lambda: 4 * each)
     check_memory(settings(), catalogue)
-    monkeypatch.setattr(memory_check, "physical_memory", lambda: 4 * each - 1)
+    monkeypatch.setattr(memory_check, "memory_limit", lambda: 4 * each - 1)
     with pytest.raises(SettingsError) as caught:
         check_memory(settings(), catalogue)
     for part in ("4 engine processes × 0.1 GB", "demo-q5_0", "= 0.4 GB", "WORKER_CONCURRENCY=3", "MEMORY_CHECK=false"):

@@ -1,4 +1,4 @@
-"""Engine adapters. ENGINE is the name of a module of this package, or the dotted name of any other module."""
+"""Engine adapters, which are modules of this package. ENGINE names one, or the dotted name of any other module."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from pathlib import Path
 from types import ModuleType
 
 from core.errors import SettingsError
-from worker import whisper_builds
 from worker.transcriber import Engine, EngineSpec
 
 
@@ -36,7 +35,7 @@ def adapter(name: str) -> str:
     return module
 
 
-def model_formats(name: str) -> tuple[str, ...]:
+def declared_formats(name: str) -> tuple[str, ...]:
     """Return MODEL_FORMATS of an adapter, by default ggml. Not imported, since its libraries are large.
 
     Raises SettingsError if the adapter does not exist.
@@ -48,18 +47,3 @@ def model_formats(name: str) -> tuple[str, ...]:
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "MODEL_FORMATS":
             return tuple(ast.literal_eval(node.value))
     return ("ggml",)
-
-
-def engine_version(name: str) -> str:
-    """Return an engine's version, and whisper.cpp's build and instruction set, for the log and the result file.
-
-    The first call for `whisper_cpp` may try a build, which takes seconds.
-    """
-    import importlib.metadata  # loads much that an engine process does not need
-
-    if name == "whisper_cpp":
-        return whisper_builds.describe(whisper_builds.chosen())
-    try:
-        return f"{name} {importlib.metadata.version(name)}"
-    except importlib.metadata.PackageNotFoundError:
-        return name
