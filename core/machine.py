@@ -34,17 +34,6 @@ def available_memory() -> int:
     return int(min([_free_memory(), *memory_left()]))
 
 
-def memory_limit(cgroups: Path = _CGROUPS, own: Path = _OWN_CGROUP) -> int:
-    """Return the bytes that the own cgroup and those above it may use, at most the memory of the machine."""
-    limits = _limits("memory", _read("memory.max"), _read("memory.limit_in_bytes"), cgroups, own)
-    return int(min([physical_memory(), *limits]))
-
-
-def _read(name: str) -> Callable[[Path], float]:
-    """Return a function that reads a number from a cgroup's file. It raises OSError and ValueError."""
-    return lambda folder: int((folder / name).read_text())
-
-
 def _free_memory() -> int:
     try:
         fields = dict(line.split(":", 1) for line in _MEMORY_INFO.read_text().splitlines())
