@@ -206,7 +206,8 @@ async def list_audio(session: AsyncSession, job_id: str) -> list[str]:
     job = (await session.execute(select(*columns).where(Job.job_id == job_id))).one()
     if job.chunks_expected is None:
         return [] if job.working_audio_path is None else [job.working_audio_path]
-    return list((await session.execute(select(Chunk.audio_path).where(Chunk.job_id == job_id).distinct())).scalars())
+    keys = select(Chunk.audio_path).where(Chunk.job_id == job_id).distinct()
+    return [key for key in (await session.execute(keys)).scalars() if key is not None]
 
 
 async def drop(session: AsyncSession, job_id: str) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import imageio_ffmpeg
 import numpy as np
@@ -23,7 +24,7 @@ from tests.speech import encode, recording, silence, write_wav
 from worker import ffmpeg
 from worker.audio import decode
 
-HOW = {"max_duration": 600.0, "deadline": 60.0}
+HOW: dict[str, Any] = {"max_duration": 600.0, "deadline": 60.0}
 
 
 async def pcm_of(source: Path, folder: Path) -> bytes:
@@ -96,7 +97,7 @@ async def test_cancelling_kills_ffmpeg(tmp_path: Path) -> None:
     started = asyncio.Event()
     loop = asyncio.get_running_loop()
     task = asyncio.create_task(
-        decode(source, tmp_path / "pcm", on_pcm=lambda _: loop.call_soon_threadsafe(started.set), **HOW)  # type: ignore[arg-type]
+        decode(source, tmp_path / "pcm", on_pcm=lambda _: loop.call_soon_threadsafe(started.set), **HOW)
     )
     await started.wait()
     task.cancel()

@@ -79,7 +79,7 @@ class PlanLostError(Exception):
 
 
 @dataclass(slots=True)
-class _Run:
+class PrepareRun:
     """A run of Prepare. plan: of the next part, without its chunks; parts: instalments released by this run."""
 
     claim: Claim
@@ -131,7 +131,7 @@ class PrepareHandler:
             started = time.monotonic()
             source, pcm = folder / "source", folder / "working.pcm"
             await self.recordings.download(job, source)
-            run = _Run(claim, job, self._empty_plan(claim, job, model, released))
+            run = PrepareRun(claim, job, self._empty_plan(claim, job, model, released))
             run.plan = replace(run.plan, download_seconds=time.monotonic() - started + (job.download_seconds or 0.0))
             try:
                 prepared = await self._decode(source, pcm, run, released)
@@ -176,7 +176,7 @@ class PrepareHandler:
             first_index=released.chunks,
         )
 
-    async def _decode(self, source: Path, pcm: Path, run: _Run, released: Released) -> Prepared:
+    async def _decode(self, source: Path, pcm: Path, run: PrepareRun, released: Released) -> Prepared:
         prepared = await prepare(
             source,
             pcm,
@@ -198,7 +198,7 @@ class PrepareHandler:
         )
         return prepared
 
-    async def _release(self, run: _Run, part: Part, stated: float | None) -> None:
+    async def _release(self, run: PrepareRun, part: Part, stated: float | None) -> None:
         """Store an instalment and publish its chunks. Raises PlanLostError if another run has the job, or it ended."""
         plan = await self._store_audio(run.plan, part)
         decoded = (part.first + part.samples) / SAMPLE_RATE
@@ -229,7 +229,7 @@ class PrepareHandler:
             audio_start=part.first,
         )
 
-    async def _store_instalment(self, run: _Run, plan: Plan, expected: int, next_key: str) -> None:
+    async def _store_instalment(self, run: PrepareRun, plan: Plan, expected: int, next_key: str) -> None:
         job = run.job
         wake_ups = await self.database.write(
             lambda session: plans.store_instalment(session, run.claim, plan, expected=expected, next_key=next_key)
