@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from core.domain.spans import PlannedChunk
 from core.errors import AudioTooLongError
 from tests.unit.test_chunking import LIMITS, SECOND, Sound16, covered, planned, speech_like, tone
-from worker.chunking import ChunkLimits
+from worker.chunking import ChunkLimits, strategies
 from worker.chunking.silence import SilenceDetector
 from worker.preparer import Planning, Released, plan_instalment, plan_rest
 
@@ -100,5 +100,5 @@ def test_a_recording_that_ends_with_its_released_chunks_has_no_rest() -> None:
 
 def test_the_limit_of_chunks_counts_released_ones() -> None:
     few = ChunkLimits(LIMITS.longest, LIMITS.shortest, None, LIMITS.max_pause, 12)
-    with pytest.raises(AudioTooLongError, match="needs 1[4-7] chunks"):
+    with pytest.raises(AudioTooLongError, match=r"needs 1[4-7] chunks"):
         plan_in_instalments(speech_like(540), [300 * SECOND], limits=few)
