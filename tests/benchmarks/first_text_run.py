@@ -1,6 +1,7 @@
 """One run of the benchmark of the first text: `python -m tests.benchmarks.first_text_run FOLDER FILE PLANNING`.
 
-PLANNING: `instalments`, or `whole` for a plan at the end of the decoding. Prints the seconds from the end of the submit to the first committed chunk, and to COMPLETED.
+PLANNING: `instalments`, or `whole` for a plan at the end of the decoding. Prints the seconds from the end of the submit
+to the first committed chunk, and to COMPLETED.
 """
 
 from __future__ import annotations
