@@ -97,7 +97,7 @@ async def test_cancelling_kills_ffmpeg(tmp_path: Path) -> None:
     started = asyncio.Event()
     loop = asyncio.get_running_loop()
     task = asyncio.create_task(
-        decode(source, tmp_path / "pcm", on_pcm=lambda _: loop.call_soon_threadsafe(started.set), **HOW)
+        decode(source, tmp_path / "pcm", on_pcm=lambda _: loop.call_soon_threadsafe(started.set), **HOW)  # type: ignore[arg-type]
     )
     await started.wait()
     task.cancel()
