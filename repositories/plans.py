@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy import delete, exists, func, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from core.database import after
@@ -198,6 +198,13 @@ async def find_released(session: AsyncSession, job_id: str) -> tuple[int, int]:
     last = select(Chunk.chunk_index, Chunk.spans).where(Chunk.job_id == job_id)
     row = (await session.execute(last.order_by(Chunk.chunk_index.desc()).limit(1))).first()
     return (0, 0) if row is None else (row.chunk_index + 1, row.spans[-1][1])
+
+
+async def uses_audio(session: AsyncSession, job_id: str, key: str) -> bool:
+    """Return True if the object holds working audio of the job's plan, and the job is not deleted."""
+    of_a_chunk = exists().where(Chunk.job_id == job_id, Chunk.audio_path == key)
+    used = (Job.job_id == job_id, Job.deleted_at.is_(None), or_(Job.working_audio_path == key, of_a_chunk))
+    return (await session.execute(select(Job.job_id).where(*used))).first() is not None
 
 
 async def list_audio(session: AsyncSession, job_id: str) -> list[str]:

@@ -189,6 +189,22 @@ async def test_an_instalment_is_stored_once(database: Database) -> None:
     await invariants.check(database)
 
 
+async def test_an_object_of_an_earlier_instalment_is_still_used(database: Database) -> None:
+    """Its run may learn only after the next instalment, from another run, that its COMMIT took effect."""
+    first = await open_job(database)
+    await lapse(database, first.job_id)
+    second = await claim_prepare(database, first.job_id, "worker-2")
+    assert second is not None
+    await release(database, second)
+    used = [keys.working_key(first.job_id, number) for number in (1, 2, 3)]
+    async with database.read() as session:
+        assert [await plans.uses_audio(session, first.job_id, key) for key in used] == [True, True, False]
+    async with database.write() as session:
+        await deletion.mark_deleted(session, first.job_id, "local")
+    async with database.read() as session:
+        assert not await plans.uses_audio(session, first.job_id, used[0])
+
+
 @pytest.mark.parametrize("number", [0, 1])
 async def test_an_instalment_is_not_stored_if_its_audio_was_collected(database: Database, number: int) -> None:
     claimed = await claim_prepare(database, await new_job(database))

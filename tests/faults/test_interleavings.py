@@ -393,7 +393,7 @@ class Interleavings(RuleBasedStateMachine):
         for _ in range(min(1 + pick // 3, len(self.inbox))):
             for run in self.run(self.claim_runs(self.consumers[0], self.inbox.pop(0))):
                 while not self.run(self.take_step(run, chunks=pick % 5)):
-                    pass
+                    self.check_all()
             self.check_all()
 
     def republish(self, pick: int, failures: int) -> None:

@@ -259,8 +259,7 @@ class PrepareHandler:
 
         If storage is down, the intent of the working audio remains and the scheduler removes the object later.
         """
-        current = await self.database.read(lambda session: jobs.get(session, job.job_id))
-        if current is not None and current.working_audio_path == plan.key:
+        if await self.database.read(lambda session: plans.uses_audio(session, job.job_id, plan.key)):
             log.info("plan was already stored", action="plan_stored_before", plan=plan.number)
             return True
         log.info("another plan was stored first", action="plan_lost", plan=plan.number)
