@@ -144,7 +144,8 @@ async def _process(call: list[str], folder: Path) -> AsyncIterator[asyncio.subpr
     finally:
         with contextlib.suppress(ProcessLookupError):
             process.kill()
-        await asyncio.shield(process.wait())
+        # its pipes are closed once their ends are read, and reading may be paused
+        await asyncio.shield(process.communicate())
 
 
 class _LogExcerpt:
