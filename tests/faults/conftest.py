@@ -64,7 +64,7 @@ def long_recording(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]
 
 @pytest.fixture(scope="session")
 def three_minutes(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """A recording that is long enough for instalments, if the first one has half a minute; and its text."""
+    """A recording that is long enough for an instalment of 75 s, and its text."""
     audio, reference = recording("en", 48, seed=73)
     return encode(audio, tmp_path_factory.mktemp("three") / "three.flac"), reference
 

@@ -113,8 +113,8 @@ def decodes_to_silence() -> None:
 
 
 def between_instalments() -> None:
-    """Release the first instalment after half a minute or more, and stop before the audio of the next is stored."""
-    preparer.FIRST_INSTALMENT = 30 * SAMPLE_RATE
+    """Release the first instalment after 75 s, and stop before the audio of the next is stored."""
+    preparer.FIRST_INSTALMENT = 75 * SAMPLE_RATE
     stop_before(PrepareHandler, "_store_audio", lambda _, plan, __: plan.first_index > 0)
 
 
