@@ -14,7 +14,7 @@ from core.errors import ModelMissingError, UnsupportedLanguageError
 from tests.speech import MODEL, Audio, recording, word_error_rate
 from worker.engine import build
 from worker.transcriber import Call, Engine, EngineOutput, EngineSpec, Options, Samples
-from worker.whisper.runtime import FOLDER
+from worker.whisper.openvino_settings import FOLDER
 
 pytestmark = pytest.mark.speech
 

@@ -13,13 +13,15 @@ from gguf.quants import quantize
 from hypothesis import given
 from hypothesis import strategies as st
 
+from core.domain.models import ORIGINALS
 from core.errors import ModelMissingError
 from tests.speech import MODEL
+from worker.token_segments import Token, decode
 from worker.whisper.decoding import MAX_TOKENS, Transcript, choose, restrict
 from worker.whisper.features import log_mel
 from worker.whisper.ggml import GgmlModel
 from worker.whisper.vocabulary import LANGUAGES, Vocabulary
-from worker.whisper.word_times import alignment_heads, shortest_path, token_starts
+from worker.whisper.word_times import ALIGNMENT_HEADS, alignment_heads, shortest_path, token_starts
 
 SIZES = (51865, 1500, 64, 2, 1, 448, 64, 2, 1, 80, 1)
 RANDOM = np.random.default_rng(1)
@@ -110,7 +112,7 @@ def test_special_tokens_have_their_numbers(vocabulary: Vocabulary) -> None:
 )
 def test_prompts_survive_their_tokens(vocabulary: Vocabulary, text: str) -> None:
     tokens = vocabulary.encode(text)
-    assert vocabulary.decode(tokens) == text
+    assert decode([Token(vocabulary.bytes(token), 1.0, 0.0) for token in tokens]) == text
     assert len(tokens) < len(text.encode())
 
 
@@ -207,3 +209,4 @@ def test_known_models_have_their_heads(model: GgmlModel) -> None:
     last = [(layer, head) for layer in (1, 2, 3) for head in (0, 1)]
     assert alignment_heads("ggml-demo-q5_0.bin", header) == last
     assert alignment_heads("ggml-tiny.bin", header) == last, "the demo model has no head 5"
+    assert tuple(ALIGNMENT_HEADS) == ORIGINALS

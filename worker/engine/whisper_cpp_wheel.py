@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from worker.engine.whisper_cpp import WhisperCpp, check_format
+from worker.engine.whisper_cpp import WhisperCpp
+from worker.model_format import check_format
 from worker.transcriber import EngineSpec
 
 

@@ -11,28 +11,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import openvino as ov
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from core.errors import OutOfMemoryError, WhisperCrashError
-from worker.whisper.ggml import Array, GgmlModel
-
-os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_BF16")  # some virtual machines advertise AMX and fault on it
-
-import openvino as ov
-
 from worker.whisper import graphs
+from worker.whisper.ggml import Array, GgmlModel
+from worker.whisper.openvino_settings import FOLDER, QUANTISATION_GROUP, limit_instructions
 
-QUANTISATION_GROUP = 128
-"""Channels that share a scale of quantised activations."""
 KEPT_FORMS = 2
 """Numbers of threads for which compiled graphs are kept. Each form has its own copy of the weights."""
 HIDDEN = np.float32(-1e9)
 """Added to the attention scores of hidden positions."""
 LOCK_SECONDS = 600.0
 """Seconds to wait for another process that writes the graphs."""
-FOLDER = ".openvino"
-"""Folder beside the models that keeps their graphs."""
 
 
 @contextmanager
@@ -52,6 +45,7 @@ class Runtime:
     """Inference on one model. Raises OutOfMemoryError and WhisperCrashError."""
 
     def __init__(self, model: GgmlModel, path: Path) -> None:
+        limit_instructions()
         self._model = model
         self._core = ov.Core()
         self._native_bf16 = "BF16" in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable
 
 from worker.whisper.ggml import GgmlModel
 
@@ -46,11 +45,6 @@ class Vocabulary:
     def bytes(self, token: int) -> bytes:
         return self._bytes[token] if token < self.end_of_text else b""
 
-    def decode(self, tokens: Iterable[int]) -> str:
-        """Decode the joined bytes, since letters such as the Vietnamese ones are split across tokens."""
-        text = b"".join(map(self.bytes, tokens)).decode("utf-8", errors="ignore")
-        return unicodedata.normalize("NFC", text).strip()
-
     def encode(self, text: str) -> list[int]:
         """Return the tokens of a prompt: of each word, the longest known pieces, as whisper.cpp does."""
         tokens: list[int] = []
@@ -66,7 +60,7 @@ class Vocabulary:
     def prompt(self, language: str, previous: str, longest: int) -> list[int]:
         """Return the tokens that precede the transcript. previous: text before it; longest: tokens of it, the last."""
         start = [self.start]
-        if self.multilingual:
-            start += [self.start + 1 + self.languages.index(language), self.transcribe]
+        if self.multilingual and (token := self.language(language)) is not None:
+            start += [token, self.transcribe]
         context = self.encode(f" {previous.strip()}")[-longest:] if previous.strip() else []
         return [self.previous, *context, *start] if context else start
