@@ -46,8 +46,7 @@ def _key(model: Path, instructions: str) -> str:
     """Return what an encoder depends on: the model's bytes, the versions, and the processor that it was tried on."""
     with model.open("rb") as file:
         checksum = hashlib.file_digest(file, "sha256").hexdigest()
-    versions = [importlib.metadata.version(name) for name in ("openvino", "gguf")]
-    parts = [checksum, str(FORMAT), *versions, *sorted(cpu_flags()), instructions]
+    parts = [checksum, str(FORMAT), importlib.metadata.version("openvino"), *sorted(cpu_flags()), instructions]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:24]
 
 
@@ -91,10 +90,10 @@ def make(model: Path, encoder: Path) -> None:
     import numpy as np
     import openvino as ov
 
+    from worker.model_files import open_model
     from worker.whisper import graphs
-    from worker.whisper.ggml import GgmlModel
 
-    weights = GgmlModel(model)
+    weights = open_model(model)
     graph = graphs.encoder(weights)
     shape = [1, weights.header.mels, 2 * weights.header.frames]
     graph.reshape(shape)

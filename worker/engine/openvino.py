@@ -1,4 +1,4 @@
-"""OpenVINO adapter: Whisper's encoder and decoder with 8-bit weights, from wheels alone and from ggml files.
+"""OpenVINO adapter: Whisper's encoder and decoder with 8-bit weights, from wheels alone.
 
 Windows of several calls are decoded together, so that the decoder's weights are read once for all of them.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,16 +17,17 @@ from core.domain.job import AUTO
 from core.domain.spans import SAMPLE_RATE
 from core.domain.transcript import Segment
 from core.errors import SttError, UnsupportedLanguageError
-from worker.model_format import check_format
+from worker.model_files import Weights, open_model
+from worker.model_files.weights import Array
 from worker.token_segments import TICK, Token, split_at_timestamps, to_segments, windows
 from worker.transcriber import Call, EngineOutput, EngineSpec
 from worker.whisper.decoding import MAX_TOKENS, Transcript, choose
 from worker.whisper.features import FRAMES, HOP, log_mel
-from worker.whisper.ggml import Array, GgmlModel
 from worker.whisper.runtime import Runtime
 from worker.whisper.vocabulary import Vocabulary
 from worker.whisper.word_times import alignment_heads, token_starts
 
+MODEL_FORMATS = ("ctranslate2", "ggml")
 BATCH_SIZE = 4
 """Largest number of windows that are decoded together. Eight are hardly faster and take twice the memory."""
 MAX_BATCH_BYTES = 320_000_000
@@ -50,19 +52,18 @@ class Window:
 
 
 def load(spec: EngineSpec) -> OpenVino:
-    """Load a model. Raises OutOfMemoryError, and ModelMissingError if the file is missing or not in ggml format."""
-    check_format(spec.model_path)
-    return OpenVino(spec)
+    """Load a model. Raises OutOfMemoryError, ModelMissingError, ModelFileError."""
+    return OpenVino(open_model(spec.model_path, MODEL_FORMATS), spec.model_path)
 
 
 class OpenVino:
     """A loaded model, compiled for each number of threads in use."""
 
-    def __init__(self, spec: EngineSpec) -> None:
-        self._model = GgmlModel(spec.model_path)
-        self._vocabulary = Vocabulary(self._model)
-        self._heads = alignment_heads(spec.model_path.name, self._model.header)
-        self._runtime = Runtime(self._model, spec.model_path)
+    def __init__(self, model: Weights, path: Path) -> None:
+        self._model = model
+        self._vocabulary = Vocabulary(model)
+        self._heads = alignment_heads(path.name, model)
+        self._runtime = Runtime(model, path)
         self._random = np.random.default_rng()
         header = self._model.header
         row = 2 * 2 * header.text_layers * header.frames * header.text_width

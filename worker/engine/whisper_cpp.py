@@ -18,11 +18,12 @@ from core.domain.models import original_of_file
 from core.domain.spans import SAMPLE_RATE
 from core.domain.transcript import Segment
 from core.errors import OutOfMemoryError, SttError, UnsupportedLanguageError, WhisperCrashError
-from worker.model_format import check_format
+from worker import model_files
 from worker.token_segments import TICK, TOP_LAYERS, Token, split_at_timestamps, to_segments, windows
 from worker.transcriber import Call, EngineOutput, EngineSpec, Options, Samples, transcribe_each
 from worker.whisper_builds import Build, chosen, load_binding
 
+MODEL_FORMATS = ("ggml",)
 MIN_SAMPLES = SAMPLE_RATE * 11 // 10
 """Samples to which short audio is padded, since whisper.cpp rejects audio of less than one second."""
 FRAME = SAMPLE_RATE // 50
@@ -33,8 +34,8 @@ the same (36 recordings; with 150 frames 6 differ)."""
 
 
 def load(spec: EngineSpec) -> WhisperCpp:
-    """Load a model in the fastest build. Raises OutOfMemoryError, ModelMissingError."""
-    check_format(spec.model_path)
+    """Load a model in the fastest build. Raises OutOfMemoryError, ModelMissingError, ModelFileError."""
+    model_files.check(spec.model_path, MODEL_FORMATS)
     return WhisperCpp(spec, chosen())
 
 

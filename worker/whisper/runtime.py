@@ -16,8 +16,9 @@ from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from core.errors import OutOfMemoryError, WhisperCrashError
+from worker import model_files
+from worker.model_files.weights import Array, Weights
 from worker.whisper import graphs
-from worker.whisper.ggml import Array, GgmlModel
 from worker.whisper.openvino_settings import FOLDER, QUANTISATION_GROUP, limit_instructions
 
 KEPT_FORMS = 2
@@ -44,7 +45,7 @@ def _engine_errors() -> Iterator[None]:
 class Runtime:
     """Inference on one model. Raises OutOfMemoryError and WhisperCrashError."""
 
-    def __init__(self, model: GgmlModel, path: Path) -> None:
+    def __init__(self, model: Weights, path: Path) -> None:
         limit_instructions()
         self._model = model
         self._core = ov.Core()
@@ -150,7 +151,7 @@ class Decoder:
         return list(logits.reshape(batch, -1))
 
 
-def load_graphs(core: Any, model: GgmlModel, path: Path) -> dict[str, Any]:
+def load_graphs(core: Any, model: Weights, path: Path) -> dict[str, Any]:
     """Return the graphs of a model, from its cache beside the model file if that folder can be used."""
     try:
         folder = _cached(model, path)
@@ -163,12 +164,13 @@ def load_graphs(core: Any, model: GgmlModel, path: Path) -> dict[str, Any]:
     return {name: build(model) for name, build in graphs.GRAPHS.items()}
 
 
-def _cached(model: GgmlModel, path: Path) -> Path:
+def _cached(model: Weights, path: Path) -> Path:
     """Return the folder of the model's graphs, written if needed. Graphs of a replaced file are removed."""
-    state = path.stat()
+    states = model_files.state(path)
+    size, changed = sum(state[0] for state in states), max(state[1] for state in states)
     version = ov.__version__.split("-")[0]
     cache = path.resolve().parent / FOLDER
-    folder = cache / f"{path.name}-{state.st_size}-{state.st_mtime_ns}-{version}-{graphs.FORMAT}"
+    folder = cache / f"{path.name}-{size}-{changed}-{version}-{graphs.FORMAT}"
     if folder.is_dir():
         return folder
     cache.mkdir(exist_ok=True)

@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.domain.models import original_of_file
+from worker.model_files import Weights
 from worker.token_segments import TOP_LAYERS
-from worker.whisper.ggml import Header
 
 FRAME = 0.02
 """Seconds of one frame of the encoder's output."""
@@ -31,9 +31,11 @@ ALIGNMENT_HEADS = {
 """Layer and head of the attention that follows the audio, in OpenAI's models."""
 
 
-def alignment_heads(file_name: str, header: Header) -> list[tuple[int, int]]:
-    """Return (layer, head) pairs: those of OpenAI's model of this name, else all heads of the last layers."""
-    original = original_of_file(file_name)
+def alignment_heads(file_name: str, model: Weights) -> list[tuple[int, int]]:
+    """Return (layer, head) pairs: the model's own, those of OpenAI's model of this name, or the last layers' heads."""
+    if model.alignment_heads:
+        return list(model.alignment_heads)
+    header, original = model.header, original_of_file(file_name)
     if original is not None:
         pairs = [pair.split(".") for pair in ALIGNMENT_HEADS[original].split()]
         known = [(int(layer), int(head)) for layer, head in pairs]
