@@ -7,3 +7,11 @@ from typing import Annotated
 import typer
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")]
+Server = Annotated[
+    str | None,
+    typer.Option(
+        envvar="STT_SERVER",
+        metavar="URL",
+        help="Address of a server, with the key in STT_API_KEY. (the service of DATA_DIR)",
+    ),
+]

@@ -263,6 +263,15 @@ class AsyncClient:
         response = await self._http_get_once("/")
         return self._object(response)
 
+    async def check(self) -> None:
+        """Raise an error, in one attempt, unless the service answers and accepts the key."""
+        for path in ("/", "/api/v1/jobs?limit=1"):
+            response = await self._http_get_once(path)
+            error = self._error(response)
+            if error is not None:
+                raise error
+            self._object(response)
+
     # requests
     async def _json(self, method: str, path: str, **arguments: Any) -> dict[str, Any]:
         return self._object(await self._call(method, path, **arguments))

@@ -88,12 +88,13 @@ class Terminal:
         """What the terminal has received, without escape sequences."""
         return ESCAPE.sub("", self._received.decode(errors="replace"))
 
-    def wait_for(self, text: str) -> None:
-        """Read until the terminal has shown the text."""
+    def wait_for(self, text: str, after: int = 0) -> int:
+        """Read until the terminal has shown the text, after that many characters; return those shown so far."""
         end = time.monotonic() + SECONDS
-        while text not in self.shown:
+        while text not in self.shown[after:]:
             assert time.monotonic() < end, self.shown
             assert self._read(1.0), f"the program ended without showing {text!r}:\n{self.shown}"
+        return len(self.shown)
 
     def press(self, keys: str) -> None:
         os.write(self._screen, keys.encode())
