@@ -89,3 +89,9 @@ class TaskNotSupportedError(UsageError):
     code = "TASK_NOT_SUPPORTED"
     en = "Only --task transcribe is supported; this service does not translate."
     vi = "Chỉ hỗ trợ --task transcribe; dịch vụ này không dịch."
+
+
+class NoSamplesError(UsageError):
+    code = "NO_SAMPLES"
+    en = "The sample recordings are part of the repository, not of the installed package. Try `stt transcribe FILE`."
+    vi = "Các bản ghi mẫu nằm trong kho mã, không có trong gói đã cài. Hãy thử `stt transcribe FILE`."
