@@ -23,4 +23,5 @@ COMMAND_TEXTS = {
         "Không ghi được {value}: {reason}. Hãy dùng --output_dir."
     ),
     "The recording cannot be read: {reason}.": "Không đọc được bản ghi âm: {reason}.",
+    "`stt` reads the key from STT_API_KEY.": "`stt` đọc khóa từ biến STT_API_KEY.",
 }

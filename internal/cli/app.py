@@ -19,6 +19,7 @@ from typer.core import TyperGroup
 
 from core.error_base import SttError
 from core.errors import InternalError, SettingsError
+from core.texts import translate
 from internal.cli import output
 from internal.cli.exits import ExitStatus, status_of
 
@@ -120,7 +121,10 @@ def main() -> None:
     except Exception as error:
         if isinstance(error, SttError) or _is_client_error(error):
             output.error(error)
-            sys.exit(status_of(error))
+            status = status_of(error)
+            if status is ExitStatus.NOT_ALLOWED:
+                output.note(translate("`stt` reads the key from STT_API_KEY.", output.language()))
+            sys.exit(status)
         if os.environ.get(TRACEBACK):
             raise
         output.error(InternalError())

@@ -132,3 +132,15 @@ def test_make_stt_writes_a_launcher(tmp_path: Path) -> None:
     call = [str(environment / "bin" / "stt"), "--version"]
     done = subprocess.run(call, env=variables, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.stdout == f"async-stt {VERSION}\n", done.stderr
+
+
+def test_the_shell_completes_commands_and_options(tmp_path: Path) -> None:
+    def complete(line: str) -> set[str]:
+        words = line.split(" ")
+        variables = {"_STT_COMPLETE": "complete_bash", "COMP_WORDS": line, "COMP_CWORD": str(len(words) - 1)}
+        return set(piped(folder=tmp_path, **variables).output.split())
+
+    assert complete("stt jo") == {"jobs"}
+    assert {"cancel", "list", "retry", "rm", "show", "watch"} == complete("stt jobs ")
+    assert "--output-format" in complete("stt transcribe --out")
+    assert "complete" in piped("--show-completion", folder=tmp_path, SHELL="/bin/bash").output

@@ -7,7 +7,6 @@ import os
 import shutil
 import signal
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -154,6 +153,15 @@ def test_standard_input_and_a_reader_that_goes(tmp_path: Path, server: dict[str,
     assert WORDS in (tmp_path / "talk.txt").read_text()
 
 
+def test_a_pipe_with_a_name(tmp_path: Path, server: dict[str, str]) -> None:
+    """Such as the shell's `<(command)`."""
+    os.mkfifo(tmp_path / "pipe")
+    writer = subprocess.Popen(["cp", str(ENGLISH), str(tmp_path / "pipe")])
+    assert WORDS in piped("transcribe", "pipe", folder=tmp_path, status=0, **server).output
+    assert writer.wait(60) == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["pipe"]
+
+
 def test_events_as_json(recording: Path, tmp_path: Path, server: dict[str, str]) -> None:
     words = ["transcribe", "talk.mp3", "missing.docx", "--json"]
     (tmp_path / "missing.docx").write_bytes(b"not a recording")
@@ -257,15 +265,15 @@ def test_usage(words: list[str], code: str, recording: Path, tmp_path: Path, ser
 
 
 def test_unreachable_and_not_allowed(recording: Path, tmp_path: Path, embedded_service: Service) -> None:
-    start = time.monotonic()
     gone = piped("transcribe", "talk.mp3", "--server", "http://127.0.0.1:9", folder=tmp_path, status=3)
     assert "SERVICE_UNREACHABLE" in gone.errors
-    assert time.monotonic() - start < 60, "a first connection that is refused is not repeated"
+    assert len(gone.errors.splitlines()) == 1, "a first connection that is refused is not repeated"
     with run_front(embedded_service.url, free_port()) as front:
         front.answers = [Answer(200, body="{}"), Answer(401)]
         variables = {"STT_SERVER": front.url, "STT_API_KEY": "stt_0123456789abcdef_" + "s" * 40}
         refused = piped("transcribe", "talk.mp3", folder=tmp_path, status=4, **variables)
         assert "PLANNED_401" in refused.errors
+        assert "STT_API_KEY" in refused.errors
         assert "sssss" not in refused.errors + str([line for line, _ in front.requests])
         front.answers = [Answer(200, body="<html>")]
         assert "INVALID_RESPONSE" in piped("transcribe", "talk.mp3", folder=tmp_path, status=1, **variables).errors

@@ -15,6 +15,8 @@ from core.errors_command import RecordingNotFoundError
 from internal.cli import output
 
 STANDARD_INPUT = "-"
+STREAM_NAME = "standard-input.wav"
+"""Name of a recording that has none; the service looks at the content."""
 URLS = ("http://", "https://", "minio://")
 MAX_NAME = 100
 """Characters of a name made from a URL."""
@@ -60,7 +62,7 @@ def expand(words: Iterable[str], *, recursive: bool) -> list[Input]:
 
 def _expand_one(word: str, recursive: bool) -> Iterator[Input]:
     if word == STANDARD_INPUT:
-        yield Input("standard-input.wav")
+        yield Input(STREAM_NAME)
         return
     if word.lower().startswith(URLS):
         yield Input(_name_of_url(word), url=word)
@@ -81,7 +83,8 @@ def _of_path(path: Path, recursive: bool) -> Iterator[Input]:
     if not path.is_dir():
         if not path.exists():
             raise RecordingNotFoundError("{value}: the link leads nowhere.", value=output.printable(str(path)))
-        yield Input(path.name, path, beside=path.parent)
+        name = path.name if path.is_file() or is_recording(path.name) else STREAM_NAME
+        yield Input(name, path, beside=path.parent)
         return
     found = False
     for folder, folders, names in os.walk(path, onerror=_note_unreadable):

@@ -121,6 +121,7 @@ class BarReporter(LineReporter):
             TextColumn("{task.fields[stage]}", markup=False),
             console=Console(stderr=True, highlight=False),
             transient=True,
+            redirect_stdout=False,
         )
         self._bars: dict[Input, TaskID] = {}
         self._progress.start()

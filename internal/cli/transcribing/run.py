@@ -143,7 +143,7 @@ class Run:
                 ):
                     self._fatal = error
                 message = output.text_of(error) if isinstance(error, SttError) else error.message
-                self._end(entry, "failed", code=error.code, message=message)
+                self._end(entry, "failed", code=error.code, message=message, job_id=self._jobs.get(entry))
             finally:
                 self._jobs.pop(entry, None)
 
@@ -168,15 +168,14 @@ class Run:
         self.reporter.submitted(entry, submission)
         if self.request.detach:
             self._end(entry, "detached", job_id=submission.job_id)
-            if self.request.prints:
-                output.result(submission.job_id)
+            self._print(submission.job_id)
             return
         await self._follow(entry, submission.job_id)
         await self._finish(entry, submission.job_id, digest, folder, paths)
 
     def _writes(self, entry: Input) -> bool:
-        """Return False for standard input, whose transcript is only printed unless a folder is given."""
-        return self.request.output_dir is not None or entry.path is not None or entry.url is not None
+        """Return False for standard input and pipes, whose transcript is only printed unless a folder is given."""
+        return self.request.output_dir is not None or not entry.is_stream
 
     def _folder(self, entry: Input) -> OutputFolder:
         path = self.request.folder_of(entry)
@@ -229,14 +228,19 @@ class Run:
         if folder is not None:
             await asyncio.to_thread(folder.write, entry, digest, contents, paths)
         self._end(entry, "written", job_id=job_id, files=[str(path) for path in paths.values()])
-        if self.request.prints:
-            if len(self.inputs) == 1:
-                output.result(next(iter(contents.values())).decode(errors="replace").rstrip("\n"))
-            else:
-                output.result("\n".join(output.printable(str(path)) for path in paths.values()))
+        if len(self.inputs) == 1:
+            self._print(next(iter(contents.values())).decode(errors="replace").rstrip("\n"))
+        else:
+            self._print("\n".join(output.printable(str(path)) for path in paths.values()))
         if not self.request.keep:
             with contextlib.suppress(ClientError):
                 await client.delete(job_id)
+
+    def _print(self, text: str) -> None:
+        if self.request.prints:
+            self.reporter.pause()
+            output.result(text)
+            self.reporter.resume()
 
     def _end(self, entry: Input, outcome: str, **details: Any) -> None:
         self.counts[outcome] += 1
