@@ -15,3 +15,8 @@ Server = Annotated[
         help="Address of a server, with the key in STT_API_KEY. (the service of DATA_DIR)",
     ),
 ]
+
+
+def examples(*lines: tuple[str, str]) -> str:
+    """Return the end of a help text: commands, each with what it does."""
+    return "\n\n".join(["[bold]Examples[/bold]", *(f"{command}  [dim]{does}[/dim]" for command, does in lines)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -30,6 +31,9 @@ def _command(name: str, command: Any) -> Iterator[str]:
         yield "| Parameter | Meaning |\n|---|---|"
         yield from rows
         yield ""
+    if command.epilog:
+        shown = re.findall(r"^(?!\[bold\])(.+?)  \[dim\](.+)\[/dim\]$", command.epilog, re.MULTILINE)
+        yield "".join(f"- `{line}`: {does}\n" for line, does in shown)
     for word, child in nested.items():
         yield from _command(f"{name} {word}", child)
 

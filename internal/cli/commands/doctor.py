@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from internal.cli import output
-from internal.cli.parameters import AsJson
+from internal.cli.parameters import AsJson, examples
 
 if TYPE_CHECKING:
     from internal.cli.doctor.findings import Finding
@@ -17,7 +17,13 @@ app = typer.Typer()
 COLOURS = {"ok": typer.colors.GREEN, "warning": typer.colors.YELLOW, "failed": typer.colors.RED}
 
 
-@app.command(rich_help_panel=output.OPERATING)
+@app.command(
+    rich_help_panel=output.OPERATING,
+    epilog=examples(
+        ("stt doctor", "a line for each check, with what to do"),
+        ("stt doctor --json | jq -r 'select(.level == \"failed\").remedy'", "what to do about failures"),
+    ),
+)
 def doctor(as_json: AsJson = False) -> None:
     """Check everything that the service needs, a line for each, with what to do about it. Exit status 1 on a failure.
 

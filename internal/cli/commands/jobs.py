@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from internal.cli import output
-from internal.cli.parameters import AsJson, Server
+from internal.cli.parameters import AsJson, Server, examples
 
 if TYPE_CHECKING:
     from internal.client import AsyncClient, Job
@@ -17,7 +17,11 @@ app = typer.Typer(
     help="List, show, watch, cancel, retry and remove jobs.",
     no_args_is_help=True,
     rich_help_panel=output.TRANSCRIBING,
-    epilog="Example: stt jobs list --status failed --json | jq -r .job_id | xargs stt jobs retry",
+    epilog=examples(
+        ("stt jobs list --status failed", "the newest jobs that failed"),
+        ("stt jobs watch JOB", "the text as it is finished"),
+        ("stt jobs list --status failed --json | jq -r .job_id | xargs stt jobs retry", "all of them again"),
+    ),
 )
 COLUMNS = ("job", "status", "progress", "created", "file", "length", "error")
 JobId = Annotated[str, typer.Argument(metavar="JOB", help="A job_id.")]

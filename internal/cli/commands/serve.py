@@ -7,11 +7,18 @@ from typing import Annotated
 import typer
 
 from internal.cli import output
+from internal.cli.parameters import examples
 
 app = typer.Typer()
 
 
-@app.command(rich_help_panel=output.OPERATING)
+@app.command(
+    rich_help_panel=output.OPERATING,
+    epilog=examples(
+        ("stt serve", "on http://127.0.0.1:8000; /docs describes the API"),
+        ("stt serve --host 0.0.0.0 --port 9000", "for other machines, which need a key: stt keys create"),
+    ),
+)
 def serve(
     host: Annotated[
         str | None, typer.Option(metavar="ADDRESS", help="Address to listen on. (API_HOST, 127.0.0.1)")

@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperCommand
 
 from internal.cli import output
-from internal.cli.parameters import AsJson, Server
+from internal.cli.parameters import AsJson, Server, examples
 from internal.cli.transcribing.whisper_flags import normalise
 
 app = typer.Typer()
@@ -19,16 +19,13 @@ HOW, WHERE, RUN = "How to transcribe", "Where to write", "How to run"
 FORMATS = ("txt", "srt", "vtt", "tsv", "json")
 LANGUAGES = {"english": "en", "vietnamese": "vi"}
 """Names that the whisper command lines accept besides codes."""
-EPILOG = "\n\n".join(
-    [
-        "[bold]Examples[/bold]",
-        "stt transcribe talk.mp3                                   print the text and write talk.txt",
-        "stt transcribe talk.mp4 --output_format srt --language vi  subtitles in talk.srt",
-        "stt transcribe recordings/ --recursive --output_dir texts  a folder; again: only what is new or changed",
-        "ffmpeg -i talk.mkv -f wav - | stt transcribe -             from standard input",
-        "stt transcribe https://media.example.org/talk.mp3 --detach  print the job's id and return",
-        "STT_SERVER=https://stt.example.org STT_API_KEY=… stt transcribe talk.mp3",
-    ]
+EPILOG = examples(
+    ("stt transcribe talk.mp3", "print the text and write talk.txt"),
+    ("stt transcribe talk.mp4 --output_format srt --language vi", "subtitles in talk.srt"),
+    ("stt transcribe recordings/ --recursive --output_dir texts", "a folder; again: only what is new or changed"),
+    ("ffmpeg -i talk.mkv -f wav - | stt transcribe -", "from standard input"),
+    ("stt transcribe https://media.example.org/talk.mp3 --detach", "print the job's id and end"),
+    ("STT_SERVER=https://stt.example.org STT_API_KEY=stt_… stt transcribe talk.mp3", "on a server"),
 )
 
 
