@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from core.domain.models import DEMO, choose
+from core.domain.models import DEMO, choose, model_of_file
 from core.error_base import SttError
 from internal.cli.doctor.findings import Finding, failed, ok, warning
 
@@ -36,15 +36,15 @@ def models(settings: Settings) -> Finding:
     from worker import model_files
     from worker.models import ModelCatalogue
 
-    catalogue = ModelCatalogue(settings.model_dirs)
-    names = catalogue.names()
+    folders = [folder for folder in settings.model_dirs if folder.is_dir()]
+    for path in [path for folder in folders for path in sorted(folder.iterdir()) if model_of_file(path.name)]:
+        try:
+            model_files.check(path)
+        except SttError as error:
+            return failed(str(error), f"It is {path}.")
+    names = ModelCatalogue(settings.model_dirs).names()
     if not names:
         return failed(f"no model in {settings.models_dir}", GET_MODEL)
-    for name in names:
-        try:
-            model_files.check(catalogue.path(name))
-        except SttError as error:
-            return failed(f"{name}: {error}", "Remove the file and get it again.")
     default = choose("", settings.default_language, names, settings.default_model)
     if default is None:
         return failed(f"DEFAULT_MODEL={settings.default_model} is not installed", GET_MODEL)
