@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import uuid
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Self, Unpack
@@ -160,7 +160,7 @@ class AsyncClient:
         """Read a job. Raises NotFoundError."""
         return Job.of(await self._json("GET", f"/api/v1/jobs/{_segment(job_id)}"))
 
-    async def list_jobs(self, *, status: str | None = None, language: str | None = None) -> AsyncIterator[Job]:
+    async def list_jobs(self, *, status: str | None = None, language: str | None = None) -> AsyncGenerator[Job]:
         """Yield all jobs, newest first, in pages of 200. Raises RefusedError."""
         filters = {name: value for name, value in (("status", status), ("language", language)) if value}
         cursor: str | None = ""
@@ -180,7 +180,7 @@ class AsyncClient:
                 pause = min(pause * 1.5, LONGEST_POLL)
             return job
 
-    async def events(self, job_id: str, *, last_event_id: str | None = None) -> AsyncIterator[Event]:
+    async def events(self, job_id: str, *, last_event_id: str | None = None) -> AsyncGenerator[Event]:
         """Yield the events of a job until it has ended. A broken stream is resumed; no segment is repeated.
 
         last_event_id: continue after this event of an earlier stream. Raises NotFoundError.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
 from contextlib import aclosing
 from pathlib import Path
 from types import TracebackType
@@ -115,11 +115,11 @@ class Client:
     def about(self) -> dict[str, Any]:
         return self._runner.run(self._client.about())
 
-    def _iterate(self, values: AsyncIterator[Value]) -> Iterator[Value]:
+    def _iterate(self, values: AsyncGenerator[Value]) -> Iterator[Value]:
         """Yield the values of an asynchronous generator, which is closed as well if the reader stops early."""
 
         async def close() -> None:
-            async with aclosing(values):  # type: ignore[type-var]
+            async with aclosing(values):
                 pass
 
         try:
@@ -132,5 +132,5 @@ class Client:
             self._runner.run(close())
 
 
-async def _next(values: AsyncIterator[Value]) -> Value:
+async def _next(values: AsyncGenerator[Value]) -> Value:
     return await anext(values)

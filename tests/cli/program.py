@@ -18,6 +18,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tests.e2e.service import ROOT
 
@@ -51,7 +52,7 @@ def environment(folder: Path, variables: Mapping[str, str] | None = None) -> dic
     }
 
 
-def piped(*words: str | bytes, folder: Path, data: bytes = b"", status: int | None = None, **variables: str) -> Run:
+def piped(*words: str | bytes, folder: Path, data: Any = b"", status: Any = None, **variables: str) -> Run:
     """Run the program with pipes. data: its standard input; status: the expected exit status; folder: where it runs."""
     call = [*map(os.fsencode, PROGRAM), *map(os.fsencode, words)]
     variables = environment(folder, variables)
@@ -142,7 +143,7 @@ def _control_terminal() -> None:
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
 
-def in_terminal(*words: str | bytes, folder: Path, status: int | None = None, **variables: str) -> Run:
+def in_terminal(*words: str | bytes, folder: Path, status: Any = None, **variables: str) -> Run:
     """Run the program in a terminal until it ends; `output` has all that was shown."""
     with Terminal(*words, folder=folder, variables=variables) as terminal:
         return terminal.end(status)

@@ -218,7 +218,7 @@ async def test_an_event_stream_that_breaks_is_resumed(proxy: Proxy, embedded_ser
     segments: list[object] = []
     async with AsyncClient(f"http://127.0.0.1:{proxy.port}", retries=QUICK) as client:
         submission = await client.submit_file(sample, language="en")
-        async with aclosing(client.events(submission.job_id)) as events:  # type: ignore[type-var]
+        async with aclosing(client.events(submission.job_id)) as events:
             async for event in events:
                 if not kinds:
                     proxy.break_connections()

@@ -90,7 +90,8 @@ class Run:
         )
         work = asyncio.create_task(self._all(), name="transcribe")
         try:
-            await asyncio.wait([work, interruption.chosen], return_when=asyncio.FIRST_COMPLETED)
+            either: list[asyncio.Future[Any]] = [work, interruption.chosen]
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
             if not work.done():
                 return await self._interrupted(work, interruption.chosen.result())
             work.result()
@@ -253,7 +254,7 @@ def digest_of(entry: Input, file: BinaryIO | None, request: Request) -> str:
     if file is None:
         content = entry.url or ""
     else:
-        content = hashlib.file_digest(file, "sha256").hexdigest()
+        content = hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
         file.seek(0)
     return hashlib.sha256(f"{content} {options}".encode()).hexdigest()
 
@@ -285,4 +286,4 @@ def _open(entry: Input, stack: contextlib.ExitStack) -> BinaryIO:
 @contextlib.contextmanager
 def _temporary_file() -> Iterator[BinaryIO]:
     with tempfile.TemporaryFile() as file:
-        yield file  # type: ignore[misc]
+        yield file
