@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
+import asyncio
 import subprocess
-import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from core.domain.models import DEMO, choose, model_of_file
@@ -14,8 +12,8 @@ from internal.cli.doctor.findings import Finding, failed, ok, warning
 
 if TYPE_CHECKING:
     from core.config import Settings
+    from worker.engine_trial import Outcome
 
-ROOT = Path(__file__).resolve().parents[3]
 ENGINE_SECONDS = 150.0
 GET_MODEL = "`stt models pull` gets one; see docs/models.md."
 
@@ -54,24 +52,28 @@ def models(settings: Settings) -> Finding:
 
 
 def engine(settings: Settings) -> Finding:
-    """Transcribe a recording in a child process, which may crash."""
+    """Transcribe a recording in a child process, which may crash, with the engine that the service would use."""
+    from core.errors import SettingsError
+    from worker.engine_choice import EngineChoices
+    from worker.engine_trial import try_variant
     from worker.models import ModelCatalogue
 
     catalogue = ModelCatalogue(settings.model_dirs)
     name = choose("", settings.default_language, catalogue.names(), settings.default_model)
     if name is None:
         return warning("not tried without a model", GET_MODEL)
-    task = json.dumps([settings.engine, str(catalogue.path(name)), settings.languages])
-    call = [sys.executable, "-m", "internal.cli.doctor.engine_child", task]
+    path = catalogue.path(name)
+
+    async def trial() -> tuple[str, Outcome]:
+        choice = await EngineChoices(settings.engine, settings.worker_concurrency).choose(path)
+        return choice.description, await try_variant(choice.variant, path, seconds=ENGINE_SECONDS)
+
     try:
-        done = subprocess.run(call, cwd=ROOT, capture_output=True, text=True, timeout=ENGINE_SECONDS, check=False)
-    except subprocess.TimeoutExpired:
-        return failed(f"{settings.engine} did not end within {ENGINE_SECONDS:.0f} s", "Use a smaller model.")
-    if done.returncode < 0:
-        text = f"{settings.engine} crashed with signal {-done.returncode}"
+        description, outcome = asyncio.run(trial())
+    except (SettingsError, SttError) as error:
+        return failed(str(error), "Check ENGINE and that its libraries are installed.")
+    if outcome.error:
+        text = f"{outcome.variant}: {outcome.error}"
         return failed(text, "Set ENGINE=whisper_cpp_wheel, or build the engine again with `make engine`.")
-    if done.returncode:
-        reason = (done.stderr.strip().splitlines() or [f"status {done.returncode}"])[-1]
-        return failed(f"{settings.engine}: {reason}", "Check ENGINE and that its libraries are installed.")
-    result = json.loads(done.stdout.splitlines()[-1])
-    return ok(f"{result['version']}; {name}: {result['audio']:.0f} s of audio in {result['seconds']:.1f} s")
+    speed = f"{outcome.audio_seconds:.0f} s of audio in {outcome.cpu_seconds:.1f} s of CPU time"
+    return ok(f"{description}; {name}: {speed}")
