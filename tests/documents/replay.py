@@ -55,6 +55,7 @@ class Session:
             "HOME": str(self.folder),
             "STATE": str(self.folder / "state"),
             "PYTHON": sys.executable,
+            "ENGINE": "whisper_cpp_wheel",  # needs no trial
             "COLUMNS": "200",
         }
 
