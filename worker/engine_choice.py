@@ -91,7 +91,7 @@ def judge(outcomes: Sequence[Outcome], text: str) -> Judgement:
 
 
 def decide(outcomes: Sequence[Outcome], text: str, processes: int, available: int) -> Choice:
-    """Return the fastest outcome's variant among those with the right words that fit; of equally fast ones the smallest.
+    """Return the variant of the fastest outcome with the right words that fits; of equally fast ones the smallest.
 
     processes: those that have the model loaded; available: bytes of memory. If none fits, the smallest is chosen; if
     none has the right words, the wheel, whose errors then become those of the jobs.

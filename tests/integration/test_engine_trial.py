@@ -38,6 +38,11 @@ LEAST = 10**6
 ENGINE = "tests.integration.trial_engines"
 
 
+def trials(consumer: psutil.Process) -> list[psutil.Process]:
+    """Return the trials that a process runs."""
+    return [child for child in consumer.children() if "worker.engine_trial" in child.cmdline()]
+
+
 def fake(behaviour: str) -> Variant:
     return Variant(ENGINE, behaviour)
 
@@ -99,8 +104,8 @@ asyncio.run(try_variant(Variant({ENGINE!r}, "hangs"), pathlib.Path({str(model)!r
 """
     consumer = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT)
     try:
-        wait_until(lambda: bool(psutil.Process(consumer.pid).children()), "the trial runs", 30)
-        [trial] = psutil.Process(consumer.pid).children()
+        wait_until(lambda: bool(trials(psutil.Process(consumer.pid))), "the trial runs", 30)
+        [trial] = trials(psutil.Process(consumer.pid))
     finally:
         consumer.send_signal(signal.SIGKILL)
         consumer.wait()
@@ -109,10 +114,9 @@ asyncio.run(try_variant(Variant({ENGINE!r}, "hangs"), pathlib.Path({str(model)!r
 
 async def test_a_cancelled_trial_leaves_no_process(model: Path) -> None:
     task = asyncio.create_task(try_variant(fake("hangs"), model))
-    own = psutil.Process()
-    while not own.children():
+    while not trials(psutil.Process()):
         await asyncio.sleep(0.05)
-    [trial] = own.children()
+    [trial] = trials(psutil.Process())
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
@@ -388,8 +392,9 @@ async def test_processes_start_after_the_trial(
         monkeypatch.setattr(process, "_variant", None)
     await pool.start()
     try:
-        assert not psutil.Process().children()
+        assert all(process._pool is None for process in pool._processes)
         await pool.prepare(model)
+        assert all(process._pool is not None for process in pool._processes)
         assert pool.slots == 2
         async with pool.slot() as slot:
             output = await slot.transcribe(model, bytes(32_000), Options("en"), 60.0)
@@ -434,9 +439,9 @@ async def test_a_consumer_stops_during_a_trial(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     async with open_application(settings_for(tmp_path, engine="auto")) as app:
         async with running_consumer(app):
-            while not psutil.Process().children():
+            while not trials(psutil.Process()):
                 await asyncio.sleep(0.05)
-            [trial] = psutil.Process().children()
+            [trial] = trials(psutil.Process())
         assert not trial.is_running()
 
 
