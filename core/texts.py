@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from core.texts_models import MODEL_TEXTS
+
 ENGLISH, VIETNAMESE = "en", "vi"
 
 
@@ -266,6 +268,7 @@ TEXTS = {
     "Service Unavailable": "Dịch vụ tạm ngừng",
     # Starlette
     "There was an error parsing the body": "Không đọc được nội dung yêu cầu",
+    **MODEL_TEXTS,
 }
 
 VALIDATION = {

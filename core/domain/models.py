@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 DEMO = "demo"
+DETECTOR = "silero-"
+"""Prefix of the names of voice detectors, whose files have the same format."""
 PREFERRED = "medium"
 SIZES = ("large-v3", "large-v3-turbo", "large-v2", "large-v1", "medium", "small", "base", "tiny", DEMO)
 """Models from the largest to the smallest: the order of preference after PREFERRED."""
@@ -17,10 +19,14 @@ def file_name(model: str) -> str:
     return f"ggml-{model}.bin"
 
 
-def model_of_file(name: str) -> str | None:
-    """Return the model of a file, `ggml-base-q5_0.bin` → `base-q5_0`; None for any other file."""
+def model_of_file(name: str, *, detectors: bool = False) -> str | None:
+    """Return the model of a file, `ggml-base-q5_0.bin` → `base-q5_0`; None for any other file.
+
+    detectors: True to include voice detectors, which transcribe nothing.
+    """
     if name.startswith("ggml-") and name.endswith(".bin"):
-        return name[len("ggml-") : -len(".bin")]
+        model = name[len("ggml-") : -len(".bin")]
+        return model if detectors or not model.startswith(DETECTOR) else None
     return None
 
 
