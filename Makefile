@@ -10,13 +10,16 @@ JOBS ?= 6
 # compiled tests are kept even where the environment asks for none, since every process needs them
 PYTEST = PYTHONDONTWRITEBYTECODE= $(RUN) -m pytest -n $(JOBS)
 
-.PHONY: help demo openvino engine test test-fast test-faults fuzz soak mutate run services up down migrate lint bench bench-engines bench-compare docs venv format
+.PHONY: help demo stt openvino engine test test-fast test-faults fuzz soak mutate run services up down migrate lint bench bench-engines bench-compare docs venv format
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
 
 demo: $(VENV)/.run ## transcribe the sample recordings in one process tree and print the text
-	@$(RUN) -m internal.cli.demo
+	@$(RUN) -m internal.cli demo
+
+stt: $(VENV)/.run ## make the command line, .venv/bin/stt, and print how to call it
+	@bash deploy/make-launcher.sh $(VENV)
 
 run: $(VENV)/.run ## run the embedded service in the foreground on http://127.0.0.1:8000
 	@$(RUN) cmd/embedded/main.py
@@ -53,7 +56,7 @@ services: $(VENV)/.dev ## run PostgreSQL, RabbitMQ and MinIO for development in 
 	@$(RUN) -m tests.servers
 
 migrate: $(VENV)/.run ## create or upgrade the schema of DATABASE_URL
-	@$(RUN) -m internal.cli.main migrate
+	@$(RUN) -m internal.cli migrate
 
 lint: $(VENV)/.dev ## run ruff, mypy (strict) and import-linter
 	@$(VENV)/bin/ruff check .

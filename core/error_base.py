@@ -16,6 +16,7 @@ class Kind(StrEnum):
     INFRASTRUCTURE = "infrastructure"  # not counted, retried in place
     MACHINE = "machine"  # a fault of this machine: not counted, the row is handed back for another machine
     REQUEST = "request"  # rejected by the API, never reaches a consumer
+    USAGE = "usage"  # a command that cannot be run as it was given
 
 
 class SttError(Exception):

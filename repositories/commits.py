@@ -108,7 +108,7 @@ async def complete_job(session: AsyncSession, job_id: str, outcome: JobOutcome) 
     if row is None:
         return False
     if row.working_audio_path:
-        await intents.create_or_extend(session, row.working_audio_path, job_id, WORKING_GRACE)
+        await intents.create(session, row.working_audio_path, job_id, WORKING_GRACE)
     await webhooks.enqueue(session, job_id, webhooks.COMPLETED)
     await add_metrics(session, job_id, outcome.metrics)
     return True

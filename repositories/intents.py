@@ -42,13 +42,6 @@ async def create(
         await session.execute(insert(UploadIntent).values(**values))
 
 
-async def create_or_extend(session: AsyncSession, key: str, job_id: str, lifetime: float) -> None:
-    """Note that the object may be collected after `lifetime` seconds, whether or not there is an intent for it."""
-    extended = update(UploadIntent).where(UploadIntent.key == key).values(expires_at=after(lifetime))
-    if (await session.execute(extended.returning(UploadIntent.key))).first() is None:
-        await create(session, key, job_id, lifetime)
-
-
 async def get_link(session: AsyncSession, job_id: str) -> UploadIntent | None:
     """Return the intent of an upload link that can still be started."""
     statement = select(UploadIntent).where(
@@ -89,9 +82,12 @@ async def consume_link(session: AsyncSession, key: str) -> bool:
 
 
 async def fulfil(session: AsyncSession, key: str) -> bool:
-    """Delete the intent of an object that a job refers to; return False if it has expired: the object may be gone."""
-    statement = delete_rows(UploadIntent).where(UploadIntent.key == key, UploadIntent.expires_at > after())
-    return (await apply(session, statement.returning(UploadIntent.key))).first() is not None
+    """Delete the intent of an object that a job refers to; return False if it had expired or is gone.
+
+    The object may then have been collected: a caller that needs it rolls back, which keeps the intent.
+    """
+    statement = delete_rows(UploadIntent).where(UploadIntent.key == key).returning(UploadIntent.expires_at > after())
+    return bool((await apply(session, statement)).scalar_one_or_none())
 
 
 async def list_expired(session: AsyncSession, limit: int = 100, without: Collection[str] = ()) -> list[UploadIntent]:

@@ -110,7 +110,7 @@ async def drop(session: AsyncSession, job_id: str) -> None:
     """
     path = (await session.execute(select(Job.working_audio_path).where(Job.job_id == job_id))).scalar_one()
     if path is not None:
-        await intents.create_or_extend(session, path, job_id, WORKING_GRACE)
+        await intents.create(session, path, job_id, WORKING_GRACE)
     await apply(session, transitions.removed.deletion(Chunk).where(Chunk.job_id == job_id))
     await apply(session, delete(Metric).where(Metric.job_id == job_id))
     await apply(

@@ -1,4 +1,4 @@
-"""`make demo`: start the embedded service, transcribe the sample recordings, print their text, and stop."""
+"""`stt demo`: start the embedded service, transcribe the sample recordings, print their text, and stop."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ DONE_SECONDS = 180.0
 console = Console(highlight=False)
 
 
-def main() -> int:
+def run() -> int:
     """Run the demo; return the exit status, 0 if every sample was transcribed."""
     DATA.mkdir(parents=True, exist_ok=True)
     with service() as url, httpx.Client(base_url=url, timeout=30) as client:
@@ -126,7 +126,3 @@ def show(client: httpx.Client, path: Path, job_id: str, status: str) -> None:
     times = f"{result['duration_seconds']:.1f} s of audio in {result['processing_time']:.1f} s"
     console.print(f"  {times}, model {result['model']}, confidence {result['confidence']:.2f}")
     console.print(f"  result file: {DATA / 'objects' / result['minio_result_path']}", soft_wrap=True)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

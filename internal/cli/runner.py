@@ -6,25 +6,28 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
+from internal.cli import output
+
 if TYPE_CHECKING:
     from internal.bootstrap import Application
 
 
 def run(command: str, work: Callable[[Application], Awaitable[None]], *, needs_broker: bool = False) -> None:
-    """Run `work` on an application, then stop the application. An outage exits with status 1 and a message.
+    """Run `work` on an application, then stop the application. Raises InfrastructureError, SchemaNeededError.
 
-    needs_broker: connect to RabbitMQ first. With an in-memory queue, which no other process can read, exit as well.
+    needs_broker: connect to RabbitMQ first. With an in-memory queue, which no other process can read, raise
+    QueueInsideServiceError.
     """
     from core.config import BrokerKind
-    from core.errors import DatabaseUnavailable, InfrastructureError
+    from core.database_errors import NO_SCHEMA, OTHER_SCHEMA, describe
+    from core.errors import DatabaseUnavailable
+    from core.errors_command import QueueInsideServiceError, SchemaNeededError
     from internal import bootstrap
     from internal.process import settings_or_exit
 
     settings = settings_or_exit(command)
     if needs_broker and settings.broker is BrokerKind.MEMORY:
-        raise SystemExit(
-            "With BROKER=memory the queue is inside the service: use POST /api/v1/jobs/{job_id}/retry instead."
-        )
+        raise QueueInsideServiceError
 
     async def main() -> None:
         application = bootstrap.build(settings)
@@ -37,6 +40,8 @@ def run(command: str, work: Callable[[Application], Awaitable[None]], *, needs_b
 
     try:
         asyncio.run(main())
-    except InfrastructureError as error:
-        hint = " (`stt migrate` creates the tables)" if isinstance(error, DatabaseUnavailable) else ""
-        raise SystemExit(f"{error.code}: {error}{hint}") from None
+    except DatabaseUnavailable as error:
+        if describe(error) in (NO_SCHEMA, OTHER_SCHEMA):
+            raise SchemaNeededError from None
+        output.note(f"DATABASE_URL: {describe(error)}")
+        raise

@@ -90,7 +90,7 @@ def through_api(server: minio.Minio, folder: Path, file: Path, alone: float) -> 
 
 
 def migrate(service: Service) -> None:
-    call = [sys.executable, "-m", "internal.cli.main", "migrate"]
+    call = [sys.executable, "-m", "internal.cli", "migrate"]
     subprocess.run(call, env=service.environment, cwd=ROOT, check=True, capture_output=True)
 
 

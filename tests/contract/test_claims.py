@@ -291,24 +291,26 @@ async def test_a_row_that_lost_several_consumers_is_claimed_alone(database: Data
         assert not await claims.is_suspect(session, job_id, 0)
 
 
-async def test_a_plan_is_not_stored_if_its_audio_was_collected(database: Database) -> None:
+async def _job_with_an_expired_intent(database: Database) -> str:
+    """Return a job whose Prepare was claimed so long ago that its working audio may have been collected."""
     job_id = await new_job(database)
     async with database.write() as session:
         await claims.claim_prepare(session, job_id, 0, ClaimRequest(WORKER, LEASE))
     async with database.write() as session:
         await session.execute(update(UploadIntent).values(expires_at=after(-1)))
+    return job_id
+
+
+async def test_a_plan_is_not_stored_if_its_audio_was_collected(database: Database) -> None:
+    job_id = await _job_with_an_expired_intent(database)
     async with database.write() as session:
         assert await plans.store_plan(session, job_id, plan(2, job_id=job_id)) is None
     await invariants.check(database)
 
 
 async def test_a_silent_job_completes_although_its_intent_has_expired(database: Database) -> None:
-    """Its plan needs no audio, so it is stored, and the expired intent is still there when the job completes."""
-    job_id = await new_job(database)
-    async with database.write() as session:
-        await claims.claim_prepare(session, job_id, 0, ClaimRequest(WORKER, LEASE))
-    async with database.write() as session:
-        await session.execute(update(UploadIntent).values(expires_at=after(-1)))
+    """Its plan needs no audio, so it is stored."""
+    job_id = await _job_with_an_expired_intent(database)
     async with database.write() as session:
         assert await plans.store_plan(session, job_id, plan(0, job_id=job_id)) is not None
     assert await finalise(database, job_id)

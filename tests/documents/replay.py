@@ -25,7 +25,7 @@ trap 'env -0 > "$STATE"' EXIT
 curl() { command curl --silent --show-error --max-time 60 "$@"; }
 sleep() { command sleep 0.2; }
 make() { command make --dry-run "$@" >/dev/null; }
-stt() { "$PYTHON" -m internal.cli.main "$@"; }
+stt() { "$PYTHON" -m internal.cli "$@"; }
 """
 """`make` only looks for its targets; `sleep` is short; variables of one block are there in the next."""
 DEMO = "the demo's output"

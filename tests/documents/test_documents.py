@@ -24,7 +24,7 @@ FOLDERS = {path.name for path in ROOT.iterdir() if path.is_dir()}
 CODE = ("core", "internal", "repositories", "worker")
 MESSAGE_WORDS = 4
 """Quoted texts of so many words are messages of the program, unless they are commands."""
-COMMAND_LINES = {"docker compose -f deploy/compose.yaml exec api python -m internal.cli.main"}
+COMMAND_LINES = {"docker compose -f deploy/compose.yaml exec api python -m internal.cli"}
 GENERATED = {"deploy/.env"}
 PATH = re.compile(r"`([A-Za-z_.][\w.-]*/[\w./-]*)`")
 
@@ -50,7 +50,7 @@ def test_its_commands_run_and_print_what_it_shows(
 
 def test_the_demo_prints_what_the_quickstart_shows() -> None:
     shown = [block for block in blocks(ROOT / "docs" / "quickstart.md") if block.note == DEMO]
-    command = [sys.executable, "-m", "internal.cli.demo"]
+    command = [sys.executable, "-m", "internal.cli", "demo"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=200)
     assert len(shown) == 1
     compare_text(shown[0].text, done.stdout)

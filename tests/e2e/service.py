@@ -164,7 +164,7 @@ def on_real_servers(
     """Run each of `kinds` as its own process. stores: the settings of the real servers."""
     port = free_port()
     service = Service(f"http://127.0.0.1:{port}", folder, settings(folder, port, **stores))
-    migrate = [sys.executable, "-m", "internal.cli.main", "migrate"]
+    migrate = [sys.executable, "-m", "internal.cli", "migrate"]
     subprocess.run(migrate, env=service.environment, cwd=ROOT, check=True, capture_output=True)
     try:
         for name in kinds:

@@ -146,7 +146,7 @@ def test_dead_letters_are_replayed_and_purged_by_command(harness: Harness, tmp_p
 
 
 def run_dlq(harness: Harness, *words: str) -> str:
-    call = [sys.executable, "-m", "internal.cli.main", "dlq", *words]
+    call = [sys.executable, "-m", "internal.cli", "dlq", *words]
     environment = {**harness.service.environment, "COLUMNS": "300"}
     completed = subprocess.run(call, env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
     return completed.stdout + completed.stderr

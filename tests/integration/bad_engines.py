@@ -13,11 +13,13 @@ from functools import partial
 from pathlib import Path
 
 from core.domain.transcript import Segment
-from core.errors import SttError
+from core.errors import OutOfMemoryError, SttError, WhisperCrashError
 from worker.transcriber import Call, EngineOutput, EngineSpec, Options, Samples, transcribe_each
 
 FINE, CRASH, HANG, EXIT, KILL, MEMORY, GATE, CROWDED, SHORT = range(9)
 """GATE: wait until the file named by the prompt exists; CROWDED: no memory for a batch; SHORT: too few outputs."""
+DEATHS = [(CRASH, WhisperCrashError), (EXIT, WhisperCrashError), (KILL, OutOfMemoryError), (MEMORY, OutOfMemoryError)]
+"""The commands that end the engine's process, each with the error of the call."""
 
 
 class BadEngine:

@@ -395,7 +395,7 @@ async def test_global_statistics_need_a_key(tmp_path: Path) -> None:
 
 def test_keys_are_managed_by_command(tmp_path: Path) -> None:
     def stt(*words: str) -> str:
-        call = [sys.executable, "-m", "internal.cli.main", *words]
+        call = [sys.executable, "-m", "internal.cli", *words]
         environment = {**os.environ, "DATA_DIR": str(tmp_path), "COLUMNS": "200"}
         completed = subprocess.run(call, env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
         return completed.stdout + completed.stderr

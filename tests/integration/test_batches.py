@@ -17,13 +17,11 @@ from core.domain.job_options import JobOptions
 from core.errors import (
     ChunkTimeoutError,
     EngineUnavailableError,
-    OutOfMemoryError,
     UnsupportedLanguageError,
-    WhisperCrashError,
 )
 from core.machine import usable_cores
 from tests.engine_processes import process_ids
-from tests.integration.bad_engines import CRASH, CROWDED, EXIT, FINE, GATE, HANG, KILL, MEMORY, SHORT
+from tests.integration.bad_engines import CRASH, CROWDED, DEATHS, FINE, GATE, HANG, MEMORY, SHORT
 from tests.integration.test_pool import ADAPTER, MODEL, pcm
 from tests.speech import MODEL as SPEECH_MODEL
 from worker import pool as pool_module
@@ -36,7 +34,7 @@ SECONDS = 60.0
 
 @dataclass(frozen=True)
 class Ran:
-    """What a bad engine says about a call."""
+    """Output of a bad engine for a call."""
 
     process: int
     calls: int
@@ -222,17 +220,7 @@ async def test_the_engine_states_its_batch_size(tmp_path: Path) -> None:
 
 
 # -- faults -----------------------------------------------------------------------------------------------------------
-@pytest.mark.parametrize(
-    ("command", "error"),
-    [
-        (CRASH, WhisperCrashError),
-        (EXIT, WhisperCrashError),
-        (KILL, OutOfMemoryError),
-        (MEMORY, OutOfMemoryError),
-        (HANG, ChunkTimeoutError),
-        (SHORT, RuntimeError),
-    ],
-)
+@pytest.mark.parametrize(("command", "error"), [*DEATHS, (HANG, ChunkTimeoutError), (SHORT, RuntimeError)])
 async def test_only_the_call_at_fault_fails(one: Calls, command: int, error: type[Exception]) -> None:
     """The others of its batch run again alone, and so does the one at fault, before it is blamed."""
     await one.block()

@@ -21,10 +21,9 @@ from core.errors import (
     EngineUnavailableError,
     ModelMissingError,
     OutOfMemoryError,
-    WhisperCrashError,
 )
 from tests.engine_processes import process_id, process_ids
-from tests.integration.bad_engines import CRASH, EXIT, FINE, HANG, KILL, MEMORY
+from tests.integration.bad_engines import DEATHS, FINE, HANG, KILL, MEMORY
 from tests.servers.base import wait_until
 from worker.batch import Mode
 from worker.engine_process import EngineProcess
@@ -55,15 +54,7 @@ async def pool() -> AsyncIterator[Pool]:
     await pool.stop()
 
 
-@pytest.mark.parametrize(
-    ("command", "error"),
-    [
-        (CRASH, WhisperCrashError),
-        (EXIT, WhisperCrashError),
-        (KILL, OutOfMemoryError),
-        (MEMORY, OutOfMemoryError),
-    ],
-)
+@pytest.mark.parametrize(("command", "error"), DEATHS)
 async def test_a_dead_child_is_an_error_and_the_pool_continues(
     pool: Pool, command: int, error: type[Exception]
 ) -> None:

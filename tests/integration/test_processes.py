@@ -32,7 +32,7 @@ def test_separate_processes_refuse_an_in_memory_queue(kind: str, capsys: pytest.
     assert all(word in stderr for word in ("BROKER", "cmd/embedded", "make run", "RABBITMQ_URL"))
 
 
-@pytest.mark.parametrize("words", [["cmd/api/main.py"], ["-m", "internal.cli.main", "api"]], ids=["cmd", "stt"])
+@pytest.mark.parametrize("words", [["cmd/api/main.py"], ["-m", "internal.cli", "api"]], ids=["cmd", "stt"])
 def test_the_program_refuses_an_in_memory_queue(tmp_path: Path, words: list[str]) -> None:
     environment = services.settings(tmp_path, 0)
     call = [sys.executable, *words]

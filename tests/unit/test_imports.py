@@ -21,7 +21,7 @@ from internal import bootstrap
 app = bootstrap.build(load_settings(_env_file=None))
 """
 CASES = {
-    "stt": ("import internal.cli.main", HTTP | ENGINE | RARE | {"sqlalchemy", "pydantic", "asyncpg", "minio"}),
+    "stt": ("import internal.cli.app", HTTP | ENGINE | RARE | {"sqlalchemy", "pydantic", "asyncpg", "minio"}),
     "scheduler": (f"{BUILD}bootstrap.scheduler(app)", HTTP | ENGINE | RARE | {"rapidfuzz", "core.storage.local"}),
     "consumer": (f"{BUILD}bootstrap.consumer(app)", HTTP | RARE | {"core.storage.local", "core.messaging.memory"}),
     "api": (f"import internal.api_process{BUILD}app.services", ENGINE | RARE | {"internal.consumer"}),

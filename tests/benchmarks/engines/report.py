@@ -19,6 +19,8 @@ WANTED = {"base": 1.3, "small": 1.3, "medium": 1.1, "large-v3-turbo": 1.3}
 """Least ratio of the service's speed to that of faster-whisper at its best."""
 WANTED_SERVER = 3.0
 """Least ratio of the service's speed to that of whisper-server."""
+WANTED_BARE = 0.95
+"""Least ratio of the service's speed to that of its engine on the same chunks, without the rest of the pipeline."""
 MISSING = "–"
 
 
@@ -103,6 +105,11 @@ def _ratios(shape: str, measurements: Sequence[Measurement]) -> list[str]:
     if not services:
         return []
     lines = ["| ratio | speech | of CPU seconds | of elapsed seconds | wanted |", "|---|---|---|---|---|"]
+    for service in services:
+        engine = [item for item in good if item.row == service.row.removeprefix("service, ")]
+        for group in service.groups if engine else ():
+            cells = [_ratio([service], engine, speed, group) for speed in (cpu_speed, wall_speed)]
+            lines.append(f"| {service.row} ÷ its bare engine | {group} | {' | '.join(cells)} | ≥ {WANTED_BARE} |")
     for peer, wanted in (
         ("faster-whisper", WANTED.get(shape, 1.3)),
         ("whisper-server", WANTED_SERVER),

@@ -8,6 +8,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import httpx
+
 from tests.benchmarks.engines import child, models
 from tests.benchmarks.engines.measure import GroupFigures, Measurement
 from tests.benchmarks.engines.recordings import CLIP, Recording
@@ -16,6 +18,8 @@ from tests.e2e.service import Service, embedded
 from tests.speech import plain, word_error_rate
 
 JOB_SECONDS = 1800
+ERROR_LENGTH = 200
+"""Characters of an error that are kept."""
 
 
 def row_name(engine: str, quantisation: str) -> str:
@@ -30,18 +34,24 @@ def measure(
     model = models.ggml(shape, quantisation)
     settings = {"ENGINE": engine, "WORKER_CONCURRENCY": str(slots), "MODELS_DIR": str(model.parent)}
     settings["DEFAULT_MODEL"] = model.stem.removeprefix("ggml-")
-    with tempfile.TemporaryDirectory() as name:
-        started = time.monotonic()
-        with embedded(Path(name), **settings) as service:
-            _run(service, recordings[:1] * 2 * slots, inputs)
-            result.load_seconds = time.monotonic() - started
-            for group in dict.fromkeys(item.group for item in recordings):
-                chosen = [item for item in recordings if item.group == group] * slots
-                result.groups[group] = _figures(service, chosen, inputs)
-            result.clip_seconds = min(_clip_seconds(service, inputs) for _ in range(3))
-            memory = child.memory(service_processes(service))
-            result.peak_bytes, result.pss_bytes = memory["peak"], memory["pss"]
+    try:
+        with tempfile.TemporaryDirectory() as name, embedded(Path(name), **settings) as service:
+            _measure(service, result, recordings, inputs)
+    except (AssertionError, OSError, RuntimeError, TimeoutError, httpx.HTTPError) as error:
+        result.error = str(error).split("\n")[0][:ERROR_LENGTH]
     return result
+
+
+def _measure(service: Service, result: Measurement, recordings: list[Recording], inputs: Path) -> None:
+    started = time.monotonic()
+    _run(service, recordings[:1] * 2 * result.slots, inputs)
+    result.load_seconds = time.monotonic() - started
+    for group in dict.fromkeys(item.group for item in recordings):
+        chosen = [item for item in recordings if item.group == group] * result.slots
+        result.groups[group] = _figures(service, chosen, inputs)
+    result.clip_seconds = min(_clip_seconds(service, inputs) for _ in range(3))
+    memory = child.memory(service_processes(service))
+    result.peak_bytes, result.pss_bytes = memory["peak"], memory["pss"]
 
 
 def service_processes(service: Service) -> list[int]:

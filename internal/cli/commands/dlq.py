@@ -6,49 +6,59 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from internal.cli import runner
+from internal.cli import output, runner
+from internal.cli.parameters import AsJson
 
 if TYPE_CHECKING:
     from internal.bootstrap import Application
 
-app = typer.Typer(help="List, show, replay and purge dead letters. Needs BROKER=rabbitmq.", no_args_is_help=True)
+app = typer.Typer(
+    help="List, show, replay and purge dead letters. Needs BROKER=rabbitmq.",
+    no_args_is_help=True,
+    rich_help_panel=output.OPERATING,
+)
 COLUMNS = ("job", "chunk", "attempts", "code", "message", "first_failure", "last_failure")
 JobOrAll = Annotated[str, typer.Argument(metavar="JOB", help="A job_id, or `all`.")]
 
 
 @app.command("list")
-def list_dead_letters() -> None:
+def list_dead_letters(as_json: AsJson = False) -> None:
     """List all dead letters, oldest first."""
 
     async def work(application: Application) -> None:
-        from rich.console import Console
-        from rich.table import Table
-
-        dead_letters = await application.dead_letters.list_all()
-        table = Table(*COLUMNS)
-        for dead_letter in dead_letters:
-            cells = {**dead_letter.headers, "job": dead_letter.job_id or "(not decodable)"}
-            table.add_row(*(str(cells.get(name, dead_letter.headers.get("reason", ""))) for name in COLUMNS))
-        Console(highlight=False).print(table if dead_letters else "No dead letters.")
+        rows = [
+            {**letter.headers, "job": letter.job_id or "(not decodable)"}
+            for letter in await application.dead_letters.list_all()
+        ]
+        if as_json:
+            for row in rows:
+                output.json_line(row)
+            return
+        cells = [[row.get(name, row.get("reason", "")) for name in COLUMNS] for row in rows]
+        output.table(COLUMNS, cells, "No dead letters.")
 
     runner.run("dlq", work, needs_broker=True)
 
 
 @app.command()
-def show(job: JobOrAll) -> None:
+def show(job: JobOrAll, as_json: AsJson = False) -> None:
     """Print all headers of a job's dead letter."""
 
     async def work(application: Application) -> None:
+        from core.errors_command import DeadLetterNotFoundError
         from internal.services.dead_letters import ALL
 
         dead_letters = await application.dead_letters.list_all()
         matching = [dead_letter for dead_letter in dead_letters if job in (dead_letter.job_id, ALL)]
         if not matching:
-            raise SystemExit(f"No dead letter of job {job}.")
+            raise DeadLetterNotFoundError
         for dead_letter in matching:
+            if as_json:
+                output.json_line({**dead_letter.headers, "job": dead_letter.job_id})
+                continue
             for name, value in dead_letter.headers.items():
-                typer.echo(f"{name}: {value}")
-            typer.echo()
+                output.result(f"{name}: {output.printable(str(value))}")
+            output.result("")
 
     runner.run("dlq", work, needs_broker=True)
 
@@ -59,7 +69,7 @@ def replay(job: JobOrAll) -> None:
 
     async def work(application: Application) -> None:
         reopened, stale = await application.dead_letters.replay(job)
-        typer.echo(f"{reopened} reopened for what is missing, {stale} stale dead letters removed.")
+        output.result(f"{reopened} reopened for what is missing, {stale} stale dead letters removed.")
 
     runner.run("dlq", work, needs_broker=True)
 
@@ -70,6 +80,6 @@ def purge(job: JobOrAll) -> None:
 
     async def work(application: Application) -> None:
         count = await application.dead_letters.purge(job)
-        typer.echo(f"{count} dead letters removed; their jobs stay FAILED.")
+        output.result(f"{count} dead letters removed; their jobs stay FAILED.")
 
     runner.run("dlq", work, needs_broker=True)

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import re
+from datetime import datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from internal.cli import runner
+from internal.cli import output, runner
+from internal.cli.parameters import AsJson
 
 if TYPE_CHECKING:
     from internal.bootstrap import Application
 
-app = typer.Typer(help="Create, list and revoke API keys.", no_args_is_help=True)
+app = typer.Typer(help="Create, list and revoke API keys.", no_args_is_help=True, rich_help_panel=output.OPERATING)
 COLUMNS = ("id", "owner", "name", "created", "expires", "revoked", "last used")
+FIELDS = ("key_id", "owner", "name", "created_at", "expires_at", "revoked_at", "last_used_at")
 DAY = 86_400.0
 OWNER = re.compile(r"[A-Za-z0-9._-]{1,64}")
 """A valid owner: it has to fit in an object key, `inbox/{owner}/…`."""
@@ -44,38 +47,41 @@ def create(
         float | None,
         typer.Option(metavar="N", callback=_checked_days, help="Days until the key expires. Default: never."),
     ] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Create a key and print it. It is not shown again."""
 
     async def work(application: Application) -> None:
         lifetime = None if days is None else days * DAY
         key, key_owner = await application.services.api_keys.create(owner, name, lifetime)
-        typer.echo(f"key: {key}")
-        typer.echo(f"owner: {key_owner}")
-        typer.echo(f"webhook secret: {application.services.api_keys.webhook_secret(key_owner)}")
-        typer.echo("The key is shown this once.")
+        secret = application.services.api_keys.webhook_secret(key_owner)
+        if as_json:
+            output.json_line({"key": key, "owner": key_owner, "webhook_secret": secret})
+        else:
+            output.result(f"key: {key}\nowner: {key_owner}\nwebhook secret: {secret}")
+        output.note("The key is shown this once.")
 
     runner.run("keys", work)
 
 
 @app.command("list")
-def list_keys() -> None:
+def list_keys(as_json: AsJson = False) -> None:
     """List all keys, without their secrets."""
 
     async def work(application: Application) -> None:
-        from rich.console import Console
-        from rich.table import Column, Table
-
         rows = await application.services.api_keys.list_all()
-        table = Table(*(Column(name, no_wrap=name == "id") for name in COLUMNS))
-        for row in rows:
-            times = (row.created_at, row.expires_at, row.revoked_at, row.last_used_at)
-            cells = (f"{at:%Y-%m-%d %H:%M}" if at else "" for at in times)
-            table.add_row(row.key_id, row.owner, row.name or "", *cells)
-        empty = "No keys: only requests from this machine are served, without a key."
-        Console(highlight=False).print(table if rows else empty)
+        if as_json:
+            for row in rows:
+                output.json_line({name: getattr(row, name) for name in FIELDS})
+            return
+        cells = [[_shown(getattr(row, name)) for name in FIELDS] for row in rows]
+        output.table(COLUMNS, cells, "No keys: only requests from this machine are served, without a key.")
 
     runner.run("keys", work)
+
+
+def _shown(value: object) -> str:
+    return f"{value:%Y-%m-%d %H:%M}" if isinstance(value, datetime) else str(value or "")
 
 
 @app.command()
@@ -85,9 +91,11 @@ def revoke(
     """Revoke a key: requests with it are refused from now on."""
 
     async def work(application: Application) -> None:
+        from core.errors_command import KeyNotFoundError
+
         if not await application.services.api_keys.revoke(key_id):
-            raise SystemExit(f"There is no valid key {key_id}; `stt keys list` shows all keys.")
-        typer.echo(f"{key_id} is revoked.")
+            raise KeyNotFoundError
+        output.result(f"{key_id} is revoked.")
 
     runner.run("keys", work)
 
@@ -106,6 +114,6 @@ def webhook_secret(
     async def work(application: Application) -> None:
         from internal.services.authentication import LOCAL_OWNER
 
-        typer.echo(application.services.api_keys.webhook_secret(owner or LOCAL_OWNER))
+        output.result(application.services.api_keys.webhook_secret(owner or LOCAL_OWNER))
 
     runner.run("keys", work)

@@ -1,0 +1,119 @@
+"""The `stt` command. Each file of `internal/cli/commands/` is a command or a group of commands.
+
+A command is imported when it is used, or when the list of all commands is printed. Its module imports typer alone, and
+what it needs when it runs, so that `--help` stays fast.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from core.error_base import SttError
+from core.errors import InternalError, SettingsError
+from internal.cli import output
+from internal.cli.exits import ExitStatus, status_of
+
+FOLDER = Path(__file__).parent / "commands"
+COMPLETION = ("install_completion", "show_completion")
+TRACEBACK = "STT_TRACEBACK"
+"""Environment variable that shows the traceback of an unexpected error."""
+
+
+class Commands(Mapping[str, Any]):
+    """The commands by name: that of the file, with hyphens for underscores. Values are loaded on first use."""
+
+    def __init__(self, folder: Path = FOLDER, package: str = "internal.cli.commands") -> None:
+        self._modules = {
+            path.stem.replace("_", "-"): f"{package}.{path.stem}"
+            for path in sorted(folder.glob("*.py"))
+            if not path.stem.startswith("_")
+        }
+        self._loaded: dict[str, Any] = {}
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self._loaded:
+            app: typer.Typer = importlib.import_module(self._modules[name]).app
+            command: Any = typer.main.get_command(app)
+            command.name = name
+            # the options of shell completion belong to `stt` alone
+            command.params = [option for option in command.params if option.name not in COMPLETION]
+            panels = (getattr(command, "rich_help_panel", None), app.info.rich_help_panel)
+            command.rich_help_panel = next((panel for panel in panels if isinstance(panel, str)), output.OPERATING)
+            self._loaded[name] = command
+        return self._loaded[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._modules)
+
+    def __len__(self) -> int:
+        return len(self._modules)
+
+
+class Group(TyperGroup):
+    """The group of all commands, in the order of their help panels."""
+
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**attributes)
+        self.commands: Any = Commands()
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return sorted(self.commands, key=lambda name: output.PANELS.index(self.commands[name].rich_help_panel))
+
+
+app = typer.Typer(
+    cls=Group,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help=(
+        "Self-hosted, asynchronous speech to text.\n\n"
+        "Results are printed on standard output, everything else on standard error. "
+        "Exit status: 0 success, 1 something failed, 2 usage, 3 the service cannot be reached, 4 not allowed, "
+        "130 interrupted."
+    ),
+)
+
+
+def _print_version(value: bool) -> None:
+    if value:
+        from core.version import VERSION
+
+        output.result(f"async-stt {VERSION}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Options of `stt` itself."""
+
+
+def main() -> None:
+    """Run the command line and exit with its status."""
+    try:
+        app(prog_name="stt")
+    except SttError as error:
+        output.error(error)
+        sys.exit(status_of(error))
+    except SettingsError as error:
+        output.note(str(error))
+        sys.exit(ExitStatus.USAGE)
+    except BrokenPipeError:
+        output.drop_standard_output()
+        sys.exit(ExitStatus.FAILED)
+    except Exception as error:
+        if os.environ.get(TRACEBACK):
+            raise
+        output.error(InternalError())
+        output.note(f"{type(error).__name__}: {error} ({TRACEBACK}=1 shows where)")
+        sys.exit(ExitStatus.FAILED)

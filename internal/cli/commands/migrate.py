@@ -1,0 +1,29 @@
+"""`stt migrate`: the schema of the database."""
+
+from __future__ import annotations
+
+import typer
+
+from internal.cli import output
+
+app = typer.Typer()
+
+
+@app.command(rich_help_panel=output.OPERATING)
+def migrate() -> None:
+    """Create or upgrade the schema of DATABASE_URL."""
+    import asyncio
+
+    from core.database import Database
+    from internal.process import settings_or_exit
+    from migrations.run import upgrade
+
+    settings = settings_or_exit("migrate")
+
+    async def run() -> None:
+        database = Database(settings.database_url)
+        await upgrade(database)
+        await database.stop()
+
+    asyncio.run(run())
+    output.result("The database has the newest schema.")

@@ -1,0 +1,85 @@
+"""Output of the command line: results on standard output, everything else on standard error."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from core.error_base import SttError
+from core.texts import ENGLISH, VIETNAMESE
+
+PANELS = TRANSCRIBING, OPERATING, PROCESSES = ("Transcribing", "Operating", "Processes")
+"""Panels of `stt --help`, in this order."""
+
+
+def language() -> str:
+    """Return the language of messages: Vietnamese if the locale is, else English."""
+    names = (os.environ.get(name) for name in ("LC_ALL", "LC_MESSAGES", "LANG"))
+    locale = next((name for name in names if name), "")
+    return VIETNAMESE if locale.lower().startswith("vi") else ENGLISH
+
+
+def printable(text: str) -> str:
+    """Return the text on one line, with control characters and undecodable bytes of file names escaped."""
+    return "".join(letter if letter.isprintable() else _escaped(letter) for letter in text)
+
+
+def _escaped(letter: str) -> str:
+    return letter.encode("unicode_escape", "surrogatepass").decode()
+
+
+def result(text: str) -> None:
+    """Print a result. On a terminal, control characters other than line ends are escaped."""
+    if sys.stdout.isatty():
+        text = "\n".join(printable(line) for line in text.split("\n"))
+    data = f"{text}\n".encode(errors="replace")
+    sys.stdout.flush()
+    sys.stdout.buffer.write(data)
+    sys.stdout.flush()
+
+
+def json_line(value: Any) -> None:
+    """Print a value as one line of JSON."""
+    result(json.dumps(value, default=str))
+
+
+def note(text: str) -> None:
+    """Print a message on standard error."""
+    lines = "\n".join(printable(line) for line in text.split("\n"))
+    sys.stderr.write(f"{lines}\n")
+    sys.stderr.flush()
+
+
+def error(reason: SttError) -> None:
+    """Print an error with its code, in the language of the locale."""
+    note(f"{reason.code}: {reason.message(language())}")
+
+
+def drop_standard_output() -> None:
+    """Discard what is still to be printed, since the reader of standard output has gone."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[object]], empty: str) -> None:
+    """Print rows: as a table on a terminal, else as lines with tabs and the columns' names first.
+
+    empty: the message, on standard error, if there are no rows.
+    """
+    cells = [[printable("" if cell is None else str(cell)) for cell in row] for row in rows]
+    if not cells:
+        note(empty)
+    elif not sys.stdout.isatty():
+        result("\n".join("\t".join(row) for row in [list(columns), *cells]))
+    else:
+        from rich.console import Console
+        from rich.table import Column, Table
+        from rich.text import Text
+
+        first, *others = columns
+        grid = Table(Column(first, no_wrap=True), *others)
+        for row in cells:
+            grid.add_row(*(Text(cell) for cell in row))
+        Console(highlight=False).print(grid)
