@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from core.error_base import Kind
 from core.errors import RequestError
 
 
@@ -15,7 +16,7 @@ class ModelStoreError(RequestError):
 
 
 class ModelNameError(ModelStoreError):
-    code, http_status = "MODEL_NAME_INVALID", 422
+    kind, code, http_status = Kind.USAGE, "MODEL_NAME_INVALID", 422
     en = "This is neither a name of `stt models list` nor OWNER/REPO:FILE."
     vi = "Đây không phải là tên trong `stt models list`, cũng không có dạng OWNER/REPO:FILE."
     field = "model"
@@ -27,38 +28,44 @@ class ModelNotInstalledError(ModelStoreError):
     vi = "Mô hình chưa được cài. `stt models list` liệt kê các mô hình, `stt models pull` cài một mô hình."
 
 
-class HubUnreachableError(ModelStoreError):
-    code, http_status, transient = "HUB_UNREACHABLE", 503, True
+class TransientHubError(ModelStoreError):
+    """Base of the errors that a later attempt may not meet. What has arrived is kept."""
+
+    kind, http_status, transient = Kind.INFRASTRUCTURE, 503, True
+
+
+class HubUnreachableError(TransientHubError):
+    code = "HUB_UNREACHABLE"
     en = "The model hub cannot be reached. Check network, proxy variables and HF_ENDPOINT, or copy the file by hand."
     vi = "Không kết nối được tới kho mô hình. Hãy kiểm tra mạng, các biến proxy và HF_ENDPOINT, hoặc tự chép tệp."
 
 
-class HubBusyError(ModelStoreError):
-    code, http_status, transient = "HUB_BUSY", 503, True
+class HubBusyError(TransientHubError):
+    code = "HUB_BUSY"
     en = "The model hub is overloaded or limits requests. Try again later; what has arrived is kept."
     vi = "Kho mô hình đang quá tải hoặc giới hạn yêu cầu. Hãy thử lại sau; phần đã tải được giữ lại."
 
 
-class HubInterruptedError(ModelStoreError):
-    code, http_status, transient = "HUB_INTERRUPTED", 503, True
+class HubInterruptedError(TransientHubError):
+    code = "HUB_INTERRUPTED"
     en = "The download was interrupted. Run it again; it continues where it stopped."
     vi = "Việc tải bị gián đoạn. Hãy chạy lại; việc tải sẽ tiếp tục từ chỗ đã dừng."
 
 
-class PullStoppedError(ModelStoreError):
-    code, http_status, transient = "PULL_STOPPED", 503, True
+class PullStoppedError(TransientHubError):
+    code = "PULL_STOPPED"
     en = "The download was stopped. Run it again; it continues where it stopped."
     vi = "Việc tải đã bị dừng. Hãy chạy lại; việc tải sẽ tiếp tục từ chỗ đã dừng."
 
 
-class PullLockLostError(ModelStoreError):
-    code, http_status, transient = "PULL_LOCK_LOST", 503, True
+class PullLockLostError(TransientHubError):
+    code = "PULL_LOCK_LOST"
     en = "Another process took over the lock of the models folder. Run it again."
     vi = "Một tiến trình khác đã chiếm khóa của thư mục mô hình. Hãy chạy lại."
 
 
 class HubUnauthorizedError(ModelStoreError):
-    code = "HUB_UNAUTHORIZED"
+    code, http_status = "HUB_UNAUTHORIZED", 403
     en = "The hub requires a token for this model, or it does not exist. Check the name and set HF_TOKEN."
     vi = (
         "Kho mô hình yêu cầu token, hoặc mô hình không tồn tại. Hãy kiểm tra tên và đặt HF_TOKEN bằng một token hợp lệ."
@@ -66,7 +73,7 @@ class HubUnauthorizedError(ModelStoreError):
 
 
 class HubForbiddenError(ModelStoreError):
-    code = "HUB_FORBIDDEN"
+    code, http_status = "HUB_FORBIDDEN", 403
     en = (
         "The hub denies access. Accept the model's conditions on its page, and set HF_TOKEN to a token of that account."
     )

@@ -74,9 +74,9 @@ def test_the_lock_of_a_killed_process_is_taken_over_at_once(tmp_path: Path) -> N
     assert list(tmp_path.iterdir()) == []
 
 
-def foreign(path: Path, **changes: str) -> Owner:
+def foreign(path: Path, token: str = "theirs") -> Owner:
     """Write the lock of a process of another machine."""
-    owner = replace(Owner.current("small"), machine="another boot", host="elsewhere", **changes)
+    owner = replace(Owner.current("small"), machine="another boot", host="elsewhere", token=token)
     path.write_text(json.dumps(asdict(owner)))
     return owner
 
@@ -87,7 +87,7 @@ def test_a_lock_of_another_machine_is_stale_when_it_is_no_longer_renewed(tmp_pat
     path = tmp_path / "lock"
     foreign(path)
     os.utime(path, (time.time() + skew,) * 2)
-    waits = []
+    waits: list[Owner | None] = []
     with lock.hold(path, "b", waits.append, pause_seconds=0.01, stale_seconds=0.1):
         assert waits
         assert str(waits[0]) == f"elsewhere, process {os.getpid()}"
@@ -163,7 +163,7 @@ def test_without_hard_links_the_lock_is_created_exclusively(tmp_path: Path, monk
     def no_links(*_: object) -> None:
         raise PermissionError
 
-    monkeypatch.setattr(lock.os, "link", no_links)
+    monkeypatch.setattr("worker.model_store.lock.os.link", no_links)
     with lock.hold(tmp_path / "lock", "a", give_up):  # noqa: SIM117
         with pytest.raises(GaveUp), lock.hold(tmp_path / "lock", "b", give_up):
             pass

@@ -41,7 +41,7 @@ from core.errors_models import (
 )
 from tests.hub import server as hub_server
 from tests.hub.server import FakeHub, Handler, StoredFile
-from worker.model_store import download, registry
+from worker.model_store import registry
 from worker.model_store.download import RetryLimits
 from worker.model_store.hub import HubSettings
 from worker.model_store.progress import CHECKING, DOWNLOADING, Progress
@@ -68,7 +68,8 @@ def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def store(hub: FakeHub, folder: Path, limits: RetryLimits = LIMITS, **settings: Any) -> ModelStore:
-    return ModelStore(folder, HubSettings(**{"endpoint": hub.url, "stall_seconds": 5.0} | settings), limits)
+    defaults: dict[str, Any] = {"endpoint": hub.url, "stall_seconds": 5.0}
+    return ModelStore(folder, HubSettings(**defaults | settings), limits)
 
 
 def published(file: StoredFile, name: str = PUBLISHED) -> ModelReference:
@@ -151,8 +152,7 @@ def test_a_model_outside_the_table_is_checked_with_the_hubs_checksum(hub: FakeHu
 
 def test_a_mirror_has_the_bare_files_and_gets_no_token(hub: FakeHub, tmp_path: Path) -> None:
     hub.hub_days = [hub_server.body(CONTENT)]
-    mirror = {"mirror": f"{hub.url}/files/", "token": "hf_secret"}
-    store(hub, tmp_path, **mirror).pull(published(StoredFile(CONTENT)))
+    store(hub, tmp_path, mirror=f"{hub.url}/files/", token="hf_secret").pull(published(StoredFile(CONTENT)))
     [request] = hub.seen
     assert request.path == "/files/ggml-small.bin"
     assert "authorization" not in request.headers
@@ -167,7 +167,7 @@ def test_a_proxy_is_used_and_no_proxy_respected(hub: FakeHub, tmp_path: Path, mo
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
     hub.add("ggml-small.bin", CONTENT)
-    assert store(hub, tmp_path / "other").pull(reference)
+    assert store(hub, tmp_path / "other").pull(reference).removable
 
 
 # -- cuts, stalls and lies --------------------------------------------------------------------------------------------
@@ -393,7 +393,7 @@ def test_retry_after_is_respected_and_bounded(hub: FakeHub, tmp_path: Path, monk
 
 def test_offline_fails_at_once(tmp_path: Path, hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
     reference = published(StoredFile(CONTENT))
-    monkeypatch.setattr(download.random, "uniform", None)  # no wait is computed
+    monkeypatch.setattr("worker.model_store.download.random.uniform", None)  # no wait is computed
     for endpoint in ("http://127.0.0.1:1", "http://no-such-host.invalid"):
         error = fail(hub, tmp_path, reference, endpoint=endpoint)
         assert isinstance(error, HubUnreachableError)
@@ -505,7 +505,7 @@ def test_a_full_disk_is_noticed_before_the_download(
 ) -> None:
     reference = published(hub.add("ggml-small.bin", CONTENT))
     usage = shutil.disk_usage(tmp_path)._replace(free=1_000_000)
-    monkeypatch.setattr(download.shutil, "disk_usage", lambda _: usage)
+    monkeypatch.setattr("worker.model_store.download.shutil.disk_usage", lambda _: usage)
     error = fail(hub, tmp_path, reference)
     assert isinstance(error, ModelDiskFullError)
     assert str(error) == "The disk of the models folder has 1 MB free; small needs 68 MB."

@@ -20,6 +20,7 @@ from functools import cached_property
 
 import httpx
 
+from core.config_models import HUGGING_FACE
 from core.errors_models import (
     HubAnswerError,
     HubBusyError,
@@ -34,7 +35,6 @@ from core.outbound import REDIRECTS, is_public
 from core.version import VERSION
 from worker.model_store.reference import ModelReference
 
-HUGGING_FACE = "https://huggingface.co"
 MAX_REDIRECTS = 5
 Resolver = Callable[[str], list[str]]
 """Host name -> addresses. Raises OSError."""

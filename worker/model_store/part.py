@@ -12,6 +12,8 @@ from pathlib import Path
 
 from core.files import BLOCK_SIZE
 
+GGML_MAGIC = b"lmgg"
+
 
 @dataclass(frozen=True, slots=True)
 class PartInfo:
@@ -101,3 +103,9 @@ def digests(path: Path, algorithms: Iterable[str], on_block: Callable[[int], Non
             count += len(block)
             on_block(count)
     return {name: state.hexdigest() for name, state in hashes.items()}
+
+
+def looks_like_ggml(path: Path) -> bool:
+    """Return True if the file starts like a ggml model. Raises OSError."""
+    with path.open("rb") as file:
+        return file.read(len(GGML_MAGIC)) == GGML_MAGIC

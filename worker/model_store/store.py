@@ -29,11 +29,10 @@ from core.errors_models import (
     NotAModelError,
     PullStoppedError,
 )
-from worker.model_format import has_ggml_magic
 from worker.model_store import lock, registry
 from worker.model_store.download import Download, RetryLimits
 from worker.model_store.hub import Hub, HubSettings
-from worker.model_store.part import Part, digests, sync_folder, write_json
+from worker.model_store.part import Part, digests, looks_like_ggml, sync_folder, write_json
 from worker.model_store.progress import CHECKING, WAITING, Progress, Report
 from worker.model_store.reference import ModelReference
 
@@ -121,7 +120,7 @@ class ModelStore:
         """
         model = self._installed(name)
         entry = registry.find(name)
-        if not has_ggml_magic(model.path):
+        if not looks_like_ggml(model.path):
             raise NotAModelError("{name} is not a ggml model.", name=model.path.name)
         expected = entry.checksums if entry else model.record.checksums if model.record else {}
         if entry is not None and entry.size != model.size:
@@ -174,7 +173,7 @@ class ModelStore:
         wanted, record = reference.checksums, model.record
         if record is not None and _describes(record, reference):
             return model
-        if model.record is None and reference.size in (None, model.size) and has_ggml_magic(model.path):
+        if model.record is None and reference.size in (None, model.size) and looks_like_ggml(model.path):
             found = self._digests(model, wanted, report)
             if all(found[key] == value for key, value in wanted.items()):
                 return self._remember(model, found)
@@ -219,7 +218,7 @@ class ModelStore:
             found = Download(hub, reference, part, report, held.check, stop, self._limits).run()
         finally:
             hub.close()
-        if not has_ggml_magic(part.path):
+        if not looks_like_ggml(part.path):
             part.drop()
             raise NotAModelError("{name} is not a ggml model.", name=reference.file)
         held.confirm()
