@@ -157,6 +157,9 @@ class Settings(ModelSettings):
     log_file: Path | None = None
     debug: bool = False
 
+    # health checks
+    ready_file: Path | None = None
+
     @classmethod
     def settings_customise_sources(
         cls,
@@ -268,12 +271,12 @@ class Settings(ModelSettings):
             raise ValueError("must be DEBUG, INFO, WARNING, ERROR or CRITICAL")
         return value.upper()
 
-    @field_validator("data_dir", "temp_dir", "log_file")
+    @field_validator("data_dir", "temp_dir", "log_file", "ready_file")
     @classmethod
     def _absolute(cls, value: Path | None) -> Path | None:
         return value.expanduser().absolute() if value else None
 
-    @field_validator("log_file")
+    @field_validator("log_file", "ready_file")
     @classmethod
     def _no_folder(cls, value: Path | None) -> Path | None:
         if value and value.is_dir():

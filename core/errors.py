@@ -9,6 +9,9 @@ from typing import Any
 
 from core.error_base import Kind as Kind
 from core.error_base import SttError as SttError
+from core.errors_model_files import ModelDamagedError as ModelDamagedError
+from core.errors_model_files import ModelFileError as ModelFileError
+from core.errors_model_files import ModelUnsupportedError as ModelUnsupportedError
 
 
 class AlreadyExists(Exception):

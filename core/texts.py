@@ -212,8 +212,18 @@ TEXTS = {
     ),
     "The model {name} could not be loaded.": "Không nạp được mô hình {name}.",
     "The model file {name} cannot be read.": "Không đọc được tệp mô hình {name}.",
-    "{name} is not a ggml model file.": "{name} không phải là tệp mô hình ggml.",
-    "The model file has no tensor {name}.": "Tệp mô hình không có tensor {name}.",
+    "{name} is not a model in a known format ({formats}).": (
+        "{name} không phải là mô hình ở định dạng đã biết ({formats})."
+    ),
+    "The model {name} has {size} bytes, but its tensors need {expected}. Delete it and get it again.": (
+        "Mô hình {name} có {size} byte, nhưng các tensor của nó cần {expected}. Hãy xóa rồi tải lại."
+    ),
+    "The model {name} is damaged, or no Whisper model: {part} is not valid. Delete it and get it again.": (
+        "Mô hình {name} bị hỏng hoặc không phải mô hình Whisper: {part} không hợp lệ. Hãy xóa rồi tải lại."
+    ),
+    "header": "phần đầu",
+    "mel filters": "bộ lọc mel",
+    "vocabulary": "bộ từ vựng",
     "The engine could not process the audio.": "Bộ nhận dạng giọng nói không xử lý được âm thanh.",
     "The engine failed on this recording (status {status}).": (
         "Bộ nhận dạng giọng nói không xử lý được bản ghi âm này (mã {status})."

@@ -20,7 +20,7 @@ from internal.api.app import create_app
 from internal.api.connections import Config, throttle_accept_errors
 from internal.bootstrap import Application
 from internal.outage_retry import OutageRetry
-from internal.process import private_files, settings_or_exit
+from internal.process import announced_as_ready, private_files, settings_or_exit
 
 SHUTDOWN_SECONDS = 25
 """Seconds that open requests get at shutdown."""
@@ -57,7 +57,7 @@ def application() -> FastAPI:
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        async with running(application):
+        async with running(application), announced_as_ready(settings.ready_file):
             yield
 
     return create_app(settings, application.services, lifespan)

@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Protocol
 
@@ -19,10 +19,13 @@ from core.config import BrokerKind, Settings, StorageKind, load_settings
 from core.errors import SettingsError
 from internal import bootstrap
 from internal.bootstrap import Application
+from internal.periodic_tasks import PeriodicTasks
 
 log = structlog.get_logger(__name__)
 STOP_TIMEOUT = 37.0
 """Seconds for the whole shutdown, less than `stop_grace_period` in deploy/compose.yaml."""
+READY_INTERVAL = 5.0
+"""Seconds between two touches of READY_FILE."""
 SEPARATE_PROCESSES = ("api", "consumer", "scheduler")
 """Processes that share the broker with other processes."""
 
@@ -75,6 +78,9 @@ def settings_or_exit(process: str) -> Settings:
     logging.configure_from(settings, process)
     _warn_about_local_stores(process, settings)
     make_private(Path(settings.data_dir))
+    if settings.ready_file:
+        # of an earlier process, which may have been killed
+        settings.ready_file.unlink(missing_ok=True)
     return settings
 
 
@@ -105,6 +111,23 @@ def run(process: str, build: Callable[[Application], Service]) -> None:
         raise SystemExit(1)
 
 
+@contextlib.asynccontextmanager
+async def announced_as_ready(path: Path | None) -> AsyncIterator[None]:
+    """Touch the file every READY_INTERVAL seconds during the block. A hung event loop lets it grow old."""
+    tasks = PeriodicTasks()
+
+    async def touch() -> None:
+        assert path is not None
+        await asyncio.to_thread(path.touch)
+
+    if path is not None:
+        tasks.start(READY_INTERVAL, touch, "ready file")
+    try:
+        yield
+    finally:
+        await tasks.stop()
+
+
 async def _serve(process: str, settings: Settings, build: Callable[[Application], Service]) -> Exception | None:
     """Run the service; return the reason for which it could not continue, None after a signal."""
     application = bootstrap.build(settings)
@@ -115,7 +138,8 @@ async def _serve(process: str, settings: Settings, build: Callable[[Application]
     await asyncio.wait([starting, stopping, failing], return_when=asyncio.FIRST_COMPLETED)
     if starting.done():
         starting.result()
-        await asyncio.wait([stopping, failing], return_when=asyncio.FIRST_COMPLETED)
+        async with announced_as_ready(settings.ready_file):
+            await asyncio.wait([stopping, failing], return_when=asyncio.FIRST_COMPLETED)
     else:
         starting.cancel()
     log.info("stopping", action="stopping", process=process)

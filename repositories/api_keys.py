@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from sqlalchemy import exists, insert, or_, select, update
+from sqlalchemy.dialects.postgresql import insert as postgresql_insert
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from core.database import after
@@ -44,6 +46,20 @@ async def create(
                 expires_at=None if lifetime is None else after(lifetime),
             )
         )
+
+
+async def ensure(
+    session: AsyncSession, key_id: str, secret_hash: str, owner: str, name: str, *, sqlite: bool
+) -> str | None:
+    """Store a key without an end unless its id exists. Return the stored hash of its secret.
+
+    Processes that start together may call this at the same time: none of them causes an error in the database's log.
+    """
+    row = (sqlite_insert if sqlite else postgresql_insert)(ApiKey).values(
+        key_id=key_id, secret_hash=secret_hash, owner=owner, name=name, created_at=after()
+    )
+    await session.execute(row.on_conflict_do_nothing())
+    return (await session.execute(select(ApiKey.secret_hash).where(ApiKey.key_id == key_id))).scalar_one_or_none()
 
 
 async def record_use(session: AsyncSession, key_id: str) -> None:

@@ -10,28 +10,32 @@ from pathlib import Path
 import structlog
 
 from core.domain.models import file_name, model_of_file
-from core.errors import ModelMissingError
-from worker.model_format import has_ggml_magic
+from core.errors import ModelFileError, ModelMissingError
+from worker import model_files
 
 log = structlog.get_logger(__name__)
-_FileState = tuple[int, int, int, int]
+_State = tuple[tuple[int, int, int, int], ...]
+FORMATS = ("ggml",)
 
 
 class ModelCatalogue:
     """Whisper models in ggml format: files `ggml-{name}.bin` in `folders`, which are searched in order.
 
-    Thread-safe. Checksums are cached until the size, times or inode of the file change.
+    A damaged or incomplete file is logged and counts as missing. Thread-safe. Checks and checksums are cached until the
+    size, times or inode of the file change.
     """
 
     def __init__(self, folders: Sequence[Path]) -> None:
         self.folders = tuple(folders)
-        self._checksums: dict[Path, tuple[_FileState, str]] = {}
+        self._checksums: dict[Path, tuple[_State, str]] = {}
+        self._checks: dict[Path, tuple[_State, bool]] = {}
         self._hashing = threading.Lock()
         self._unreadable: set[Path] = set()
 
     def names(self) -> list[str]:
         """Return the names of all models, sorted. Files in other formats are ignored."""
-        return sorted({name for folder in self.folders for path in self._files(folder) if (name := _model_name(path))})
+        paths = [path for folder in self.folders for path in self._files(folder)]
+        return sorted({name for path in paths if (name := model_of_file(path.name)) and self._is_usable(path)})
 
     def path(self, name: str) -> Path:
         """Return the model's file. Raises ModelMissingError."""
@@ -82,16 +86,32 @@ class ModelCatalogue:
     def _paths(self, name: str) -> Iterator[Path]:
         for folder in self.folders:
             path = folder / file_name(name)
-            try:
-                exists = path.is_file()
-            except OSError:
-                continue
-            if exists:
+            if self._is_usable(path):
                 yield path
+
+    def _is_usable(self, path: Path) -> bool:
+        """Return True if the file is a complete model. The reason against one that looks like a model is logged."""
+        try:
+            if not model_files.is_model(path, FORMATS):
+                return False
+            state = model_files.state(path)
+            known, usable = self._checks.get(path, (None, True))
+            if known == state:
+                return usable
+            model_files.check(path, FORMATS)
+        except (OSError, ModelMissingError):
+            return False
+        except ModelFileError as error:
+            if usable:  # once, not with each state of a file that is being copied
+                log.warning("model refused", action="model_refused", model=path.name, reason=error.message())
+            self._checks[path] = state, False
+            return False
+        self._checks[path] = state, True
+        return True
 
     def _cached_checksum(self, path: Path) -> str | None:
         cached = self._checksums.get(path)
-        return cached[1] if cached is not None and cached[0] == _file_state(path) else None
+        return cached[1] if cached is not None and cached[0] == model_files.state(path) else None
 
     def _checksum(self, path: Path) -> str:
         digest = self._cached_checksum(path)
@@ -100,22 +120,8 @@ class ModelCatalogue:
         with self._hashing:  # one reader at a time, since files may have gigabytes
             digest = self._cached_checksum(path)
             if digest is None:
-                state = _file_state(path)
+                state = model_files.state(path)
                 with path.open("rb") as file:
                     digest = hashlib.file_digest(file, "sha256").hexdigest()
                 self._checksums[path] = (state, digest)
         return digest
-
-
-def _file_state(path: Path) -> _FileState:
-    state = path.stat()
-    return state.st_size, state.st_mtime_ns, state.st_ino, state.st_ctime_ns
-
-
-def _model_name(path: Path) -> str | None:
-    """Return the name of the model in this file, or None if it is not a readable ggml model."""
-    name = model_of_file(path.name)
-    try:
-        return name if name and has_ggml_magic(path) else None
-    except OSError:
-        return None

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from core.domain.spans import SAMPLE_RATE
-from core.domain.transcript import Word
+from core.domain.transcript import Segment, Word
 from worker.cut_points import quietest_sample
 from worker.transcriber import Samples
 
 WINDOW = 30 * SAMPLE_RATE
 """Samples that one encode covers."""
+TICK = 0.02
+"""Seconds per step of a timestamp token."""
+TOP_LAYERS = 3
+"""Last decoder layers whose heads give the token times of models without known alignment heads."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +44,32 @@ class TokenSegment:
 
         tokens = tuple(replace(token, end=at(token.end)) for token in self.tokens)
         return TokenSegment(at(self.start), at(self.end), tokens)
+
+
+def split_at_timestamps(tokens: Iterable[Token | float], end: float) -> Iterator[TokenSegment]:
+    """Yield the segments of a transcript. tokens: timestamps as seconds, in between text; end: seconds of the last."""
+    start, text = 0.0, list[Token]()
+    for token in tokens:
+        if isinstance(token, Token):
+            text.append(token)
+            continue
+        at = max(token, start)
+        if text:
+            yield TokenSegment(start, at, tuple(text))
+        start, text = at, []
+    if text:
+        yield TokenSegment(start, max(end, start), tuple(text))
+
+
+def to_segments(segments: Iterable[TokenSegment], offset: float, longest: float, *, words: bool) -> Iterator[Segment]:
+    """Yield the segments that have text, moved by `offset` seconds and limited to `longest`. words: True for words."""
+    for segment in segments:
+        text = decode(segment.tokens)
+        if text:
+            moved = segment.moved(offset, longest)
+            confidence = sum(token.probability for token in segment.tokens) / len(segment.tokens)
+            times = tuple(group_words(moved)) if words else ()
+            yield Segment(round(moved.start, 3), round(moved.end, 3), text, round(confidence, 4), times)
 
 
 def decode(tokens: Sequence[Token]) -> str:

@@ -18,25 +18,21 @@ from pathlib import Path
 import structlog
 from filelock import FileLock
 
+from worker.whisper.openvino_settings import FOLDER, QUANTISATION_GROUP, limit_instructions
 from worker.whisper_builds import cache_folder, cpu_flags
 
 log = structlog.get_logger(__name__)
-FOLDER = ".openvino"
-"""Name of the folder beside the models, and in the cache."""
 FORMAT = 1
 """Version of the files, part of their name."""
 MAKING_SECONDS = 300.0
-SAFE_ISA = "AVX512_CORE_BF16"
-"""oneDNN's greatest instruction set without AMX, which some virtual machines advertise without executing it."""
-OPTIONS = {"INFERENCE_PRECISION_HINT": "bf16", "DYNAMIC_QUANTIZATION_GROUP_SIZE": "128"}
+OPTIONS = {"INFERENCE_PRECISION_HINT": "bf16", "DYNAMIC_QUANTIZATION_GROUP_SIZE": str(QUANTISATION_GROUP)}
 """Properties of OpenVINO to compile the encoder with. Processors without bf16 compute with 32 bits."""
 
 
 def encoder_for(model: Path) -> Path | None:
     """Return the encoder's file, made first if needed, or None if it cannot be made or does not work here."""
-    os.environ.setdefault("ONEDNN_MAX_CPU_ISA", SAFE_ISA)  # read when oneDNN is first used
     try:
-        name = f"{model.stem}-{_key(model)}"
+        name = f"{model.stem}-{_key(model, limit_instructions())}"
         for folder in _folders(model):
             with contextlib.suppress(OSError):
                 if (encoder := _find_or_make(model, folder, name)) is not None:
@@ -46,12 +42,11 @@ def encoder_for(model: Path) -> Path | None:
     return None
 
 
-def _key(model: Path) -> str:
+def _key(model: Path, instructions: str) -> str:
     """Return what an encoder depends on: the model's bytes, the versions, and the processor that it was tried on."""
     with model.open("rb") as file:
         checksum = hashlib.file_digest(file, "sha256").hexdigest()
-    versions = [importlib.metadata.version(name) for name in ("openvino", "gguf")]
-    parts = [checksum, str(FORMAT), *versions, *sorted(cpu_flags()), os.environ["ONEDNN_MAX_CPU_ISA"]]
+    parts = [checksum, str(FORMAT), importlib.metadata.version("openvino"), *sorted(cpu_flags()), instructions]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:24]
 
 
@@ -95,10 +90,10 @@ def make(model: Path, encoder: Path) -> None:
     import numpy as np
     import openvino as ov
 
+    from worker.model_files import open_model
     from worker.whisper import graphs
-    from worker.whisper.ggml import GgmlModel
 
-    weights = GgmlModel(model)
+    weights = open_model(model)
     graph = graphs.encoder(weights)
     shape = [1, weights.header.mels, 2 * weights.header.frames]
     graph.reshape(shape)

@@ -12,6 +12,11 @@ SIZES = ("large-v3", "large-v3-turbo", "large-v2", "large-v1", "medium", "small"
 """Models from the largest to the smallest: the order of preference after PREFERRED."""
 QUANTISATIONS = ("", "-q8_0", "-q5_1", "-q5_0", "-q4_k", "-q4_1", "-q4_0", "-bf16", "-f16")
 """File name suffixes of a model's variants in order of preference, starting with the plain file."""
+ORIGINALS = (
+    *("tiny.en", "tiny", "base.en", "base", "small.en", "small", "medium.en", "medium"),
+    *("large-v1", "large-v2", "large-v3-turbo", "large-v3"),
+)
+"""OpenAI's models. Longer names precede their prefixes."""
 ALIASES = {"large": "large-v3"}
 
 
@@ -28,6 +33,12 @@ def model_of_file(name: str, *, detectors: bool = False) -> str | None:
         model = name[len("ggml-") : -len(".bin")]
         return model if detectors or not model.startswith(DETECTOR) else None
     return None
+
+
+def original_of_file(name: str) -> str | None:
+    """Return OpenAI's model that a file's name begins with, `ggml-base.en-q5_0.bin` → `base.en`; None for others."""
+    model = (model_of_file(name) or "").lower()
+    return next((original for original in ORIGINALS if model == original or model.startswith(f"{original}-")), None)
 
 
 def canonical(model: str) -> str:

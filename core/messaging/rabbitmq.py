@@ -144,11 +144,18 @@ class RabbitMQBroker:
         await asyncio.gather(self._publishing.drop(), self._consuming.drop())
 
     async def ping(self) -> None:
-        channel = await self._open_channel()
-        await self._guarded(channel.declare_exchange(EXCHANGE, durable=True, passive=True))
+        try:
+            await self._find_exchange()
+        except BrokerUnavailable:
+            # a connection lost in an outage that has ended fails once, in each process at its own first call
+            await self._find_exchange()
         connection = self._publishing.connection
         if connection is not None and await _is_blocked(connection):
             raise BrokerUnavailable("RabbitMQ is blocking publishers (memory or disk alarm).")
+
+    async def _find_exchange(self) -> None:
+        channel = await self._open_channel()
+        await self._guarded(channel.declare_exchange(EXCHANGE, durable=True, passive=True))
 
     async def publish(self, message: Message, *, delay: float = 0.0, headers: Mapping[str, Any] | None = None) -> None:
         fields: dict[str, Any] = {"job_id": message.job_id, "attempts": message.failures}

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import secrets
 from dataclasses import dataclass
 
 from core.config import API_KEY, Settings
 from core.database import Database
-from core.errors import AlreadyExists, SettingsError
+from core.errors import SettingsError
 from core.secret import Secret
 from internal.services.authentication import LOCAL_OWNER, PURPOSE
 from repositories import api_keys
@@ -63,10 +62,9 @@ class ApiKeys:
     async def _create_configured(self, key: str) -> None:
         _, key_id, secret = key.split("_", 2)
         secret_hash = self.secret.sign(PURPOSE, secret)
-        with contextlib.suppress(AlreadyExists):
-            async with self.database.write() as session:
-                await api_keys.create(session, key_id, secret_hash, LOCAL_OWNER, "API_KEY", None)
-            return
-        existing = {row.key_id: row for row in await self.list_all()}.get(key_id)
-        if existing is None or existing.secret_hash != secret_hash:
+        async with self.database.write() as session:
+            stored = await api_keys.ensure(
+                session, key_id, secret_hash, LOCAL_OWNER, "API_KEY", sqlite=self.database.sqlite
+            )
+        if stored != secret_hash:
             raise SettingsError("API_KEY: its id belongs to a key with another secret; SECRET_KEY may have changed")

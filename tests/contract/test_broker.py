@@ -382,6 +382,26 @@ async def test_subscriptions_survive_a_broker_crash(rabbit: RabbitMQBroker, rabb
 
 
 @pytest.mark.servers
+async def test_after_a_restart_each_process_reports_the_broker_as_up_at_its_first_ping(
+    rabbitmq_url: str, rabbitmq_server: RabbitMQ
+) -> None:
+    """Otherwise /health alternates between up and down, as each process notices its lost connection."""
+    if not isinstance(rabbitmq_server, Server):
+        pytest.skip("an external server cannot be stopped")
+    processes = [RabbitMQBroker(rabbitmq_url, retry_delays=DELAYS) for _ in range(3)]
+    for process in processes:
+        await process.start()
+    await asyncio.to_thread(rabbitmq_server.kill)
+    with pytest.raises(BrokerUnavailable):
+        await processes[0].ping()
+    await asyncio.to_thread(rabbitmq_server.start)
+    await publish_with_retries(processes[0], prepare())
+    for process in processes:
+        await process.ping()
+        await process.stop()
+
+
+@pytest.mark.servers
 async def test_deleted_queues_and_exchanges_are_declared_again(
     rabbit: RabbitMQBroker, shared_rabbitmq: RabbitMQ, rabbitmq_url: str
 ) -> None:

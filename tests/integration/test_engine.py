@@ -18,8 +18,9 @@ import pytest
 import structlog.testing
 
 from core.domain.job_options import JobOptions
-from core.errors import ModelMissingError, SettingsError, SttError, UnsupportedLanguageError
+from core.errors import ModelFileError, ModelMissingError, SettingsError, SttError, UnsupportedLanguageError
 from tests.engine_child import ChildEngine
+from tests.model_files import tiny, write_tiny
 from tests.speech import MODEL, RATE, VOICES, Audio, recording, silence, word_error_rate
 from worker.engine import adapter, build, engine_version
 from worker.engine.whisper_cpp import DETECTED_FRAMES, FRAME
@@ -163,11 +164,11 @@ def test_a_call_that_fails_does_not_spoil_the_others(engine: Engine) -> None:
 
 
 @pytest.mark.parametrize("name", ENGINES)
-@pytest.mark.parametrize("content", [b"", b"abc", b"not a model at all" * 100])
+@pytest.mark.parametrize("content", [b"", b"abc", b"not a model at all" * 100, MODEL.read_bytes()[:-1]])
 def test_files_that_are_not_models_are_rejected(tmp_path: Path, name: str, content: bytes) -> None:
     path = tmp_path / "ggml-x.bin"
     path.write_bytes(content)
-    with pytest.raises(ModelMissingError):
+    with pytest.raises(ModelFileError):
         build(EngineSpec(name, path))
     with pytest.raises(ModelMissingError):
         build(EngineSpec(name, tmp_path / "none"))
@@ -200,11 +201,28 @@ def test_the_catalogue_lists_models(tmp_path: Path) -> None:
     catalogue = ModelCatalogue([tmp_path / "none", tmp_path, MODEL.parent])
     assert catalogue.names() == ["demo-q5_0"]
     assert len(catalogue.sha256("demo-q5_0")) == 64
-    (tmp_path / "ggml-tiny.bin").write_bytes(MODEL.read_bytes()[:100])
+    write_tiny(tmp_path / "ggml-tiny.bin")
     assert catalogue.names() == ["demo-q5_0", "tiny"]
     assert catalogue.path("tiny").parent == tmp_path
     with pytest.raises(ModelMissingError):
         catalogue.path("large")
+
+
+def test_a_damaged_model_is_not_listed_until_it_is_whole(tmp_path: Path) -> None:
+    """A file that is being copied grows; its refusal is logged once. A whole one in the next folder serves."""
+    path, other = tmp_path / "ggml-tiny.bin", tmp_path / "other"
+    other.mkdir()
+    catalogue = ModelCatalogue([tmp_path, other])
+    whole = tiny()
+    with structlog.testing.capture_logs() as logs:
+        for size in (100, len(whole) // 2, len(whole) - 1):
+            path.write_bytes(whole[:size])
+            assert (catalogue.names(), catalogue.checksums(), catalogue.find("tiny", None)) == ([], {}, None)
+    assert [(line["action"], line["model"]) for line in logs] == [("model_refused", "ggml-tiny.bin")]
+    write_tiny(other / path.name)
+    assert catalogue.path("tiny").parent == other
+    path.write_bytes(whole)
+    assert catalogue.path("tiny") == path
 
 
 def test_the_error_for_an_unknown_engine_names_it() -> None:

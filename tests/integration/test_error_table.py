@@ -32,9 +32,9 @@ def table() -> list[type[SttError]]:
     return sorted(classes, key=lambda error: error.__name__)
 
 
-GROUPS = (SttError, errors.WorkError, errors.InfrastructureError, errors.RequestError)
+GROUPS = (SttError, errors.ModelFileError, errors.WorkError, errors.InfrastructureError, errors.RequestError)
 WAITING = (Kind.INFRASTRUCTURE, Kind.MACHINE)
-ROWS = [error for error in table() if error not in GROUPS and error.__module__ == "core.errors"]
+ROWS = [error for error in table() if error not in GROUPS and error.__module__.startswith("core.errors")]
 
 
 def errors_of(kind: Kind) -> list[type[SttError]]:

@@ -30,12 +30,11 @@ from repositories.models import Chunk, Job, Worker
 from tests.contract import invariants, rows
 from tests.integration.bad_engines import FINE
 from tests.integration.test_consumer import bad_audio, open_application, settings_for
+from tests.model_files import tiny, write_tiny
 from tests.speech import write_wav
 from worker import pool_child
 from worker.models import ModelCatalogue
 from worker.transcriber import EngineOutput, EngineSpec
-
-GGML = b"lmgg"
 
 
 class Slots:
@@ -72,7 +71,7 @@ class Bench:
         path = self.app.settings.models_dir / f"ggml-{name}.bin"
         path.parent.mkdir(parents=True, exist_ok=True)
         new = path.with_suffix(".new")
-        new.write_bytes(GGML + content)
+        write_tiny(new, content)
         return new.replace(path)
 
     async def submit_audio(self, model: str | None, asked: str, language: str = "en") -> str:
@@ -139,11 +138,11 @@ async def test_a_name_is_resolved_once_and_pinned(
         bench.put(name, name.encode())
     job_id = await bench.submit_audio(asked or None, asked, language)
     job = await bench.prepare(job_id)
-    sha256 = hashlib.sha256(GGML + expected.encode()).hexdigest()
+    sha256 = hashlib.sha256(tiny(expected.encode())).hexdigest()
     assert (job.model, job.options.file_sha256) == (expected, sha256)
     bench.put("medium", b"a better one, added later")
     assert (await bench.transcribe(job_id)).status == JobStatus.COMPLETED
-    assert bench.pool.model_contents == [GGML + expected.encode()]
+    assert bench.pool.model_contents == [tiny(expected.encode())]
 
 
 async def test_the_model_of_the_answer_is_preferred_to_its_family(bench: Bench) -> None:
@@ -178,7 +177,7 @@ async def test_the_planned_file_in_another_folder_is_found(bench: Bench, tmp_pat
     await bench.prepare(job_id)
     moved = tmp_path / "elsewhere"
     moved.mkdir()
-    (moved / "ggml-tiny.bin").write_bytes(GGML + b"planned")
+    write_tiny(moved / "ggml-tiny.bin", b"planned")
     bench.put("tiny", b"another")
     bench.consumer.catalogue.folders += (moved,)
     assert (await bench.transcribe(job_id)).status == JobStatus.COMPLETED
@@ -265,7 +264,7 @@ def test_the_delay_grows_to_half_a_minute() -> None:
 # -- the catalogue ---------------------------------------------------------------------------------------------------
 def test_a_file_is_read_once_per_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path, reads = tmp_path / "ggml-tiny.bin", 0
-    path.write_bytes(GGML + b"one")
+    write_tiny(path, b"one")
     digest = hashlib.file_digest
 
     def counting(*arguments: Any) -> Any:
@@ -285,7 +284,7 @@ def test_a_file_is_read_once_per_change(tmp_path: Path, monkeypatch: pytest.Monk
     assert (reads, catalogue.checksums(compute=False)) == (1, {"tiny": [first]})
     state = path.stat()
     replaced = tmp_path / "new"
-    replaced.write_bytes(GGML + b"two")
+    write_tiny(replaced, b"two")
     os.utime(replaced, ns=(state.st_atime_ns, state.st_mtime_ns))
     replaced.replace(path)
     assert catalogue.sha256("tiny") != first, "same size, same time, other content"

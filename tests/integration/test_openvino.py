@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from core.domain.job_options import JobOptions
-from core.errors import ModelMissingError, UnsupportedLanguageError
+from core.errors import ModelDamagedError, UnsupportedLanguageError
 from tests.speech import MODEL, Audio, recording, word_error_rate
 from worker.engine import build
 from worker.transcriber import Call, Engine, EngineOutput, EngineSpec, Options, Samples
-from worker.whisper.runtime import FOLDER
+from worker.whisper.openvino_settings import FOLDER
 
 pytestmark = pytest.mark.speech
 
@@ -95,5 +95,5 @@ def test_a_folder_that_cannot_be_written_needs_no_cache(model: Path) -> None:
 
 def test_a_truncated_model_is_rejected(model: Path) -> None:
     model.write_bytes(model.read_bytes()[:-1000])
-    with pytest.raises(ModelMissingError):
+    with pytest.raises(ModelDamagedError):
         load(model)

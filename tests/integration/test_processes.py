@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 import sys
@@ -9,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from internal.process import settings_or_exit
+from internal import process
+from internal.process import announced_as_ready, settings_or_exit
 from tests.e2e import service as services
+from tests.servers.base import wait_until
 
 pytestmark = pytest.mark.usefixtures("restored_logging")
 KINDS = ("api", "consumer", "scheduler")
@@ -75,3 +78,37 @@ def test_written_files_have_private_permissions(tmp_path: Path, sample: Path) ->
     names = {path.name for path in modes}
     assert {"stt.db", "secret.key", "objects", "uploads", "hello.en.mp3"} <= names
     assert {path: oct(mode) for path, mode in modes.items() if mode & 0o077} == {}
+
+
+async def test_the_ready_file_is_touched_while_the_event_loop_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process, "READY_INTERVAL", 0.01)
+    path = tmp_path / "ready"
+    async with asyncio.timeout(20), announced_as_ready(path):
+        while not path.exists():
+            await asyncio.sleep(0.01)
+        os.utime(path, (0, 0))
+        while path.stat().st_mtime == 0:
+            await asyncio.sleep(0.01)
+    os.utime(path, (0, 0))
+    assert not [task for task in asyncio.all_tasks() if task.get_name() == "ready file"]
+
+
+async def test_an_unwritable_ready_file_ends_no_process(tmp_path: Path) -> None:
+    async with announced_as_ready(tmp_path / "missing" / "ready"):
+        await asyncio.sleep(0)
+
+
+def test_the_ready_file_of_an_earlier_process_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stale = tmp_path / "ready"
+    stale.touch()
+    monkeypatch.setenv("READY_FILE", str(stale))
+    settings_or_exit("embedded")
+    assert not stale.exists()
+
+
+def test_a_service_writes_its_ready_file_once_it_is_ready(tmp_path: Path) -> None:
+    path = tmp_path / "ready"
+    with services.embedded(tmp_path, READY_FILE=str(path)):
+        wait_until(path.exists, "the ready file")

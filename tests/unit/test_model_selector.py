@@ -16,10 +16,10 @@ from internal.consumer.retrying_database import RetryingDatabase
 from internal.outage_retry import OutageRetry
 from repositories.claims import Claim
 from repositories.models import Job
+from tests.model_files import write_tiny
 from worker.models import ModelCatalogue
 
 CLAIM = Claim("job", "worker", "worker/1", 3, 0, 0)
-GGML = b"lmgg"
 
 
 class Rows:
@@ -48,10 +48,8 @@ def selector(folder: Path, rows: Rows | None = None, default: str | None = None)
     return ModelSelector(ModelCatalogue([folder]), RetryingDatabase(database, OutageRetry()), default, 100.0)
 
 
-def put(folder: Path, name: str, content: bytes = b"weights") -> Path:
-    path = folder / f"ggml-{name}.bin"
-    path.write_bytes(GGML + content)
-    return path
+def put(folder: Path, name: str) -> Path:
+    return write_tiny(folder / f"ggml-{name}.bin")
 
 
 def a_job(model: str | None = None, asked: str = "", sha256: str = "") -> Job:

@@ -3,83 +3,35 @@
 from __future__ import annotations
 
 import itertools
-import struct
-from pathlib import Path
 
 import numpy as np
 import pytest
-from gguf import GGMLQuantizationType
-from gguf.quants import quantize
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.errors import ModelMissingError
+from core.domain.models import ORIGINALS
 from tests.speech import MODEL
+from worker.model_files import Weights, open_model
+from worker.token_segments import Token, decode
 from worker.whisper.decoding import MAX_TOKENS, Transcript, choose, restrict
 from worker.whisper.features import log_mel
-from worker.whisper.ggml import GgmlModel
 from worker.whisper.vocabulary import LANGUAGES, Vocabulary
-from worker.whisper.word_times import alignment_heads, shortest_path, token_starts
+from worker.whisper.word_times import ALIGNMENT_HEADS, alignment_heads, shortest_path, token_starts
 
-SIZES = (51865, 1500, 64, 2, 1, 448, 64, 2, 1, 80, 1)
 RANDOM = np.random.default_rng(1)
 
 
 @pytest.fixture(scope="module")
-def model() -> GgmlModel:
-    return GgmlModel(MODEL)
+def model() -> Weights:
+    return open_model(MODEL)
 
 
 @pytest.fixture(scope="module")
-def vocabulary(model: GgmlModel) -> Vocabulary:
+def vocabulary(model: Weights) -> Vocabulary:
     return Vocabulary(model)
 
 
-def ggml_file(path: Path, kind: GGMLQuantizationType, weights: np.ndarray) -> Path:
-    """Write a file with one tensor, `weights`."""
-    name = b"weights"
-    parts = [struct.pack("<12i", 0x67676D6C, *SIZES), struct.pack("<2i", 80, 201), bytes(4 * 80 * 201)]
-    parts += [struct.pack("<i", 2), struct.pack("<i", 1) + b"a", struct.pack("<i", 2) + b" b"]
-    parts += [struct.pack("<3i2i", 2, len(name), kind, *reversed(weights.shape)), name]
-    path.write_bytes(b"".join(parts) + quantize(weights, kind).tobytes())
-    return path
-
-
-@pytest.mark.parametrize(
-    ("kind", "error"),
-    [
-        ("F32", 0),
-        ("F16", 1e-3),
-        ("BF16", 1e-2),
-        ("Q8_0", 0.02),
-        ("Q5_0", 0.2),
-        ("Q5_1", 0.2),
-        ("Q4_0", 0.4),
-        ("Q4_1", 0.4),
-    ],
-)
-def test_tensors_of_any_quantisation_are_read(tmp_path: Path, kind: str, error: float) -> None:
-    weights = RANDOM.uniform(-1, 1, (6, 64)).astype(np.float32)
-    model = GgmlModel(ggml_file(tmp_path / "ggml-x.bin", GGMLQuantizationType[kind], weights))
-    assert model.tokens == [b"a", b" b"]
-    assert model.header.mels == 80
-    assert np.abs(model.tensor("weights") - weights).max() <= error
-    with pytest.raises(ModelMissingError, match="other"):
-        model.tensor("other")
-
-
-def test_truncated_and_foreign_files_are_rejected(tmp_path: Path) -> None:
-    whole = ggml_file(tmp_path / "ggml-x.bin", GGMLQuantizationType.F32, np.ones((4, 64), np.float32)).read_bytes()
-    broken = tmp_path / "ggml-broken.bin"
-    cuts = [1, 40, 50, 60, len(whole) - 1, len(whole) - 1100]
-    contents = [whole[:cut] for cut in cuts] + [b"lmgg" + b"\xff" * 100_000, whole[:48] + b"\xff" * 1000]
-    for content in contents:
-        broken.write_bytes(content)
-        with pytest.raises(ModelMissingError):
-            GgmlModel(broken)
-
-
-def test_features_of_a_tone_peak_in_its_band(model: GgmlModel) -> None:
+def test_features_of_a_tone_peak_in_its_band(model: Weights) -> None:
     seconds = np.arange(16000 * 5) / 16000
     tone = np.sin(2 * np.pi * 1000 * seconds).astype(np.float32)
     features = log_mel(tone, model.filters)
@@ -90,7 +42,7 @@ def test_features_of_a_tone_peak_in_its_band(model: GgmlModel) -> None:
     assert np.all(features[:, 510:] == features.min())
 
 
-def test_features_of_no_samples_are_silence(model: GgmlModel) -> None:
+def test_features_of_no_samples_are_silence(model: Weights) -> None:
     assert len(np.unique(log_mel(np.zeros(0, np.float32), model.filters))) == 1
 
 
@@ -110,7 +62,7 @@ def test_special_tokens_have_their_numbers(vocabulary: Vocabulary) -> None:
 )
 def test_prompts_survive_their_tokens(vocabulary: Vocabulary, text: str) -> None:
     tokens = vocabulary.encode(text)
-    assert vocabulary.decode(tokens) == text
+    assert decode([Token(vocabulary.bytes(token), 1.0, 0.0) for token in tokens]) == text
     assert len(tokens) < len(text.encode())
 
 
@@ -202,8 +154,8 @@ def test_tokens_start_where_attention_moves_to_them() -> None:
     assert token_starts(attention, 200) == pytest.approx([0.0, 0.8, 1.8, 3.2], abs=0.1)
 
 
-def test_known_models_have_their_heads(model: GgmlModel) -> None:
-    header = model.header
+def test_known_models_have_their_heads(model: Weights) -> None:
     last = [(layer, head) for layer in (1, 2, 3) for head in (0, 1)]
-    assert alignment_heads("ggml-demo-q5_0.bin", header) == last
-    assert alignment_heads("ggml-tiny.bin", header) == last, "the demo model has no head 5"
+    assert alignment_heads("ggml-demo-q5_0.bin", model) == last
+    assert alignment_heads("ggml-tiny.bin", model) == last, "the demo model has no head 5"
+    assert tuple(ALIGNMENT_HEADS) == ORIGINALS

@@ -1,4 +1,4 @@
-"""OpenVINO adapter: Whisper's encoder and decoder with 8-bit weights, from wheels alone and from ggml files.
+"""OpenVINO adapter: Whisper's encoder and decoder with 8-bit weights, from wheels alone.
 
 Windows of several calls are decoded together, so that the decoder's weights are read once for all of them.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,23 +16,22 @@ from numpy.typing import NDArray
 from core.domain.job import AUTO
 from core.domain.spans import SAMPLE_RATE
 from core.domain.transcript import Segment
-from core.errors import ModelMissingError, SttError, UnsupportedLanguageError
-from worker.model_format import has_ggml_magic
-from worker.token_segments import Token, TokenSegment, decode, group_words, windows
+from core.errors import SttError, UnsupportedLanguageError
+from worker.model_files import Weights, open_model
+from worker.model_files.weights import Array
+from worker.token_segments import TICK, Token, split_at_timestamps, to_segments, windows
 from worker.transcriber import Call, EngineOutput, EngineSpec
 from worker.whisper.decoding import MAX_TOKENS, Transcript, choose
 from worker.whisper.features import FRAMES, HOP, log_mel
-from worker.whisper.ggml import Array, GgmlModel
 from worker.whisper.runtime import Runtime
 from worker.whisper.vocabulary import Vocabulary
 from worker.whisper.word_times import alignment_heads, token_starts
 
+MODEL_FORMATS = ("ctranslate2", "ggml")
 BATCH_SIZE = 4
 """Largest number of windows that are decoded together. Eight are hardly faster and take twice the memory."""
 MAX_BATCH_BYTES = 320_000_000
 """Bytes of the audio's keys and values in 16 bits, above which fewer windows are decoded together."""
-TICK = 0.02
-"""Seconds per step of a timestamp token."""
 TEMPERATURE_STEP = 0.2
 """Added to the temperature each time a window is decoded again."""
 MAX_TEMPERATURE = 1.0
@@ -52,24 +52,18 @@ class Window:
 
 
 def load(spec: EngineSpec) -> OpenVino:
-    """Load a model. Raises OutOfMemoryError, and ModelMissingError if the file is missing or not in ggml format."""
-    path = spec.model_path
-    try:
-        if not has_ggml_magic(path):
-            raise ModelMissingError("{name} is not a ggml model file.", name=path.name)
-        return OpenVino(spec)
-    except OSError as error:
-        raise ModelMissingError("The model file {name} cannot be read.", name=path.name) from error
+    """Load a model. Raises OutOfMemoryError, ModelMissingError, ModelFileError."""
+    return OpenVino(open_model(spec.model_path, MODEL_FORMATS), spec.model_path)
 
 
 class OpenVino:
     """A loaded model, compiled for each number of threads in use."""
 
-    def __init__(self, spec: EngineSpec) -> None:
-        self._model = GgmlModel(spec.model_path)
-        self._vocabulary = Vocabulary(self._model)
-        self._heads = alignment_heads(spec.model_path.name, self._model.header)
-        self._runtime = Runtime(self._model, spec.model_path)
+    def __init__(self, model: Weights, path: Path) -> None:
+        self._model = model
+        self._vocabulary = Vocabulary(model)
+        self._heads = alignment_heads(path.name, model)
+        self._runtime = Runtime(model, path)
         self._random = np.random.default_rng()
         header = self._model.header
         row = 2 * 2 * header.text_layers * header.frames * header.text_width
@@ -78,13 +72,13 @@ class OpenVino:
     def transcribe(self, calls: Sequence[Call], threads: int) -> list[EngineOutput | SttError]:
         started = time.process_time()
         self._runtime.use(threads)
-        outcomes: dict[int, list[Window] | SttError] = {}
-        for index, call in enumerate(calls):
+        outcomes: list[list[Window] | SttError] = []
+        for call in calls:
             try:
-                outcomes[index] = self._encode(call)
+                outcomes.append(self._encode(call))
             except SttError as error:
-                outcomes[index] = error
-        encoded = [window for outcome in outcomes.values() if isinstance(outcome, list) for window in outcome]
+                outcomes.append(error)
+        encoded = [window for outcome in outcomes if isinstance(outcome, list) for window in outcome]
         for group in batches(encoded, self._rows):
             self._decode(group)
         seconds = (time.process_time() - started) / max(len(encoded), 1)
@@ -97,7 +91,7 @@ class OpenVino:
             )
             if isinstance(outcome, list)
             else outcome
-            for outcome in (outcomes[index] for index in range(len(calls)))
+            for outcome in outcomes
         ]
 
     def _encode(self, call: Call) -> list[Window]:
@@ -161,31 +155,19 @@ class OpenVino:
     def _segments(self, window: Window) -> Iterator[Segment]:
         """Yield the segments of a window, with times in seconds from the first sample of its call."""
         words = window.call.options.job.words
-        offset, longest = window.first / SAMPLE_RATE, window.last / SAMPLE_RATE
-        for segment in self._split(window, self._token_ends(window) if words else None):
-            text = decode(segment.tokens)
-            if text:
-                moved = segment.moved(offset, longest)
-                confidence = sum(token.probability for token in segment.tokens) / len(segment.tokens)
-                times = tuple(group_words(moved)) if words else ()
-                yield Segment(round(moved.start, 3), round(moved.end, 3), text, round(confidence, 4), times)
+        first, last = window.first / SAMPLE_RATE, window.last / SAMPLE_RATE
+        split = split_at_timestamps(self._tokens(window, self._token_ends(window) if words else None), last - first)
+        return to_segments(split, first, last, words=words)
 
-    def _split(self, window: Window, ends: list[float] | None) -> Iterator[TokenSegment]:
-        """Split a transcript at its timestamp tokens. ends: seconds, by text token."""
-        first = self._vocabulary.first_timestamp
-        transcript = window.transcript
-        start, tokens, position = 0.0, list[Token](), 0
+    def _tokens(self, window: Window, ends: list[float] | None) -> Iterator[Token | float]:
+        """Yield text tokens as `Token` and timestamp tokens as seconds. ends: seconds, by text token."""
+        vocabulary, transcript, position = self._vocabulary, window.transcript, 0
         for token, certainty in zip(transcript.tokens, transcript.probabilities, strict=True):
-            if token < self._vocabulary.end_of_text:
-                tokens.append(Token(self._vocabulary.bytes(token), certainty, ends[position] if ends else 0.0))
+            if token < vocabulary.end_of_text:
+                yield Token(vocabulary.bytes(token), certainty, ends[position] if ends else 0.0)
                 position += 1
-            elif token >= first:
-                at = max((token - first) * TICK, start)
-                if tokens:
-                    yield TokenSegment(start, at, tuple(tokens))
-                start, tokens = at, []
-        if tokens:
-            yield TokenSegment(start, max((window.last - window.first) / SAMPLE_RATE, start), tuple(tokens))
+            elif token >= vocabulary.first_timestamp:
+                yield (token - vocabulary.first_timestamp) * TICK
 
     def _token_ends(self, window: Window) -> list[float]:
         """Return the end of each text token in seconds: the start of the next one."""

@@ -14,17 +14,16 @@ from typing import Any
 import numpy as np
 
 from core.domain.job import AUTO
-from core.domain.models import model_of_file
+from core.domain.models import original_of_file
 from core.domain.spans import SAMPLE_RATE
 from core.domain.transcript import Segment
-from core.errors import ModelMissingError, OutOfMemoryError, SttError, UnsupportedLanguageError, WhisperCrashError
-from worker.model_format import has_ggml_magic
-from worker.token_segments import Token, TokenSegment, decode, group_words, windows
+from core.errors import OutOfMemoryError, SttError, UnsupportedLanguageError, WhisperCrashError
+from worker import model_files
+from worker.token_segments import TICK, TOP_LAYERS, Token, split_at_timestamps, to_segments, windows
 from worker.transcriber import Call, EngineOutput, EngineSpec, Options, Samples, transcribe_each
 from worker.whisper_builds import Build, chosen, load_binding
 
-TICK = 0.02
-"""Seconds per step of a timestamp token."""
+MODEL_FORMATS = ("ggml",)
 MIN_SAMPLES = SAMPLE_RATE * 11 // 10
 """Samples to which short audio is padded, since whisper.cpp rejects audio of less than one second."""
 FRAME = SAMPLE_RATE // 50
@@ -32,29 +31,12 @@ FRAME = SAMPLE_RATE // 50
 DETECTED_FRAMES = 500
 """Frames from which the language is detected: 10 s. They take 0.3 of the time of a whole window, and the languages are
 the same (36 recordings; with 150 frames 6 differ)."""
-ALIGNED_MODELS = (
-    *("tiny.en", "tiny", "base.en", "base", "small.en", "small", "medium.en", "medium"),
-    *("large-v1", "large-v2", "large-v3-turbo", "large-v3"),
-)
-"""Models whose alignment heads whisper.cpp defines. Longer names precede their prefixes."""
-TOP_LAYERS = 3
-"""Last layers whose heads are used for other models."""
 
 
 def load(spec: EngineSpec) -> WhisperCpp:
-    """Load a model in the fastest build. Raises OutOfMemoryError, ModelMissingError."""
-    check_format(spec.model_path)
+    """Load a model in the fastest build. Raises OutOfMemoryError, ModelMissingError, ModelFileError."""
+    model_files.check(spec.model_path, MODEL_FORMATS)
     return WhisperCpp(spec, chosen())
-
-
-def check_format(path: Path) -> None:
-    """Raises ModelMissingError if the file is missing or not in ggml format, on which whisper.cpp crashes."""
-    try:
-        valid = has_ggml_magic(path)
-    except OSError as error:
-        raise ModelMissingError("The model file {name} cannot be read.", name=path.name) from error
-    if not valid:
-        raise ModelMissingError("{name} is not a ggml model file.", name=path.name)
 
 
 def load_context(pw: Any, path: Path, *, aligned: bool, flash: bool) -> Any:
@@ -73,12 +55,9 @@ def load_context(pw: Any, path: Path, *, aligned: bool, flash: bool) -> Any:
 
 def alignment_heads(pw: Any, file_name: str) -> Any:
     """Return the alignment heads of one of OpenAI's models, or for other models all heads of the last layers."""
-    stem = (model_of_file(file_name) or "").lower()
-    presets = pw.whisper_alignment_heads_preset
-    for name in ALIGNED_MODELS:
-        if stem == name or stem.startswith(f"{name}-"):
-            return getattr(presets, "WHISPER_AHEADS_" + name.upper().replace("-", "_").replace(".", "_"))
-    return presets.WHISPER_AHEADS_N_TOP_MOST
+    original = original_of_file(file_name)
+    preset = original.upper().replace("-", "_").replace(".", "_") if original else "N_TOP_MOST"
+    return getattr(pw.whisper_alignment_heads_preset, f"WHISPER_AHEADS_{preset}")
 
 
 class WhisperCpp:
@@ -187,33 +166,9 @@ class WhisperCpp:
     def _segments(self, options: Options, offset: float, longest: float) -> Iterator[Segment]:
         """Yield the segments of the last run, whose audio is the chunk's from `offset` to `longest` seconds."""
         for index in range(self._pw.whisper_full_n_segments(self._context)):
-            for segment in self._split(index):
-                text = decode(segment.tokens)
-                if text:
-                    moved = segment.moved(offset, longest)
-                    yield Segment(
-                        round(moved.start, 3),
-                        round(moved.end, 3),
-                        text,
-                        round(sum(token.probability for token in segment.tokens) / len(segment.tokens), 4),
-                        tuple(group_words(moved)) if options.job.words else (),
-                    )
-
-    def _split(self, segment: int) -> Iterator[TokenSegment]:
-        """Split a segment of whisper.cpp at its timestamp tokens."""
-        start, tokens = 0.0, list[Token]()
-        for token in self._tokens(segment):
-            if isinstance(token, Token):
-                tokens.append(token)
-                continue
-            if tokens:
-                yield TokenSegment(start, max(token, start), tuple(tokens))
-                tokens = []
-            start = max(token, start)
-        if tokens:
-            yield TokenSegment(
-                start, max(self._pw.whisper_full_get_segment_t1(self._context, segment) / 100, start), tuple(tokens)
-            )
+            end = self._pw.whisper_full_get_segment_t1(self._context, index) / 100
+            split = split_at_timestamps(self._tokens(index), end)
+            yield from to_segments(split, offset, longest, words=options.job.words)
 
     def _tokens(self, segment: int) -> Iterator[Token | float]:
         """Yield text tokens as `Token` and timestamp tokens as seconds."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from worker.engine.whisper_cpp import WhisperCpp, check_format
+from worker import model_files
+from worker.engine.whisper_cpp import MODEL_FORMATS, WhisperCpp
 from worker.transcriber import EngineSpec
 
 
 def load(spec: EngineSpec) -> WhisperCpp:
-    """Load a model in the wheel's build. Raises OutOfMemoryError, ModelMissingError."""
-    check_format(spec.model_path)
+    """Load a model in the wheel's build. Raises OutOfMemoryError, ModelMissingError, ModelFileError."""
+    model_files.check(spec.model_path, MODEL_FORMATS)
     return WhisperCpp(spec, None)

@@ -5,11 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from core.domain.spans import SAMPLE_RATE
+from worker.token_segments import WINDOW
 from worker.transcriber import Samples
 
-WINDOW = 30 * SAMPLE_RATE
-"""Samples that one encode covers."""
 FFT = 400
 """Samples of one Fourier transform: 25 ms."""
 HOP = 160

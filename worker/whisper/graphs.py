@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from openvino import opset6, opset13
 from openvino.op.util import Variable, VariableInfo
 
-from worker.whisper.ggml import Array, GgmlModel
+from worker.model_files.weights import Array, Weights
 
 FORMAT = 2
 """Version of the graphs, part of the name of their cached files."""
@@ -49,7 +49,7 @@ def half(values: Any) -> Any:
 class Layers:
     """Layers of a model, by the names of their weights."""
 
-    def __init__(self, model: GgmlModel, width: int, heads: int) -> None:
+    def __init__(self, model: Weights, width: int, heads: int) -> None:
         self.model, self.width, self.heads = model, width, heads
 
     def bias(self, name: str) -> Array:
@@ -91,7 +91,7 @@ class Layers:
         return opset13.add(hidden, self.linear(inner, f"{name}.mlp.2"))
 
 
-def encoder(model: GgmlModel) -> ov.Model:
+def encoder(model: Weights) -> ov.Model:
     """Return the encoder: `mel` (batch, mels, 3000) to (batch, 1500, width)."""
     header = model.header
     layers = Layers(model, header.audio_width, header.audio_heads)
@@ -108,7 +108,7 @@ def encoder(model: GgmlModel) -> ov.Model:
     return ov.Model([opset13.result(layers.norm(hidden, "encoder.ln_post"))], [mel], "encoder")
 
 
-def cross_projections(model: GgmlModel) -> ov.Model:
+def cross_projections(model: Weights) -> ov.Model:
     """Return the decoder's keys and values of the audio.
 
     `encoded` (batch, 1500, width) to the keys and values of each layer in turn, each (batch, heads, 1500, head width)
@@ -128,7 +128,7 @@ def cross_projections(model: GgmlModel) -> ov.Model:
 class _Embedding:
     """The token embedding, which is the output layer as well."""
 
-    def __init__(self, model: GgmlModel) -> None:
+    def __init__(self, model: Weights) -> None:
         self.weights = matrix(model.tensor("decoder.token_embedding.weight"))
         self.positions = constant(model.tensor("decoder.positional_embedding"))
 
@@ -140,7 +140,7 @@ class _Embedding:
         return opset13.matmul(hidden, self.weights, False, True)
 
 
-def decoder(model: GgmlModel) -> ov.Model:
+def decoder(model: Weights) -> ov.Model:
     """Return one step of the decoder, with the keys and values of earlier steps as states.
 
     Inputs: `tokens` (batch, length), `positions` (length), `rows` (batch): the row of the earlier step that each row
@@ -203,7 +203,7 @@ class _States:
         return state
 
 
-def attention(model: GgmlModel, heads: Sequence[tuple[int, int]]) -> ov.Model:
+def attention(model: Weights, heads: Sequence[tuple[int, int]]) -> ov.Model:
     """Return the decoder's attention to the audio over a whole transcript.
 
     Inputs: `tokens` (1, length) and the outputs of `cross_projections` as `cross_key0` and so on. Output: weights of
@@ -237,7 +237,7 @@ def attention(model: GgmlModel, heads: Sequence[tuple[int, int]]) -> ov.Model:
     return ov.Model([opset13.result(opset13.squeeze(joined, constant([0], np.int64)))], inputs, "attention")
 
 
-GRAPHS: dict[str, Callable[[GgmlModel], ov.Model]] = {
+GRAPHS: dict[str, Callable[[Weights], ov.Model]] = {
     "encoder": encoder,
     "cross": cross_projections,
     "decoder": decoder,

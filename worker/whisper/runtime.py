@@ -11,28 +11,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import openvino as ov
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from core.errors import OutOfMemoryError, WhisperCrashError
-from worker.whisper.ggml import Array, GgmlModel
-
-os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_BF16")  # some virtual machines advertise AMX and fault on it
-
-import openvino as ov
-
+from worker import model_files
+from worker.model_files.weights import Array, Weights
 from worker.whisper import graphs
+from worker.whisper.openvino_settings import FOLDER, QUANTISATION_GROUP, limit_instructions
 
-QUANTISATION_GROUP = 128
-"""Channels that share a scale of quantised activations."""
 KEPT_FORMS = 2
 """Numbers of threads for which compiled graphs are kept. Each form has its own copy of the weights."""
 HIDDEN = np.float32(-1e9)
 """Added to the attention scores of hidden positions."""
 LOCK_SECONDS = 600.0
 """Seconds to wait for another process that writes the graphs."""
-FOLDER = ".openvino"
-"""Folder beside the models that keeps their graphs."""
 
 
 @contextmanager
@@ -51,7 +45,8 @@ def _engine_errors() -> Iterator[None]:
 class Runtime:
     """Inference on one model. Raises OutOfMemoryError and WhisperCrashError."""
 
-    def __init__(self, model: GgmlModel, path: Path) -> None:
+    def __init__(self, model: Weights, path: Path) -> None:
+        limit_instructions()
         self._model = model
         self._core = ov.Core()
         self._native_bf16 = "BF16" in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
@@ -156,7 +151,7 @@ class Decoder:
         return list(logits.reshape(batch, -1))
 
 
-def load_graphs(core: Any, model: GgmlModel, path: Path) -> dict[str, Any]:
+def load_graphs(core: Any, model: Weights, path: Path) -> dict[str, Any]:
     """Return the graphs of a model, from its cache beside the model file if that folder can be used."""
     try:
         folder = _cached(model, path)
@@ -169,12 +164,13 @@ def load_graphs(core: Any, model: GgmlModel, path: Path) -> dict[str, Any]:
     return {name: build(model) for name, build in graphs.GRAPHS.items()}
 
 
-def _cached(model: GgmlModel, path: Path) -> Path:
+def _cached(model: Weights, path: Path) -> Path:
     """Return the folder of the model's graphs, written if needed. Graphs of a replaced file are removed."""
-    state = path.stat()
+    states = model_files.state(path)
+    size, changed = sum(state[0] for state in states), max(state[1] for state in states)
     version = ov.__version__.split("-")[0]
     cache = path.resolve().parent / FOLDER
-    folder = cache / f"{path.name}-{state.st_size}-{state.st_mtime_ns}-{version}-{graphs.FORMAT}"
+    folder = cache / f"{path.name}-{size}-{changed}-{version}-{graphs.FORMAT}"
     if folder.is_dir():
         return folder
     cache.mkdir(exist_ok=True)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable
 
-from worker.whisper.ggml import GgmlModel
+from worker.model_files import Weights
 
 _CODES = (
     "en zh de es ru ko fr ja pt tr pl ca nl ar sv it id hi fi vi he uk el ms cs ro da hu ta no th ur hr bg lt la "
@@ -25,7 +24,7 @@ _PIECES = re.compile(r"'(?:s|t|re|ve|m|ll|d)| ?[^\W\d_]+| ?\d+| ?(?:[^\s\w]|_)+|
 class Vocabulary:
     """Numbers of the special tokens, and the text of the others."""
 
-    def __init__(self, model: GgmlModel) -> None:
+    def __init__(self, model: Weights) -> None:
         size = model.header.vocabulary
         self.size = size
         self.multilingual = size > TEXT_TOKENS + 99
@@ -36,8 +35,9 @@ class Vocabulary:
         after = self.start + 1 + languages
         self.transcribe, self.previous, self.no_speech, self.no_timestamps = after + 1, after + 3, after + 4, after + 5
         self.first_timestamp = after + 6
-        self._bytes = model.tokens
-        self._ids = {data: index for index, data in reversed(list(enumerate(model.tokens[: self.end_of_text])))}
+        text = model.tokens[: self.end_of_text]
+        self._bytes = [*text, *[b""] * (self.end_of_text - len(text))]
+        self._ids = {data: index for index, data in reversed(list(enumerate(text)))}
 
     def language(self, code: str) -> int | None:
         """Return the token of a language; None if the model does not have it."""
@@ -45,11 +45,6 @@ class Vocabulary:
 
     def bytes(self, token: int) -> bytes:
         return self._bytes[token] if token < self.end_of_text else b""
-
-    def decode(self, tokens: Iterable[int]) -> str:
-        """Decode the joined bytes, since letters such as the Vietnamese ones are split across tokens."""
-        text = b"".join(map(self.bytes, tokens)).decode("utf-8", errors="ignore")
-        return unicodedata.normalize("NFC", text).strip()
 
     def encode(self, text: str) -> list[int]:
         """Return the tokens of a prompt: of each word, the longest known pieces, as whisper.cpp does."""
@@ -66,7 +61,7 @@ class Vocabulary:
     def prompt(self, language: str, previous: str, longest: int) -> list[int]:
         """Return the tokens that precede the transcript. previous: text before it; longest: tokens of it, the last."""
         start = [self.start]
-        if self.multilingual:
-            start += [self.start + 1 + self.languages.index(language), self.transcribe]
+        if self.multilingual and (token := self.language(language)) is not None:
+            start += [token, self.transcribe]
         context = self.encode(f" {previous.strip()}")[-longest:] if previous.strip() else []
         return [self.previous, *context, *start] if context else start

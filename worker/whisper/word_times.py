@@ -5,15 +5,14 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from core.domain.models import model_of_file
-from worker.whisper.ggml import Header
+from core.domain.models import original_of_file
+from worker.model_files import Weights
+from worker.token_segments import TOP_LAYERS
 
 FRAME = 0.02
 """Seconds of one frame of the encoder's output."""
 FILTER_WIDTH = 7
 """Frames of the median filter."""
-TOP_LAYERS = 3
-"""Last layers whose heads are used for models without known heads."""
 ALIGNMENT_HEADS = {
     "tiny.en": "1.0 2.0 2.5 3.0 3.1 3.2 3.3 3.4",
     "tiny": "2.2 3.0 3.2 3.3 3.4 3.5",
@@ -29,15 +28,16 @@ ALIGNMENT_HEADS = {
     "large-v3-turbo": "2.4 2.11 3.3 3.6 3.11 3.14",
     "large-v3": "7.0 10.17 12.18 13.12 16.1 17.14 19.11 21.4 24.1 25.6",
 }
-"""Layer and head of the attention that follows the audio, in OpenAI's models. Longer names precede their prefixes."""
+"""Layer and head of the attention that follows the audio, in OpenAI's models."""
 
 
-def alignment_heads(file_name: str, header: Header) -> list[tuple[int, int]]:
-    """Return (layer, head) pairs: those of OpenAI's model of this name, else all heads of the last layers."""
-    stem = (model_of_file(file_name) or "").lower()
-    name = next((name for name in ALIGNMENT_HEADS if stem == name or stem.startswith(f"{name}-")), None)
-    if name is not None:
-        pairs = [pair.split(".") for pair in ALIGNMENT_HEADS[name].split()]
+def alignment_heads(file_name: str, model: Weights) -> list[tuple[int, int]]:
+    """Return (layer, head) pairs: the model's own, those of OpenAI's model of this name, or the last layers' heads."""
+    if model.alignment_heads:
+        return list(model.alignment_heads)
+    header, original = model.header, original_of_file(file_name)
+    if original is not None:
+        pairs = [pair.split(".") for pair in ALIGNMENT_HEADS[original].split()]
         known = [(int(layer), int(head)) for layer, head in pairs]
         if all(layer < header.text_layers and head < header.text_heads for layer, head in known):
             return known

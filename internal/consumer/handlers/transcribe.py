@@ -14,7 +14,7 @@ from core.config import MAX_CHUNK_DEADLINE
 from core.domain.job import AUTO, Priority
 from core.domain.spans import BYTES_PER_SAMPLE, SAMPLE_RATE, Span, to_recording_time
 from core.domain.transcript import Segment, Word
-from core.errors import ChunkTimeoutError, ModelMissingError, OutOfMemoryError
+from core.errors import ChunkTimeoutError, ModelFileError, ModelMissingError, OutOfMemoryError
 from core.messaging.port import Ack, Delivery, Verdict
 from internal.consumer.model_selector import ModelSelector
 from internal.consumer.retrying_database import RetryingDatabase
@@ -122,7 +122,7 @@ class TranscribeHandler:
             return None
         try:
             output = await self._run_engine(slot, claimed, pcm, model)
-        except ModelMissingError:
+        except (ModelMissingError, ModelFileError):
             if await self.models.find_pinned(claimed.job) is None:
                 return None
             raise

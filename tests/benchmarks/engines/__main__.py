@@ -1,7 +1,7 @@
 """`make bench-engines`: every engine and its peers on the same recordings and weights, in one run.
 
 Settings, all in the environment: SHAPES (names, default "base small"), MINUTES (of recordings, default 3), REPEATS
-(runs of each row, interleaved; the best one counts; default 1), ROWS (words, one of which a row's name has to contain).
+(runs of each row, interleaved; the best one counts; default 1), ROWS (parts of names, separated by semicolons; only rows that contain one of them are measured).
 Each result is appended to the file RESULTS at once; `--render` writes the tables of that file without measuring.
 """
 
@@ -56,7 +56,7 @@ def calls(
     shape: str, inputs: Path, spoken: list[recordings.Recording]
 ) -> Iterator[tuple[str, Callable[[], Measurement]]]:
     """Yield the name and the function of each measurement: every row with one slot and with a slot per core."""
-    words = os.environ.get("ROWS", "").split()
+    words = [word.strip() for word in os.environ.get("ROWS", "").split(";") if word.strip()]
     audio: dict[str, float] = {}
     for item in spoken:
         audio[item.group] = audio.get(item.group, 0.0) + item.seconds

@@ -1,0 +1,1 @@
+"""Formats of Whisper models, each a module with DESCRIPTION, `recognises` and `read`."""
