@@ -131,6 +131,12 @@ class ModelNotManagedError(ModelStoreError):
     vi = "Tệp không do `stt models pull` ghi. Hãy tự xóa tệp."
 
 
+class ModelConfiguredError(ModelStoreError):
+    code, http_status = "MODEL_CONFIGURED", 409
+    en = "The model is in MODELS of a worker, which would install it again. Take it out of MODELS first."
+    vi = "Mô hình có trong MODELS của một máy xử lý nên sẽ được cài lại. Hãy bỏ nó khỏi MODELS trước."
+
+
 class ModelsFolderError(ModelStoreError):
     code, http_status = "MODELS_DIR_NOT_WRITABLE", 503
     en = "The models folder cannot be written. Check MODELS_DIR and its permissions."

@@ -1,6 +1,14 @@
 """Vietnamese translations of messages about installing models, see `core/texts.py`."""
 
 MODEL_TEXTS = {
+    "{name} is in MODELS of a worker, which would install it again.": (
+        "{name} có trong MODELS của một máy xử lý nên sẽ được cài lại."
+    ),
+    "No worker has the model {value}.": "Không máy xử lý nào có mô hình {value}.",
+    "No worker has the model {value}. Install it with `stt models pull {name}`, or use one of: {allowed}.": (
+        "Không máy xử lý nào có mô hình {value}. Hãy cài bằng `stt models pull {name}`, hoặc dùng: {allowed}."
+    ),
+    "The model is being installed; the job waits for it.": "Mô hình đang được cài; công việc sẽ chờ đến khi cài xong.",
     "{value} is not OWNER/REPO:FILE.": "{value} không có dạng OWNER/REPO:FILE.",
     "{value} is neither a name of `stt models list` nor OWNER/REPO:FILE.": (
         "{value} không phải là tên trong `stt models list`, cũng không có dạng OWNER/REPO:FILE."

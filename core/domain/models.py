@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 
 DEMO = "demo"
 DETECTOR = "silero-"
@@ -17,6 +17,8 @@ ORIGINALS = (
     *("large-v1", "large-v2", "large-v3-turbo", "large-v3"),
 )
 """OpenAI's models. Longer names precede their prefixes."""
+QUANTISED_FIRST = tuple(sorted(QUANTISATIONS, key=lambda suffix: not suffix.startswith("-q")))
+"""The same for a model that the job does not name: quantised files are smaller and faster on CPUs."""
 ALIASES = {"large": "large-v3"}
 
 
@@ -50,32 +52,47 @@ def canonical(model: str) -> str:
     return model
 
 
-def resolve(model: str, language: str, available: Iterable[str]) -> str | None:
+def resolve(model: str, language: str, available: Iterable[str], suffixes: Sequence[str] = QUANTISATIONS) -> str | None:
     """Return the available model that `model` stands for in `language`, or None.
 
     A full name (`medium-q5_0`) stands for itself. A family name (`medium`) stands for its English file if the language
-    is English, then for the plain file, then for quantised variants.
+    is English, then for the variants in the order of `suffixes`: by default the plain file, then quantised ones.
     """
     names = set(available)
     name = canonical(model)
     stems = (f"{name}.en", name) if language == "en" else (name,)
-    return next((stem + suffix for stem in stems for suffix in QUANTISATIONS if stem + suffix in names), None)
+    return next((stem + suffix for stem in stems for suffix in suffixes if stem + suffix in names), None)
 
 
 def default_model(language: str, available: Iterable[str]) -> str | None:
     """Return the model for a job if neither the job nor DEFAULT_MODEL names one: medium, else the largest available."""
     names = set(available)
     for family in (PREFERRED, *SIZES):
-        model = resolve(family, language, names)
+        model = resolve(family, language, names, QUANTISED_FIRST)
         if model:
             return model
     return min(names) if names else None
 
 
-def choose(asked: str | None, language: str, available: Iterable[str], default: str | None = None) -> str | None:
+def choose(
+    asked: str | None,
+    language: str,
+    available: Iterable[str],
+    default: str | None = None,
+    pending: Collection[str] = (),
+) -> str | None:
     """Return the model for a job: the requested one, else `default`, else `default_model`; None if not available.
 
-    Used to validate a submit, to estimate its duration, and by Prepare, which pins the model.
+    pending: models that are being installed, which the job waits for if no other suits. The demo model suits only a job
+    that names it. Used to validate a submit, to estimate its duration, and by Prepare, which pins the model.
     """
-    name = asked or default
-    return resolve(name, language, available) if name else default_model(language, available)
+    model = _choose(asked, language, available, default)
+    if pending and (model is None or (model.startswith(DEMO) and not (asked or default))):
+        return _choose(asked, language, pending, default) or model
+    return model
+
+
+def _choose(asked: str | None, language: str, available: Iterable[str], default: str | None) -> str | None:
+    if asked:
+        return resolve(asked, language, available)
+    return resolve(default, language, available, QUANTISED_FIRST) if default else default_model(language, available)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import random
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,10 +11,11 @@ from typing import Any
 import pytest
 
 from tests.cli.program import Run, Terminal, in_terminal, piped
+from tests.e2e.service import ROOT
 from tests.hub import server as hub_server
 from tests.hub.server import FakeHub
 
-CONTENT = b"lmgg" + random.Random(3).randbytes(3_000_000)
+CONTENT = (ROOT / "assets" / "model" / "ggml-demo-q5_0.bin").read_bytes()
 REFERENCE = "me/repo:ggml-mine.bin"
 
 

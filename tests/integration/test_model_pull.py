@@ -69,7 +69,7 @@ def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def store(hub: FakeHub, folder: Path, limits: RetryLimits = LIMITS, **settings: Any) -> ModelStore:
     defaults: dict[str, Any] = {"endpoint": hub.url, "stall_seconds": 5.0}
-    return ModelStore(folder, HubSettings(**defaults | settings), limits)
+    return ModelStore(folder, HubSettings(**defaults | settings), limits, check=lambda _: None)
 
 
 def published(file: StoredFile, name: str = PUBLISHED) -> ModelReference:

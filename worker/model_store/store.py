@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import structlog
@@ -29,6 +29,7 @@ from core.errors_models import (
     NotAModelError,
     PullStoppedError,
 )
+from worker import model_files
 from worker.model_store import lock, registry
 from worker.model_store.download import Download, RetryLimits
 from worker.model_store.hub import Hub, HubSettings
@@ -60,7 +61,13 @@ class InstalledModel:
     name: str
     path: Path
     size: int
+    mtime_ns: int
     record: Record | None
+
+    @property
+    def identity(self) -> tuple[int, int]:
+        """A value that changes when the file is written or replaced."""
+        return self.size, self.mtime_ns
 
     @property
     def removable(self) -> bool:
@@ -70,8 +77,15 @@ class InstalledModel:
 class ModelStore:
     """The models of one folder. Thread-safe; other processes and machines may use the same folder."""
 
-    def __init__(self, folder: Path, hub: HubSettings, limits: RetryLimits | None = None) -> None:
-        self.folder = folder
+    def __init__(
+        self,
+        folder: Path,
+        hub: HubSettings,
+        limits: RetryLimits | None = None,
+        check: Callable[[Path], None] = model_files.check,
+    ) -> None:
+        """check: raises an SttError for a file that is no complete model; used where no checksum is published."""
+        self.folder, self._check_model = folder, check
         self._own = folder / FOLDER
         self._hub_settings = hub
         self._limits = limits or RetryLimits()
@@ -93,9 +107,10 @@ class ModelStore:
         except OSError:
             return None
         record = self._record(name)
-        if record is not None and (record.size, record.mtime_ns) != (state.st_size, state.st_mtime_ns):
-            record = None
-        return InstalledModel(name, path, state.st_size, record)
+        model = InstalledModel(name, path, state.st_size, state.st_mtime_ns, record)
+        if record is not None and (record.size, record.mtime_ns) != model.identity:
+            return replace(model, record=None)
+        return model
 
     def pull(
         self, reference: ModelReference, report: Report = lambda _: None, stop: threading.Event | None = None
@@ -112,6 +127,11 @@ class ModelStore:
             self._own.mkdir(parents=True, exist_ok=True)
             with lock.hold(self._own / "lock", reference.name, _waiting(report, stop)) as held:
                 return self._valid(reference, report) or self._download(reference, report, stop, held)
+
+    @staticmethod
+    def is_recorded(model: InstalledModel, reference: ModelReference) -> bool:
+        """Return True if the file's record says that it is the wanted one. Reads no file."""
+        return model.record is not None and _describes(model.record, reference)
 
     def verify(self, name: str, report: Report = lambda _: None) -> InstalledModel:
         """Read the whole file and compare its checksum with the published one, else with that of its download.
@@ -201,13 +221,13 @@ class ModelStore:
         """Record the checksums of a file, so that it need not be read again, if the folder can be written."""
         if model.record is not None:
             return model
-        record = Record("", model.size, model.path.stat().st_mtime_ns, found, time.time(), written=False)
+        record = Record("", *model.identity, found, time.time(), written=False)
         try:
             self._own.mkdir(exist_ok=True)
             write_json(self._record_path(model.name), asdict(record))
         except OSError as error:
             log.info("checksum not recorded", action="model_unrecorded", reason=repr(error))
-        return InstalledModel(model.name, model.path, model.size, record)
+        return replace(model, record=record)
 
     def _download(
         self, reference: ModelReference, report: Report, stop: threading.Event, held: lock.FolderLock
@@ -221,6 +241,8 @@ class ModelStore:
         if not looks_like_ggml(part.path):
             part.drop()
             raise NotAModelError("{name} is not a ggml model.", name=reference.file)
+        if not reference.checksums:
+            self._check_model(part.path)
         held.confirm()
         return self._install(reference, part, found)
 
@@ -235,7 +257,7 @@ class ModelStore:
         part.finish(target)
         sync_folder(self._own)
         log.info("model installed", action="model_installed", model=name, bytes=state.st_size, sha256=found["sha256"])
-        return InstalledModel(name, target, state.st_size, record)
+        return InstalledModel(name, target, state.st_size, state.st_mtime_ns, record)
 
     def _record_path(self, name: str) -> Path:
         return self._own / f"{file_name(name)}.json"
