@@ -39,7 +39,8 @@ FIRST_PAUSE, LONGEST_PAUSE = 10.0, 600.0
 class _Wanted:
     """A model to install.
 
-    failures: in a row. retry_at: on the monotonic clock. file: identity of the valid file.
+    failures: in a row. retry_at: on the monotonic clock. file: identity of the valid file. present: True if the file was
+    there at the last look.
     """
 
     reference: ModelReference
@@ -49,6 +50,7 @@ class _Wanted:
     error: SttError | None = None
     progress: Progress | None = None
     file: tuple[int, int] | None = None
+    present: bool = False
 
 
 class ModelPuller:
@@ -107,7 +109,8 @@ class ModelPuller:
 
     def pending(self) -> list[str]:
         """Return the names of the models that this consumer is going to have. Reads no file."""
-        return [name for name, wanted in list(self._wanted.items()) if self._state(name, wanted).pending]
+        wanted = list(self._wanted.items())
+        return [name for name, item in wanted if not item.present and self._state(name, item).pending]
 
     def _state(self, name: str, wanted: _Wanted) -> ModelState:
         state = ModelState(name, PullState.QUEUED, source=str(wanted.reference), configured=wanted.configured)
@@ -158,7 +161,8 @@ class ModelPuller:
         """Install a model unless it is there or was tried a short time ago."""
         if time.monotonic() < wanted.retry_at:
             return
-        if await asyncio.to_thread(self._is_there, name, wanted):
+        wanted.present = await asyncio.to_thread(self._is_there, name, wanted)
+        if wanted.present:
             wanted.error, wanted.failures = None, 0
             return
         self._pulling = name
@@ -177,7 +181,7 @@ class ModelPuller:
                 retry_seconds=round(pause),
             )
         else:
-            wanted.failures, wanted.error = 0, None
+            wanted.failures, wanted.error, wanted.present = 0, None, True
         finally:
             self._pulling, wanted.progress = None, None
         await self._announce()

@@ -70,8 +70,8 @@ def test_the_list_names_the_table_the_recipes_and_the_demo_model(hub: FakeHub, t
 def test_a_terminal_shows_a_bar(hub: FakeHub, tmp_path: Path) -> None:
     hub.storage_days = [hub_server.stall(1_000_000)]
     with Terminal("models", "pull", REFERENCE, folder=tmp_path, variables={"HF_ENDPOINT": hub.url}) as terminal:
-        terminal.wait_for("1.0/3.0 MB")
-        terminal.wait_for("33%")
+        terminal.wait_for("1.0/7.6 MB")
+        terminal.wait_for("13%")
         terminal.interrupt()
         assert "continues it" in terminal.end(130).output
     assert not (models_dir(tmp_path) / ".pull" / "lock").exists()

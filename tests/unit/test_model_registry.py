@@ -139,3 +139,13 @@ def test_names_given_by_the_user_are_checked(name: str) -> None:
 def test_a_voice_detector_is_no_model_to_transcribe_with() -> None:
     assert model_of_file("ggml-silero-v6.2.0.bin") is None
     assert model_of_file("ggml-silero-v6.2.0.bin", detectors=True) == "silero-v6.2.0"
+
+
+def test_the_table_of_bad_days_names_tests_that_exist() -> None:
+    root = registry.FILE.parents[2]
+    files = ("integration/test_model_pull.py", "integration/test_model_lock.py", "cli/test_models.py")
+    code = "".join((root / "tests" / name).read_text() for name in files)
+    document = (root / "docs" / "models.md").read_text()
+    named = re.findall(r"`(test_[a-z0-9_]+)`", document)
+    assert len(named) > 30
+    assert [name for name in named if f"def {name}(" not in code] == []

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import structlog
 
-from core.domain.models import file_name, model_of_file
+from core.domain.models import DETECTOR, file_name, model_of_file
 from core.errors_models import (
     FileInTheWayError,
     ModelChecksumError,
@@ -134,9 +134,9 @@ class ModelStore:
         return model.record is not None and _describes(model.record, reference)
 
     def verify(self, name: str, report: Report = lambda _: None) -> InstalledModel:
-        """Read the whole file and compare its checksum with the published one, else with that of its download.
+        """Read the whole file: its structure, and its checksum against the published one or that of its download.
 
-        Raises ModelNotInstalledError, NotAModelError, ModelSizeError, ModelChecksumError.
+        Raises ModelNotInstalledError, NotAModelError, ModelSizeError, ModelChecksumError, and the errors of `check`.
         """
         model = self._installed(name)
         entry = registry.find(name)
@@ -150,6 +150,8 @@ class ModelStore:
                 received=model.size,
                 expected=entry.size,
             )
+        if not name.startswith(DETECTOR):
+            self._check_model(model.path)
         found = self._digests(model, expected, report)
         for algorithm, digest in expected.items():
             if found[algorithm] != digest:
@@ -241,7 +243,7 @@ class ModelStore:
         if not looks_like_ggml(part.path):
             part.drop()
             raise NotAModelError("{name} is not a ggml model.", name=reference.file)
-        if not reference.checksums:
+        if not reference.checksums:  # nothing is published that would show what the file is
             self._check_model(part.path)
         held.confirm()
         return self._install(reference, part, found)
