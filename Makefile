@@ -12,7 +12,7 @@ export MODEL
 # compiled tests are kept even where the environment asks for none, since every process needs them
 PYTEST = PYTHONDONTWRITEBYTECODE= $(RUN) -m pytest -n $(JOBS)
 
-.PHONY: help demo stt openvino engine test test-fast test-faults fuzz soak mutate run services up down migrate lint bench bench-engines bench-compare docs venv format
+.PHONY: help demo stt openvino engine engine-test test test-fast test-faults fuzz soak mutate run services up down migrate lint bench bench-engines bench-compare docs venv format
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -30,11 +30,14 @@ else
 	@$(RUN) cmd/embedded/main.py
 endif
 
-openvino: $(VENV)/.run ## install the OpenVINO engine (70 MB to download), which ENGINE=openvino selects
+openvino: $(VENV)/.run ## install the OpenVINO engine (70 MB to download), 3 to 4 times as fast as the wheel
 	@$(RUN) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-openvino.lock
 
 engine: openvino ## build whisper.cpp for this machine's instruction set, up to 3 times as fast as the wheel; needs g++
 	@$(RUN) -m deploy.engine.build
+
+engine-test: $(VENV)/.dev ## run `make engine` in an environment of its own, and the tests of its result
+	@ENGINE_BUILD=1 $(RUN) -m pytest tests/integration/test_engine_build.py
 
 test: $(VENV)/.dev ## run all tests, with real PostgreSQL, RabbitMQ and MinIO (JOBS=6 processes)
 	@bash deploy/install-test-tools.sh

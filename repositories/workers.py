@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import delete, insert, select, update
@@ -28,7 +28,8 @@ class WorkerInfo:
     """Content of a heartbeat. slots: number of chunks that the process transcribes at once.
 
     checksums: known SHA-256 (hex) of the model files, by name; None: unknown. sick: the reason for which the process
-    takes no work; None: it takes work. model_states: see `core/domain/model_states.py`.
+    takes no work; None: it takes work. engines: description of the engine in use, by model name. model_states: see
+    `core/domain/model_states.py`.
     """
 
     worker_id: str
@@ -40,6 +41,7 @@ class WorkerInfo:
     models: tuple[str, ...]
     checksums: dict[str, list[str]] | None = None
     sick: str | None = None
+    engines: dict[str, str] = field(default_factory=dict)
     model_states: tuple[dict[str, Any], ...] = ()
 
 
@@ -50,6 +52,7 @@ async def heartbeat(session: AsyncSession, info: WorkerInfo) -> Worker:
         "models": list(info.models),
         "checksums": info.checksums,
         "sick": info.sick,
+        "engines": info.engines,
         "model_states": list(info.model_states),
         "heartbeat_at": after(),
     }
@@ -99,3 +102,12 @@ def model_states(workers: Iterable[Worker]) -> list[tuple[str, ModelState]]:
 def available_models(workers: Iterable[Worker]) -> list[str]:
     """Return the names of all models that the workers have, sorted."""
     return sorted({model for worker in workers for model in worker.models})
+
+
+def engines_in_use(workers: Iterable[Worker]) -> dict[str, list[str]]:
+    """Return the descriptions of the engines that the workers use, sorted, by model name."""
+    found: dict[str, set[str]] = {}
+    for worker in workers:
+        for model, engine in (worker.engines or {}).items():
+            found.setdefault(model, set()).add(engine)
+    return {model: sorted(found[model]) for model in sorted(found)}

@@ -39,8 +39,8 @@ FIRST_PAUSE, LONGEST_PAUSE = 10.0, 600.0
 class _Wanted:
     """A model to install.
 
-    failures: in a row. retry_at: on the monotonic clock. file: identity of the valid file. present: True if the file was
-    there at the last look.
+    failures: in a row. retry_at: on the monotonic clock. file: identity of the valid file. present: whether the file
+    was there at the last look.
     """
 
     reference: ModelReference
@@ -159,11 +159,11 @@ class ModelPuller:
 
     async def _install(self, name: str, wanted: _Wanted) -> None:
         """Install a model unless it is there or was tried a short time ago."""
-        if time.monotonic() < wanted.retry_at:
-            return
         wanted.present = await asyncio.to_thread(self._is_there, name, wanted)
         if wanted.present:
             wanted.error, wanted.failures = None, 0
+            return
+        if time.monotonic() < wanted.retry_at:
             return
         self._pulling = name
         try:

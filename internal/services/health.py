@@ -41,9 +41,9 @@ class ModelPull:
 
 @dataclass(frozen=True, slots=True)
 class HealthReport:
-    """Result of a health check.
+    """Result of a health check. checks: `ok` or the fault, by dependency; workers_sick: reason by worker.
 
-    checks: `ok` or the fault, by dependency. workers_sick: reason by worker. model_pulls: models being installed.
+    engines: descriptions of the engines that the live workers use, by model. model_pulls: models being installed.
     """
 
     checks: dict[str, str]
@@ -52,6 +52,7 @@ class HealthReport:
     jobs_processing: int = 0
     models: list[str] = field(default_factory=list)
     workers_sick: dict[str, str] = field(default_factory=dict)
+    engines: dict[str, list[str]] = field(default_factory=dict)
     model_pulls: list[ModelPull] = field(default_factory=list)
     timestamp: datetime = field(default_factory=lambda: datetime.now(UTC))
 
@@ -99,6 +100,7 @@ class HealthCheck:
             jobs_processing=counts["PROCESSING"],
             models=workers.available_models(live),
             workers_sick={worker.worker_id: worker.sick for worker in live if worker.sick is not None},
+            engines=workers.engines_in_use(live),
             model_pulls=_pulls(live),
         )
 

@@ -31,6 +31,9 @@ class HealthBody(BaseModel):
     models: list[str]
     checks: dict[str, str]
     workers_sick: dict[str, str] = Field(description="Reason by worker, for workers that currently take no work.")
+    engines: dict[str, list[str]] = Field(
+        description="Engines that the workers use, by model, with version and instruction set."
+    )
     model_pulls: list[ModelPullBody] = Field(description="Models that workers are installing or failed to install.")
 
 
@@ -51,6 +54,7 @@ class WorkerBody(BaseModel):
     slots: int
     models: list[str]
     sick: str | None
+    engines: dict[str, str] | None = Field(description="The engine in use, by model.")
 
 
 class StatsBody(BaseModel):
