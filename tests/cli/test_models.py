@@ -81,6 +81,17 @@ def test_a_terminal_shows_a_bar(hub: FakeHub, tmp_path: Path) -> None:
     assert hub.requests("storage")[-1].headers["range"] == "bytes=1000000-"
 
 
+def test_a_killed_pull_is_continued(hub: FakeHub, tmp_path: Path) -> None:
+    hub.storage_days = [hub_server.stall(1_000_000)]
+    with Terminal("models", "pull", REFERENCE, folder=tmp_path, variables={"HF_ENDPOINT": hub.url}) as terminal:
+        terminal.wait_for("1.0/7.6 MB")
+    assert (models_dir(tmp_path) / ".pull" / "lock").exists()
+    run(hub, tmp_path, "pull", REFERENCE)
+    assert (models_dir(tmp_path) / "ggml-mine.bin").read_bytes() == CONTENT
+    assert not (models_dir(tmp_path) / ".pull" / "lock").exists()
+    assert "range" in hub.requests("storage")[-1].headers
+
+
 @pytest.mark.parametrize(
     ("words", "status", "code"),
     [

@@ -37,7 +37,7 @@ FREE_MARGIN = 64 * 1024 * 1024
 class RetryLimits:
     """attempts: in a row without a new byte. Waits double from `first_seconds` to `max_seconds`.
 
-    retry_after_seconds: the longest wait that a hub may ask for. min_rate: bytes per second over `rate_seconds`.
+    retry_after_seconds: the longest Retry-After that is waited for. min_rate: bytes per second over `rate_seconds`.
     """
 
     attempts: int = 5
