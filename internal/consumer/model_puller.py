@@ -129,11 +129,11 @@ class ModelPuller:
         """Read what is wanted, remove what no longer is, and install what is missing."""
         async with self._database.read() as session:
             rows = await wanted_models.list_all(session)
+        before = set(self._wanted)
         for row in rows:
             await self._follow(row)
-        gone = {row.name for row in rows if not row.wanted}
-        for name in [name for name, wanted in self._wanted.items() if name in gone and not wanted.configured]:
-            del self._wanted[name]
+        if set(self._wanted) != before:
+            await self._announce()
         for name, wanted in list(self._wanted.items()):
             if self._stop.is_set():
                 return
@@ -149,19 +149,25 @@ class ModelPuller:
                 except ModelNameError:  # of a newer version's table
                     log.warning("unknown model is wanted", action="model_unknown", model=row.name)
             return
+        if present is not None and present.configured:
+            return
+        self._wanted.pop(row.name, None)
         model = await asyncio.to_thread(self.store.get, row.name)
-        if model is None or not model.removable or (present is not None and present.configured):
+        if model is None or not model.removable:
             return
         assert model.record is not None
         if model.record.installed < row.changed_at.timestamp():
             await asyncio.to_thread(self.store.remove, row.name)
             log.info("model removed", action="model_removed", model=row.name)
+            await self._announce()
 
     async def _install(self, name: str, wanted: _Wanted) -> None:
         """Install a model unless it is there or was tried a short time ago."""
-        wanted.present = await asyncio.to_thread(self._is_there, name, wanted)
+        known, wanted.present = wanted.present, await asyncio.to_thread(self._is_there, name, wanted)
         if wanted.present:
             wanted.error, wanted.failures = None, 0
+            if not known:
+                await self._announce()
             return
         if time.monotonic() < wanted.retry_at:
             return

@@ -86,6 +86,10 @@ async def listed(client: httpx.AsyncClient, name: str = "mine") -> dict[str, Any
     return models.get(name, {})
 
 
+async def not_listed(client: httpx.AsyncClient) -> bool:
+    return await listed(client) == {}
+
+
 async def in_state(client: httpx.AsyncClient, state: str, name: str = "mine") -> dict[str, Any]:
     async def reached() -> dict[str, Any] | None:
         model = await listed(client, name)
@@ -216,8 +220,7 @@ async def test_a_model_is_installed_and_removed_by_requests(tmp_path: Path, hub:
         assert path.read_bytes() == CONTENT
         assert (await client.delete("/api/v1/models/mine")).status_code == 202
         await until(lambda: asyncio.to_thread(lambda: not path.exists()))
-        await consumer.announce()
-        assert await listed(client) == {}
+        await until(lambda: not_listed(client))
         again = await client.delete("/api/v1/models/mine")
         assert (again.status_code, again.json()["code"]) == (404, "MODEL_NOT_INSTALLED")
         assert (await install(client)).status_code == 202
