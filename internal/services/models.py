@@ -39,7 +39,7 @@ class ModelView:
     """A model of the list.
 
     state: that of the worker that is nearest to having it; `available` or `import` if none is. done, total: bytes.
-    rate: bytes per second. failure: the last error of an installation. workers: those that have the model.
+    rate: bytes per second. failure: the last error of an installation. workers: number of those that have the model.
     """
 
     name: str
@@ -52,7 +52,7 @@ class ModelView:
     speed: str | None
     licence: str | None
     source: str | None
-    workers: list[str]
+    workers: int
     failure: ModelState | None
 
     @property
@@ -145,7 +145,7 @@ def _view(name: str, known: Sequence[tuple[str, ModelState]]) -> ModelView:
         speed=entry.speed or None if entry else None,
         licence=entry.licence if entry else None,
         source=nearest.source or None,
-        workers=sorted(worker for worker, state in known if state.state is PullState.INSTALLED),
+        workers=sum(state.state is PullState.INSTALLED for _, state in known),
         failure=next((state for _, state in known if state.error), None),
     )
 
@@ -162,7 +162,7 @@ def _offered(entry: registry.ModelEntry) -> ModelView:
         speed=entry.speed or None,
         licence=entry.licence,
         source=f"{entry.repository}:{entry.file}",
-        workers=[],
+        workers=0,
         failure=None,
     )
 
@@ -179,6 +179,6 @@ def _recipe(recipe: registry.Recipe) -> ModelView:
         speed=None,
         licence=recipe.licence,
         source=recipe.repository,
-        workers=[],
+        workers=0,
         failure=None,
     )

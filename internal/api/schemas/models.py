@@ -28,7 +28,7 @@ class ModelBody(BaseModel):
     speed: str | None
     licence: str | None
     source: str | None = Field(description="OWNER/REPO:FILE on the hub.")
-    workers: list[str] = Field(description="Workers that have the model.")
+    workers: int = Field(description="Number of live workers that have the model.")
     error: ModelFailure | None = None
 
 
