@@ -331,7 +331,7 @@ def test_a_download_that_makes_progress_counts_as_the_file(state: str, missing: 
     worker = Worker(worker_id="w", models=["demo-q5_0"], model_states=[pull.to_json()])
     unplanned = Job(job_id="a", language="en", model="small", asked_model="small", options=JobOptions())
     assert model_wait.is_available(unplanned, [worker]) != missing
-    planned = Job(job_id="a", language="en", model="small", chunks_total=1, options=JobOptions(file_sha256="x"))
+    planned = Job(job_id="a", language="en", model="small", plan=1, chunks_total=1, options=JobOptions(file_sha256="x"))
     assert model_wait.is_available(planned, [worker]) != missing
 
 

@@ -1,6 +1,6 @@
 """Add the models that consumers are to install, and the state of each consumer's models.
 
-Revision: 0012
+Revision: 0013
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from sqlalchemy.dialects import postgresql
 
 from core.database import UtcDateTime
 
-revision = "0012"
-down_revision = "0011"
+revision = "0013"
+down_revision = "0012"
 branch_labels = None
 depends_on = None
 
