@@ -80,7 +80,7 @@ WRITES = {
     "api": {"/tmp"},
     "migrate": {"/tmp"},
     "scheduler": {"/tmp"},
-    "consumer": {"/tmp", "/scratch"},
+    "consumer": {"/tmp", "/scratch", "/models"},
     "postgres": {"/tmp", "/var/run/postgresql", "/var/lib/postgresql/data"},
     "rabbitmq": {"/tmp", "/var/log/rabbitmq", "/var/lib/rabbitmq"},
     "minio": {"/tmp", "/data"},
@@ -139,7 +139,7 @@ def test_each_container_has_the_settings_its_process_needs(name: str) -> None:
     values = {key: f"{key.lower()}-{'x' * 40}" for key in (*SECRETS, "MINIO_ACCESS_KEY")}
     values["API_KEY"] = f"stt_{'0' * 16}_{'a' * 48}"
     environment = {
-        key.lower(): re.sub(r"\$\{(\w+):\?[^}]*\}", lambda match: values[match[1]], str(value))
+        key.lower(): re.sub(r"\$\{(\w+):([?-])([^}]*)\}", lambda match: values.get(match[1], match[3]), str(value))
         for key, value in services()[name]["environment"].items()
     }
     settings = load_settings(_env_file=None, **environment)
