@@ -30,6 +30,7 @@ from core.errors_models import (
     PullStoppedError,
 )
 from worker import model_files
+from worker.model_files.formats.ggml import heads_file
 from worker.model_store import lock, registry
 from worker.model_store.download import Download, RetryLimits
 from worker.model_store.hub import Hub, HubSettings
@@ -173,8 +174,19 @@ class ModelStore:
             )
         with self._file_errors():
             model.path.unlink(missing_ok=True)
+            heads_file(model.path).unlink(missing_ok=True)
             self._record_path(name).unlink(missing_ok=True)
         return model
+
+    def remember_made(self, name: str, source: str) -> InstalledModel:
+        """Record a file that was made here, which `remove` may then remove. source: a text for `stt models show`."""
+        model = self._installed(name)
+        found = digests(model.path, {"sha256"})
+        record = Record(source, model.size, model.path.stat().st_mtime_ns, found, time.time(), written=True)
+        with self._file_errors():
+            self._own.mkdir(exist_ok=True)
+            write_json(self._record_path(name), asdict(record))
+        return InstalledModel(name, model.path, model.size, record)
 
     def _installed(self, name: str) -> InstalledModel:
         model = self.get(name)
