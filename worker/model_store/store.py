@@ -182,11 +182,11 @@ class ModelStore:
         """Record a file that was made here, which `remove` may then remove. source: a text for `stt models show`."""
         model = self._installed(name)
         found = digests(model.path, {"sha256"})
-        record = Record(source, model.size, model.path.stat().st_mtime_ns, found, time.time(), written=True)
+        record = Record(source, model.size, model.mtime_ns, found, time.time(), written=True)
         with self._file_errors():
             self._own.mkdir(exist_ok=True)
             write_json(self._record_path(name), asdict(record))
-        return InstalledModel(name, model.path, model.size, record)
+        return replace(model, record=record)
 
     def _installed(self, name: str) -> InstalledModel:
         model = self.get(name)
