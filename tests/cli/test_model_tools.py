@@ -26,6 +26,8 @@ def test_a_folder_is_imported_quantised_verified_and_removed(tmp_path: Path) -> 
     assert (row["name"], row["heard"]["en"]) == ("small", SAMPLE)
     assert piped("models", "verify", "small", folder=tmp_path, status=0).output == "small\n"
     assert f"source: import of {source}" in piped("models", "show", "whisper-mine", folder=tmp_path, status=0).output
+    taken = piped("models", "pull", "small", folder=tmp_path, status=1, HF_ENDPOINT="http://127.0.0.1:9")
+    assert "MODEL_FILE_IN_THE_WAY" in taken.errors, "a published name does not make it a published file"
     folder = tmp_path / "data" / "models"
     assert (folder / "ggml-whisper-mine.heads.json").exists()
     assert piped("models", "rm", "small", "whisper-mine", folder=tmp_path, status=0).output == "small\nwhisper-mine\n"

@@ -53,6 +53,8 @@ class Record:
     installed: float
     written: bool
     """True if the file was written by a pull; False for a file put here by hand whose checksum was verified."""
+    made: bool = False
+    """True if the file was imported or quantised here: it is no published file, whatever its name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +142,7 @@ class ModelStore:
         Raises ModelNotInstalledError, NotAModelError, ModelSizeError, ModelChecksumError, and the errors of `check`.
         """
         model = self._installed(name)
-        entry = registry.find(name)
+        entry = None if model.record is not None and model.record.made else registry.find(name)
         if not looks_like_ggml(model.path):
             raise NotAModelError("{name} is not a ggml model.", name=model.path.name)
         expected = entry.checksums if entry else model.record.checksums if model.record else {}
@@ -182,7 +184,7 @@ class ModelStore:
         """Record a file that was made here, which `remove` may then remove. source: a text for `stt models show`."""
         model = self._installed(name)
         found = digests(model.path, {"sha256"})
-        record = Record(source, model.size, model.mtime_ns, found, time.time(), written=True)
+        record = Record(source, model.size, model.mtime_ns, found, time.time(), written=True, made=True)
         with self._file_errors():
             self._own.mkdir(exist_ok=True)
             write_json(self._record_path(name), asdict(record))
@@ -211,7 +213,7 @@ class ModelStore:
             found = self._digests(model, wanted, report)
             if all(found[key] == value for key, value in wanted.items()):
                 return self._remember(model, found)
-        if record is not None and record.written and not wanted:
+        if record is not None and record.written and (record.made or not wanted):
             raise FileInTheWayError(
                 "The name {name} is taken by a file from {source}. Remove it, or pull with another name.",
                 name=model.name,
