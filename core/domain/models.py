@@ -20,7 +20,7 @@ ORIGINALS = (
 FOLDER_PREFIX = "faster-whisper-"
 """Beginning of the names of faster-whisper's folders."""
 QUANTISED_FIRST = tuple(sorted(QUANTISATIONS, key=lambda suffix: not suffix.startswith("-q")))
-"""The same for a model that the job does not name: quantised files are smaller and faster on CPUs."""
+"""The same suffixes for a model that the job does not name: quantised files first, smaller and faster on CPUs."""
 ALIASES = {"large": "large-v3"}
 
 
