@@ -1,8 +1,9 @@
 """`make bench-engines`: every engine and its peers on the same recordings and weights, in one run.
 
 Settings, all in the environment: SHAPES (names, default "base small"), MINUTES (of recordings, default 3), REPEATS
-(runs of each row, interleaved; the best one counts; default 1), ROWS (parts of names, separated by semicolons; only rows that contain one of them are measured).
-Each result is appended to the file RESULTS at once; `--render` writes the tables of that file without measuring.
+(runs of each row, interleaved; the best one counts; default 1), ROWS (parts of names, separated by semicolons; only
+rows that contain one of them are measured). Each result is appended to the file RESULTS at once; `--render` writes the
+tables of that file without measuring.
 """
 
 from __future__ import annotations
