@@ -1,7 +1,7 @@
-"""A Docker engine in a network namespace of its own: `python -m tests.containers.daemon FOLDER [--host-network] PORT…`.
+"""A Docker engine in namespaces of its own: `python -m tests.containers.daemon FOLDER [--host-network] PORT…`.
 
-Nothing remains on the machine: bridges, firewall rules and published ports are in the namespace, images and volumes in
-FOLDER. Each PORT of the namespace's loopback interface is reached through the Unix socket FOLDER/PORT.sock. With
+Nothing remains on the machine: mounts, bridges, firewall rules and published ports are in the namespaces, images and
+volumes in FOLDER. Each PORT of the loopback interface inside is reached through the Unix socket FOLDER/PORT.sock. With
 --host-network the engine has the machine's network and no bridge, for builds. The engine ends with this process.
 """
 
@@ -19,7 +19,8 @@ import sys
 from functools import partial
 from pathlib import Path
 
-CLONE_NEWNET = 0x40000000
+CLONE_NEWNS, CLONE_NEWNET = 0x00020000, 0x40000000
+MS_REC, MS_PRIVATE = 0x4000, 0x40000
 PR_SET_PDEATHSIG = 1
 SIOCSIFFLAGS = 0x8914
 IFF_UP, IFF_RUNNING = 0x1, 0x40
@@ -29,8 +30,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 def main(folder: Path, *, host_network: bool, ports: list[int]) -> int:
     end_with_parent()
-    if not host_network:
-        enter_new_network()
+    enter_new_namespaces(0 if host_network else CLONE_NEWNET)
     with (folder / "dockerd.log").open("ab") as log:
         engine = subprocess.Popen(
             command(folder, host_network=host_network), stdout=log, stderr=log, preexec_fn=end_with_parent
@@ -51,10 +51,15 @@ def end_with_parent() -> None:
     _libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
-def enter_new_network() -> None:
-    """Enter a new network namespace and bring its loopback interface up. Raises OSError without the privilege."""
-    if _libc.unshare(CLONE_NEWNET):
-        raise OSError(ctypes.get_errno(), "no network namespace")
+def enter_new_namespaces(network: int) -> None:
+    """Enter a mount namespace, and a network namespace with its loopback interface up if `network` is its flag.
+
+    Mounts of the engine then end with it, however it ends. Raises OSError without the privilege.
+    """
+    if _libc.unshare(CLONE_NEWNS | network) or _libc.mount(None, b"/", None, MS_REC | MS_PRIVATE, None):
+        raise OSError(ctypes.get_errno(), "no namespaces of its own")
+    if not network:
+        return
     with socket.socket() as control:
         request = struct.pack("16sH14x", b"lo", IFF_UP | IFF_RUNNING)
         fcntl.ioctl(control, SIOCSIFFLAGS, request)

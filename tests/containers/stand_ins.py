@@ -86,6 +86,8 @@ def build(engine: OwnEngine) -> None:
         shutil.copytree(HERE / "stand_ins", folder, dirs_exist_ok=True)
         shutil.copy(minio.program_path() or "", folder / "minio")
         shutil.copy(HERE.parents[1] / "deploy" / "minio.Dockerfile", folder / "minio.Dockerfile")
+        for program in (folder / "minio", *folder.glob("*.sh")):
+            program.chmod(0o755)
         copy_machine_settings(folder)
         debian(folder / "debian.tar")
         for image in IMAGES:

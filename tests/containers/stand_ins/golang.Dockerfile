@@ -2,4 +2,3 @@
 FROM debian:bookworm-slim
 COPY minio minio.Dockerfile /opt/
 COPY go.sh /usr/local/bin/go
-RUN chmod 755 /usr/local/bin/go /opt/minio

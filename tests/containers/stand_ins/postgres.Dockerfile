@@ -4,7 +4,6 @@ RUN mkdir -p /etc/postgresql-common && echo 'create_main_cluster = false' > /etc
     && mkdir -p /var/lib/postgresql/data && chown postgres /var/lib/postgresql/data && ln -s /usr/lib/postgresql/*/bin/* /usr/local/bin/
 ENV PGDATA=/var/lib/postgresql/data LANG=C.UTF-8
 COPY postgres.sh /usr/local/bin/entrypoint
-RUN chmod 755 /usr/local/bin/entrypoint
 ENTRYPOINT ["entrypoint"]
 CMD ["postgres"]
 STOPSIGNAL SIGINT

@@ -3,6 +3,5 @@ RUN apt-get update && apt-get install -y --no-install-recommends rabbitmq-server
     && rm -rf /var/lib/rabbitmq/* /var/lib/rabbitmq/.erlang.cookie
 ENV RABBITMQ_LOGS=- HOME=/var/lib/rabbitmq LANG=C.UTF-8 PATH=/usr/lib/rabbitmq/bin:$PATH
 COPY rabbitmq.sh /usr/local/bin/entrypoint
-RUN chmod 755 /usr/local/bin/entrypoint
 ENTRYPOINT ["entrypoint"]
 CMD ["rabbitmq-server"]
