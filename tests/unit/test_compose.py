@@ -72,7 +72,7 @@ def test_each_container_has_resource_limits(name: str) -> None:
     service = services()[name]
     assert re.fullmatch(r"(\$\{\w+:-)?\d+[mg]\}?", service["mem_limit"])
     assert 64 <= service["pids_limit"] <= 1024
-    assert service["ulimits"]["nofile"] == {"soft": 65536, "hard": 65536}
+    assert service["ulimits"]["nofile"] == {"soft": 16384, "hard": 16384}
     assert service["logging"] == {"driver": "json-file", "options": {"max-size": "10m", "max-file": "3"}}
 
 
