@@ -23,6 +23,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
+from core.bundled import DEMO_MODELS
 from core.config_types import OLD_NAMES as OLD_NAMES
 from core.config_types import BrokerKind as BrokerKind
 from core.config_types import LogFormat as LogFormat
@@ -35,10 +36,6 @@ from core.machine import usable_cores
 
 MAX_CHUNK_DEADLINE = 900.0
 """Upper bound of CHUNK_TIMEOUT_SECONDS."""
-_HERE = Path(__file__).resolve().parent
-DEMO_MODELS = (_HERE.parent / "assets" / "model", _HERE / "demo_model")
-"""Folders of the demo model, in the repository and in an installed package. MODELS_DIR is searched first."""
-
 _HOST_NAME = re.compile(r"[a-z0-9._-]{1,253}|\[[0-9a-f:.]{2,45}\]")
 API_KEY = re.compile(r"stt_([0-9a-f]{8,32})_([A-Za-z0-9_-]{32,128})")
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
@@ -127,7 +124,7 @@ class Settings(BaseSettings):
     merge_method: MergeMethod = MergeMethod.SMART
 
     # engine
-    engine: str = "whisper_cpp"
+    engine: str = "auto"
     worker_concurrency: int = Field(default_factory=usable_cores, ge=1)
     batch_size: int | None = Field(None, ge=1, le=64)
     engine_threads: int | None = Field(None, ge=1)
@@ -379,6 +376,7 @@ class Settings(BaseSettings):
 
     @property
     def model_dirs(self) -> tuple[Path, ...]:
+        """Folders of model files, in the order in which they are searched."""
         return (self.models_dir, *DEMO_MODELS)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 _CGROUPS = Path("/sys/fs/cgroup")
 _OWN_CGROUP = Path("/proc/self/cgroup")
+_MEMORY_INFO = Path("/proc/meminfo")
 
 
 def physical_memory() -> int:
@@ -25,24 +26,53 @@ def usable_cores() -> int:
 
 def cpu_quotas(cgroups: Path = _CGROUPS, own: Path = _OWN_CGROUP) -> Iterator[float]:
     """Yield the CPU quotas of the own cgroup and of those above it, in cores."""
+    yield from _limits("cpu", _version_2, _version_1, cgroups, own)
+
+
+def available_memory() -> int:
+    """Return the bytes that processes can still take: of the machine, and of the own cgroup and those above it."""
+    return int(min([_free_memory(), *memory_left()]))
+
+
+def _free_memory() -> int:
+    try:
+        fields = dict(line.split(":", 1) for line in _MEMORY_INFO.read_text().splitlines())
+        return int(fields["MemAvailable"].split()[0]) * 1024
+    except (OSError, KeyError, ValueError):
+        return physical_memory()
+
+
+def memory_left(cgroups: Path = _CGROUPS, own: Path = _OWN_CGROUP) -> Iterator[float]:
+    """Yield the bytes left below the memory limits of the own cgroup and of those above it."""
+    yield from _limits("memory", _memory_version_2, _memory_version_1, cgroups, own)
+
+
+def _limits(
+    controller: str,
+    version_2: Callable[[Path], float],
+    version_1: Callable[[Path], float],
+    cgroups: Path,
+    own: Path,
+) -> Iterator[float]:
+    """Yield a controller's limits, read by a function for each version of cgroups from a cgroup's folder."""
     try:
         lines = [line.split(":", 2) for line in own.read_text().splitlines()]
     except OSError:
         return
     for _, controllers, path in lines:
         if not controllers:
-            yield from _quotas(cgroups, path, _version_2)
-        elif "cpu" in controllers.split(","):
-            yield from _quotas(cgroups / "cpu", path, _version_1)
+            yield from _readings(cgroups, path, version_2)
+        elif controller in controllers.split(","):
+            yield from _readings(cgroups / controller, path, version_1)
 
 
-def _quotas(root: Path, path: str, quota: Callable[[Path], float]) -> Iterator[float]:
+def _readings(root: Path, path: str, limit: Callable[[Path], float]) -> Iterator[float]:
     # a container sees its own cgroup as the root, whatever the path says
     folder = root / path.lstrip("/")
     for candidate in (folder, *folder.parents):
         if candidate.is_relative_to(root):
             with contextlib.suppress(OSError, ValueError, ZeroDivisionError):
-                yield quota(candidate)
+                yield limit(candidate)
 
 
 def _version_2(folder: Path) -> float:
@@ -57,3 +87,20 @@ def _version_1(folder: Path) -> float:
     if quota <= 0:
         raise ValueError("no quota")
     return quota / int((folder / "cpu.cfs_period_us").read_text())
+
+
+def _memory_version_2(folder: Path) -> float:
+    """Read the memory left of cgroup v2. Raises OSError, and ValueError if there is no limit."""
+    return _left(int((folder / "memory.max").read_text()), folder / "memory.current", folder)
+
+
+def _memory_version_1(folder: Path) -> float:
+    """Read the memory left of cgroup v1. Raises OSError."""
+    return _left(int((folder / "memory.limit_in_bytes").read_text()), folder / "memory.usage_in_bytes", folder)
+
+
+def _left(limit: int, used: Path, folder: Path) -> float:
+    """Return the bytes left, counting cached files that the kernel can drop as free."""
+    statistics = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+    cached = int(statistics.get("total_inactive_file", statistics.get("inactive_file", 0)))
+    return max(limit - int(used.read_text()) + cached, 0)

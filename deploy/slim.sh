@@ -3,7 +3,7 @@
 # readers of other formats, headers, and the packages' own tests. Engines are tried in the container by tests/containers.
 set -eu
 cd "$1"
-rm -rf openvino/include openvino/cmake openvino/torch openvino/tools
+rm -rf openvino/include openvino/cmake openvino/torch
 cd openvino/libs
 rm -f cache.json tbb.pc libopenvino_intel_gpu_plugin.so libopenvino_intel_npu_plugin.so libopenvino_auto_plugin.so \
 	libopenvino_auto_batch_plugin.so libopenvino_hetero_plugin.so libopenvino_c.so.*

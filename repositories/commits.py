@@ -19,12 +19,16 @@ from repositories.state_machine import apply
 
 @dataclass(frozen=True, slots=True)
 class ChunkOutcome:
-    """Result of a chunk: segments as JSON with times in the recording, seconds it took, detected language, metrics."""
+    """Result of a chunk: segments as JSON with times in the recording, seconds it took, detected language, metrics.
+
+    engine: description of the engine that made it.
+    """
 
     segments: list[dict[str, Any]]
     seconds: float
     language: str
     metrics: dict[str, float]
+    engine: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +62,7 @@ async def commit_chunk(
     committed = (
         transitions.committed(Chunk, claim.worker, job.event_seq)
         .where(claim.row(), Chunk.plan == claimed.plan)
-        .values(transcription=outcome.segments, seconds=outcome.seconds)
+        .values(transcription=outcome.segments, seconds=outcome.seconds, engine=outcome.engine)
         .returning(Chunk.chunk_index)
     )
     if (await apply(session, committed)).first() is None:

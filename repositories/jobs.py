@@ -100,7 +100,7 @@ async def list_transcripts(
     """Return the transcripts of completed chunks, only of those in `only` if given, in order of the recording."""
     columns = (Chunk.chunk_index, Chunk.start_time, Chunk.end_time, Chunk.transcription, Chunk.overlap)
     statement = (
-        select(*columns, Chunk.attempts, Chunk.seconds)
+        select(*columns, Chunk.attempts, Chunk.seconds, Chunk.engine)
         .where(Chunk.job_id == job_id, Chunk.status == JobStatus.COMPLETED)
         .order_by(Chunk.chunk_index)
     )
@@ -115,6 +115,7 @@ async def list_transcripts(
             row.overlap,
             row.attempts,
             row.seconds or 0.0,
+            row.engine or "",
         )
         for row in (await session.execute(statement)).all()
     ]

@@ -155,6 +155,7 @@ class Chunk(Claimable, Base):
     overlap: Mapped[float] = mapped_column(Float, default=0.0, server_default="0")
     start_time: Mapped[float] = mapped_column(Float)
     end_time: Mapped[float] = mapped_column(Float)
+    engine: Mapped[str | None] = mapped_column(Text)
     transcription: Mapped[list[dict[str, Any]] | None] = mapped_column(Json, deferred=True, deferred_raiseload=True)
     status: Mapped[str] = mapped_column(String(16), default=JobStatus.PENDING)
     attempts: Mapped[int] = mapped_column(Integer, default=0, server_default="0")
@@ -181,7 +182,10 @@ class Metric(Base):
 
 
 class Worker(Base):
-    """A process with its last heartbeat. `sick`: the reason for which it currently takes no work."""
+    """A process with its last heartbeat. `sick`: the reason for which it currently takes no work.
+
+    `engines`: description of the engine in use, by model.
+    """
 
     __tablename__ = "workers"
 
@@ -193,6 +197,7 @@ class Worker(Base):
     slots: Mapped[int] = mapped_column(Integer)
     models: Mapped[list[str]] = mapped_column(Json)
     sick: Mapped[str | None] = mapped_column(Text)
+    engines: Mapped[dict[str, str] | None] = mapped_column(Json)
     checksums: Mapped[dict[str, list[str]] | None] = mapped_column(Json)
     started_at: Mapped[datetime] = mapped_column(UtcDateTime)
     heartbeat_at: Mapped[datetime] = mapped_column(UtcDateTime)

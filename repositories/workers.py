@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from sqlalchemy import delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -26,7 +26,7 @@ class WorkerInfo:
     """Content of a heartbeat. slots: number of chunks that the process transcribes at once.
 
     checksums: known SHA-256 (hex) of the model files, by name; None: unknown. sick: the reason for which the process
-    takes no work; None: it takes work.
+    takes no work; None: it takes work. engines: description of the engine in use, by model name.
     """
 
     worker_id: str
@@ -38,6 +38,7 @@ class WorkerInfo:
     models: tuple[str, ...]
     checksums: dict[str, list[str]] | None = None
     sick: str | None = None
+    engines: dict[str, str] = field(default_factory=dict)
 
 
 async def heartbeat(session: AsyncSession, info: WorkerInfo) -> Worker:
@@ -47,6 +48,7 @@ async def heartbeat(session: AsyncSession, info: WorkerInfo) -> Worker:
         "models": list(info.models),
         "checksums": info.checksums,
         "sick": info.sick,
+        "engines": info.engines,
         "heartbeat_at": after(),
     }
     same_worker = Worker.worker_id == info.worker_id
@@ -90,3 +92,12 @@ def healthy(workers: Iterable[Worker]) -> list[Worker]:
 def available_models(workers: Iterable[Worker]) -> list[str]:
     """Return the names of all models that the workers have, sorted."""
     return sorted({model for worker in workers for model in worker.models})
+
+
+def engines_in_use(workers: Iterable[Worker]) -> dict[str, list[str]]:
+    """Return the descriptions of the engines that the workers use, sorted, by model name."""
+    found: dict[str, set[str]] = {}
+    for worker in workers:
+        for model, engine in (worker.engines or {}).items():
+            found.setdefault(model, set()).add(engine)
+    return {model: sorted(found[model]) for model in sorted(found)}

@@ -38,6 +38,8 @@ from tests.servers.postgres import Postgres
 from tests.servers.rabbitmq import RabbitMQ
 
 S = TypeVar("S", Postgres, RabbitMQ, Minio)
+# every test of the service has the same engine, and none waits for a trial, unless it asks for one
+os.environ.setdefault("ENGINE", "whisper_cpp_wheel")
 
 
 def _available(find: Callable[[], S]) -> S:

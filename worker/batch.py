@@ -8,6 +8,7 @@ from enum import Enum, auto
 from pathlib import Path
 from typing import TypeAlias
 
+from worker.engine_choice import Choice
 from worker.engine_process import EngineProcess
 from worker.oom_retry import transcribe_with_less_memory
 from worker.transcriber import EngineOutput, Options
@@ -32,6 +33,7 @@ class Request:
     """A call that waits or runs. since: time of the loop; rank: order among those that wait."""
 
     model: Path
+    choice: Choice
     pcm: bytes
     options: Options
     deadline: float
@@ -40,6 +42,10 @@ class Request:
     rank: float
     started: asyncio.Event = field(default_factory=asyncio.Event)
     output: asyncio.Future[EngineOutput | None] = field(default_factory=lambda: asyncio.Future())
+
+    def is_compatible(self, other: Request) -> bool:
+        """Return True if both can run in one batch."""
+        return (self.model, self.choice) == (other.model, other.choice)
 
     def fail(self, error: Exception) -> None:
         if not self.output.done():
@@ -50,8 +56,9 @@ class Request:
 async def transcribe_batch(process: EngineProcess, batch: list[Request], threads: int) -> Outputs:
     """Run a batch; return an output or error for each of its requests."""
     try:
-        await process.ensure()
         first = batch[0]
+        await process.select(first.choice.variant)
+        await process.ensure()
         if first.mode is Mode.LESS_MEMORY:
             return [
                 await transcribe_with_less_memory(

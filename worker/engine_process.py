@@ -20,6 +20,7 @@ from pebble import CONSTS, ProcessExpired, ProcessFuture, ProcessPool
 
 from core.errors import ChunkTimeoutError, EngineUnavailableError, OutOfMemoryError, SttError, WhisperCrashError
 from worker import pool_child
+from worker.engine_variants import Variant
 from worker.transcriber import EngineOutput, EngineSpec, Options
 
 log = structlog.get_logger(__name__)
@@ -45,23 +46,32 @@ class EngineProcess:
     model: the model file of the last call; batch_size: the engine's, known once the process has started.
     """
 
-    def __init__(self, adapter: str, memory_limit: int) -> None:
-        """adapter: as ENGINE; memory_limit: bytes of address space."""
+    def __init__(self, variant: Variant | None, memory_limit: int) -> None:
+        """variant: None if `select` follows before the first call; memory_limit: bytes of address space."""
         self.model: Path | None = None
         self.batch_size: int | None = None
-        self._adapter, self._memory_limit = adapter, memory_limit
+        self._variant, self._memory_limit = variant, memory_limit
         self._pool: ProcessPool | None = None
         self._alive: tuple[Connection, Connection] | None = None
         self._stopped = False
 
+    async def select(self, variant: Variant) -> None:
+        """Use another variant from now on, in a new process: a process can load one build of an engine."""
+        if variant != self._variant:
+            await self._close()
+            self._variant, self.batch_size = variant, None
+
     async def start(self) -> None:
-        """Start the process and wait until it has imported the engine. Idempotent. Raises EngineUnavailableError."""
+        """Start the process and wait until it has imported the engine. Idempotent. Raises EngineUnavailableError.
+
+        Without a variant there is nothing to start yet.
+        """
         self._stopped = False
-        if self._pool is not None:
+        if self._pool is not None or self._variant is None:
             return
         try:
             await asyncio.to_thread(self._open)
-            self.batch_size = await self._call_once(START_SECONDS, pool_child.batch_size, self._adapter)
+            self.batch_size = await self._call_once(START_SECONDS, pool_child.batch_size, self._variant.engine)
         except Exception as error:
             log.warning("engine process does not start", action="engine_not_started", reason=repr(error))
             await self._close()
@@ -122,8 +132,9 @@ class EngineProcess:
         WhisperCrashError (the process exited), OutOfMemoryError (the system killed it, or an allocation failed),
         EngineUnavailableError, and from loading the engine ModelMissingError and OSError.
         """
+        assert self._variant is not None
         self.model = model
-        spec = EngineSpec(self._adapter, model)
+        spec = EngineSpec(self._variant.engine, model, self._variant.build)
         return await self._call(deadline, pool_child.transcribe, spec, list(calls), threads)
 
     async def _call(self, deadline: float, function: Callable[..., T], *arguments: Any) -> T:

@@ -13,6 +13,7 @@ import contextlib
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from core.errors import ChunkTimeoutError, EngineUnavailableError, Kind, OutOfMe
 from core.machine import physical_memory
 from core.tasks import cancel_and_wait
 from worker.batch import Mode, Outputs, Request, transcribe_batch
+from worker.engine_choice import EngineChoices
 from worker.engine_process import EngineProcess
 from worker.slots import Slots
 from worker.thread_budget import ThreadBudget
@@ -58,8 +60,8 @@ class Slot:
     ) -> EngineOutput:
         """Transcribe 16 kHz mono s16le PCM within `deadline` seconds after its turn has come.
 
-        level: higher ones precede; waiting: context in which the call waits for its turn. A cancelled call that ran
-        alone ends its process, one in a batch leaves the others to finish.
+        level: higher ones precede; waiting: context in which the call waits for its turn, and for an engine trial. A
+        cancelled call that ran alone ends its process, one in a batch leaves the others to finish.
 
         Raises ChunkTimeoutError, WhisperCrashError (the process exited), OutOfMemoryError (the system killed it, or an
         allocation failed), EngineUnavailableError, and from the engine ModelMissingError, UnsupportedLanguageError and
@@ -67,12 +69,16 @@ class Slot:
         """
         self._use()
         try:
+            choice = self._pool.engines.known(model)
+            if choice is None:
+                with waiting():
+                    choice = await self._pool.engines.choose(model)
             since = asyncio.get_running_loop().time()
             while True:
-                request = Request(model, pcm, options, deadline, mode, since, since - level * HEAD_START)
+                request = Request(model, choice, pcm, options, deadline, mode, since, since - level * HEAD_START)
                 output = await self._pool.run(request, waiting)
                 if output is not None:
-                    return output
+                    return replace(output, engine=choice.description)
                 mode = Mode.ALONE
         finally:
             self._slots.settling += 1
@@ -102,17 +108,18 @@ class Pool:
     def __init__(
         self,
         processes: int,
-        adapter: str,
+        engine: str,
         *,
         threads: int | None = None,
         batch_size: int | None = None,
         memory_limit: int | None = None,
     ) -> None:
-        """threads: of each call, by default its share of the cores; batch_size: calls of a batch, by default the
-        engine's; memory_limit: bytes of address space per process, by default 90 % of the machine's memory.
+        """engine: as ENGINE; threads: of each call, by default its share of the cores; batch_size: calls of a batch, by
+        default the engine's; memory_limit: bytes of address space per process, by default 90 % of the machine's memory.
         """
         limit = memory_limit if memory_limit is not None else physical_memory() * 9 // 10
-        self._processes = [EngineProcess(adapter, limit) for _ in range(processes)]
+        self.engines = EngineChoices(engine, processes)
+        self._processes = [EngineProcess(self.engines.only, limit) for _ in range(processes)]
         self._threads, self._batch_size = threads, batch_size
         self._budget = ThreadBudget(processes, threads)
         self._idle: list[EngineProcess] = []
@@ -137,7 +144,10 @@ class Pool:
         return len(self._processes) * self.batch_size
 
     async def start(self) -> None:
-        """Start all processes. Raises EngineUnavailableError if any fails; it is started again at its first use."""
+        """Start all processes whose variant is known; `prepare` starts the others.
+
+        Raises EngineUnavailableError if any fails; it is started again at its first use.
+        """
         if self._started:
             return
         self._started = True
@@ -146,6 +156,25 @@ class Pool:
         finally:
             self._idle = list(self._processes)
             self._set_limit()
+
+    async def prepare(self, model: Path) -> None:
+        """Choose the engine for a model, which may take a trial, and start the processes that have none yet with it.
+
+        Raises EngineUnavailableError, ModelMissingError.
+        """
+        choice = await self.engines.choose(model)
+        if not self._started:
+            return
+        unused = [process for process in self._idle if process.model is None]
+        self._idle = [process for process in self._idle if process.model is not None]
+        try:
+            for process in unused:
+                await process.select(choice.variant)
+            await _run_all(process.start for process in unused)
+        finally:
+            self._idle += unused
+            self._set_limit()
+            self.dispatch()
 
     async def stop(self) -> None:
         self._started = False
@@ -234,8 +263,10 @@ class Pool:
         slots, now = self._slots, asyncio.get_running_loop().time()
         in_calls = len(self._waiting) + sum(map(len, self._running.values()))
         expected = max(0, min(slots.preparing + slots.settling, slots.limit - in_calls))
-        size = min(self._batch_limit, math.ceil((len(self._waiting) + expected) / len(self._idle)))
-        compatible = [r for r in self._waiting if r.mode is Mode.BATCH and r.model == first.model]
+        most = first.choice.batch_size if self._batch_size is None else None
+        limit = min(self._batch_limit, most or self._batch_limit)
+        size = min(limit, math.ceil((len(self._waiting) + expected) / len(self._idle)))
+        compatible = [r for r in self._waiting if r.mode is Mode.BATCH and r.is_compatible(first)]
         due = max(first.since, self._idle_since) + LINGER_SECONDS
         if len(compatible) < size and now < due:
             self._call_at(due, "linger", self.dispatch)
@@ -288,6 +319,7 @@ class Pool:
         else:
             self._idle.append(process)
             self._idle_since = asyncio.get_running_loop().time()
+        self._set_limit()  # the process may have another engine now, with batches of another size
         self.dispatch()
 
     # -- after running out of memory -----------------------------------------------------------------------------------

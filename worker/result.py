@@ -28,7 +28,6 @@ class JobMetadata:
     detected_language: str
     model: str
     file_sha256: str
-    engine_version: str
     options: dict[str, Any]
     duration_seconds: float
     download_seconds: float
@@ -39,6 +38,7 @@ class JobMetadata:
 def build_result(metadata: JobMetadata, chunks: Sequence[ChunkTranscript], method: MergeMethod) -> Result:
     """Merge the chunks and return the result. Without speech, its text is empty and its confidence 0."""
     segments = merged_segments(chunks, method)
+    engines = "; ".join(sorted({chunk.engine for chunk in chunks if chunk.engine}))
     text = " ".join(segment.text for segment in segments)
     return Result(
         job_id=metadata.job_id,
@@ -46,9 +46,7 @@ def build_result(metadata: JobMetadata, chunks: Sequence[ChunkTranscript], metho
         status=JobStatus.COMPLETED.value,
         language=metadata.language,
         detected_language=metadata.detected_language,
-        model=ResultModel(
-            metadata.model, metadata.file_sha256, metadata.engine_version, dict(sorted(metadata.options.items()))
-        ),
+        model=ResultModel(metadata.model, metadata.file_sha256, engines, dict(sorted(metadata.options.items()))),
         duration_seconds=round(metadata.duration_seconds, 3),
         text=text,
         word_count=len(text.split()),

@@ -45,13 +45,14 @@ class EngineOutput:
     """Output of one call.
 
     segments: times in seconds from the first sample. encodes: number of encoder runs. cpu_seconds: CPU time of the
-    transcription itself; of a batch, this call's share.
+    transcription itself; of a batch, this call's share. engine: its description, added by the pool.
     """
 
     segments: tuple[Segment, ...]
     language: str
     encodes: int = 1
     cpu_seconds: float = 0.0
+    engine: str = ""
 
 
 class Engine(Protocol):
@@ -73,10 +74,11 @@ class Engine(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class EngineSpec:
-    """Parameters of an engine. adapter: as ENGINE. Picklable."""
+    """Parameters of an engine. adapter: as ENGINE; build: one of the adapter's, if it has several. Picklable."""
 
     adapter: str
     model_path: Path
+    build: str = ""
 
 
 def transcribe_each(

@@ -1,17 +1,14 @@
 """Builds of whisper.cpp on this machine: those of `make engine`, one for each instruction set, and the wheel's.
 
-A build is loaded only after a child process has transcribed with it, since a processor, or the hypervisor below it,
-may advertise instructions that it does not execute.
+A processor, or the hypervisor below it, may advertise instructions that it does not execute, so that the service uses a
+build only after its trial (`worker/engine_choice.py`).
 """
 
 from __future__ import annotations
 
-import functools
-import hashlib
 import importlib.util
 import json
 import os
-import subprocess
 import sys
 import tempfile
 from dataclasses import asdict, dataclass
@@ -21,9 +18,6 @@ from typing import Any
 FOLDER = Path(sys.prefix) / "share" / "async-stt" / "engine"
 """Folder of the builds, in the Python environment that they were built for."""
 DESCRIPTION = "build.json"
-TRIAL_SECONDS = 60.0
-SPEED_UP = 3
-"""Audio per CPU second of a build with AVX-512 by that of the wheel (`docs/performance.md`)."""
 CPU_INFO = Path("/proc/cpuinfo")
 _AVX2 = ("avx2", "fma", "f16c", "bmi2")
 _AVX512 = (*_AVX2, "avx512f", "avx512cd", "avx512bw", "avx512dq", "avx512vl")
@@ -91,6 +85,11 @@ def cpu_flags() -> frozenset[str]:
     return frozenset(_cpu_field("flags").split())
 
 
+def cpu_name() -> str:
+    """Return the processor's name, empty if the system does not state it."""
+    return _cpu_field("model name")
+
+
 def _cpu_field(name: str) -> str:
     try:
         lines = CPU_INFO.read_text().splitlines()
@@ -99,49 +98,10 @@ def _cpu_field(name: str) -> str:
     return next((line.partition(":")[2].strip() for line in lines if line.split(":")[0].strip() == name), "")
 
 
-@functools.cache
-def chosen() -> Build | None:
-    """Return the fastest build that works on this machine; None: the wheel's. The first time, trials take seconds."""
-    for level in usable_levels():
-        build = Build.read(FOLDER / level.name)
-        if build is not None and _passes(build):
-            return build
-    return None
-
-
-def describe(build: Build | None) -> str:
-    """Return the engine's name, version and instruction set, for logs and results."""
-    if build is not None:
-        return str(build)
-    import importlib.metadata  # loads much that an engine process does not need
-
-    version = importlib.metadata.version("pywhispercpp")
-    return f"pywhispercpp {version}, wheel for avx2; a build by `make engine` is up to {SPEED_UP} times as fast"
-
-
-def _passes(build: Build) -> bool:
-    """Return True if a child process could transcribe with the build. The result is kept for the processor."""
-    key = json.dumps([asdict(build), _cpu_field("model name"), sorted(cpu_flags()), os.uname().release, sys.version])
-    result = cache_folder() / f"trial-{hashlib.sha256(key.encode()).hexdigest()[:32]}"
-    try:
-        return result.read_text() == "passed"
-    except OSError:
-        passed = try_build(build.folder)
-    temporary = result.with_suffix(f".{os.getpid()}")
-    temporary.write_text("passed" if passed else "failed")
-    temporary.replace(result)
-    return passed
-
-
-def try_build(folder: Path) -> bool:
-    """Transcribe a recording with the build in a child process; return True if it hears the right words."""
-    command = [sys.executable, "-m", "worker.whisper_trial", str(folder)]
-    root = Path(__file__).resolve().parents[1]
-    try:
-        done = subprocess.run(command, cwd=root, capture_output=True, timeout=TRIAL_SECONDS, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return False
-    return done.returncode == 0
+def builds() -> list[Build]:
+    """Return the builds whose instructions this machine advertises, the fastest first."""
+    found = [Build.read(FOLDER / level.name) for level in usable_levels()]
+    return [build for build in found if build is not None]
 
 
 def load_binding(folder: Path | None) -> Any:

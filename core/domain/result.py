@@ -11,7 +11,10 @@ from core.domain.transcript import Word
 
 @dataclass(frozen=True, slots=True)
 class ResultModel:
-    """The model that transcribed the recording, and the options of the job."""
+    """The model that transcribed the recording, and the options of the job.
+
+    engine_version: the engines of the chunks, separated by `; `; several if the consumers differ.
+    """
 
     name: str
     file_sha256: str

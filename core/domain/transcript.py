@@ -40,7 +40,7 @@ class ChunkTranscript:
     """The transcript of one finished chunk, with its segments in the recording's time.
 
     start, end: seconds of the recording; overlap: seconds at its start that it shares with the previous chunk, 0 if the
-    cut is in silence; seconds: duration of its transcription.
+    cut is in silence; seconds: duration of its transcription; engine: the one that made it, empty if unknown.
     """
 
     index: int
@@ -50,3 +50,4 @@ class ChunkTranscript:
     overlap: float = 0.0
     attempts: int = 1
     seconds: float = 0.0
+    engine: str = ""

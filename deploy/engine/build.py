@@ -8,6 +8,7 @@ build, or if it stops working, the wheel's is used.
 from __future__ import annotations
 
 import argparse
+import asyncio
 import importlib.metadata
 import os
 import platform
@@ -22,8 +23,12 @@ from pathlib import Path
 
 import openvino
 
+from core.bundled import DEMO_MODELS, sample
 from deploy.engine import whisper_changes
-from worker.whisper_builds import FOLDER, LEVELS, Build, Level, try_build, usable_levels
+from worker.engine_choice import judge
+from worker.engine_trial import try_variant
+from worker.engine_variants import Variant
+from worker.whisper_builds import FOLDER, LEVELS, Build, Level, usable_levels
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
@@ -164,8 +169,8 @@ def install(result: Path, *, untried: bool) -> None:
     FOLDER.mkdir(parents=True, exist_ok=True)
     shutil.copytree(result, new)
     try:
-        if not untried and not try_build(new):
-            raise BuildError("the result does not work on this machine; what was used before stays in use.")
+        if not untried and (reason := fault(new)):
+            raise BuildError(f"the result does not work on this machine: {reason}. What was used before stays in use.")
         if build.folder.exists():
             build.folder.rename(old)  # running processes keep its files
         new.rename(build.folder)
@@ -173,6 +178,13 @@ def install(result: Path, *, untried: bool) -> None:
         for folder in (new, old):
             shutil.rmtree(folder, ignore_errors=True)
     print(f"installed: {build}", flush=True)
+
+
+def fault(folder: Path) -> str:
+    """Transcribe a recording with a build in a child process; return the reason if its words are not right."""
+    model = next(path for path in (folder / "ggml-demo-q5_0.bin" for folder in DEMO_MODELS) if path.exists())
+    outcome = asyncio.run(try_variant(Variant("whisper_cpp", str(folder)), model))
+    return outcome.error or ("" if judge([outcome], sample()[1]).right else f"it hears {outcome.text!r}")
 
 
 def run(command: list[str], env: dict[str, str] | None = None) -> str:

@@ -14,7 +14,8 @@ import structlog
 
 from core.config import Settings
 from core.database import Database
-from core.errors import InfrastructureError, MachineError, SettingsError, StorageUnavailable
+from core.domain.models import choose
+from core.errors import InfrastructureError, MachineError, ModelMissingError, SettingsError, StorageUnavailable
 from core.messaging.port import Broker, Delivery, Handler, MessageType, QueueName, Retry, Subscription, Verdict
 from core.outbound import Outbound
 from core.storage.port import Storage
@@ -40,7 +41,6 @@ from internal.services.retention import Retention
 from repositories import model_wait, workers
 from worker import ffmpeg
 from worker.chunking import strategy
-from worker.engine import adapter, engine_version
 from worker.models import ModelCatalogue
 from worker.pool import Pool
 
@@ -73,7 +73,6 @@ class Consumer:
     ) -> None:
         """Raises SettingsError if the chunking strategy or the engine is unknown."""
         strategy(settings.chunk_strategy)
-        adapter(settings.engine)
         self.worker_id = worker_id or f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
         self._version = version
         self._settings, self._database, self._broker, self._storage = settings, database, broker, storage
@@ -100,6 +99,7 @@ class Consumer:
         self._recovery = PeriodicTasks()
         self._subscriptions: list[Subscription] = []
         self._watchers: list[asyncio.Task[None]] = []
+        self._trial: asyncio.Task[None] | None = None
         self._failure: Exception | None = None
         self._failed = asyncio.Event()
         self._announced: tuple[object, object] | None = None
@@ -143,7 +143,6 @@ class Consumer:
             publisher,
             retention,
             result_ttl=settings.result_ttl_seconds,
-            engine=settings.engine,
         )
         return {
             MessageType.FETCH: fetch,
@@ -155,6 +154,8 @@ class Consumer:
 
     async def start(self) -> None:
         """Wait for the dependencies, subscribe to the queues, and return once all subscriptions are active.
+
+        If an engine has to be chosen by trial, that of the chunks follows after the trial.
 
         If the machine is sick from the start, return without subscriptions; they follow once it has recovered.
         """
@@ -175,7 +176,7 @@ class Consumer:
             worker_id=self.worker_id,
             slots=self.pool.slots,
             models=self.catalogue.names(),
-            engine=await asyncio.to_thread(engine_version, self._settings.engine),
+            engines=self.pool.engines.descriptions(),
             sick=self.health.reason,
         )
 
@@ -185,7 +186,11 @@ class Consumer:
         async def open_workspace() -> None:
             self.workspace.open()
 
-        for step in (open_workspace, self.pool.start, _check_decoder):
+        async def prepare_known_engine() -> None:
+            if self._known_engine():
+                await self._prepare_engine()
+
+        for step in (open_workspace, self.pool.start, prepare_known_engine, _check_decoder):
             try:
                 await step()
             except (OSError, MachineError) as error:
@@ -196,15 +201,58 @@ class Consumer:
             (QueueName.JOBS, self._settings.prepare_concurrency),
             (QueueName.FETCH, self._settings.fetch_concurrency),
             (QueueName.FINALISE, FINALISE_PREFETCH),
-            (QueueName.CHUNKS, self.pool.slots),
         )
         for queue, prefetch in prefetches[len(self._subscriptions) :]:
-            subscription = await self._broker.consume(queue, self.handle, prefetch)
-            self._subscriptions.append(subscription)
-            self._watchers.append(asyncio.create_task(self._watch(subscription), name=f"watch {queue}"))
+            await self._consume(queue, prefetch)
+        if len(self._subscriptions) > len(prefetches):
+            return
+        if self._known_engine():
+            await self._consume(QueueName.CHUNKS, self.pool.slots)
+        elif self._trial is None:
+            self._trial = asyncio.create_task(self._consume_chunks_after_trial(), name="engine trial")
+
+    def _default_model(self) -> Path | None:
+        """Return the file of the model that most jobs use; None if there is no model."""
+        settings = self._settings
+        name = choose(None, settings.default_language, self.catalogue.names(), settings.default_model)
+        return None if name is None else self.catalogue.path(name)
+
+    def _known_engine(self) -> bool:
+        """Return True if the engine of the default model is known, so that no trial is needed before chunks."""
+        try:
+            model = self._default_model()
+            return model is None or self.pool.engines.known(model) is not None
+        except ModelMissingError:  # removed at this moment
+            return True
+
+    async def _prepare_engine(self) -> None:
+        """Choose the engine of the default model and start its processes. Raises EngineUnavailableError."""
+        with contextlib.suppress(ModelMissingError):
+            model = self._default_model()
+            if model is not None:
+                await self.pool.prepare(model)
+
+    async def _consume_chunks_after_trial(self) -> None:
+        """Choose the engine, then take chunks: how many at a time depends on the engine. Other steps run meanwhile."""
+        try:
+            await self._prepare_engine()
+            await self._announce_health()
+            await OutageRetry(math.inf).run(lambda: self._consume(QueueName.CHUNKS, self.pool.slots))
+        except (OSError, MachineError) as error:
+            self.health.mark_sick(self.health.fault_behind(error) or error)
+        except Exception as error:  # noqa: BLE001
+            self._fail(error)
+
+    async def _consume(self, queue: QueueName, prefetch: int) -> None:
+        subscription = await self._broker.consume(queue, self.handle, prefetch)
+        self._subscriptions.append(subscription)
+        self._watchers.append(asyncio.create_task(self._watch(subscription), name=f"watch {queue}"))
 
     async def _unsubscribe(self, grace: float) -> None:
         """Stop consuming, let running work finish within `grace` seconds, and hand back the rest."""
+        if self._trial is not None:
+            await cancel_and_wait(self._trial)
+            self._trial = None
         subscriptions, self._subscriptions = self._subscriptions, []
         watchers, self._watchers = self._watchers, []
         await cancel_and_wait(*watchers)
@@ -282,6 +330,7 @@ class Consumer:
             models=tuple(await asyncio.to_thread(self.catalogue.names)),
             checksums=await asyncio.to_thread(self.catalogue.checksums, compute=False),
             sick=self.health.reason,
+            engines=self.pool.engines.descriptions(),
         )
         async with self._database.write() as session:
             worker = await workers.heartbeat(session, info)

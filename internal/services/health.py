@@ -27,7 +27,10 @@ CHECK_TIMEOUT = 3.0
 
 @dataclass(frozen=True, slots=True)
 class HealthReport:
-    """Result of a health check. checks: `ok` or the fault, by dependency; workers_sick: reason by worker."""
+    """Result of a health check. checks: `ok` or the fault, by dependency; workers_sick: reason by worker.
+
+    engines: descriptions of the engines that the live workers use, by model.
+    """
 
     checks: dict[str, str]
     workers_active: int = 0
@@ -35,6 +38,7 @@ class HealthReport:
     jobs_processing: int = 0
     models: list[str] = field(default_factory=list)
     workers_sick: dict[str, str] = field(default_factory=dict)
+    engines: dict[str, list[str]] = field(default_factory=dict)
     timestamp: datetime = field(default_factory=lambda: datetime.now(UTC))
 
     @property
@@ -81,6 +85,7 @@ class HealthCheck:
             jobs_processing=counts["PROCESSING"],
             models=workers.available_models(live),
             workers_sick={worker.worker_id: worker.sick for worker in live if worker.sick is not None},
+            engines=workers.engines_in_use(live),
         )
 
     async def _check_database(self) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from tests.benchmarks import consumers, fairness, overhead, pipeline, scaling, silence, upload, words
+from tests.benchmarks import consumers, fairness, overhead, pipeline, scaling, silence, sizes, upload, words
 from tests.benchmarks.table import Row, markdown
 
 ALL = {
@@ -15,7 +15,7 @@ ALL = {
     "fairness": fairness.run,
     "words": words.run,
 }
-BY_NAME = {"scaling": scaling.run, "consumers": consumers.run}
+BY_NAME = {"scaling": scaling.run, "consumers": consumers.run, "sizes": sizes.run}
 """Benchmarks that run only if they are named."""
 
 

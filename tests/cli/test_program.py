@@ -14,6 +14,7 @@ from core.version import VERSION
 from internal.cli.app import FOLDER, Commands
 from tests.cli.program import in_terminal, piped
 from tests.e2e.service import ROOT
+from worker.engine_variants import installed
 
 COMMANDS = sorted(Commands())
 HEAVY = ("fastapi", "sqlalchemy", "httpx", "numpy", "aio_pika", "minio", "pydantic", "core.config")
@@ -132,3 +133,16 @@ def test_make_stt_writes_a_launcher(tmp_path: Path) -> None:
     call = [str(environment / "bin" / "stt"), "--version"]
     done = subprocess.run(call, env=variables, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.stdout == f"async-stt {VERSION}\n", done.stderr
+
+
+@pytest.mark.speech
+def test_bench_prints_the_engines_of_this_machine(tmp_path: Path) -> None:
+    run = piped("bench", "--json", folder=tmp_path, status=0)
+    rows = [json.loads(line) for line in run.output.splitlines()]
+    assert {row["variant"] for row in rows} == {str(variant) for variant in installed()}
+    assert [row["choice"] for row in rows].count("chosen") == 1
+    assert all(row["words_wrong"] == 0 < row["audio_per_cpu_second"] for row in rows)
+    assert "trying whisper_cpp_wheel" in run.errors
+    missing = piped("bench", "none", folder=tmp_path)
+    assert (missing.status, missing.output) == (1, "")
+    assert "MODEL_MISSING" in missing.errors

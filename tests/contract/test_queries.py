@@ -74,6 +74,16 @@ async def test_the_owners_band_falls_with_unfinished_jobs(database: Database) ->
     assert bands == [2] * 10 + [1] * 2
 
 
+async def test_health_has_the_engines_of_a_mixed_fleet(database: Database) -> None:
+    fleet = {"w1": {"demo": "b 1", "base": "b 1"}, "w2": {"demo": "a 1"}, "w3": {"demo": "b 1"}, "w4": {}}
+    async with database.write() as session:
+        for name, engines in fleet.items():
+            info = workers.WorkerInfo(name, workers.CONSUMER, "host", 1, "0", 2, (), engines=engines)
+            await workers.heartbeat(session, info)
+    async with database.read() as session:
+        assert workers.engines_in_use(await workers.list_live(session)) == {"base": ["b 1"], "demo": ["a 1", "b 1"]}
+
+
 async def test_workers_are_active_while_they_send_heartbeats(database: Database) -> None:
     worker = workers.WorkerInfo("w1", workers.CONSUMER, "host", 1, "0", 2, ("demo", "base"))
     async with database.write() as session:

@@ -126,6 +126,7 @@ def settings(folder: Path, port: int, **more: str) -> dict[str, str]:
         "DATA_DIR": str(folder / "data"),
         "TEMP_DIR": str(folder / "tmp"),
         "LOG_FORMAT": "json",
+        "ENGINE": "whisper_cpp_wheel",
         **more,
     }
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import itertools
 import os
-import re
 import subprocess
 import sys
 import unicodedata
@@ -22,7 +21,7 @@ from core.errors import ModelFileError, ModelMissingError, SettingsError, SttErr
 from tests.engine_child import ChildEngine
 from tests.model_files import tiny, write_tiny
 from tests.speech import MODEL, RATE, VOICES, Audio, recording, silence, word_error_rate
-from worker.engine import adapter, build, engine_version
+from worker.engine import adapter, build
 from worker.engine.whisper_cpp import DETECTED_FRAMES, FRAME
 from worker.models import ModelCatalogue
 from worker.token_segments import Token, TokenSegment, decode, group_words, windows
@@ -241,12 +240,6 @@ def test_threads_of_whisper_cpp_sleep_while_they_wait() -> None:
         run, env={**environment, "OMP_DISPLAY_ENV": "true"}, capture_output=True, text=True, check=True
     )
     assert "OMP_WAIT_POLICY = 'PASSIVE'" in report.stderr
-
-
-def test_results_name_the_package_of_their_engine() -> None:
-    assert engine_version("whisper_cpp").startswith("whisper.cpp " if BUILDS else "pywhispercpp ")
-    assert re.fullmatch(r"openvino \d[\d.]+", engine_version("openvino"))
-    assert engine_version("tests.integration.slow_engine") == "tests.integration.slow_engine"
 
 
 def test_letters_split_across_tokens_are_joined_before_decoding() -> None:

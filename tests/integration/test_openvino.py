@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +13,7 @@ import pytest
 
 from core.domain.job_options import JobOptions
 from core.errors import ModelDamagedError, UnsupportedLanguageError
-from tests.speech import MODEL, Audio, recording, word_error_rate
+from tests.speech import MODEL, ROOT, Audio, recording, word_error_rate
 from worker.engine import build
 from worker.transcriber import Call, Engine, EngineOutput, EngineSpec, Options, Samples
 from worker.whisper.openvino_settings import FOLDER
@@ -97,3 +99,9 @@ def test_a_truncated_model_is_rejected(model: Path) -> None:
     model.write_bytes(model.read_bytes()[:-1000])
     with pytest.raises(ModelDamagedError):
         load(model)
+
+
+def test_openvino_reports_nothing_to_its_authors() -> None:
+    code = "import sys, worker.whisper.runtime; print('openvino' in sys.modules, sys.modules['openvino_telemetry'])"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "True None\n"

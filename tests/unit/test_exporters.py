@@ -29,7 +29,6 @@ FACTS = JobMetadata(
     detected_language="vi",
     model="demo-q5_0",
     file_sha256="0" * 64,
-    engine_version="x 1",
     options={},
     duration_seconds=10.0,
     download_seconds=0.1,

@@ -49,3 +49,43 @@ def test_the_smallest_limit_counts(monkeypatch: pytest.MonkeyPatch, quotas: list
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(4)))
     monkeypatch.setattr(machine, "cpu_quotas", lambda: iter(quotas))
     assert usable_cores() == cores
+
+
+@pytest.mark.parametrize(
+    ("own", "files", "left"),
+    [
+        ("0::/\n", {"memory.max": "1000\n", "memory.current": "700\n", "memory.stat": "inactive_file 200\n"}, [500.0]),
+        ("0::/\n", {"memory.max": "max\n"}, []),
+        (
+            "0::/a\n",
+            {"a/memory.max": "100\n", "a/memory.current": "300\n", "a/memory.stat": "anon 1\n"},
+            [0.0],
+        ),
+        (
+            "4:memory:/m\n",
+            {
+                "memory/m/memory.limit_in_bytes": "1000",
+                "memory/m/memory.usage_in_bytes": "400",
+                "memory/m/memory.stat": "inactive_file 1\ntotal_inactive_file 100\n",
+            },
+            [700.0],
+        ),
+        ("0::/\n", {"memory.max": "1000\n"}, []),
+    ],
+)
+def test_memory_limits_of_both_versions_are_read(
+    tmp_path: Path, own: str, files: dict[str, str], left: list[float]
+) -> None:
+    write(tmp_path / "self", own)
+    for name, content in files.items():
+        write(tmp_path / "cgroup" / name, content)
+    assert list(machine.memory_left(tmp_path / "cgroup", tmp_path / "self")) == left
+
+
+def test_available_memory_is_the_least_of_machine_and_limits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    information = tmp_path / "meminfo"
+    monkeypatch.setattr(machine, "_MEMORY_INFO", information)
+    monkeypatch.setattr(machine, "memory_left", lambda: iter([5e9]))
+    assert machine.available_memory() == min(machine.physical_memory(), 5_000_000_000), "without /proc"
+    information.write_text("MemTotal: 100 kB\nMemAvailable:   2 kB\n")
+    assert machine.available_memory() == 2048

@@ -25,7 +25,6 @@ FACTS = JobMetadata(
     detected_language="vi",
     model="demo-q5_0",
     file_sha256="ab" * 32,
-    engine_version="engine 1.0",
     options={"prompt": "Mai", "chunk_strategy": "hybrid"},
     duration_seconds=20.0,
     download_seconds=0.25,
@@ -34,8 +33,10 @@ FACTS = JobMetadata(
 )
 WORDS = (Word("xin", 0.0, 0.5, 0.9), Word("chào", 0.5, 1.0, 0.7))
 CHUNKS = (
-    ChunkTranscript(0, 0.0, 10.0, (Segment(0.0, 1.0, " xin chào ", 0.8, WORDS),), attempts=2, seconds=3.0),
-    ChunkTranscript(1, 10.0, 20.0, (Segment(12.0, 14.0, "tạm biệt nhé", 0.6),), seconds=1.0),
+    ChunkTranscript(
+        0, 0.0, 10.0, (Segment(0.0, 1.0, " xin chào ", 0.8, WORDS),), attempts=2, seconds=3.0, engine="b 1"
+    ),
+    ChunkTranscript(1, 10.0, 20.0, (Segment(12.0, 14.0, "tạm biệt nhé", 0.6),), seconds=1.0, engine="a 2"),
 )
 
 
@@ -55,6 +56,11 @@ def test_the_file_has_the_documented_keys_in_order() -> None:
     assert list(data["segments"][0]["words"][0]) == ["word", "start", "end", "probability"]
     assert list(data["chunks"][0]) == ["index", "start", "end", "attempts", "seconds"]
     assert list(data["timings"]) == ["download", "decode", "chunks", "total", "real_time_factor"]
+
+
+def test_the_engines_of_all_chunks_are_named_once() -> None:
+    assert build(*CHUNKS, *CHUNKS).model.engine_version == "a 2; b 1"
+    assert build(ChunkTranscript(0, 0.0, 1.0, ())).model.engine_version == ""
 
 
 def test_words_are_omitted_if_there_are_none() -> None:

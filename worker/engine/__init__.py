@@ -1,4 +1,4 @@
-"""Engine adapters. ENGINE is the name of a module of this package, or the dotted name of any other module."""
+"""Engine adapters, which are modules of this package. ENGINE names one, or the dotted name of any other module."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import importlib.util
 from types import ModuleType
 
 from core.errors import SettingsError
-from worker import whisper_builds
 from worker.transcriber import Engine, EngineSpec
 
 
@@ -32,18 +31,3 @@ def adapter(name: str) -> str:
     if spec is None:
         raise SettingsError(f"ENGINE: the engine {name!r} does not exist")
     return module
-
-
-def engine_version(name: str) -> str:
-    """Return an engine's version, and whisper.cpp's build and instruction set, for the log and the result file.
-
-    The first call for `whisper_cpp` may try a build, which takes seconds.
-    """
-    import importlib.metadata  # loads much that an engine process does not need
-
-    if name == "whisper_cpp":
-        return whisper_builds.describe(whisper_builds.chosen())
-    try:
-        return f"{name} {importlib.metadata.version(name)}"
-    except importlib.metadata.PackageNotFoundError:
-        return name

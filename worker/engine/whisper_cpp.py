@@ -17,11 +17,17 @@ from core.domain.job import AUTO
 from core.domain.models import original_of_file
 from core.domain.spans import SAMPLE_RATE
 from core.domain.transcript import Segment
-from core.errors import OutOfMemoryError, SttError, UnsupportedLanguageError, WhisperCrashError
-from worker import model_files
+from core.errors import (
+    EngineUnavailableError,
+    OutOfMemoryError,
+    SttError,
+    UnsupportedLanguageError,
+    WhisperCrashError,
+)
+from worker import model_files, whisper_builds
 from worker.token_segments import TICK, TOP_LAYERS, Token, split_at_timestamps, to_segments, windows
 from worker.transcriber import Call, EngineOutput, EngineSpec, Options, Samples, transcribe_each
-from worker.whisper_builds import Build, chosen, load_binding
+from worker.whisper_builds import Build, load_binding
 
 MODEL_FORMATS = ("ggml",)
 MIN_SAMPLES = SAMPLE_RATE * 11 // 10
@@ -33,10 +39,23 @@ DETECTED_FRAMES = 500
 the same (36 recordings; with 150 frames 6 differ)."""
 
 
+def builds() -> list[str]:
+    """Return the builds that this machine may run, the fastest first."""
+    return [build.level for build in whisper_builds.builds()]
+
+
 def load(spec: EngineSpec) -> WhisperCpp:
-    """Load a model in the fastest build. Raises OutOfMemoryError, ModelMissingError, ModelFileError."""
+    """Load a model in the given build, by default the first one that there is, or else the wheel's.
+
+    Raises OutOfMemoryError, ModelMissingError, ModelFileError, EngineUnavailableError if the build is gone.
+    """
     model_files.check(spec.model_path, MODEL_FORMATS)
-    return WhisperCpp(spec, chosen())
+    if not spec.build:
+        return WhisperCpp(spec, next(iter(whisper_builds.builds()), None))
+    build = Build.read(whisper_builds.FOLDER / spec.build)
+    if build is None:
+        raise EngineUnavailableError
+    return WhisperCpp(spec, build, whisper_builds.FOLDER / spec.build)
 
 
 def load_context(pw: Any, path: Path, *, aligned: bool, flash: bool) -> Any:

@@ -18,6 +18,9 @@ class HealthBody(BaseModel):
     models: list[str]
     checks: dict[str, str]
     workers_sick: dict[str, str] = Field(description="Reason by worker, for workers that currently take no work.")
+    engines: dict[str, list[str]] = Field(
+        description="Engines that the workers use, by model, with version and instruction set."
+    )
 
 
 class QueueBody(BaseModel):
@@ -37,6 +40,7 @@ class WorkerBody(BaseModel):
     slots: int
     models: list[str]
     sick: str | None
+    engines: dict[str, str] | None = Field(description="The engine in use, by model.")
 
 
 class StatsBody(BaseModel):

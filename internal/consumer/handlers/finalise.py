@@ -26,7 +26,6 @@ from repositories import admission, claims, commits, jobs
 from repositories.claims import Claim, ClaimRequest
 from repositories.commits import JobOutcome
 from repositories.models import Job
-from worker.engine import engine_version
 from worker.exporters import formats
 from worker.result import JobMetadata, build_result
 
@@ -38,7 +37,7 @@ STORED_FORMATS = ("json", "txt")
 
 @dataclass(frozen=True, slots=True)
 class FinaliseHandler:
-    """Handler of Finalise messages. result_ttl: seconds until a completed job expires; engine: as ENGINE."""
+    """Handler of Finalise messages. result_ttl: seconds until a completed job expires."""
 
     steps: StepRunner
     database: RetryingDatabase
@@ -47,7 +46,6 @@ class FinaliseHandler:
     publisher: Publisher
     retention: Retention
     result_ttl: int
-    engine: str
 
     async def __call__(self, delivery: Delivery) -> Verdict:
         message = delivery.message
@@ -61,7 +59,7 @@ class FinaliseHandler:
     async def _finalise(self, claimed: tuple[Claim, Job]) -> None:
         _, job = claimed
         chunks, last_commit = await self.database.read(lambda session: _read_chunks(session, job))
-        metadata = job_metadata(job, last_commit, engine_version(self.engine))
+        metadata = job_metadata(job, last_commit)
         result = await asyncio.to_thread(build_result, metadata, chunks, job.options.merge_method)
         await self._write_result(job.job_id, result)
         outcome = JobOutcome(
@@ -115,7 +113,7 @@ async def _read_chunks(session: AsyncSession, job: Job) -> tuple[list[ChunkTrans
     return chunks, last_commit or job.progressed_at or job.created_at
 
 
-def job_metadata(job: Job, last_commit: datetime, engine: str) -> JobMetadata:
+def job_metadata(job: Job, last_commit: datetime) -> JobMetadata:
     """Return the job's part of the result, from committed rows only, so that every Finalise writes the same bytes."""
     options = job.options.to_json()
     return JobMetadata(
@@ -125,7 +123,6 @@ def job_metadata(job: Job, last_commit: datetime, engine: str) -> JobMetadata:
         detected_language=(job.detected_language or "") if job.language == AUTO else job.language,
         model=job.model or "",
         file_sha256=options.pop("file_sha256", ""),
-        engine_version=engine,
         options=options,
         duration_seconds=job.audio_duration_seconds or 0.0,
         download_seconds=job.download_seconds or 0.0,

@@ -112,6 +112,7 @@ class TranscribeHandler:
                 "chunk_encodes": float(output.encodes),
                 "chunk_audio_seconds": len(pcm) / BYTES_PER_SAMPLE / SAMPLE_RATE,
             },
+            engine=output.engine,
         )
         await self._commit(claimed, outcome)
 

@@ -51,7 +51,7 @@ def adapters() -> list[str]:
             continue
         if hasattr(loaded, "load"):
             found.append(module.name)
-    return found if whisper_builds.chosen() else [name for name in found if name != "whisper_cpp"]
+    return found if whisper_builds.builds() else [name for name in found if name != "whisper_cpp"]
 
 
 def services() -> list[tuple[str, str]]:

@@ -1,0 +1,204 @@
+"""Trial of one variant of the engine with one model: it transcribes the bundled recording in a child process.
+
+A processor, or the hypervisor below it, may advertise instructions that it does not execute, and a model may not fit in
+memory. Both end the child alone. `python -m worker.engine_trial TASK` is the child; TASK is JSON.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+
+from core.bundled import sample
+from core.errors import SttError
+from core.machine import physical_memory, usable_cores
+from worker.engine import build, import_adapter
+from worker.engine_variants import Variant
+from worker.ffmpeg import program
+from worker.transcriber import Call, Engine, EngineSpec, Options, Samples
+
+TRIAL_SECONDS = 300.0
+"""Seconds that a trial may take."""
+REPEATED_BELOW = 3.0
+"""CPU seconds below which a run is repeated, since the first one may include preparations."""
+CLIP_SECONDS = 10
+"""Length of the clip whose time to result is measured."""
+ROOT = Path(__file__).resolve().parents[1]
+RATE = 16_000
+LANGUAGE = "en"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """Result of a trial.
+
+    cpu_seconds: of the recording, as one of a full batch; elapsed: of the whole trial; audio_seconds: length of the
+    recording; peak_bytes: memory of the process; clip_seconds: elapsed time of a 10 s clip with all cores, if asked
+    for; error: the reason if it failed; stopped: True if it was ended because another variant is much faster.
+    """
+
+    engine: str
+    build: str = ""
+    text: str = ""
+    cpu_seconds: float = 0.0
+    elapsed: float = 0.0
+    audio_seconds: float = 0.0
+    peak_bytes: int = 0
+    batch_size: int = 1
+    clip_seconds: float | None = None
+    error: str = ""
+    stopped: bool = False
+
+    @property
+    def variant(self) -> Variant:
+        return Variant(self.engine, self.build)
+
+    @classmethod
+    def from_json(cls, data: bytes | str) -> Outcome:
+        """Raises ValueError."""
+        try:
+            outcome = cls(**json.loads(data))
+        except TypeError as error:
+            raise ValueError(str(error)) from error
+        texts = (outcome.engine, outcome.build, outcome.text, outcome.error)
+        figures = (outcome.cpu_seconds, outcome.elapsed, outcome.audio_seconds, outcome.peak_bytes, outcome.batch_size)
+        valid = all(isinstance(text, str) for text in texts) and all(type(figure) in (int, float) for figure in figures)
+        if not valid or min(figures) < 0:
+            raise ValueError("not an outcome")
+        return outcome
+
+
+async def try_variant(variant: Variant, model: Path, *, seconds: float = TRIAL_SECONDS, clip: bool = False) -> Outcome:
+    """Run a trial in a child process, which ends with this one. seconds: its time limit; clip: measure a clip too."""
+    # a file, since the end of a pipe does not come while anything that the child has started holds it
+    with tempfile.TemporaryFile() as output:
+        return await _run_child(variant, model, output, seconds, clip=clip)
+
+
+async def _run_child(variant: Variant, model: Path, output: IO[bytes], seconds: float, *, clip: bool) -> Outcome:
+    started = time.monotonic()
+    task = json.dumps({"engine": variant.engine, "build": variant.build, "model": str(model), "clip": clip})
+    child = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "worker.engine_trial", task),
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=output,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        async with asyncio.timeout(seconds):
+            status = await child.wait()
+    except TimeoutError:
+        return _failed(variant, f"not done within {seconds:.0f} s", started)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGKILL)  # with what it has started
+        await child.wait()
+    if status < 0:
+        return _failed(variant, f"ended by {signal.Signals(-status).name}", started)
+    output.seek(0)
+    try:
+        return replace(Outcome.from_json(output.read()), elapsed=time.monotonic() - started)
+    except ValueError:
+        return _failed(variant, f"ended with status {status}", started)
+
+
+def _failed(variant: Variant, reason: str, started: float) -> Outcome:
+    return Outcome(variant.engine, variant.build, elapsed=time.monotonic() - started, error=reason)
+
+
+# -- in the child ------------------------------------------------------------------------------------------------------
+def main(task: dict[str, str]) -> Outcome:
+    """Run the trial. Faults that do not end the process become the outcome's error."""
+    variant = Variant(task["engine"], task["build"])
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("1000")  # the system ends this process before any other
+    limit = physical_memory() * 9 // 10
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    try:
+        return measure(variant, Path(task["model"]), clip=bool(task["clip"]))
+    except SttError as error:
+        return Outcome(variant.engine, variant.build, error=str(error) or error.code)
+    except MemoryError:
+        return Outcome(variant.engine, variant.build, error="out of memory")
+    except Exception as error:  # noqa: BLE001
+        return Outcome(variant.engine, variant.build, error=repr(error)[:300])
+
+
+def _exit_with_parent() -> None:
+    os.read(0, 1)  # nothing is sent: this returns when the parent's end is closed
+    os._exit(1)
+
+
+def measure(variant: Variant, model: Path, *, clip: bool) -> Outcome:
+    """Load the model and transcribe the recording alone, and in a batch if the engine has batches."""
+    audio = _decode(sample()[0])
+    batch_size = int(getattr(import_adapter(variant.engine), "BATCH_SIZE", 1))
+    engine = build(EngineSpec(variant.engine, model, variant.build))
+    text, cpu_seconds = _transcribe(engine, audio, 1)
+    if batch_size > 1 or cpu_seconds < REPEATED_BELOW:
+        _, cpu_seconds = _transcribe(engine, audio, batch_size)
+    elapsed = None
+    if clip:
+        for _ in range(2):  # the first call with another number of threads may compile the model
+            started = time.monotonic()
+            _transcribe(engine, audio[: CLIP_SECONDS * RATE], 1, usable_cores())
+            elapsed = time.monotonic() - started
+    return Outcome(
+        variant.engine,
+        variant.build,
+        text,
+        cpu_seconds,
+        audio_seconds=len(audio) / RATE,
+        peak_bytes=_peak_bytes(),
+        batch_size=batch_size,
+        clip_seconds=elapsed,
+    )
+
+
+def _transcribe(engine: Engine, audio: Samples, copies: int, threads: int = 1) -> tuple[str, float]:
+    """Transcribe copies of the recording together; return the text of one, and its share of the CPU seconds."""
+    started = time.process_time()
+    texts = []
+    for output in engine.transcribe([Call(audio, Options(LANGUAGE))] * copies, threads):
+        if isinstance(output, SttError):
+            raise output
+        texts.append(" ".join(segment.text for segment in output.segments))
+    return texts[-1], (time.process_time() - started) / copies
+
+
+def _decode(recording: Path) -> Samples:
+    command = [program(), "-nostdin", "-i", str(recording), "-f", "s16le", "-ac", "1", "-ar", str(RATE), "-"]
+    pcm = subprocess.run(command, capture_output=True, check=True).stdout
+    return np.frombuffer(pcm, "<i2").astype(np.float32) / np.float32(32768)
+
+
+def _peak_bytes() -> int:
+    """Return the largest resident memory of this process; `getrusage` would count the parent's before the exec."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+if __name__ == "__main__":
+    results = os.dup(1)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # libraries print to standard output
+    os.write(results, json.dumps(asdict(main(json.loads(sys.argv[1])))).encode())
+    os._exit(0)  # a crash while libraries are unloaded is not the engine's
