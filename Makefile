@@ -30,7 +30,10 @@ openvino: $(VENV)/.run ## install the OpenVINO engine (70 MB to download), 3 to 
 engine: openvino ## build whisper.cpp for this machine's instruction set, up to 3 times as fast as the wheel; needs g++
 	@$(RUN) -m deploy.engine.build
 
-engine-test: $(VENV)/.dev ## run all tests, with real PostgreSQL, RabbitMQ and MinIO, and in containers (JOBS=6 processes)
+engine-test: $(VENV)/.dev ## run `make engine` in an environment of its own, and the tests of its result
+	@ENGINE_BUILD=1 $(RUN) -m pytest tests/integration/test_engine_build.py
+
+test: $(VENV)/.dev ## run all tests, with real PostgreSQL, RabbitMQ and MinIO, and in containers (JOBS=6 processes)
 	@bash deploy/install-test-tools.sh
 	@bash deploy/install-container-tools.sh
 	@$(PYTEST)
