@@ -128,6 +128,7 @@ class Settings(BaseSettings):
     worker_concurrency: int = Field(default_factory=usable_cores, ge=1)
     batch_size: int | None = Field(None, ge=1, le=64)
     engine_threads: int | None = Field(None, ge=1)
+    memory_check: bool = True
     prepare_concurrency: int = Field(2, ge=1)
     fetch_concurrency: int = Field(16, ge=1, le=256)
 

@@ -10,8 +10,11 @@ from typing import Any
 from core.error_base import Kind as Kind
 from core.error_base import SttError as SttError
 from core.errors_model_files import ModelDamagedError as ModelDamagedError
+from core.errors_model_files import ModelExistsError as ModelExistsError
 from core.errors_model_files import ModelFileError as ModelFileError
+from core.errors_model_files import ModelLockedError as ModelLockedError
 from core.errors_model_files import ModelUnsupportedError as ModelUnsupportedError
+from core.errors_model_files import ModelUnusableError as ModelUnusableError
 
 
 class AlreadyExists(Exception):

@@ -42,6 +42,21 @@ def _free_memory() -> int:
         return physical_memory()
 
 
+def memory_limit() -> int:
+    """Return the bytes that this machine has, or that the own cgroup or one above it grants in all."""
+    return int(min([physical_memory(), *memory_limits()]))
+
+
+def memory_limits(cgroups: Path = _CGROUPS, own: Path = _OWN_CGROUP) -> Iterator[float]:
+    """Yield the memory limits of the own cgroup and of those above it, in bytes."""
+    yield from _limits("memory", _number("memory.max"), _number("memory.limit_in_bytes"), cgroups, own)
+
+
+def _number(file: str) -> Callable[[Path], float]:
+    """Return a reader of a cgroup's number. It raises OSError, and ValueError if there is no limit."""
+    return lambda folder: int((folder / file).read_text())
+
+
 def memory_left(cgroups: Path = _CGROUPS, own: Path = _OWN_CGROUP) -> Iterator[float]:
     """Yield the bytes left below the memory limits of the own cgroup and of those above it."""
     yield from _limits("memory", _memory_version_2, _memory_version_1, cgroups, own)

@@ -219,6 +219,36 @@ TEXTS = {
     "The model {name} is damaged, or no Whisper model: {part} is not valid. Delete it and get it again.": (
         "Mô hình {name} bị hỏng hoặc không phải mô hình Whisper: {part} không hợp lệ. Hãy xóa rồi tải lại."
     ),
+    "The model {name} did not transcribe the sample within {seconds} s.": (
+        "Mô hình {name} không nhận dạng xong bản ghi âm mẫu trong {seconds} giây."
+    ),
+    "The engine failed on the model {name} (status {status}): {reason}": (
+        "Bộ nhận dạng gặp lỗi với mô hình {name} (mã {status}): {reason}"
+    ),
+    "The model {name} loads, but does not recognise speech; it heard: {text}": (
+        "Nạp được mô hình {name} nhưng mô hình không nhận dạng được giọng nói; kết quả: {text}"
+    ),
+    "The name {value} is not valid. Use letters, digits, `.`, `_` and `-`.": (
+        "Tên {value} không hợp lệ. Hãy dùng chữ cái, chữ số, `.`, `_` và `-`."
+    ),
+    "{name} exists already.": "{name} đã tồn tại.",
+    "Another process is writing {name}.": "Một tiến trình khác đang ghi {name}.",
+    "{folder} has {free} MB free, the model needs {needed} MB. Free some space.": (
+        "{folder} còn trống {free} MB, mô hình cần {needed} MB. Hãy giải phóng dung lượng."
+    ),
+    "{name} has an output layer of its own, which Whisper models have not.": (
+        "{name} có lớp đầu ra riêng, khác với mô hình Whisper."
+    ),
+    "The type {value} is unknown. Use {allowed}.": "Kiểu {value} không được hỗ trợ. Hãy dùng {allowed}.",
+    "{name} is quantised already. Quantise the file of 16 bits that it was made from.": (
+        "{name} đã được lượng tử hóa. Hãy lượng tử hóa tệp 16 bit gốc của nó."
+    ),
+    "{kind} needs a width that is a multiple of {block}; that of {name} is {width}. Use q5_0, q8_0 or q4_0.": (
+        "{kind} cần độ rộng là bội số của {block}; độ rộng của {name} là {width}. Hãy dùng q5_0, q8_0 hoặc q4_0."
+    ),
+    "Quantising the tensor {part} of {name} gave wrong values. The disk or the memory may be faulty.": (
+        "Lượng tử hóa tensor {part} của {name} cho giá trị sai. Đĩa hoặc bộ nhớ có thể bị lỗi."
+    ),
     "header": "phần đầu",
     "mel filters": "bộ lọc mel",
     "vocabulary": "bộ từ vựng",

@@ -17,7 +17,7 @@ from pathlib import Path
 import worker.engine
 from core.errors import SettingsError
 from worker import whisper_builds
-from worker.engine import adapter, import_adapter
+from worker.engine import adapter, declared_formats, import_adapter
 from worker.whisper.openvino_settings import SAFE_ISA
 from worker.whisper_builds import Build
 
@@ -29,7 +29,7 @@ OPTIONAL = {"openvino": ("openvino",)}
 """Distributions that an engine needs besides those of the base installation."""
 MAKE_TARGETS = {"openvino": "make openvino", "whisper_cpp": "make engine"}
 """Commands that install a faster variant."""
-_CODE = ("engine/*.py", "whisper/*.py", "model_files/*.py", "whisper_*.py", "token_segments.py", "engine_trial.py")
+_CODE = ("engine/*.py", "whisper/*.py", "model_files/**/*.py", "whisper_*.py", "token_segments.py", "engine_trial.py")
 """Files of this package that change what a variant does."""
 
 
@@ -59,6 +59,11 @@ def installed(engine: str = AUTO) -> list[Variant]:
     if not found:
         raise SettingsError(f"ENGINE: {engine} is not installed; run `{MAKE_TARGETS[engine]}`")
     return found
+
+
+def model_formats(engine: str = AUTO) -> list[str]:
+    """Return the formats of models that the variants of an engine read. Raises SettingsError as `installed` does."""
+    return sorted({name for variant in installed(engine) for name in declared_formats(variant.engine)})
 
 
 def engines() -> list[str]:

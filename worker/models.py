@@ -1,4 +1,4 @@
-"""The model files on this machine."""
+"""The models on this machine."""
 
 from __future__ import annotations
 
@@ -9,33 +9,33 @@ from pathlib import Path
 
 import structlog
 
-from core.domain.models import file_name, model_of_file
+from core.domain.models import entry_names, model_of_entry, model_of_file
 from core.errors import ModelFileError, ModelMissingError
 from worker import model_files
 
 log = structlog.get_logger(__name__)
 _State = tuple[tuple[int, int, int, int], ...]
-FORMATS = ("ggml",)
 
 
 class ModelCatalogue:
-    """Whisper models in ggml format: files `ggml-{name}.bin` in `folders`, which are searched in order.
+    """Whisper models in `folders`, which are searched in order: files `ggml-{name}.bin`, or folders with their name.
 
-    A damaged or incomplete file is logged and counts as missing. Thread-safe. Checks and checksums are cached until the
-    size, times or inode of the file change.
+    formats: those that the engine reads, modules of `worker.model_files.formats`. A damaged or incomplete model is
+    logged and counts as missing. Thread-safe. Checks and checksums are cached until the size, times or inode of a file
+    change.
     """
 
-    def __init__(self, folders: Sequence[Path]) -> None:
-        self.folders = tuple(folders)
+    def __init__(self, folders: Sequence[Path], formats: Sequence[str] = ("ggml",)) -> None:
+        self.folders, self.formats = tuple(folders), tuple(formats)
         self._checksums: dict[Path, tuple[_State, str]] = {}
         self._checks: dict[Path, tuple[_State, bool]] = {}
         self._hashing = threading.Lock()
         self._unreadable: set[Path] = set()
 
     def names(self) -> list[str]:
-        """Return the names of all models, sorted. Files in other formats are ignored."""
+        """Return the names of all models, sorted. Other files and folders are ignored."""
         paths = [path for folder in self.folders for path in self._files(folder)]
-        return sorted({name for path in paths if (name := model_of_file(path.name)) and self._is_usable(path)})
+        return sorted({name for path in paths if (name := model_of_entry(path.name)) and self._is_usable(path)})
 
     def path(self, name: str) -> Path:
         """Return the model's file. Raises ModelMissingError."""
@@ -85,20 +85,20 @@ class ModelCatalogue:
 
     def _paths(self, name: str) -> Iterator[Path]:
         for folder in self.folders:
-            path = folder / file_name(name)
-            if self._is_usable(path):
-                yield path
+            paths = (folder / entry for entry in entry_names(name) if entry == Path(entry).name)
+            yield from (path for path in paths if self._is_usable(path))
 
     def _is_usable(self, path: Path) -> bool:
         """Return True if the file is a complete model. The reason against one that looks like a model is logged."""
         try:
-            if not model_files.is_model(path, FORMATS):
+            named = model_of_file(path.name) is not None or path.is_dir()
+            if not named or not model_files.is_model(path, self.formats):
                 return False
             state = model_files.state(path)
             known, usable = self._checks.get(path, (None, True))
             if known == state:
                 return usable
-            model_files.check(path, FORMATS)
+            model_files.check(path, self.formats)
         except (OSError, ModelMissingError):
             return False
         except ModelFileError as error:
@@ -121,7 +121,17 @@ class ModelCatalogue:
             digest = self._cached_checksum(path)
             if digest is None:
                 state = model_files.state(path)
-                with path.open("rb") as file:
-                    digest = hashlib.file_digest(file, "sha256").hexdigest()
+                digest = _digest(path)
                 self._checksums[path] = (state, digest)
         return digest
+
+
+def _digest(path: Path) -> str:
+    """Return the SHA-256 of a file, or of the names and checksums of a folder's files, as hex digits."""
+    digests = {}
+    for file in model_files.files(path):
+        with file.open("rb") as opened:
+            digests[file.name] = hashlib.file_digest(opened, "sha256").hexdigest()
+    if not path.is_dir():
+        return digests[path.name]
+    return hashlib.sha256("".join(f"{digest} {name}\n" for name, digest in digests.items()).encode()).hexdigest()

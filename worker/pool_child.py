@@ -13,10 +13,11 @@ from pathlib import Path
 import numpy as np
 
 from core.errors import SttError
+from worker import model_files
 from worker.engine import build, import_adapter
 from worker.transcriber import Call, Engine, EngineOutput, EngineSpec, Options, Samples
 
-_loaded: dict[tuple[EngineSpec, tuple[int, int, int] | None], Engine] = {}
+_loaded: dict[tuple[EngineSpec, tuple[tuple[int, ...], ...] | None], Engine] = {}
 """The engine of the last call, at most one, by its spec and the state of its model file."""
 
 
@@ -53,7 +54,7 @@ def batch_size(adapter: str) -> int:
 
 def transcribe(spec: EngineSpec, calls: Sequence[tuple[bytes, Options]], threads: int) -> list[EngineOutput | SttError]:
     """Transcribe calls, each with 16 kHz mono s16le PCM. Raises the errors of loading the engine."""
-    key = (spec, _file_state(spec.model_path))
+    key = (spec, _state(spec.model_path))
     if key not in _loaded:
         _loaded.clear()
         _loaded[key] = build(spec)
@@ -64,10 +65,9 @@ def samples(pcm: bytes) -> Samples:
     return np.frombuffer(pcm, "<i2").astype(np.float32) / 32768.0
 
 
-def _file_state(path: Path) -> tuple[int, int, int] | None:
-    """Return a value that changes if the file is replaced, so that the engine is loaded again."""
+def _state(path: Path) -> tuple[tuple[int, ...], ...] | None:
+    """Return a value that changes if the model is replaced, so that the engine is loaded again."""
     try:
-        state = path.stat()
+        return model_files.state(path)
     except OSError:
         return None
-    return state.st_size, state.st_mtime_ns, state.st_ino

@@ -15,6 +15,8 @@ ORIGINALS = (
     *("large-v1", "large-v2", "large-v3-turbo", "large-v3"),
 )
 """OpenAI's models. Longer names precede their prefixes."""
+FOLDER_PREFIX = "faster-whisper-"
+"""Beginning of the names of faster-whisper's folders."""
 ALIASES = {"large": "large-v3"}
 
 
@@ -29,9 +31,19 @@ def model_of_file(name: str) -> str | None:
     return None
 
 
+def entry_names(model: str) -> tuple[str, ...]:
+    """Return the names that a model may have in a models folder: that of a file, and those of folders."""
+    return file_name(model), model, f"{FOLDER_PREFIX}{model}"
+
+
+def model_of_entry(name: str) -> str | None:
+    """Return the model of a file or folder, `ggml-base.bin`, `base` or `faster-whisper-base` → `base`, or None."""
+    return model_of_file(name) or (None if name.startswith(".") else name.removeprefix(FOLDER_PREFIX))
+
+
 def original_of_file(name: str) -> str | None:
-    """Return OpenAI's model that a file's name begins with, `ggml-base.en-q5_0.bin` → `base.en`; None for others."""
-    model = (model_of_file(name) or "").lower()
+    """Return OpenAI's model that the name of a file or folder begins with, `ggml-base.en-q5_0.bin` → `base.en`."""
+    model = (model_of_entry(name) or "").lower()
     return next((original for original in ORIGINALS if model == original or model.startswith(f"{original}-")), None)
 
 

@@ -27,6 +27,7 @@ from internal.consumer.handlers.replay import ReplayHandler
 from internal.consumer.handlers.transcribe import TranscribeHandler
 from internal.consumer.leases import Leases
 from internal.consumer.machine_health import MachineHealth, probe_machine
+from internal.consumer.memory_check import check_memory
 from internal.consumer.model_selector import ModelSelector
 from internal.consumer.recordings import RecordingLimits, Recordings
 from internal.consumer.retrying_database import RetryingDatabase
@@ -41,6 +42,7 @@ from internal.services.retention import Retention
 from repositories import model_wait, workers
 from worker import ffmpeg
 from worker.chunking import strategy
+from worker.engine_variants import model_formats
 from worker.models import ModelCatalogue
 from worker.pool import Pool
 
@@ -84,7 +86,7 @@ class Consumer:
             threads=settings.engine_threads,
             batch_size=settings.batch_size,
         )
-        self.catalogue = ModelCatalogue(settings.model_dirs)
+        self.catalogue = ModelCatalogue(settings.model_dirs, model_formats(settings.engine))
         self.health = MachineHealth(temp_dir)
         self.leases = Leases(database, settings.lease_seconds, settings.job_timeout_seconds)
         self.outage_retry = OutageRetry(
@@ -158,7 +160,9 @@ class Consumer:
         If an engine has to be chosen by trial, that of the chunks follows after the trial.
 
         If the machine is sick from the start, return without subscriptions; they follow once it has recovered.
+        Raises SettingsError if the engine processes do not fit into memory.
         """
+        await asyncio.to_thread(check_memory, self._settings, self.catalogue)
         await self._start_engine()
         outage_retry = OutageRetry(math.inf)
         await outage_retry.run(self._storage.start)

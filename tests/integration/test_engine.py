@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import itertools
+import json
 import os
 import subprocess
 import sys
@@ -19,10 +20,11 @@ import structlog.testing
 from core.domain.job_options import JobOptions
 from core.errors import ModelFileError, ModelMissingError, SettingsError, SttError, UnsupportedLanguageError
 from tests.engine_child import ChildEngine
-from tests.model_files import tiny, write_tiny
+from tests.model_files import TinyModel, demo, tiny, write_ctranslate2, write_tiny
 from tests.speech import MODEL, RATE, VOICES, Audio, recording, silence, word_error_rate
-from worker.engine import adapter, build
+from worker.engine import adapter, build, declared_formats, import_adapter
 from worker.engine.whisper_cpp import DETECTED_FRAMES, FRAME
+from worker.engine_variants import model_formats
 from worker.models import ModelCatalogue
 from worker.token_segments import Token, TokenSegment, decode, group_words, windows
 from worker.transcriber import Call, Engine, EngineOutput, EngineSpec, Options
@@ -37,8 +39,11 @@ ENGINES = ("whisper_cpp", "openvino", *(["whisper_cpp_wheel"] if BUILDS else [])
 """Engines that have to pass this suite. Without a build, `whisper_cpp` is the wheel's."""
 
 
-@pytest.fixture(scope="module", params=ENGINES)
-def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
+@pytest.fixture(scope="module", params=[*ENGINES, "openvino, CTranslate2"])
+def engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    if request.param == "openvino, CTranslate2":
+        yield build(EngineSpec("openvino", write_ctranslate2(tmp_path_factory.mktemp("models") / "demo", demo())))
+        return
     if request.param != "whisper_cpp_wheel":
         yield build(EngineSpec(request.param, MODEL))
         return
@@ -222,6 +227,35 @@ def test_a_damaged_model_is_not_listed_until_it_is_whole(tmp_path: Path) -> None
     assert catalogue.path("tiny").parent == other
     path.write_bytes(whole)
     assert catalogue.path("tiny") == path
+
+
+def test_folders_are_listed_for_engines_that_read_them(tmp_path: Path) -> None:
+    folder = write_ctranslate2(tmp_path / "faster-whisper-small", TinyModel(0.5))
+    write_tiny(tmp_path / "ggml-tiny.bin")
+    write_tiny(tmp_path / "other.bin")
+    write_tiny(tmp_path / "ggml-base.bin.part")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / ".hidden").mkdir()
+    assert ModelCatalogue([tmp_path], model_formats("whisper_cpp")).names() == ["tiny"]
+    catalogue = ModelCatalogue([tmp_path], model_formats("openvino"))
+    assert catalogue.names() == ["small", "tiny"]
+    assert catalogue.path("small") == folder
+    first = catalogue.sha256("small")
+    assert catalogue.find("small", first) == folder
+    (folder / "vocabulary.json").write_text(json.dumps(["a"] * 51865))
+    assert catalogue.find("small", first) is None
+    assert len({first, catalogue.sha256("small"), catalogue.sha256("tiny")}) == 3
+    (folder / "model.bin").write_bytes((folder / "model.bin").read_bytes()[:-1])
+    assert catalogue.names() == ["tiny"]
+    inside = ModelCatalogue([tmp_path / "empty"], model_formats("openvino"))
+    for name in ("../faster-whisper-small", "..", ".", "", "/", str(folder)):
+        with pytest.raises(ModelMissingError):
+            inside.path(name)
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_formats_are_known_without_an_import(name: str) -> None:
+    assert declared_formats(name) == import_adapter(name).MODEL_FORMATS
 
 
 def test_the_error_for_an_unknown_engine_names_it() -> None:

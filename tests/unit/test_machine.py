@@ -82,6 +82,24 @@ def test_memory_limits_of_both_versions_are_read(
     assert list(machine.memory_left(tmp_path / "cgroup", tmp_path / "self")) == left
 
 
+@pytest.mark.parametrize(
+    ("own", "name", "content", "limits"),
+    [
+        ("0::/a\n", "a/memory.max", "1000\n", [1000]),
+        ("0::/\n", "memory.max", "max\n", []),
+        ("4:memory:/m\n", "memory/m/memory.limit_in_bytes", "2000\n", [2000]),
+    ],
+)
+def test_the_smallest_memory_limit_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own: str, name: str, content: str, limits: list[int]
+) -> None:
+    write(tmp_path / "self", own)
+    write(tmp_path / "cgroup" / name, content)
+    assert list(machine.memory_limits(tmp_path / "cgroup", tmp_path / "self")) == limits
+    monkeypatch.setattr(machine, "memory_limits", lambda: iter(limits))
+    assert machine.memory_limit() == min([machine.physical_memory(), *limits])
+
+
 def test_available_memory_is_the_least_of_machine_and_limits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     information = tmp_path / "meminfo"
     monkeypatch.setattr(machine, "_MEMORY_INFO", information)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import importlib.util
+from pathlib import Path
 from types import ModuleType
 
 from core.errors import SettingsError
@@ -31,3 +33,17 @@ def adapter(name: str) -> str:
     if spec is None:
         raise SettingsError(f"ENGINE: the engine {name!r} does not exist")
     return module
+
+
+def declared_formats(name: str) -> tuple[str, ...]:
+    """Return MODEL_FORMATS of an adapter, by default ggml. Not imported, since its libraries are large.
+
+    Raises SettingsError if the adapter does not exist.
+    """
+    spec = importlib.util.find_spec(adapter(name))
+    assert spec is not None
+    source = Path(spec.origin).read_text() if spec.origin else ""
+    for node in ast.parse(source).body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "MODEL_FORMATS":
+            return tuple(ast.literal_eval(node.value))
+    return ("ggml",)

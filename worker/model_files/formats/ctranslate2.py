@@ -22,6 +22,10 @@ from worker.model_files.weights import Array, Damage, Weights
 
 DESCRIPTION = "a CTranslate2 folder"
 MODEL, CONFIG = "model.bin", "config.json"
+PARTS = (
+    *(MODEL, CONFIG, "vocabulary.json", "vocabulary.txt", "shared_vocabulary.json"),
+    *("tokenizer.json", "preprocessor_config.json"),
+)
 VERSION, SPECIFICATION = 6, b"WhisperSpec"
 START = struct.pack("<IH", VERSION, len(SPECIFICATION) + 1) + SPECIFICATION + b"\0"
 KINDS = ("<f4", "<i1", "<i2", "<i4", "<f2", "<u2")
@@ -59,6 +63,11 @@ def recognises(path: Path) -> bool:
         return False
     with model.open("rb") as file:
         return file.read(len(START)) == START
+
+
+def parts(folder: Path) -> list[Path]:
+    """Return the files that make up the model, without others in the folder."""
+    return [folder / name for name in PARTS if (folder / name).is_file()]
 
 
 def read(path: Path) -> Weights:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from worker.model_files import json_files
 from worker.model_files.shape import BINS, TEXT_TOKENS, Header
 from worker.model_files.types import BY_FILE_TYPE, VERSION_FACTOR, TensorType, to_floats, type_of_tensor
 from worker.model_files.weights import Array, Damage, Weights
@@ -35,7 +36,18 @@ def recognises(path: Path) -> bool:
 
 
 def read(path: Path) -> Weights:
-    return GgmlModel(path)
+    model = GgmlModel(path)
+    heads = heads_file(path)
+    if heads.is_file():
+        config = json_files.read_json(heads)
+        layers, count = model.header.text_layers, model.header.text_heads
+        model.alignment_heads = json_files.alignment_heads(config.get("alignment_heads"), layers, count)
+    return model
+
+
+def heads_file(path: Path) -> Path:
+    """Return the file beside a ggml file that names its alignment heads, `ggml-x.bin` → `ggml-x.heads.json`."""
+    return path.with_suffix(".heads.json")
 
 
 @dataclass(frozen=True, slots=True)

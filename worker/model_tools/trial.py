@@ -1,0 +1,99 @@
+"""Trial of a model on the bundled samples, in a child process, since a bad model may crash its engine.
+
+`python -m worker.model_tools.trial ENGINE MODEL` prints what was heard, as JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from core.domain.spans import SAMPLE_RATE
+from core.errors import ModelUnusableError, SttError, UnsupportedLanguageError
+from worker.engine import build
+from worker.ffmpeg import program
+from worker.transcriber import Call, EngineSpec, Options, Samples
+
+ROOT = Path(__file__).resolve().parents[2]
+RECORDINGS = ROOT / "assets" / "samples"
+LANGUAGES = ("en", "vi")
+"""Languages of the samples. An installed package has none; then the model has to survive a second of silence."""
+TRIAL_SECONDS = 900.0
+"""Seconds for loading a model and two samples: five times those of Whisper large on one slow core."""
+MIN_CONFIDENCE = 0.3
+"""Mean probability of the tokens in at least one sample. Random weights reach 0.01, real models 0.8 and more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """The transcript of a sample. confidence: mean probability of its tokens, 0..1."""
+
+    language: str
+    text: str
+    confidence: float
+
+
+def try_model(path: Path, name: str) -> list[Heard]:
+    """Transcribe the samples in a child process. name: of the model, for messages. Raises ModelUnusableError."""
+    engine = "openvino" if path.is_dir() else "whisper_cpp_wheel"
+    command = [sys.executable, "-m", "worker.model_tools.trial", engine, str(path.resolve())]
+    try:
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, timeout=TRIAL_SECONDS, check=False)
+    except subprocess.TimeoutExpired as error:
+        raise ModelUnusableError(
+            "The model {name} did not transcribe the sample within {seconds} s.", name=name, seconds=TRIAL_SECONDS
+        ) from error
+    if done.returncode != 0:
+        reason = done.stderr.decode(errors="replace").strip().splitlines()[-1:] or [""]
+        raise ModelUnusableError(
+            "The engine failed on the model {name} (status {status}): {reason}",
+            name=name,
+            status=done.returncode,
+            reason=reason[0][:300],
+        )
+    heard = [Heard(**transcript) for transcript in json.loads(done.stdout.splitlines()[-1])]
+    if heard and not any(sample.text and sample.confidence >= MIN_CONFIDENCE for sample in heard):
+        raise ModelUnusableError(
+            "The model {name} loads, but does not recognise speech; it heard: {text}",
+            name=name,
+            text=" / ".join(sample.text or "-" for sample in heard)[:300],
+        )
+    return heard
+
+
+def main(engine_name: str, model: Path) -> list[Heard]:
+    """Transcribe each sample. Raises SttError."""
+    engine = build(EngineSpec(engine_name, model))
+    recordings = {language: RECORDINGS / f"hello.{language}.mp3" for language in LANGUAGES}
+    present = {language: decode(path) for language, path in recordings.items() if path.exists()}
+    silence = {"en": np.zeros(SAMPLE_RATE, np.float32)}
+    heard = []
+    for language, samples in (present or silence).items():
+        [output] = engine.transcribe([Call(samples, Options(language))], threads=1)
+        if isinstance(output, UnsupportedLanguageError):
+            continue
+        if isinstance(output, SttError):
+            raise output
+        confidences = [segment.confidence for segment in output.segments]
+        text = " ".join(segment.text for segment in output.segments)
+        heard.append(Heard(language, text, sum(confidences) / max(len(confidences), 1)))
+    return heard if present else []
+
+
+def decode(recording: Path) -> Samples:
+    """Return the samples of a recording of our own."""
+    command = [program(), "-nostdin", "-i", str(recording), "-f", "s16le", "-ac", "1", "-ar", str(SAMPLE_RATE), "-"]
+    pcm = subprocess.run(command, capture_output=True, check=True).stdout
+    return np.frombuffer(pcm, "<i2").astype(np.float32) / np.float32(32768)
+
+
+if __name__ == "__main__":
+    try:
+        sys.stdout.write(json.dumps([asdict(sample) for sample in main(sys.argv[1], Path(sys.argv[2]))]) + "\n")
+    except SttError as failure:
+        sys.exit(f"{failure.code}: {failure}")
