@@ -18,14 +18,6 @@ class BaseImages(UserWarning):
     """A report of the base images that the tests ran on, which pytest prints at the end of the run."""
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        if "containers" in item.path.parts:
-            item.add_marker(pytest.mark.xdist_group("containers"))
-            # the first one builds the images
-            item.add_marker(pytest.mark.timeout(1500))
-
-
 @pytest.fixture(scope="session")
 def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
     """The service after `make up`. Tests leave it running with one consumer."""

@@ -11,12 +11,17 @@ from tests.containers.deployment import Deployment
 from tests.containers.engine import CommandFailed
 from tests.servers.base import wait_until
 
-pytestmark = [pytest.mark.servers, pytest.mark.speech]
+# one process runs them all; the first test builds the images
+pytestmark = [
+    pytest.mark.servers,
+    pytest.mark.speech,
+    pytest.mark.xdist_group("containers"),
+    pytest.mark.timeout(1500),
+]
 OURS = ("api", "consumer", "scheduler")
 STORES = ("postgres", "rabbitmq", "minio")
 WORDS = "Where is the new contract?"
 BROKER_SECONDS = 120.0
-STOP_SECONDS = 45.0
 
 
 def test_make_up_waits_until_every_container_is_healthy(deployment: Deployment) -> None:
