@@ -87,8 +87,9 @@ bench-engines: $(VENV)/.dev .venv-bench/.installed ## measure all engines and th
 bench-compare: $(VENV)/.dev ## run benchmarks on this tree and on BASE=<revision>, and print ratios (BENCHMARKS="pipeline" ROUNDS=3)
 	@$(RUN) -m tests.benchmarks.compare "$(BASE)" $(or $(BENCHMARKS),pipeline) --rounds $(or $(ROUNDS),3)
 
-docs: $(VENV)/.dev ## generate docs/configuration.md and config.example.yaml
+docs: $(VENV)/.dev ## generate docs/configuration.md, config.example.yaml and the reference of docs/cli.md
 	@$(RUN) -m tests.documents.configuration
+	@$(RUN) -m tests.documents.commands
 
 up: ## start everything in containers, published on loopback
 	@bash deploy/make-env.sh

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from core.texts_command import COMMAND_TEXTS
+
 ENGLISH, VIETNAMESE = "en", "vi"
 
 
@@ -44,7 +46,7 @@ def _translated(value: Any, language: str) -> Any:
     return TEXTS.get(value, value) if language == VIETNAMESE and isinstance(value, str) else value
 
 
-TEXTS = {
+TEXTS = COMMAND_TEXTS | {
     "The server has a fault: {reason}. No data is lost; try again later.": (
         "Máy chủ đang gặp sự cố: {reason}. Dữ liệu không bị mất; vui lòng thử lại sau."
     ),

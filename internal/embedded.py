@@ -8,33 +8,42 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import signal
 import socket
 from collections.abc import Iterator
 from pathlib import Path
 
 import structlog
 import uvicorn
-from filelock import lock_descriptor
 
-from core.errors import SettingsError
-from internal import bootstrap
+from core.domain.job import OPEN
+from core.errors import DatabaseUnavailable, SettingsError
+from core.tasks import cancel_and_wait
+from internal import bootstrap, data_folder
 from internal.api.app import create_app
 from internal.api.connections import BACKLOG, Config, throttle_accept_errors
 from internal.bootstrap import Application
 from internal.consumer.runtime import GRACE
 from migrations import revisions
-from repositories import schedule
+from repositories import job_statistics, schedule
 
 log = structlog.get_logger(__name__)
+UNUSED_CHECK_SECONDS = 0.3
 OPEN_REQUESTS_SECONDS = 5
 """Seconds that open requests get at shutdown; the clients of event streams reconnect."""
 
 
 class Embedded:
-    """The service on one DATA_DIR. A lock refuses a second one, so that no claim can be held at start."""
+    """The service on one DATA_DIR. A lock refuses a second one, so that no claim can be held at start.
 
-    def __init__(self, application: Application) -> None:
+    on_demand: it was started for a command, and ends once no command uses it and no job is unfinished.
+    """
+
+    def __init__(self, application: Application, *, on_demand: bool = False) -> None:
         self.application = application
+        self._on_demand = on_demand
+        self._folder = Path(application.settings.data_dir)
+        self._watching: asyncio.Task[None] | None = None
         self._descriptor: int | None = None
         self._consumer = bootstrap.consumer(application)
         self._scheduler = bootstrap.scheduler(application)
@@ -44,7 +53,7 @@ class Embedded:
     async def start(self) -> None:
         """Upgrade the schema and start everything. Raises SettingsError if DATA_DIR or the port is in use."""
         settings = self.application.settings
-        self._descriptor = _lock_folder(Path(settings.data_dir))
+        self._descriptor = data_folder.lock(self._folder)
         listener = _listen(settings.api_host, settings.api_port)
         await self._upgrade()
         async with self.application.database.write() as session:
@@ -55,6 +64,25 @@ class Embedded:
         await self._serve(listener)
         host, port = listener.getsockname()[:2]
         log.info("async-stt is ready", action="ready", url=f"http://{host}:{port}", data=str(settings.data_dir))
+        data_folder.announce(self._descriptor, data_folder.Address(_own_url(host, port), os.getpid(), self._on_demand))
+        if self._on_demand:
+            self._watching = asyncio.create_task(self._end_when_unused(), name="wait until no command is left")
+
+    async def _end_when_unused(self) -> None:
+        """End this process once no command uses the service and its jobs have ended. Then no new command may join."""
+        while True:
+            await asyncio.sleep(UNUSED_CHECK_SECONDS)
+            descriptor = data_folder.claim_unused(self._folder)
+            if descriptor is None:
+                continue
+            with contextlib.suppress(DatabaseUnavailable):
+                async with self.application.database.read() as session:
+                    counts = await job_statistics.count_by_status(session)
+                if not any(counts[status] for status in OPEN):
+                    log.info("no command uses the service", action="unused")
+                    os.kill(os.getpid(), signal.SIGTERM)
+                    return  # the lock is kept until the process has ended
+            os.close(descriptor)
 
     async def _upgrade(self) -> None:
         database = self.application.database
@@ -75,6 +103,8 @@ class Embedded:
         return await self._consumer.failed()
 
     async def stop(self) -> None:
+        if self._watching is not None:
+            await cancel_and_wait(self._watching)
         if self._server is not None and self._serving is not None:
             self._server.should_exit = True
             await asyncio.wait([self._serving])
@@ -82,7 +112,7 @@ class Embedded:
         await self._scheduler.stop()
         await self._consumer.stop(GRACE - OPEN_REQUESTS_SECONDS)
         if self._descriptor is not None:
-            os.close(self._descriptor)
+            data_folder.unlock(self._descriptor)
             self._descriptor = None
 
 
@@ -94,13 +124,10 @@ class _Server(uvicorn.Server):
         yield
 
 
-def _lock_folder(folder: Path) -> int:
-    folder.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    if not lock_descriptor(descriptor, blocking=False):
-        os.close(descriptor)
-        raise SettingsError(f"DATA_DIR: another async-stt is running on {folder}; stop it or use another folder")
-    return descriptor
+def _own_url(host: str, port: int) -> str:
+    """Return the address at which programs on this machine reach a listener."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -8,18 +8,23 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeGuard
 
 import typer
 from typer.core import TyperGroup
 
 from core.error_base import SttError
 from core.errors import InternalError, SettingsError
+from core.texts import translate
 from internal.cli import output
 from internal.cli.exits import ExitStatus, status_of
+
+if TYPE_CHECKING:
+    from internal.client.errors import ClientError
 
 FOLDER = Path(__file__).parent / "commands"
 COMPLETION = ("install_completion", "show_completion")
@@ -47,6 +52,7 @@ class Commands(Mapping[str, Any]):
             command.params = [option for option in command.params if option.name not in COMPLETION]
             panels = (getattr(command, "rich_help_panel", None), app.info.rich_help_panel)
             command.rich_help_panel = next((panel for panel in panels if isinstance(panel, str)), output.OPERATING)
+            _join_lines(command)
             self._loaded[name] = command
         return self._loaded[name]
 
@@ -55,6 +61,13 @@ class Commands(Mapping[str, Any]):
 
     def __len__(self) -> int:
         return len(self._modules)
+
+
+def _join_lines(command: Any) -> None:
+    """Join the lines of each paragraph of the help texts, which typer breaks anew."""
+    command.help = re.sub(r"(?<!\n)\n(?!\n)", " ", command.help or "")
+    for nested in getattr(command, "commands", {}).values():
+        _join_lines(nested)
 
 
 class Group(TyperGroup):
@@ -102,18 +115,24 @@ def main() -> None:
     """Run the command line and exit with its status."""
     try:
         app(prog_name="stt")
-    except SttError as error:
-        output.error(error)
-        sys.exit(status_of(error))
     except SettingsError as error:
         output.note(str(error))
         sys.exit(ExitStatus.USAGE)
-    except BrokenPipeError:
-        output.drop_standard_output()
-        sys.exit(ExitStatus.FAILED)
     except Exception as error:
+        if isinstance(error, SttError) or _is_client_error(error):
+            output.error(error)
+            status = status_of(error)
+            if status is ExitStatus.NOT_ALLOWED:
+                output.note(translate("`stt` reads the key from STT_API_KEY.", output.language()))
+            sys.exit(status)
         if os.environ.get(TRACEBACK):
             raise
         output.error(InternalError())
         output.note(f"{type(error).__name__}: {error} ({TRACEBACK}=1 shows where)")
         sys.exit(ExitStatus.FAILED)
+
+
+def _is_client_error(error: Exception) -> TypeGuard[ClientError]:
+    # the client is loaded by the commands that use it
+    module = sys.modules.get("internal.client.errors")
+    return module is not None and isinstance(error, module.ClientError)

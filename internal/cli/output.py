@@ -6,10 +6,13 @@ import json
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from core.error_base import SttError
 from core.texts import ENGLISH, VIETNAMESE
+
+if TYPE_CHECKING:
+    from internal.client.errors import ClientError
 
 PANELS = TRANSCRIBING, OPERATING, PROCESSES = ("Transcribing", "Operating", "Processes")
 """Panels of `stt --help`, in this order."""
@@ -32,13 +35,18 @@ def _escaped(letter: str) -> str:
 
 
 def result(text: str) -> None:
-    """Print a result. On a terminal, control characters other than line ends are escaped."""
+    """Print a result. On a terminal, control characters other than line ends are escaped.
+
+    If the reader has gone, this and all that follows is discarded: what the command does otherwise still counts.
+    """
     if sys.stdout.isatty():
         text = "\n".join(printable(line) for line in text.split("\n"))
-    data = f"{text}\n".encode(errors="replace")
-    sys.stdout.flush()
-    sys.stdout.buffer.write(data)
-    sys.stdout.flush()
+    try:
+        sys.stdout.flush()
+        sys.stdout.buffer.write(f"{text}\n".encode(errors="replace"))
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def json_line(value: Any) -> None:
@@ -53,14 +61,14 @@ def note(text: str) -> None:
     sys.stderr.flush()
 
 
-def error(reason: SttError) -> None:
-    """Print an error with its code, in the language of the locale."""
-    note(f"{reason.code}: {reason.message(language())}")
+def text_of(reason: SttError | ClientError) -> str:
+    """Return an error's message in the language of the locale."""
+    return reason.message(language()) if isinstance(reason, SttError) else reason.message
 
 
-def drop_standard_output() -> None:
-    """Discard what is still to be printed, since the reader of standard output has gone."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+def error(reason: SttError | ClientError) -> None:
+    """Print an error with its code."""
+    note(f"{reason.code}: {text_of(reason)}")
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[object]], empty: str) -> None:

@@ -30,12 +30,14 @@ def scheduler() -> None:
     process.run("scheduler", bootstrap.scheduler)
 
 
-def embedded() -> None:
+def embedded(*, on_demand: bool = False) -> None:
     """Run the api, a consumer and a scheduler in one process tree.
 
-    The default settings use SQLite, a local folder and an in-memory queue.
+    The default settings use SQLite, a local folder and an in-memory queue. on_demand: end once it is unused.
     """
+    from functools import partial
+
     from internal import process
     from internal.embedded import Embedded
 
-    process.run("embedded", Embedded)
+    process.run("embedded", partial(Embedded, on_demand=on_demand))

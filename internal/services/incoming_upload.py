@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import uuid
-from pathlib import PurePosixPath
 
 import structlog
 
 from core.database import Database
 from core.domain import keys
+from core.domain.recordings import EXTENSIONS, is_recording
 from core.errors import EmptyFileError, FileTooLargeError, InfrastructureError, UnsupportedFormatError
 from core.storage.port import Storage, Upload
 from repositories import intents
 
 log = structlog.get_logger(__name__)
-ACCEPTED_EXTENSIONS = (
-    *(".mp3", ".wav", ".m4a", ".mp4", ".aac", ".ogg", ".flac", ".wma"),
-    *(".webm", ".mkv", ".avi", ".mov", ".opus", ".aiff", ".amr"),
-)
 MAX_NAME = 255
 """Maximum characters of a file name."""
 
@@ -100,11 +96,11 @@ def file_too_large(max_bytes: int) -> FileTooLargeError:
 def accepted_name(filename: str) -> str:
     """Return the display name. Raises UnsupportedFormatError for an extension that is not accepted."""
     name = display_name(filename)
-    if PurePosixPath(name.lower()).suffix not in ACCEPTED_EXTENSIONS:
+    if not is_recording(name):
         raise UnsupportedFormatError(
             "The format of {value} is not supported. Use {allowed}.",
             value=repr(name),
-            allowed=", ".join(ACCEPTED_EXTENSIONS),
+            allowed=", ".join(EXTENSIONS),
         )
     return name
 

@@ -18,6 +18,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tests.e2e.service import ROOT
 
@@ -44,13 +45,14 @@ def environment(folder: Path, variables: Mapping[str, str] | None = None) -> dic
         "DATA_DIR": str(folder / "data"),
         "TEMP_DIR": str(folder / "tmp"),
         "PYTHONPATH": str(ROOT),
+        "ENGINE": "whisper_cpp_wheel",  # needs no trial
         "COLUMNS": "200",
         "TERM": "xterm",
         **(variables or {}),
     }
 
 
-def piped(*words: str | bytes, folder: Path, data: bytes = b"", status: int | None = None, **variables: str) -> Run:
+def piped(*words: str | bytes, folder: Path, data: Any = b"", status: Any = None, **variables: str) -> Run:
     """Run the program with pipes. data: its standard input; status: the expected exit status; folder: where it runs."""
     call = [*map(os.fsencode, PROGRAM), *map(os.fsencode, words)]
     variables = environment(folder, variables)
@@ -88,12 +90,13 @@ class Terminal:
         """What the terminal has received, without escape sequences."""
         return ESCAPE.sub("", self._received.decode(errors="replace"))
 
-    def wait_for(self, text: str) -> None:
-        """Read until the terminal has shown the text."""
+    def wait_for(self, text: str, after: int = 0) -> int:
+        """Read until the terminal has shown the text, after that many characters; return those shown so far."""
         end = time.monotonic() + SECONDS
-        while text not in self.shown:
+        while text not in self.shown[after:]:
             assert time.monotonic() < end, self.shown
             assert self._read(1.0), f"the program ended without showing {text!r}:\n{self.shown}"
+        return len(self.shown)
 
     def press(self, keys: str) -> None:
         os.write(self._screen, keys.encode())
@@ -140,7 +143,7 @@ def _control_terminal() -> None:
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
 
-def in_terminal(*words: str | bytes, folder: Path, status: int | None = None, **variables: str) -> Run:
+def in_terminal(*words: str | bytes, folder: Path, status: Any = None, **variables: str) -> Run:
     """Run the program in a terminal until it ends; `output` has all that was shown."""
     with Terminal(*words, folder=folder, variables=variables) as terminal:
         return terminal.end(status)

@@ -135,9 +135,20 @@ def test_make_stt_writes_a_launcher(tmp_path: Path) -> None:
     assert done.stdout == f"async-stt {VERSION}\n", done.stderr
 
 
+def test_the_shell_completes_commands_and_options(tmp_path: Path) -> None:
+    def complete(line: str) -> set[str]:
+        words = line.split(" ")
+        variables = {"_STT_COMPLETE": "complete_bash", "COMP_WORDS": line, "COMP_CWORD": str(len(words) - 1)}
+        return set(piped(folder=tmp_path, **variables).output.split())
+
+    assert complete("stt jo") == {"jobs"}
+    assert {"cancel", "list", "retry", "rm", "show", "watch"} == complete("stt jobs ")
+    assert "--output-format" in complete("stt transcribe --out")
+
+
 @pytest.mark.speech
 def test_bench_prints_the_engines_of_this_machine(tmp_path: Path) -> None:
-    run = piped("bench", "--json", folder=tmp_path, status=0)
+    run = piped("bench", "--json", folder=tmp_path, status=0, ENGINE="auto")
     rows = [json.loads(line) for line in run.output.splitlines()]
     assert {row["variant"] for row in rows} == {str(variant) for variant in installed()}
     assert [row["choice"] for row in rows].count("chosen") == 1

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.clients.external_server import ExternalServer
+from tests.documents import commands
 from tests.documents.blocks import COMMANDS, DOCUMENTS, blocks
 from tests.documents.replay import DEMO, Session, compare_text
 from tests.e2e.service import ROOT, Service
@@ -112,6 +113,10 @@ def anchors(path: Path) -> set[str]:
 def test_files_that_are_named_exist(path: Path) -> None:
     names = {name for name in PATH.findall(path.read_text()) if name.split("/")[0] in FOLDERS - {".venv"}}
     assert not {name for name in names - GENERATED if not (ROOT / name).exists()}
+
+
+def test_the_reference_is_that_of_the_program() -> None:
+    assert commands.PAGE.read_text() == commands.page(), "run `make docs`"
 
 
 def test_the_readme_is_short() -> None:

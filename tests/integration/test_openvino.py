@@ -105,3 +105,13 @@ def test_openvino_reports_nothing_to_its_authors() -> None:
     code = "import sys, worker.whisper.runtime; print('openvino' in sys.modules, sys.modules['openvino_telemetry'])"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout == "True None\n"
+
+
+@pytest.mark.parametrize("instructions", ["AVX2", "AVX2_VNNI"])
+def test_older_instruction_sets_give_the_same_words(instructions: str) -> None:
+    code = """if True:
+        from tests.integration.test_openvino import MODEL, assert_works, load
+        assert_works(load(MODEL))
+    """
+    environment = {**os.environ, "ONEDNN_MAX_CPU_ISA": instructions}
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, check=True)

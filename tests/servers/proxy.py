@@ -70,6 +70,11 @@ class Proxy:
         for connection in self._connections:
             connection.silent = True
 
+    def break_connections(self) -> None:
+        """Close the open connections; new ones work."""
+        for connection in self._connections:
+            connection.close()
+
     def _accept(self, listener: socket.socket) -> None:
         while True:
             try:

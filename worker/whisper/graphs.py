@@ -19,6 +19,8 @@ from worker.model_files.weights import Array, Weights
 
 FORMAT = 2
 """Version of the graphs, part of the name of their cached files."""
+PROBE_WIDTH = 256
+"""Width of the graph that tries what the processor can do."""
 EPSILON = 1e-5
 """Whisper's epsilon of layer normalisation."""
 
@@ -235,6 +237,14 @@ def attention(model: Weights, heads: Sequence[tuple[int, int]]) -> ov.Model:
         hidden = layers.feed_forward(hidden, name)
     joined = opset13.concat([weights[pair] for pair in heads], 1)
     return ov.Model([opset13.result(opset13.squeeze(joined, constant([0], np.int64)))], inputs, "attention")
+
+
+def probe() -> ov.Model:
+    """Return a small graph with what the others need of the processor: 8-bit weights and attention."""
+    width = PROBE_WIDTH
+    hidden = opset13.parameter([-1, -1, width], np.float32, name="hidden")
+    scores = opset13.matmul(hidden, matrix(np.eye(width, dtype=np.float32)), False, True)
+    return ov.Model([opset13.result(opset13.softmax(scores, -1))], [hidden], "probe")
 
 
 GRAPHS: dict[str, Callable[[Weights], ov.Model]] = {

@@ -6,7 +6,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +49,7 @@ class Runtime:
         limit_instructions()
         self._model = model
         self._core = ov.Core()
-        self._native_bf16 = "BF16" in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        self._native_bf16, self._group = supported(self._core)
         self._compiled: dict[int, dict[str, Any]] = {1: {}}
         self._threads = 1
         with _engine_errors():
@@ -72,8 +72,7 @@ class Runtime:
                 "INFERENCE_NUM_THREADS": self._threads,
                 "NUM_STREAMS": 1,
                 "ENABLE_CPU_PINNING": False,
-                "INFERENCE_PRECISION_HINT": "bf16" if bf16 else "f32",
-                "DYNAMIC_QUANTIZATION_GROUP_SIZE": QUANTISATION_GROUP,
+                **precision(bf16, self._group),
                 "KV_CACHE_PRECISION": "u8",
             }
             compiled[name] = self._core.compile_model(self._graphs[name], "CPU", properties)
@@ -119,6 +118,26 @@ class Runtime:
             needed = {port.any_name for port in compiled.inputs}
             inputs |= {name: values for name, values in self._projections([encoded]).items() if name in needed}
             return np.array(compiled(inputs)[0])
+
+
+def precision(bf16: bool, group: int) -> dict[str, Any]:
+    """Return properties of compiled graphs. group: channels that share a scale of quantised activations, 0 for none."""
+    return {"INFERENCE_PRECISION_HINT": "bf16" if bf16 else "f32", "DYNAMIC_QUANTIZATION_GROUP_SIZE": group}
+
+
+def supported(core: Any) -> tuple[bool, int]:
+    """Return the fastest precision that works here, as `precision` takes it, after running a small graph with it.
+
+    OpenVINO selects by the processor's flags, and fails where oneDNN is limited to a smaller instruction set.
+    """
+    native = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    hidden = np.ones((1, 4, graphs.PROBE_WIDTH), np.float32)
+    for bf16, group in ((True, QUANTISATION_GROUP), (False, QUANTISATION_GROUP)):
+        with suppress(RuntimeError):
+            if native or not bf16:
+                core.compile_model(graphs.probe(), "CPU", precision(bf16, group))(hidden)
+                return bf16, group
+    return False, 0
 
 
 class Decoder:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from internal.cli import output, runner
-from internal.cli.parameters import AsJson
+from internal.cli.parameters import AsJson, examples
 
 if TYPE_CHECKING:
     from internal.bootstrap import Application
@@ -16,6 +16,10 @@ app = typer.Typer(
     help="List, show, replay and purge dead letters. Needs BROKER=rabbitmq.",
     no_args_is_help=True,
     rich_help_panel=output.OPERATING,
+    epilog=examples(
+        ("stt dlq show JOB", "why a job failed"),
+        ("stt dlq replay all", "run every failed job again, once the cause is removed"),
+    ),
 )
 COLUMNS = ("job", "chunk", "attempts", "code", "message", "first_failure", "last_failure")
 JobOrAll = Annotated[str, typer.Argument(metavar="JOB", help="A job_id, or `all`.")]

@@ -9,12 +9,20 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from internal.cli import output, runner
-from internal.cli.parameters import AsJson
+from internal.cli.parameters import AsJson, examples
 
 if TYPE_CHECKING:
     from internal.bootstrap import Application
 
-app = typer.Typer(help="Create, list and revoke API keys.", no_args_is_help=True, rich_help_panel=output.OPERATING)
+app = typer.Typer(
+    help="Create, list and revoke API keys.",
+    no_args_is_help=True,
+    rich_help_panel=output.OPERATING,
+    epilog=examples(
+        ("stt keys create --owner crawler --name clips --days 90", "print a key, once"),
+        ("stt keys revoke 4fa6580e8a2219b7", "by its id"),
+    ),
+)
 COLUMNS = ("id", "owner", "name", "created", "expires", "revoked", "last used")
 FIELDS = ("key_id", "owner", "name", "created_at", "expires_at", "revoked_at", "last_used_at")
 DAY = 86_400.0

@@ -5,11 +5,15 @@ from __future__ import annotations
 import typer
 
 from internal.cli import output
+from internal.cli.parameters import examples
 
 app = typer.Typer()
 
 
-@app.command(rich_help_panel=output.OPERATING)
+@app.command(
+    rich_help_panel=output.OPERATING,
+    epilog=examples(("DATABASE_URL=postgresql://stt@db/stt stt migrate", "before the processes are started")),
+)
 def migrate() -> None:
     """Create or upgrade the schema of DATABASE_URL."""
     import asyncio

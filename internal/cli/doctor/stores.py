@@ -1,0 +1,141 @@
+"""Checks of database, broker, storage and keys."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from internal.cli.doctor.findings import Finding, failed, ok, warning
+
+if TYPE_CHECKING:
+    from core.config import Settings
+    from internal.bootstrap import Application
+
+Value = TypeVar("Value")
+PROBE = "doctor"
+"""Prefix of the object that is written, read and deleted."""
+
+
+def with_application(settings: Settings, work: Callable[[Application], Awaitable[Value]]) -> Value:
+    """Run `work` on the adapters, then stop them."""
+    from internal import bootstrap
+
+    async def run() -> Value:
+        application = bootstrap.build(settings)
+        try:
+            return await work(application)
+        finally:
+            await application.stop()
+
+    return asyncio.run(run())
+
+
+def sqlite_file(settings: Settings) -> Path | None:
+    """Return the file of an SQLite database; None for PostgreSQL."""
+    scheme, _, path = settings.database_url.partition(":///")
+    return Path(path) if scheme.startswith("sqlite") else None
+
+
+def database(settings: Settings) -> Finding:
+    """Check that the database answers and has the newest schema."""
+    from core import database_errors
+    from core.errors import DatabaseUnavailable
+    from migrations import revisions
+
+    file = sqlite_file(settings)
+    if file is not None and not file.exists():
+        return ok(f"SQLite, {file}, which the first start makes")
+
+    async def revision(application: Application) -> str | None:
+        await application.database.ping()
+        return await revisions.current_revision(application.database)
+
+    try:
+        current = with_application(settings, revision)
+    except DatabaseUnavailable as error:
+        return failed(database_errors.describe(error), "Check DATABASE_URL and the server.")
+    newest, *_ = known = revisions.known_revisions()
+    if current is not None and current not in known:
+        return failed(f"the schema {current} is newer than this program ({newest})", "Update the program.")
+    kind = "PostgreSQL" if file is None else f"SQLite, {file}"
+    if current != newest:
+        return failed(f"{kind}: the schema is {current or 'missing'}, not {newest}", "Run `stt migrate`.")
+    return ok(f"{kind}, schema {newest}")
+
+
+def broker(settings: Settings) -> Finding:
+    """Connect to RabbitMQ and declare the topology."""
+    from core.config import BrokerKind
+    from core.errors import BrokerUnavailable, SettingsError
+
+    if settings.broker is BrokerKind.MEMORY:
+        return ok("in memory, inside the service")
+
+    async def queues(application: Application) -> list[str]:
+        await application.broker.start()
+        await application.broker.ping()
+        return [queue.name for queue in await application.broker.stats()]
+
+    try:
+        names = with_application(settings, queues)
+    except BrokerUnavailable as error:
+        return failed(f"RabbitMQ: {error}", "Check RABBITMQ_URL and the server.")
+    except SettingsError as error:
+        return failed(str(error), "Follow the message.")
+    return ok(f"RabbitMQ, queues {', '.join(sorted(map(str, names)))}")
+
+
+def storage(settings: Settings) -> Finding:
+    """Write an object, read it and delete it."""
+    from core.config import StorageKind
+    from core.error_base import SttError
+
+    key, data = f"{PROBE}/{uuid.uuid4()}", b"written by stt doctor"
+
+    async def probe(application: Application) -> bytes:
+        await application.storage.start()
+        await application.storage.put_bytes(key, data)
+        try:
+            return await application.storage.get_bytes(key)
+        finally:
+            await application.storage.delete(key)
+
+    local = settings.storage is StorageKind.LOCAL
+    place = str(settings.data_dir / "objects") if local else f"{settings.minio_endpoint}, {settings.minio_bucket}"
+    if local and not settings.data_dir.exists():
+        return ok(f"{place}, which the first start makes")
+    try:
+        found = with_application(settings, probe)
+    except SttError as error:
+        return failed(f"{place}: {error}", "Check STORAGE, the MINIO_ settings, and the permissions.")
+    if found != data:
+        return failed(f"{place}: what was read differs from what was written", "Check the disk or the server.")
+    return ok(f"{place}: written, read and deleted")
+
+
+def keys(settings: Settings) -> Finding:
+    """Check that other machines can be served if the service listens for them."""
+    from core.errors import DatabaseUnavailable
+
+    open_to_network = not settings.loopback and not settings.allow_anonymous
+    file = sqlite_file(settings)
+    if file is not None and not file.exists():
+        count = 0
+    else:
+
+        async def valid(application: Application) -> int:
+            rows = await application.services.api_keys.list_all()
+            return len([row for row in rows if row.revoked_at is None])
+
+        try:
+            count = with_application(settings, valid)
+        except DatabaseUnavailable:
+            return warning("not known without the database", "See the line of the database.")
+    if open_to_network and not count and not settings.api_key:
+        return warning("no key: other machines are refused", "Run `stt keys create`, or set API_KEY.")
+    if settings.allow_anonymous and not settings.loopback:
+        return warning("ALLOW_ANONYMOUS serves everybody who reaches the port", "Run `stt keys create` instead.")
+    return ok(f"{count} keys" if count else "no keys: only this machine is served")
