@@ -44,12 +44,13 @@ async def claim_prepare(
     """Claim a job that has no plan yet; put it off if its owner has `max_seconds` of prepared audio waiting.
 
     max_seconds 0: no limit. Audio of lower priority does not count. If none is waiting, a job of any length is claimed.
+    An open plan is continued in any case.
     Return None if the job was put off or cannot be claimed.
     """
     job = await _lock_owner_of(session, job_id)
     if job is None:
         return None
-    if max_seconds and await _prepared_seconds(session, job) >= max_seconds:
+    if max_seconds and not job.has_plan and await _prepared_seconds(session, job) >= max_seconds:
         await _put_off(session, job, failures)
         return None
     return await claims.claim_prepare(session, job_id, failures, request)
@@ -88,16 +89,17 @@ class _Owned:
     job_id: str
     owner: str
     priority: str
+    has_plan: bool
 
 
 async def _lock_owner_of(session: AsyncSession, job_id: str) -> _Owned | None:
     """Block other claims of the owner's jobs until the transaction ends; return None if the job is unknown."""
-    row = (await session.execute(select(Job.owner, Job.priority).where(Job.job_id == job_id))).first()
+    row = (await session.execute(select(Job.owner, Job.priority, Job.plan).where(Job.job_id == job_id))).first()
     if row is None:
         return None
     if session.get_bind().dialect.name == "postgresql":
         await session.execute(text("SELECT pg_advisory_xact_lock(hashtextextended(:owner, 0))"), {"owner": row.owner})
-    return _Owned(job_id, row.owner, row.priority)
+    return _Owned(job_id, row.owner, row.priority, row.plan is not None)
 
 
 def _others(job: _Owned) -> tuple[ColumnElement[bool], ...]:
@@ -109,7 +111,7 @@ async def _prepared_seconds(session: AsyncSession, job: _Owned) -> float:
     level = Priority(job.priority).level
     priorities = [priority.value for priority in Priority if priority.level >= level]
     total = func.coalesce(func.sum(Job.audio_duration_seconds), 0.0)
-    running = (Job.status == JobStatus.PROCESSING, Job.chunks_total.is_not(None), Job.priority.in_(priorities))
+    running = (Job.status == JobStatus.PROCESSING, Job.priority.in_(priorities))
     return (await session.execute(select(total).where(*_others(job), *running))).scalar_one() or 0.0
 
 

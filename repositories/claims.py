@@ -75,7 +75,10 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class ClaimedChunk:
-    """A claimed chunk: the samples it covers, the error code of its last attempt, and its job."""
+    """A claimed chunk: the samples it covers, the error code of its last attempt, and its job.
+
+    audio_path: object with its samples; audio_start: the object's first sample of the recording.
+    """
 
     claim: Claim
     plan: int
@@ -83,6 +86,8 @@ class ClaimedChunk:
     last_error: str | None
     job: Job
     crc32: int | None = None
+    audio_path: str | None = None
+    audio_start: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,13 +112,23 @@ async def claim_chunk(
         transitions.claimed(Chunk, request.worker, request.holder, request.lease)
         .where(Chunk.job_id == job_id, Chunk.chunk_index == chunk_index, Chunk.failures == failures)
         .where(_claimable(Chunk, request))
-        .returning(Chunk.claim, Chunk.failures, Chunk.lost, Chunk.plan, Chunk.spans, Chunk.error_code, Chunk.crc32)
+        .returning(Chunk.claim, Chunk.failures, Chunk.lost, Chunk.plan, Chunk.spans, Chunk.error_code)
+        .returning(Chunk.crc32, Chunk.audio_path, Chunk.audio_start)
     )
     row = (await apply(session, statement)).first()
     if row is None:
         return None
     claim = Claim(job_id, request.worker, request.holder, row.claim, row.failures, row.lost, chunk_index)
-    return ClaimedChunk(claim, row.plan, tuple(Span(*pair) for pair in row.spans), row.error_code, job, row.crc32)
+    return ClaimedChunk(
+        claim,
+        row.plan,
+        tuple(Span(*pair) for pair in row.spans),
+        row.error_code,
+        job,
+        row.crc32,
+        row.audio_path or job.working_audio_path,
+        row.audio_start,
+    )
 
 
 def _claimable(table: Table, request: ClaimRequest) -> ColumnElement[bool]:
@@ -128,7 +143,7 @@ def unfetched() -> ColumnElement[bool]:
 
 
 def unprepared() -> ColumnElement[bool]:
-    """Return the condition that the job's recording is in storage and the job has no plan."""
+    """Return the condition that the job's recording is in storage and the job has no plan, or an open one."""
     return and_(Job.chunks_total.is_(None), or_(Job.minio_audio_path.is_not(None), Job.media_url.is_(None)))
 
 
@@ -142,7 +157,7 @@ async def claim_fetch(
 async def claim_prepare(
     session: AsyncSession, job_id: str, failures: int, request: ClaimRequest
 ) -> tuple[Claim, Job] | None:
-    """Claim a job that has no plan yet. `admission.claim_prepare` enforces the owner's limit.
+    """Claim a job that has no plan yet, or an open one. `admission.claim_prepare` enforces the owner's limit.
 
     Create an intent for the working audio of this run, so that it is collected if the run is killed.
     """

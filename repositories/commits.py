@@ -13,7 +13,7 @@ from core.domain.job import JobStatus
 from repositories import intents, transitions, webhooks
 from repositories.claims import ClaimedChunk, WakeUp
 from repositories.models import Chunk, Job, Metric
-from repositories.plans import FIRST_RELEASE, WORKING_GRACE, release_chunks
+from repositories.plans import FIRST_RELEASE, WORKING_GRACE, list_audio, release_chunks
 from repositories.state_machine import apply
 
 
@@ -33,11 +33,14 @@ class ChunkOutcome:
 
 @dataclass(frozen=True, slots=True)
 class Committed:
-    """Effect of a chunk's commit. wake_ups: the next chunks, or the job's Finalise if `finalise`."""
+    """Effect of a chunk's commit. wake_ups: the next chunks, or the job's Finalise if `finalise`.
+
+    chunks_total: None while the plan is open.
+    """
 
     event_seq: int
     chunks_completed: int
-    chunks_total: int
+    chunks_total: int | None
     finalise: bool
     wake_ups: tuple[WakeUp, ...]
 
@@ -92,10 +95,10 @@ class JobOutcome:
     metrics: dict[str, float]
 
 
-async def complete_job(session: AsyncSession, job_id: str, outcome: JobOutcome) -> bool:
-    """Mark the job COMPLETED once; return False if it has ended or is deleted.
+async def complete_job(session: AsyncSession, job_id: str, outcome: JobOutcome) -> list[str] | None:
+    """Mark the job COMPLETED once; return the keys of its working audio, or None if it has ended or is deleted.
 
-    Create an intent for its working audio, which is collected if this consumer does not delete it.
+    Create intents for these objects, which are collected if this consumer does not delete them.
     """
     statement = (
         transitions.completed(Job, outcome.result_ttl)
@@ -106,16 +109,17 @@ async def complete_job(session: AsyncSession, job_id: str, outcome: JobOutcome) 
             confidence=outcome.confidence,
             processing_seconds=outcome.processing_seconds,
         )
-        .returning(Job.working_audio_path)
+        .returning(Job.working_audio_path, Job.chunks_expected)
     )
     row = (await apply(session, statement)).first()
     if row is None:
-        return False
-    if row.working_audio_path:
-        await intents.create(session, row.working_audio_path, job_id, WORKING_GRACE)
+        return None
+    audio = [row.working_audio_path] if row.chunks_expected is None else await list_audio(session, job_id)
+    for key in filter(None, audio):
+        await intents.create(session, key, job_id, WORKING_GRACE)
     await webhooks.enqueue(session, job_id, webhooks.COMPLETED)
     await add_metrics(session, job_id, outcome.metrics)
-    return True
+    return audio
 
 
 async def add_metrics(session: AsyncSession, job_id: str, metrics: dict[str, float]) -> None:

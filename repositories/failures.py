@@ -89,7 +89,7 @@ async def retry_job(session: AsyncSession, job_id: str, owner: str) -> list[Wake
 
 async def _reopen(session: AsyncSession, *conditions: ColumnElement[bool]) -> list[WakeUp] | None:
     """Reopen an ended job for its missing chunks, or for a new plan if the present one can no longer be used."""
-    columns = (Job.job_id, Job.error_code, Job.chunks_total, Job.chunks_completed)
+    columns = (Job.job_id, Job.error_code, Job.chunks_total, Job.chunks_completed, Job.plan)
     ended = select(*columns).where(*conditions, transitions.reopened.applies(Job)).with_for_update()
     job = (await session.execute(ended)).first()
     if job is None:
@@ -107,14 +107,16 @@ async def _reopen(session: AsyncSession, *conditions: ColumnElement[bool]) -> li
     return await plans.release_chunks(session, job.job_id, plans.FIRST_RELEASE)
 
 
-async def _needs_a_new_plan(session: AsyncSession, ended: Row[str, str | None, int | None, int]) -> bool:
-    """Return True if the working audio is damaged, or if the plan's model is missing.
+async def _needs_a_new_plan(session: AsyncSession, ended: Row[str, str | None, int | None, int, int | None]) -> bool:
+    """Return True if the plan is still open, the working audio is damaged, or the plan's model is missing.
 
     Completed chunks are kept only if a live worker has the model again: a transcript never mixes two models.
     """
+    if ended.chunks_total is None:
+        return ended.plan is not None
     if ended.error_code == ObjectDamagedError.code:
         return True
-    if ended.error_code != ModelMissingError.code or ended.chunks_total is None:
+    if ended.error_code != ModelMissingError.code:
         return False
     if ended.chunks_completed == 0:
         return True

@@ -54,7 +54,7 @@ async def seconds_per_megabyte(session: AsyncSession, extension: str, last: int 
 
 async def backlog_seconds(session: AsyncSession, created_before: datetime) -> float:
     """Return the seconds of audio left to transcribe in older unfinished jobs of known duration."""
-    share = 1.0 - Job.chunks_completed * 1.0 / func.nullif(Job.chunks_total, 0)
+    share = 1.0 - Job.chunks_completed * 1.0 / func.nullif(func.coalesce(Job.chunks_total, Job.chunks_expected), 0)
     left = func.sum(Job.audio_duration_seconds * func.coalesce(share, 1.0))
     statement = select(left).where(Job.status.in_(OPEN), Job.created_at < created_before, Job.deleted_at.is_(None))
     return float((await session.execute(statement)).scalar_one() or 0.0)

@@ -31,7 +31,7 @@ def is_available(job: Job, live: Iterable[Worker], default: str | None = None) -
 
     A file whose checksum is not announced yet counts as the right one, so that slow hashing fails no job.
     """
-    if job.chunks_total is None:
+    if job.plan is None:
         return any(choose_for(job, worker.models, default) is not None for worker in live)
     pinned = job.options.file_sha256
     for worker in live:

@@ -132,7 +132,7 @@ async def republish_unclaimed(
         statement = transitions.made_due(table).where(step, *unclaimed).returning(table.job_id)
         count += len((await apply(session, statement)).all())
         boosted = (Job.boosted_at <= after(-older_than), Job.status.in_(OPEN))
-        queue = step if table is Job else Job.chunks_total.is_not(None)
+        queue = step if table is Job else Job.plan.is_not(None)
         await apply(session, update(Job).where(*boosted, queue).values(boosted_at=None))
     return count
 

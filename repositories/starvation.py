@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, and_, case, exists, func, or_, select, update
+from sqlalchemy import ColumnElement, Row, and_, exists, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from core.database import after
@@ -28,7 +28,7 @@ async def boost_starving(session: AsyncSession, seconds: float, budget: int = BU
     jobs = await _boost(session, seconds, budget, Job.chunks_total.is_(None), Job.holder.is_(None))
     waiting = (Chunk.status == JobStatus.PENDING, Chunk.holder.is_(None), Chunk.due_at.is_not(None))
     has_waiting_chunk = exists().where(Chunk.job_id == Job.job_id, *waiting)
-    chunked = await _boost(session, seconds, budget, Job.chunks_total.is_not(None), has_waiting_chunk)
+    chunked = await _boost(session, seconds, budget, Job.plan.is_not(None), has_waiting_chunk)
     first = (
         select(Chunk.job_id, func.min(Chunk.chunk_index).label("chunk_index"))
         .where(Chunk.job_id.in_([row.job_id for row in chunked]), *waiting)
@@ -80,7 +80,7 @@ def _outstanding() -> ColumnElement[bool]:
 
 
 def _claimed_since(moment: Any) -> ColumnElement[bool]:
-    """Return the condition that the job (before its plan) or one of its chunks was claimed at or after `moment`."""
+    """Return the condition that the job (until its plan is closed) or one of its chunks was claimed since `moment`."""
     chunk = exists().where(Chunk.job_id == Job.job_id, Chunk.claimed_at >= moment)
-    prepare = and_(Job.claimed_at.is_not(None), Job.claimed_at >= moment)
-    return case((Job.chunks_total.is_(None), prepare), else_=chunk)
+    prepare = and_(Job.chunks_total.is_(None), Job.claimed_at.is_not(None), Job.claimed_at >= moment)
+    return or_(prepare, chunk)

@@ -195,9 +195,24 @@ def admitted(table: Table) -> Values:
     return {"put_off_at": None, "due_at": after(RELEASE_DELAY)}
 
 
-@transition(job=to(PROCESSING, PENDING, PENDING_HELD))
+@transition(job=to(PROCESSING_HELD, PENDING_HELD, PROCESSING_HELD))
+def extended(table: Table) -> Values:
+    """Prepare stored an instalment of the plan, whose chunks may run while it decodes the rest of the recording.
+
+    The plan is open until `planned`: `chunks_total` is NULL, so no commit is the last one and Finalise cannot be
+    claimed. Only the holder extends or closes an open plan, so every stretch of the recording is planned once. A run
+    that ends in between leaves its instalments; the next one continues after their last chunk. Failures and lost runs
+    stay counted, so a recording that always fails in its middle fails its job. The caller adds the plan's columns.
+    """
+    return {**_visible(), "model_missing_since": None, "boosted_at": None, "progressed_at": after()}
+
+
+@transition(job=to(PROCESSING, PENDING, PENDING_HELD, PROCESSING_HELD))
 def planned(table: Table, *, finalise: bool) -> Values:
-    """Prepare stored the plan; a plan without chunks makes the job's Finalise due. The caller adds its columns."""
+    """Prepare stored the plan, or the rest of it. If no chunk is left to run, the job's Finalise is due.
+
+    The caller adds the plan's columns.
+    """
     return {
         **_first_attempt(),
         **_no_error(Job),
@@ -209,7 +224,7 @@ def planned(table: Table, *, finalise: bool) -> Values:
     }
 
 
-@transition(job=stay(PROCESSING, State.FAILED, State.CANCELLED, State.DELETED))
+@transition(job=stay(PROCESSING, PROCESSING_HELD, State.FAILED, State.CANCELLED, State.DELETED))
 def counted(table: Table, language: str) -> Values:
     """A chunk was committed, possibly after the job's end. The first one committed sets the detected language."""
     return {

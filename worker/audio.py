@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
@@ -24,19 +25,37 @@ MAX_LOG = 4 * 1024**2
 """Bytes of log after which ffmpeg is killed. A file of 540 KB can cause 96 MB of warnings."""
 
 
+OnWritten = Callable[[int, float | None], Awaitable[Path | None]]
+"""Called after each write with the number of samples so far and the length in seconds that the file states, if any.
+
+Returns the file in which the samples continue; None: the same. ffmpeg waits meanwhile.
+"""
+
+
+async def _continue(_samples: int, _stated: float | None) -> None:
+    return None
+
+
 async def decode(
-    source: Path, target: Path, *, max_duration: float, deadline: float, on_pcm: Callable[[bytes], None]
+    source: Path,
+    target: Path,
+    *,
+    max_duration: float,
+    deadline: float,
+    on_pcm: Callable[[bytes], None],
+    on_written: OnWritten = _continue,
 ) -> int:
     """Decode `source` to `target` as 16 kHz mono s16le PCM and return the number of samples.
 
     Each block is also passed to `on_pcm` in a thread. Samples are placed by the container's timestamps, within the
-    bounds of `worker.timeline`. max_duration and deadline in seconds. ffmpeg never outlives the call. Raises
-    InvalidAudioFormatError, CorruptedFileError, AudioTooLongError, DecodeTimeoutError, OutOfMemoryError, DiskFullError,
-    OSError.
+    bounds of `worker.timeline`. max_duration and deadline in seconds, without the time in `on_written`. ffmpeg never
+    outlives the call. Raises InvalidAudioFormatError, CorruptedFileError, AudioTooLongError, DecodeTimeoutError,
+    OutOfMemoryError, DiskFullError, OSError.
     """
     try:
-        async with asyncio.timeout(deadline):
-            status, text, samples = await _decode(source, target, max_duration + 1, deadline, on_pcm)
+        async with asyncio.timeout(deadline) as timer:
+            output = _Output(target, on_pcm, _untimed(on_written, timer))
+            status, text, samples = await _decode(source, output, max_duration + 1, deadline)
     except TimeoutError as error:
         raise DecodeTimeoutError from error
     except OSError as error:
@@ -56,18 +75,41 @@ async def decode(
     return samples
 
 
-async def _decode(
-    source: Path, target: Path, limit: float, cpu_seconds: float, on_pcm: Callable[[bytes], None]
-) -> tuple[int, str, int]:
+def _untimed(on_written: OnWritten, timer: asyncio.Timeout) -> OnWritten:
+    """Return `on_written` with the deadline suspended during each call: it may wait for an outage to end."""
+    clock = asyncio.get_running_loop().time
+
+    async def wrapper(samples: int, stated: float | None) -> Path | None:
+        started, when = clock(), timer.when()
+        timer.reschedule(None)
+        try:
+            return await on_written(samples, stated)
+        finally:
+            timer.reschedule(None if when is None else when + clock() - started)
+
+    return wrapper
+
+
+@dataclass(frozen=True, slots=True)
+class _Output:
+    """Destination of the samples: the first file, and the callbacks for each block."""
+
+    target: Path
+    on_pcm: Callable[[bytes], None]
+    on_written: OnWritten
+
+
+async def _decode(source: Path, output: _Output, limit: float, cpu_seconds: float) -> tuple[int, str, int]:
     """Return ffmpeg's exit status and log and the number of samples. A late start of the file is removed."""
     for rebase in (False, True):
         call = ffmpeg.command(source, limit=limit, cpu_seconds=cpu_seconds, rebase=rebase)
-        async with _process(call, target.parent) as process, _read_log(process) as text:
+        async with _process(call, output.target.parent) as process, _read_log(process) as text:
             assert process.stdout is not None
             await text.described.wait()
             if not rebase and ffmpeg.starts_late(str(text)):
                 continue
-            copying = asyncio.create_task(_copy(process.stdout, target, on_pcm), name="copy ffmpeg's output")
+            stated = ffmpeg.stated_seconds(str(text))
+            copying = asyncio.create_task(_copy(process.stdout, output, stated), name="copy ffmpeg's output")
             size = await _wait_for_copy(copying, text)
             status = await process.wait()
             await text.ended.wait()
@@ -102,7 +144,8 @@ async def _process(call: list[str], folder: Path) -> AsyncIterator[asyncio.subpr
     finally:
         with contextlib.suppress(ProcessLookupError):
             process.kill()
-        await asyncio.shield(process.wait())
+        # its pipes are closed once their ends are read, and reading may be paused
+        await asyncio.shield(process.communicate())
 
 
 class _LogExcerpt:
@@ -144,24 +187,32 @@ async def _read_log(process: asyncio.subprocess.Process) -> AsyncIterator[_LogEx
         reading.cancel()
 
 
-async def _copy(stream: asyncio.StreamReader, target: Path, on_pcm: Callable[[bytes], None]) -> int:
-    """Write whole samples to `target`, pass them to `on_pcm`, and return their size in bytes."""
+async def _copy(stream: asyncio.StreamReader, output: _Output, stated: float | None) -> int:
+    """Write whole samples to the output's files, pass them to its callbacks, and return their size in bytes."""
     size, block = 0, bytearray()
-    with await asyncio.to_thread(target.open, "wb") as file:
+    file = await asyncio.to_thread(output.target.open, "wb")
 
-        def write(samples: bytes) -> None:
-            file.write(samples)
-            on_pcm(samples)
+    def write(samples: bytes) -> None:
+        file.write(samples)
+        file.flush()
+        output.on_pcm(samples)
 
+    try:
         # each turn of the thread costs more than the work on a small block
         while data := await stream.read(BLOCK_SIZE):
             block += data
-            if len(block) >= WRITTEN_BYTES:
-                whole = len(block) - len(block) % BYTES_PER_SAMPLE
-                await asyncio.to_thread(write, bytes(block[:whole]))
-                del block[:whole]
-                size += whole
+            if len(block) < WRITTEN_BYTES:
+                continue
+            whole = len(block) - len(block) % BYTES_PER_SAMPLE
+            await asyncio.to_thread(write, bytes(block[:whole]))
+            del block[:whole]
+            size += whole
+            target = await output.on_written(size // BYTES_PER_SAMPLE, stated)
+            if target is not None:
+                file.close()
+                file = await asyncio.to_thread(target.open, "ab")
         whole = len(block) - len(block) % BYTES_PER_SAMPLE
         await asyncio.to_thread(write, bytes(block[:whole]))
-        await asyncio.to_thread(file.flush)
+    finally:
+        file.close()
     return size + whole

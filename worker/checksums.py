@@ -11,21 +11,22 @@ from typing import BinaryIO
 from core.domain.spans import BYTES_PER_SAMPLE, PlannedChunk
 
 
-def chunk_checksums(pcm: Path, samples: int, chunks: Sequence[PlannedChunk]) -> tuple[int, ...]:
+def chunk_checksums(pcm: Path, samples: int, chunks: Sequence[PlannedChunk], first: int = 0) -> tuple[int, ...]:
     """Return the CRC-32 of each chunk's concatenated spans.
 
-    pcm: working audio. Raises OSError (EIO) unless the file has exactly `samples` samples.
+    pcm: working audio from sample `first` of the recording on. Raises OSError (EIO) unless the file has exactly
+    `samples` samples.
     """
     if pcm.stat().st_size != samples * BYTES_PER_SAMPLE:
         raise OSError(errno.EIO, "the decoded file differs in length from what was written")
     with pcm.open("rb") as file:
-        return tuple(_checksum(file, chunk) for chunk in chunks)
+        return tuple(_checksum(file, chunk, first) for chunk in chunks)
 
 
-def _checksum(file: BinaryIO, chunk: PlannedChunk) -> int:
+def _checksum(file: BinaryIO, chunk: PlannedChunk, first: int) -> int:
     crc = 0
     for span in chunk.spans:
-        file.seek(span.first * BYTES_PER_SAMPLE)
+        file.seek((span.first - first) * BYTES_PER_SAMPLE)
         data = file.read(span.samples * BYTES_PER_SAMPLE)
         if len(data) != span.samples * BYTES_PER_SAMPLE:
             raise OSError(errno.EIO, "the decoded file is shorter than its plan")

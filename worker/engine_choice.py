@@ -30,6 +30,8 @@ TOLERANCE = 0.1
 """Share of the recording's words that a variant may have wrong if the wheel has them right."""
 WHEEL_TOLERANCE = 0.25
 """Share of words that may differ from the wheel's, for a model to which the recording's speech is foreign."""
+NOISE = 1.1
+"""Ratio of CPU times below which two variants count as equally fast; then the one that takes less memory is chosen."""
 STOPPED_AFTER = 4.0
 """Times the duration of a trial with the right words after which the trial of another variant is stopped."""
 LEAST_SECONDS = 20.0
@@ -89,7 +91,7 @@ def judge(outcomes: Sequence[Outcome], text: str) -> Judgement:
 
 
 def decide(outcomes: Sequence[Outcome], text: str, processes: int, available: int) -> Choice:
-    """Return the fastest outcome's variant among those with the right words that fit.
+    """Return the variant of the fastest outcome with the right words that fits; of equally fast ones the smallest.
 
     processes: those that have the model loaded; available: bytes of memory. If none fits, the smallest is chosen; if
     none has the right words, the wheel, whose errors then become those of the jobs.
@@ -110,9 +112,16 @@ def decide(outcomes: Sequence[Outcome], text: str, processes: int, available: in
                 f"needs {outcome.peak_bytes * processes / 1e9:.1f} GB for {processes} processes, "
                 f"{available / 1e9:.1f} GB are free"
             )
-    chosen = fitting[0] if fitting else min(judgement.right, key=lambda outcome: outcome.peak_bytes)
-    for outcome in fitting[1:]:
-        rejected[outcome.variant] = f"{ratio(outcome, chosen):.1f} times the CPU time of {chosen.variant}"
+    equal = [outcome for outcome in fitting if ratio(outcome, fitting[0]) <= NOISE]
+    chosen = min(equal or judgement.right, key=lambda outcome: outcome.peak_bytes)
+    for outcome in fitting:
+        if outcome in equal and outcome is not chosen:
+            rejected[outcome.variant] = (
+                f"as fast as {chosen.variant}, but takes {outcome.peak_bytes / 1e9:.1f} GB instead of "
+                f"{chosen.peak_bytes / 1e9:.1f} GB"
+            )
+        elif outcome is not chosen:
+            rejected[outcome.variant] = f"{ratio(outcome, chosen):.1f} times the CPU time of {chosen.variant}"
     description = _with_comparison(chosen, judgement.right[0], rejected)
     return Choice(chosen.variant, description, rejected, chosen.batch_size)
 
@@ -124,7 +133,7 @@ def ratio(outcome: Outcome, other: Outcome) -> float:
 
 def _with_comparison(chosen: Outcome, fastest: Outcome, rejected: dict[Variant, str]) -> str:
     text = describe(chosen.variant)
-    if chosen is fastest:
+    if ratio(chosen, fastest) <= NOISE:
         return text
     reason = f", which {rejected[fastest.variant]}" if fastest.variant in rejected else ""
     return f"{text}, {ratio(chosen, fastest):.1f} times the CPU time of {fastest.variant}{reason}"

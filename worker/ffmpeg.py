@@ -106,6 +106,12 @@ def starts_late(log: str) -> bool:
     return bool(match and match[4] and float(match[4]) > timeline.MAX_SILENCE)
 
 
+def stated_seconds(log: str) -> float | None:
+    """Return the length of the recording according to its header or ffmpeg's estimate; None if unknown."""
+    match = _DURATION.search(log)
+    return int(match[1]) * 3600 + int(match[2]) * 60 + float(match[3]) if match else None
+
+
 def skipped_seconds(log: str) -> float:
     """Return the seconds of the container's timeline that the audio omits: a late start, or jumps."""
     match = _DURATION.search(log)
@@ -138,9 +144,8 @@ def decode_error(status: int, log: str, samples: int) -> SttError | None:
 
 
 def _shorter_than_stated(log: str, samples: int) -> bool:
-    duration, container = _DURATION.search(log), _INPUT.search(log)
+    stated, container = stated_seconds(log), _INPUT.search(log)
     # a video's duration is that of its longest track, and the audio may be shorter
-    if not duration or not container or container[1] not in EXACT_DURATION or _VIDEO.search(log):
+    if stated is None or not container or container[1] not in EXACT_DURATION or _VIDEO.search(log):
         return False
-    stated = int(duration[1]) * 3600 + int(duration[2]) * 60 + float(duration[3])
     return samples / SAMPLE_RATE < (stated - max(skipped_seconds(log), 0.0)) * 0.95 - 1.0

@@ -35,9 +35,12 @@ def pinned_key(job_id: str, attempt: str, filename: str) -> str:
     return f"uploads/{job_id}/{attempt}/{safe_name(filename)}"
 
 
-def working_key(job_id: str, claim: int) -> str:
-    """Return the key of the working audio that one Prepare writes. claim: the number of its claim."""
-    return f"work/{job_id}/{claim}.pcm"
+def working_key(job_id: str, claim: int, part: int = 0) -> str:
+    """Return the key of working audio that one Prepare writes. claim: the number of its claim; part: of the recording.
+
+    No key is the start of another one.
+    """
+    return f"work/{job_id}/{claim}-{part}.pcm" if part else f"work/{job_id}/{claim}.pcm"
 
 
 def result_key(job_id: str, extension: str = "json") -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -34,7 +35,7 @@ class WorkingAudioReader:
 
         Raises ObjectDamagedError if the object is missing, too short or differs from the plan; StorageUnavailable.
         """
-        key = claimed.job.working_audio_path
+        key = claimed.audio_path
         if key is None:
             raise ObjectDamagedError("The prepared audio is no longer in storage. Retry the job to prepare it again.")
         result = await self._read_verified(claimed, key)
@@ -50,7 +51,7 @@ class WorkingAudioReader:
             action="audio_damaged",
             reason=result,
             key=key,
-            bytes_planned=claimed.job.working_audio_bytes,
+            bytes_planned=claimed.job.working_audio_bytes if key == claimed.job.working_audio_path else None,
             bytes_found=stored.size if stored else None,
         )
         raise ObjectDamagedError(
@@ -61,8 +62,9 @@ class WorkingAudioReader:
 
     async def _read_verified(self, claimed: ClaimedChunk, key: str) -> bytes | str:
         """Return the chunk's bytes, or as a text the difference from the plan."""
+        spans = [Span(span.first - claimed.audio_start, span.last - claimed.audio_start) for span in claimed.spans]
         try:
-            pcm = b"".join([piece for group in grouped(claimed.spans) for piece in await self._read_group(key, group)])
+            pcm = b"".join([piece for group in grouped(spans) for piece in await self._read_group(key, group)])
         except ShortRead:
             return "shorter than planned"
         except ObjectNotFound:
@@ -78,7 +80,7 @@ class WorkingAudioReader:
         return [data[span.first * BYTES_PER_SAMPLE - first : span.last * BYTES_PER_SAMPLE - first] for span in group]
 
 
-def grouped(spans: tuple[Span, ...]) -> list[list[Span]]:
+def grouped(spans: Sequence[Span]) -> list[list[Span]]:
     """Group spans that are close enough to be read in one range."""
     groups: list[list[Span]] = []
     for span in spans:

@@ -60,7 +60,7 @@ class Estimator:
         length = await self._length(job)
         if factor is None or length is None:
             return None
-        finished = job.chunks_completed / job.chunks_total if job.chunks_total else 0.0
+        finished = finished_share(job)
         queued_before = 0.0
         if not job.chunks_completed:
             async with self._database.read() as session:
@@ -89,6 +89,12 @@ class Estimator:
         while len(self._cache) > MAX_CACHED:
             self._cache.popitem(last=False)
         return value
+
+
+def finished_share(job: Job) -> float:
+    """Return the share of finished chunks, 0 to 1. Until the plan is closed, their number is an estimate."""
+    total = job.chunks_expected if job.chunks_total is None else job.chunks_total
+    return min(job.chunks_completed / total, 1.0) if total else 0.0
 
 
 async def _live_slots(session: AsyncSession) -> int:

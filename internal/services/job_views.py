@@ -8,7 +8,7 @@ from typing import Any
 from core.domain.job import JobStatus
 from core.errors import JobCancelledError
 from core.failure_text import failure_text
-from internal.services.estimates import Estimator
+from internal.services.estimates import Estimator, finished_share
 from internal.services.jobs import JobPage
 from repositories.models import Job
 
@@ -65,9 +65,7 @@ def progress_of(job: Job) -> float:
     """Return the percentage of finished chunks, with one decimal; 100 only for a COMPLETED job."""
     if job.status == JobStatus.COMPLETED:
         return 100.0
-    if not job.chunks_total:
-        return 0.0
-    return min(round(100 * job.chunks_completed / job.chunks_total, 1), 99.9)
+    return min(round(100 * finished_share(job), 1), 99.9)
 
 
 def failure_message(job: Job, language: str) -> str | None:

@@ -4,7 +4,18 @@ from __future__ import annotations
 
 import sys
 
-from tests.benchmarks import consumers, fairness, overhead, pipeline, scaling, silence, sizes, upload, words
+from tests.benchmarks import (
+    consumers,
+    fairness,
+    first_text,
+    overhead,
+    pipeline,
+    scaling,
+    silence,
+    sizes,
+    upload,
+    words,
+)
 from tests.benchmarks.table import Row, markdown
 
 ALL = {
@@ -12,6 +23,7 @@ ALL = {
     "silence": silence.run,
     "upload": upload.run,
     "overhead": overhead.run,
+    "first_text": first_text.run,
     "fairness": fairness.run,
     "words": words.run,
 }

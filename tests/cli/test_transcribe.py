@@ -79,6 +79,24 @@ def test_two_calls_share_one_service(tmp_path: Path) -> None:
     assert (tmp_path / "data" / "on-demand.log").read_text().count("async-stt is ready") == 1
 
 
+def test_what_a_kill_leaves_behind(recording: Path, tmp_path: Path) -> None:
+    """A killed service's address is not believed; the service of a killed command finishes its job and ends."""
+    data = tmp_path / "data"
+    with Terminal("serve", "--port", "0", folder=tmp_path) as terminal:
+        terminal.wait_for("async-stt is ready")
+        wait_until(lambda: bool((data / ".lock").read_text()), "the service has its address", 30)
+    assert (data / ".lock").read_text(), "the service was killed and left its address"
+    assert data_folder.find(data) is None
+    call = [*PROGRAM, "transcribe", "talk.mp3", "--json", "--keep"]
+    process = subprocess.Popen(call, env=environment(tmp_path), cwd=tmp_path, stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    job_id = next(row["job_id"] for row in map(json.loads, process.stdout) if row["event"] == "submitted")
+    process.kill()
+    process.wait()
+    wait_until_unused(data)
+    assert "status: COMPLETED" in piped("jobs", "show", job_id, folder=tmp_path, status=0).output
+
+
 def test_a_service_that_does_not_start(recording: Path, tmp_path: Path) -> None:
     run = piped("transcribe", "talk.mp3", folder=tmp_path, status=3, ENGINE="none")
     assert "SERVICE_NOT_STARTED" in run.errors

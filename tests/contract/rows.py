@@ -117,7 +117,7 @@ async def lapse(database: Database, job_id: str) -> int:
 async def finalise(database: Database, job_id: str) -> bool:
     done = commits.JobOutcome("results/x/transcription.json", "hello", 0.9, 1.0, 0, {})
     async with database.write() as session:
-        return await commits.complete_job(session, job_id, done)
+        return await commits.complete_job(session, job_id, done) is not None
 
 
 def indexes(wake_ups: list[WakeUp] | tuple[WakeUp, ...]) -> list[int | None]:

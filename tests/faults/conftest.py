@@ -63,6 +63,13 @@ def long_recording(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]
 
 
 @pytest.fixture(scope="session")
+def three_minutes(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A recording that is long enough for an instalment of 75 s, and its text."""
+    audio, reference = recording("en", 48, seed=73)
+    return encode(audio, tmp_path_factory.mktemp("three") / "three.flac"), reference
+
+
+@pytest.fixture(scope="session")
 def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A recording of one sentence."""
     return encode(recording("en", 1, seed=72, pause=0.2)[0], tmp_path_factory.mktemp("clip") / "clip.flac")

@@ -16,6 +16,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+from core.domain.spans import SAMPLE_RATE
 from core.errors import WhisperCrashError
 from core.messaging import rabbitmq
 from core.messaging.port import Ack, Delivery, MessageType, decode
@@ -111,6 +112,12 @@ def decodes_to_silence() -> None:
     replace(preparer, "decode", decode_silence)
 
 
+def between_instalments() -> None:
+    """Release the first instalment after 75 s, and stop before the audio of the next is stored."""
+    preparer.FIRST_INSTALMENT = 75 * SAMPLE_RATE
+    stop_before(PrepareHandler, "_store_audio", lambda _, plan, __: plan.first_index > 0)
+
+
 def mid_chunk() -> None:
     original = Slot.transcribe
 
@@ -171,6 +178,7 @@ STEPS: dict[str, Callable[[], None]] = {
     "during download": during_download,
     "during decode": during_decode,
     "decodes to silence": decodes_to_silence,
+    "between instalments": between_instalments,
     "before the plan": lambda: stop_before(PrepareHandler, "_store_plan"),
     "after planning": lambda: stop_before(Publisher, "publish", publishes(MessageType.TRANSCRIBE)),
     "mid-chunk": mid_chunk,

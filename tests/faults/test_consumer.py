@@ -27,11 +27,11 @@ STEPS = (
 )
 
 
-def check_transcript(harness: Harness, job_id: str, long_recording: tuple[Path, str]) -> None:
+def check_transcript(harness: Harness, job_id: str, spoken: tuple[Path, str]) -> None:
     """Wait for the job and compare its text with the recording's."""
     harness.wait(job_id)
     text = harness.service.client.get(f"/api/v1/result/{job_id}").json()["text"]
-    assert word_error_rate(long_recording[1], text) <= 2.5
+    assert word_error_rate(spoken[1], text) <= 2.5
 
 
 @pytest.mark.parametrize("step", STEPS)
@@ -47,6 +47,43 @@ def test_a_job_completes_after_its_consumer_is_killed(
     check_transcript(harness, job_id, long_recording)
     after = harness.attempts(job_id)
     assert {index: after[index] for index in finished} == finished, "a completed chunk was transcribed again"
+
+
+def test_a_prepare_killed_between_instalments_is_continued(harness: Harness, three_minutes: tuple[Path, str]) -> None:
+    """The first chunks have text while Prepare runs; the next Prepare continues after them, and repeats none."""
+    first = harness.consumer("between instalments")
+    job_id = harness.upload(three_minutes[0])
+    first.wait_for_step()
+    released = harness.sql(f"SELECT count(*) FROM chunks WHERE job_id = '{job_id}'")[0][0]
+    assert released >= 1
+    wait_until(lambda: len(harness.attempts(job_id)) == released, "the released chunks are transcribed", 40)
+    assert harness.service.status(job_id)["chunks_total"] is None
+    before = harness.attempts(job_id)
+    first.kill()
+    second = harness.consumer()
+    check_transcript(harness, job_id, three_minutes)
+    after = harness.attempts(job_id)
+    assert {index: after[index] for index in before} == before, "a completed chunk was transcribed again"
+    assert len(second.log_entries("plan_continued")) == 1
+    assert harness.sql(f"SELECT plan, count(*) FROM chunks WHERE job_id = '{job_id}' GROUP BY plan") == [
+        (1, len(after))
+    ]
+
+
+def test_a_late_instalment_of_a_paused_consumer_changes_nothing(
+    harness: Harness, three_minutes: tuple[Path, str]
+) -> None:
+    paused = harness.consumer("between instalments")
+    job_id = harness.upload(three_minutes[0])
+    paused.wait_for_step()
+    paused.pause()
+    harness.consumer()
+    check_transcript(harness, job_id, three_minutes)
+    before = harness.sql(f"SELECT event_seq, updated_at FROM jobs WHERE job_id = '{job_id}'")
+    paused.resume()
+    paused.release()
+    paused.wait_for_log("plan_lost")
+    assert harness.sql(f"SELECT event_seq, updated_at FROM jobs WHERE job_id = '{job_id}'") == before
 
 
 def test_a_second_sigterm_still_hands_the_work_back(harness: Harness, long_recording: tuple[Path, str]) -> None:

@@ -31,10 +31,11 @@ from core.domain import keys
 from core.domain.job import OPEN, TERMINAL, JobStatus
 from core.messaging.port import WORK_QUEUES, Delivery, Message, MessageType, QueueName, Retry, decode
 from internal import bootstrap
+from internal.consumer.handlers.prepare import PlanLostError, PrepareRun
 from internal.consumer.runtime import Consumer
 from internal.services import publishing
 from internal.services.jobs import Jobs
-from repositories import claims, commits, jobs, leases, schedule
+from repositories import claims, commits, jobs, leases, plans, schedule
 from repositories.models import Chunk, Job, Metric, UploadIntent
 from tests.contract import invariants, rows, state_changes
 from tests.contract.databases import upgrade
@@ -48,9 +49,10 @@ LOSERS = {JobStatus.FAILED, JobStatus.CANCELLED}
 
 
 def facts(job: Job) -> tuple[tuple[object, ...], tuple[object, ...]]:
-    """Return the client-visible state of a job, and the parts of an ended job that may not change."""
+    """Return the state of a job whose changes are numbered, and the parts of an ended job that may not change."""
     end = (job.status, job.completed_at, job.error_code, job.replay_token, job.minio_result_path)
-    return (job.status, job.deleted_at is None, job.chunks_total, job.chunks_completed), end
+    plan = (job.working_audio_path, job.chunks_total)
+    return (job.status, job.deleted_at is None, *plan, job.chunks_completed), end
 
 
 def check_step(old: Job, new: Job, reopened: bool) -> None:
@@ -112,13 +114,18 @@ class StateChecker:
             )
             texts = [segment["text"] for _, segments in transcripts for segment in segments]
             assert json.loads(await app.storage.get_bytes(keys.result_key(job.job_id))) == texts
-        elif job.chunks_total:
-            assert await app.storage.stat(job.working_audio_path or ""), "the working audio is missing"
+        elif job.chunks_total or job.chunks_expected:
+            async with app.database.read() as session:
+                for key in await plans.list_audio(session, job.job_id):
+                    assert await app.storage.stat(key), "the working audio is missing"
 
 
 @dataclass(slots=True)
 class Run:
-    """A claim that a consumer holds, or still considers its own. written: its object is in storage."""
+    """A claim that a consumer holds, or still considers its own. written: its object is in storage.
+
+    prepare: state of a Prepare, which releases up to two instalments.
+    """
 
     consumer: Consumer
     message: Message
@@ -126,6 +133,7 @@ class Run:
     job: Job
     chunk: claims.ClaimedChunk | None
     written: bool = False
+    prepare: PrepareRun | None = None
 
 
 COIN, SELDOM = st.booleans(), st.sampled_from((False, False, False, True))
@@ -308,12 +316,15 @@ class Interleavings(RuleBasedStateMachine):
             return await self.write(run)
         if not broker_up:
             await self.app.broker.stop()
-        await self.commit(run, chunks)
+        ended = await self.commit(run, chunks)
         await self.app.broker.start()
-        return True
+        return ended
 
     async def write(self, run: Run) -> bool:
-        key, data = keys.working_key(run.job.job_id, run.claim.number), b"audio"
+        key, data = "", b"audio"
+        if run.message.type is MessageType.PREPARE:
+            run.prepare = run.prepare or await self.begin_prepare(run)
+            key = run.prepare.plan.key
         if run.message.type is MessageType.FINALISE:
             async with self.app.database.read() as session:
                 transcripts = await jobs.list_transcripts(session, run.job.job_id)
@@ -323,22 +334,54 @@ class Interleavings(RuleBasedStateMachine):
         run.written = True
         return False
 
-    async def commit(self, run: Run, chunks: int) -> None:
-        """Commit a text that names the claim, which reveals a second commit, and a metric that names the chunk."""
-        job_id, number, handler = run.job.job_id, run.claim.number, cast(Any, run.consumer.handlers[run.message.type])
+    async def begin_prepare(self, run: Run) -> PrepareRun:
+        """Return the state of a Prepare that continues the plan of its job, if it has one."""
+        count, first_release = 0, 1 if run.job.language == "auto" else 2
+        if run.job.plan is not None:
+            async with self.app.database.read() as session:
+                count, _ = await plans.find_released(session, run.job.job_id)
+        plan = replace(
+            rows.plan(0, run.job.plan or run.claim.number, first_release),
+            key=keys.working_key(run.job.job_id, run.claim.number),
+            claim=None if run.job.plan is None else run.claim,
+            first_index=count,
+        )
+        return PrepareRun(run.claim, run.job, plan)
+
+    async def commit(self, run: Run, chunks: int) -> bool:
+        """Commit a text that names the claim, which reveals a second commit, and a metric that names the chunk.
+
+        Returns True if the run has ended.
+        """
+        job_id, handler = run.job.job_id, cast(Any, run.consumer.handlers[run.message.type])
         if run.chunk:
             segment = {"start": 0.0, "end": 1.0, "text": str(run.claim), "confidence": 0.9}
             metrics = {"chunk_seconds": float(run.claim.chunk_index or 0)}
             await handler._commit(run.chunk, commits.ChunkOutcome([segment], 0.5, "en", metrics))
-        elif run.message.type is MessageType.PREPARE:
-            plan = rows.plan(chunks, number, first_release=1 if run.job.language == "auto" else 2)
-            key = keys.working_key(job_id, number)
-            await handler._store_plan(run.job, replace(plan, key=key))
-            # a run whose plan was rejected has deleted its audio and writes it again before a repeated commit
-            run.written = await self.app.storage.stat(key) is not None
+        elif run.prepare is not None:
+            return await self.commit_plan(run, run.prepare, handler, chunks)
         else:
             completed = commits.JobOutcome(keys.result_key(job_id), "", 0.9, 1.0, 3600, {"total_seconds": 1.0})
             await run.consumer.steps.database.write(lambda session: commits.complete_job(session, job_id, completed))
+        return True
+
+    async def commit_plan(self, run: Run, prepare: PrepareRun, handler: Any, chunks: int) -> bool:
+        """Store the rest of the plan, or with three chunks an instalment of two, up to two times."""
+        part = replace(prepare.plan, chunks=rows.plan(min(chunks, 2)).chunks)
+        if chunks == 3 and prepare.parts < 2:
+            prepare.parts += 1
+            next_key = keys.working_key(run.job.job_id, run.claim.number, prepare.parts)
+            try:
+                await handler._store_instalment(prepare, part, 9, next_key)
+            except PlanLostError:
+                return True
+            prepare.plan = replace(prepare.plan, key=next_key, first_index=part.total, claim=run.claim)
+            run.written = False
+            return False
+        await handler._store_plan(run.job, part)
+        # a run whose plan was rejected has deleted its audio and writes it again before a repeated commit
+        run.written = await self.app.storage.stat(part.key) is not None
+        return True
 
     async def settle(self, run: Run, error: type[errors.SttError]) -> None:
         verdict = await run.consumer.steps.run_claimed(run.claim, run.message, AsyncMock(side_effect=error))
@@ -350,7 +393,7 @@ class Interleavings(RuleBasedStateMachine):
         for _ in range(min(1 + pick // 3, len(self.inbox))):
             for run in self.run(self.claim_runs(self.consumers[0], self.inbox.pop(0))):
                 while not self.run(self.take_step(run, chunks=pick % 5)):
-                    pass
+                    self.check_all()
             self.check_all()
 
     def republish(self, pick: int, failures: int) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import imageio_ffmpeg
 import numpy as np
@@ -20,10 +21,10 @@ from core.errors import (
     InvalidAudioFormatError,
 )
 from tests.speech import encode, recording, silence, write_wav
-from worker import ffmpeg
+from worker import audio, ffmpeg
 from worker.audio import decode
 
-HOW = {"max_duration": 600.0, "deadline": 60.0}
+HOW: dict[str, Any] = {"max_duration": 600.0, "deadline": 60.0}
 
 
 async def pcm_of(source: Path, folder: Path) -> bytes:
@@ -103,6 +104,48 @@ async def test_cancelling_kills_ffmpeg(tmp_path: Path) -> None:
     with pytest.raises(asyncio.CancelledError):
         await task
     assert not children()
+
+
+async def test_cancelling_while_an_instalment_is_stored_leaves_no_pipe(tmp_path: Path) -> None:
+    """ffmpeg's output is not read meanwhile, so its pipe does not close by itself."""
+    source = write_wav(tmp_path / "a.wav", np.zeros(16_000 * 500, np.int16))
+    waiting, before = asyncio.Event(), psutil.Process().num_fds()
+
+    async def wait_forever(_samples: int, _stated: float | None) -> None:
+        waiting.set()
+        await asyncio.Event().wait()
+
+    task = asyncio.create_task(decode(source, tmp_path / "pcm", on_pcm=lambda _: None, on_written=wait_forever, **HOW))
+    await waiting.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert not children()
+    assert psutil.Process().num_fds() == before
+
+
+async def test_storing_an_instalment_does_not_count_towards_the_deadline() -> None:
+    async def store(_samples: int, _stated: float | None) -> None:
+        await asyncio.sleep(0.2)
+
+    async with asyncio.timeout(0.1) as timer:
+        await audio._untimed(store, timer)(1, None)
+    assert not timer.expired()
+
+
+async def test_the_samples_continue_in_the_file_that_the_callback_names(tmp_path: Path) -> None:
+    source = write_wav(tmp_path / "a.wav", np.arange(16_000 * 40).astype(np.int16))
+    files, stated = [tmp_path / "first"], []
+
+    async def next_file(samples: int, seconds: float | None) -> Path | None:
+        stated.append((samples, seconds))
+        files.append(tmp_path / str(samples))
+        return files[-1]
+
+    samples = await decode(source, files[0], on_pcm=lambda _: None, on_written=next_file, **HOW)
+    assert samples == 16_000 * 40
+    assert b"".join(file.read_bytes() for file in files) == np.arange(16_000 * 40).astype("<i2").tobytes()
+    assert {seconds for _, seconds in stated} == {40.0}
 
 
 async def test_a_full_disk_is_reported(tmp_path: Path) -> None:

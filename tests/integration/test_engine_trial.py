@@ -8,7 +8,7 @@ import os
 import signal
 import subprocess
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import psutil
@@ -16,19 +16,31 @@ import pytest
 import structlog.testing
 
 from core.bundled import sample
+from core.domain.job import JobStatus
 from core.errors import ModelMissingError, SettingsError
+from internal.bootstrap import Application
+from repositories import jobs
+from repositories.models import Job
+from tests.integration.test_consumer import open_application, running_consumer, settings_for, submit_audio, wait_for_end
 from tests.servers.base import wait_until
-from tests.speech import MODEL, ROOT
+from tests.speech import MODEL, ROOT, silence
 from worker import engine_choice, engine_variants
-from worker.engine_choice import EngineChoices, decide, judge, try_limited
+from worker.engine_choice import Choice, EngineChoices, decide, judge, try_limited
 from worker.engine_trial import Outcome, try_variant
 from worker.engine_variants import WHEEL, Variant, describe, installed
+from worker.pool import Pool
+from worker.transcriber import Options
 from worker.trial_cache import TrialCache, model_state
 
 TEXT = sample()[1]
 WRONG = "nothing of what was said"
 LEAST = 10**6
 ENGINE = "tests.integration.trial_engines"
+
+
+def trials(consumer: psutil.Process) -> list[psutil.Process]:
+    """Return the trials that a process runs."""
+    return [child for child in consumer.children() if "worker.engine_trial" in child.cmdline()]
 
 
 def fake(behaviour: str) -> Variant:
@@ -92,8 +104,8 @@ asyncio.run(try_variant(Variant({ENGINE!r}, "hangs"), pathlib.Path({str(model)!r
 """
     consumer = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT)
     try:
-        wait_until(lambda: bool(psutil.Process(consumer.pid).children()), "the trial runs", 30)
-        [trial] = psutil.Process(consumer.pid).children()
+        wait_until(lambda: bool(trials(psutil.Process(consumer.pid))), "the trial runs", 30)
+        [trial] = trials(psutil.Process(consumer.pid))
     finally:
         consumer.send_signal(signal.SIGKILL)
         consumer.wait()
@@ -102,10 +114,9 @@ asyncio.run(try_variant(Variant({ENGINE!r}, "hangs"), pathlib.Path({str(model)!r
 
 async def test_a_cancelled_trial_leaves_no_process(model: Path) -> None:
     task = asyncio.create_task(try_variant(fake("hangs"), model))
-    own = psutil.Process()
-    while not own.children():
+    while not trials(psutil.Process()):
         await asyncio.sleep(0.05)
-    [trial] = own.children()
+    [trial] = trials(psutil.Process())
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
@@ -153,6 +164,16 @@ def test_an_engine_that_does_not_fit_is_not_chosen() -> None:
     assert choice.rejected[Variant("b")] == "needs 0.0 GB for 2 processes, 0.0 GB are free"
     assert choice.description.startswith(f"{describe(Variant(WHEEL))}, 2.5 times the CPU time of b, which needs 0.0 GB")
     assert decide(outcomes, TEXT, 2, 1).variant == Variant(WHEEL), "the smallest, if none fits"
+
+
+def test_of_equally_fast_engines_the_smaller_is_chosen() -> None:
+    large = Outcome("a", text=TEXT, cpu_seconds=2.0, peak_bytes=3 * 10**9)
+    small = Outcome("b", text=TEXT, cpu_seconds=2.15, peak_bytes=10**9)
+    choice = decide([large, small, outcome(WHEEL, 6)], TEXT, 1, 10**10)
+    assert choice.variant == Variant("b")
+    assert choice.description == "b"
+    assert choice.rejected[Variant("a")] == "as fast as b, but takes 3.0 GB instead of 1.0 GB"
+    assert decide([large, replace(small, cpu_seconds=2.3)], TEXT, 1, 10**10).variant == Variant("a")
 
 
 def test_without_a_variant_that_works_the_wheel_is_chosen() -> None:
@@ -344,3 +365,88 @@ def test_the_demo_model_and_the_sample_are_in_the_package() -> None:
     text = (ROOT / "pyproject.toml").read_text()
     assert '"assets/samples/hello.en.mp3" = "core/demo_model/hello.en.mp3"' in text
     assert '"assets/samples/hello.en.txt" = "core/demo_model/hello.en.txt"' in text
+
+
+# -- the pool ----------------------------------------------------------------------------------------------------------
+async def test_a_process_changes_its_variant_with_the_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pool = Pool(1, ENGINE)
+    choices = {"a": Choice(fake("other"), "engine of a"), "b": Choice(fake("fine"), "engine of b")}
+    monkeypatch.setattr(pool.engines, "known", lambda model: choices[model.name])
+    await pool.start()
+    try:
+        async with pool.slot() as slot:
+            for name, text in (("a", "entirely other words"), ("b", TEXT), ("a", "entirely other words")):
+                output = await slot.transcribe(tmp_path / name, bytes(32_000), Options("en"), 60.0)
+                assert [segment.text for segment in output.segments] == [text]
+                assert output.engine == f"engine of {name}"
+    finally:
+        await pool.stop()
+
+
+async def test_processes_start_after_the_trial(
+    choices: EngineChoices, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool = Pool(2, "auto")
+    monkeypatch.setattr(pool, "engines", choices)
+    for process in pool._processes:
+        monkeypatch.setattr(process, "_variant", None)
+    await pool.start()
+    try:
+        assert all(process._pool is None for process in pool._processes)
+        await pool.prepare(model)
+        assert all(process._pool is not None for process in pool._processes)
+        assert pool.slots == 2
+        async with pool.slot() as slot:
+            output = await slot.transcribe(model, bytes(32_000), Options("en"), 60.0)
+        assert output.engine == f"{ENGINE} fast"
+    finally:
+        await pool.stop()
+
+
+# -- the consumer ------------------------------------------------------------------------------------------------------
+async def test_other_steps_run_during_a_trial_and_chunks_after_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trial, end = asyncio.Event(), asyncio.Event()
+
+    async def wait_in_trial(variant: Variant, model: Path, earlier: object) -> Outcome:
+        trial.set()
+        await end.wait()
+        return await try_variant(variant, model)
+
+    monkeypatch.setattr(engine_choice, "installed", lambda _engine="auto": [fake("slow"), fake("fast")])
+    monkeypatch.setattr(engine_choice, "try_limited", wait_in_trial)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    async with open_application(settings_for(tmp_path, engine="auto")) as app, running_consumer(app) as consumer:
+        job_id = await submit_audio(app, silence(3) + 3000, tmp_path)
+        await trial.wait()
+        async with asyncio.timeout(30):
+            while (await job_of(app, job_id)).chunks_total is None:
+                await asyncio.sleep(0.05)
+        assert (await app.services.health_check.run()).engines == {}
+        end.set()
+        job = await wait_for_end(app, job_id)
+        assert job.status == JobStatus.COMPLETED
+        async with app.database.read() as session:
+            [transcript] = await jobs.list_transcripts(session, job_id)
+        assert transcript.engine == f"{ENGINE} fast"
+        assert (await app.services.health_check.run()).engines == {"demo-q5_0": [transcript.engine]}
+        assert consumer.pool.slots == 2
+
+
+async def test_a_consumer_stops_during_a_trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine_choice, "installed", lambda _engine="auto": [fake("hangs"), fake("fast")])
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    async with open_application(settings_for(tmp_path, engine="auto")) as app:
+        async with running_consumer(app):
+            while not trials(psutil.Process()):
+                await asyncio.sleep(0.05)
+            [trial] = trials(psutil.Process())
+        assert not trial.is_running()
+
+
+async def job_of(app: Application, job_id: str) -> Job:
+    async with app.database.read() as session:
+        job = await jobs.get(session, job_id)
+    assert job is not None
+    return job

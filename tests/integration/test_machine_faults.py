@@ -194,12 +194,12 @@ async def test_a_recording_lost_by_the_machine_is_a_machine_fault(
     """The folder is removed between download and decode, and ffmpeg reports the missing file as invalid."""
     original, left = PrepareHandler._decode, [1]
 
-    async def cleaned(self: PrepareHandler, source: Path, pcm: Path) -> Any:
+    async def cleaned(self: PrepareHandler, source: Path, *more: Any) -> Any:
         if left:
             left.pop()
             shutil.rmtree(source.parent)
             raise InvalidAudioFormatError
-        return await original(self, source, pcm)
+        return await original(self, source, *more)
 
     monkeypatch.setattr(PrepareHandler, "_decode", cleaned)
     async with running_consumer(app), scheduling(app):

@@ -12,7 +12,7 @@ import numpy as np
 from core.config import Settings
 from core.domain.spans import SAMPLE_RATE, PlannedChunk, Span
 from core.errors import AudioTooLongError, SettingsError
-from worker.chunking.silence import Energies
+from worker.chunking.silence import FRAME, Energies
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +22,11 @@ class AudioFeatures:
     samples: int
     silences: tuple[Span, ...] = ()
     energies: Energies = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+
+    def after(self, first: int) -> AudioFeatures:
+        """Return the features of the audio from sample `first` on, counted from there."""
+        silences = (Span(max(each.first - first, 0), each.last - first) for each in self.silences if each.last > first)
+        return AudioFeatures(max(self.samples - first, 0), tuple(silences), self.energies[first // FRAME :])
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,14 +68,17 @@ def strategy(name: str) -> Strategy:
     return plan
 
 
-def plan_chunks(name: str, audio: AudioFeatures, limits: ChunkLimits) -> list[PlannedChunk]:
-    """Run the strategy. Raises SettingsError, and AudioTooLongError if it needs more than MAX_CHUNKS_PER_JOB chunks."""
+def plan_chunks(name: str, audio: AudioFeatures, limits: ChunkLimits, earlier: int = 0) -> list[PlannedChunk]:
+    """Run the strategy. earlier: number of chunks of the recording before this audio.
+
+    Raises SettingsError, and AudioTooLongError if the recording needs more than MAX_CHUNKS_PER_JOB chunks.
+    """
     chunks = strategy(name)(audio, limits)
-    if len(chunks) > limits.max_chunks:
+    if earlier + len(chunks) > limits.max_chunks:
         raise AudioTooLongError(
             "The recording needs {count} chunks, the limit (MAX_CHUNKS_PER_JOB) is {limit}. "
             "Cut it into shorter recordings.",
-            count=len(chunks),
+            count=earlier + len(chunks),
             limit=limits.max_chunks,
         )
     return chunks

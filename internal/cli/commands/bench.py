@@ -33,10 +33,11 @@ def bench(
 
     from internal.process import settings_or_exit
     from worker import engine_table
+    from worker.engine_variants import AUTO, model_formats
     from worker.models import ModelCatalogue
 
     settings = settings_or_exit("bench")
-    catalogue = ModelCatalogue(settings.model_dirs)
+    catalogue = ModelCatalogue(settings.model_dirs, model_formats(AUTO))
 
     async def work() -> list[engine_table.Row]:
         rows: list[engine_table.Row] = []

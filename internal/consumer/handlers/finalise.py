@@ -70,16 +70,17 @@ class FinaliseHandler:
             result_ttl=self.result_ttl,
             metrics=_metrics(result),
         )
-        completed = await self.database.write(lambda session: commits.complete_job(session, job.job_id, outcome))
-        log.info("job finished", action="job_completed" if completed else "job_duplicate", **_metrics(result))
-        if not completed:
+        audio = await self.database.write(lambda session: commits.complete_job(session, job.job_id, outcome))
+        action = "job_duplicate" if audio is None else "job_completed"
+        log.info("job finished", action=action, **_metrics(result))
+        if audio is None:
             return
         wake_ups = await self.database.write(
             lambda session: admission.admit_next(session, job.owner, claims.unprepared())
         )
         await self.publisher.publish_rows(wake_ups)
-        if job.working_audio_path:
-            await self.retention.remove_object(job.working_audio_path)
+        for key in audio:
+            await self.retention.remove_object(key)
 
     async def _write_result(self, job_id: str, result: Result) -> None:
         """Write the result in all stored formats at once. Raises StorageUnavailable."""
