@@ -7,6 +7,8 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 # more processes than cores, since tests mostly wait; JOBS=0 runs all tests in one process
 JOBS ?= 6
+# a recipe reads it from its environment, never as program text
+export MODEL
 # compiled tests are kept even where the environment asks for none, since every process needs them
 PYTEST = PYTHONDONTWRITEBYTECODE= $(RUN) -m pytest -n $(JOBS)
 
@@ -21,8 +23,12 @@ demo: $(VENV)/.run ## transcribe the sample recordings in one process tree and p
 stt: $(VENV)/.run ## make the command line, .venv/bin/stt, and print how to call it
 	@bash deploy/make-launcher.sh $(VENV)
 
-run: $(VENV)/.run ## run the embedded service in the foreground on http://127.0.0.1:8000
+run: $(VENV)/.run ## run the embedded service in the foreground on http://127.0.0.1:8000 (MODEL=small installs that model first and uses it)
+ifdef MODEL
+	@name=$$($(RUN) -m internal.cli models pull "$$MODEL") && DEFAULT_MODEL="$$name" exec $(RUN) cmd/embedded/main.py
+else
 	@$(RUN) cmd/embedded/main.py
+endif
 
 openvino: $(VENV)/.run ## install the OpenVINO engine (70 MB to download), 3 to 4 times as fast as the wheel
 	@$(RUN) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-openvino.lock

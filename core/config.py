@@ -24,6 +24,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from core.bundled import DEMO_MODELS
+from core.config_models import ModelSettings
 from core.config_types import OLD_NAMES as OLD_NAMES
 from core.config_types import BrokerKind as BrokerKind
 from core.config_types import LogFormat as LogFormat
@@ -45,7 +46,7 @@ def _aliases(field: str) -> AliasChoices:
     return AliasChoices(field, *([OLD_NAMES[field]] if field in OLD_NAMES else []))
 
 
-class Settings(BaseSettings):
+class Settings(ModelSettings):
     """All settings of all processes."""
 
     model_config = SettingsConfigDict(

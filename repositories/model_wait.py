@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -15,30 +15,41 @@ from repositories.models import Job, Worker
 from repositories.state_machine import apply
 
 
-def choose_for(job: Job, available: Sequence[str], default: str | None = None) -> str | None:
+def choose_for(
+    job: Job, available: Sequence[str], default: str | None = None, pending: Collection[str] = ()
+) -> str | None:
     """Return the model for a job without a plan: the one chosen at submit if available, otherwise a new choice.
+
+    pending: models that are being installed, see `choose`.
 
     Rows of older versions have no `asked_model`; their `model` is the requested one.
     """
     if job.model in available:
         return job.model
     requested = job.model if job.asked_model is None else job.asked_model
-    return choose(requested, job.language, available, default)
+    return choose(requested, job.language, available, default, pending)
 
 
 def is_available(job: Job, live: Iterable[Worker], default: str | None = None) -> bool:
     """Return True if one of the workers has the model file of the job's plan, or a suitable one if there is no plan.
 
-    A file whose checksum is not announced yet counts as the right one, so that slow hashing fails no job.
+    A file whose checksum is not announced yet counts as the right one, so that slow hashing fails no job, and so does
+    one that is being downloaded.
     """
     if job.plan is None:
-        return any(choose_for(job, worker.models, default) is not None for worker in live)
+        return any(choose_for(job, worker.models, default, _arriving(worker)) is not None for worker in live)
     pinned = job.options.file_sha256
     for worker in live:
+        if job.model in _arriving(worker):
+            return True
         checksums = (worker.checksums or {}).get(job.model or "")
         if job.model in worker.models and (not pinned or checksums is None or pinned in checksums):
             return True
     return False
+
+
+def _arriving(worker: Worker) -> list[str]:
+    return [state.name for _, state in workers.model_states([worker]) if state.arriving]
 
 
 async def seconds_missing(session: AsyncSession, job: Job, default: str | None = None) -> float | None:

@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import (
     JSON,
     BigInteger,
+    Boolean,
     Dialect,
     Float,
     ForeignKey,
@@ -202,8 +203,20 @@ class Worker(Base):
     sick: Mapped[str | None] = mapped_column(Text)
     engines: Mapped[dict[str, str] | None] = mapped_column(Json)
     checksums: Mapped[dict[str, list[str]] | None] = mapped_column(Json)
+    model_states: Mapped[list[dict[str, Any]] | None] = mapped_column(Json)
     started_at: Mapped[datetime] = mapped_column(UtcDateTime)
     heartbeat_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
+class WantedModel(Base):
+    """A model that consumers are to install, or, with `wanted` false, to remove. `reference`: see `model_store`."""
+
+    __tablename__ = "wanted_models"
+
+    name: Mapped[str] = mapped_column(String(100), primary_key=True)
+    reference: Mapped[str] = mapped_column(Text)
+    wanted: Mapped[bool] = mapped_column(Boolean)
+    changed_at: Mapped[datetime] = mapped_column(UtcDateTime)
 
 
 class ParkedItem(Base):

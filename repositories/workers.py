@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 from sqlalchemy import delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from core.database import after
+from core.domain.model_states import ModelState
 from repositories.models import Worker
 from repositories.state_machine import apply
 
@@ -26,7 +28,8 @@ class WorkerInfo:
     """Content of a heartbeat. slots: number of chunks that the process transcribes at once.
 
     checksums: known SHA-256 (hex) of the model files, by name; None: unknown. sick: the reason for which the process
-    takes no work; None: it takes work. engines: description of the engine in use, by model name.
+    takes no work; None: it takes work. engines: description of the engine in use, by model name. model_states: see
+    `core/domain/model_states.py`.
     """
 
     worker_id: str
@@ -39,6 +42,7 @@ class WorkerInfo:
     checksums: dict[str, list[str]] | None = None
     sick: str | None = None
     engines: dict[str, str] = field(default_factory=dict)
+    model_states: tuple[dict[str, Any], ...] = ()
 
 
 async def heartbeat(session: AsyncSession, info: WorkerInfo) -> Worker:
@@ -49,6 +53,7 @@ async def heartbeat(session: AsyncSession, info: WorkerInfo) -> Worker:
         "checksums": info.checksums,
         "sick": info.sick,
         "engines": info.engines,
+        "model_states": list(info.model_states),
         "heartbeat_at": after(),
     }
     same_worker = Worker.worker_id == info.worker_id
@@ -87,6 +92,11 @@ async def list_live(session: AsyncSession, kind: str = CONSUMER) -> list[Worker]
 def healthy(workers: Iterable[Worker]) -> list[Worker]:
     """Return the workers that take work."""
     return [worker for worker in workers if worker.sick is None]
+
+
+def model_states(workers: Iterable[Worker]) -> list[tuple[str, ModelState]]:
+    """Return worker and state of each model that the workers have, are installing, or failed to install."""
+    return [(worker.worker_id, ModelState.from_json(item)) for worker in workers for item in worker.model_states or ()]
 
 
 def available_models(workers: Iterable[Worker]) -> list[str]:

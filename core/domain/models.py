@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 
 DEMO = "demo"
+DETECTOR = "silero-"
+"""Prefix of the names of voice detectors, whose files have the same format."""
 PREFERRED = "medium"
 SIZES = ("large-v3", "large-v3-turbo", "large-v2", "large-v1", "medium", "small", "base", "tiny", DEMO)
 """Models from the largest to the smallest: the order of preference after PREFERRED."""
@@ -17,6 +19,8 @@ ORIGINALS = (
 """OpenAI's models. Longer names precede their prefixes."""
 FOLDER_PREFIX = "faster-whisper-"
 """Beginning of the names of faster-whisper's folders."""
+QUANTISED_FIRST = tuple(sorted(QUANTISATIONS, key=lambda suffix: not suffix.startswith("-q")))
+"""The same suffixes for a model that the job does not name: quantised files first, smaller and faster on CPUs."""
 ALIASES = {"large": "large-v3"}
 
 
@@ -24,10 +28,14 @@ def file_name(model: str) -> str:
     return f"ggml-{model}.bin"
 
 
-def model_of_file(name: str) -> str | None:
-    """Return the model of a file, `ggml-base-q5_0.bin` → `base-q5_0`; None for any other file."""
+def model_of_file(name: str, *, detectors: bool = False) -> str | None:
+    """Return the model of a file, `ggml-base-q5_0.bin` → `base-q5_0`; None for any other file.
+
+    detectors: True to include voice detectors, which transcribe nothing.
+    """
     if name.startswith("ggml-") and name.endswith(".bin"):
-        return name[len("ggml-") : -len(".bin")]
+        model = name[len("ggml-") : -len(".bin")]
+        return model if detectors or not model.startswith(DETECTOR) else None
     return None
 
 
@@ -56,32 +64,47 @@ def canonical(model: str) -> str:
     return model
 
 
-def resolve(model: str, language: str, available: Iterable[str]) -> str | None:
+def resolve(model: str, language: str, available: Iterable[str], suffixes: Sequence[str] = QUANTISATIONS) -> str | None:
     """Return the available model that `model` stands for in `language`, or None.
 
     A full name (`medium-q5_0`) stands for itself. A family name (`medium`) stands for its English file if the language
-    is English, then for the plain file, then for quantised variants.
+    is English, then for the variants in the order of `suffixes`: by default the plain file, then quantised ones.
     """
     names = set(available)
     name = canonical(model)
     stems = (f"{name}.en", name) if language == "en" else (name,)
-    return next((stem + suffix for stem in stems for suffix in QUANTISATIONS if stem + suffix in names), None)
+    return next((stem + suffix for stem in stems for suffix in suffixes if stem + suffix in names), None)
 
 
 def default_model(language: str, available: Iterable[str]) -> str | None:
     """Return the model for a job if neither the job nor DEFAULT_MODEL names one: medium, else the largest available."""
     names = set(available)
     for family in (PREFERRED, *SIZES):
-        model = resolve(family, language, names)
+        model = resolve(family, language, names, QUANTISED_FIRST)
         if model:
             return model
     return min(names) if names else None
 
 
-def choose(asked: str | None, language: str, available: Iterable[str], default: str | None = None) -> str | None:
+def choose(
+    asked: str | None,
+    language: str,
+    available: Iterable[str],
+    default: str | None = None,
+    pending: Collection[str] = (),
+) -> str | None:
     """Return the model for a job: the requested one, else `default`, else `default_model`; None if not available.
 
-    Used to validate a submit, to estimate its duration, and by Prepare, which pins the model.
+    pending: models that are being installed, which the job waits for if no other suits. The demo model suits only a job
+    that names it. Used to validate a submit, to estimate its duration, and by Prepare, which pins the model.
     """
-    name = asked or default
-    return resolve(name, language, available) if name else default_model(language, available)
+    model = _choose(asked, language, available, default)
+    if pending and (model is None or (model.startswith(DEMO) and not (asked or default))):
+        return _choose(asked, language, pending, default) or model
+    return model
+
+
+def _choose(asked: str | None, language: str, available: Iterable[str], default: str | None) -> str | None:
+    if asked:
+        return resolve(asked, language, available)
+    return resolve(default, language, available, QUANTISED_FIRST) if default else default_model(language, available)

@@ -13,11 +13,11 @@ from internal.api import errors
 from internal.api.authentication import AuthenticationMiddleware
 from internal.api.middleware import BodyLimitMiddleware, RequestLogMiddleware, SecurityHeadersMiddleware
 from internal.api.openapi import document_problems
-from internal.api.routes import events, jobs, links, openai, results, service, transcribe, upload
+from internal.api.routes import events, jobs, links, models, openai, results, service, transcribe, upload
 from internal.api.upload_slots import UploadSlots
 from internal.services.registry import Services
 
-ROUTERS = (upload, transcribe, links, results, events, jobs, openai, service)
+ROUTERS = (upload, transcribe, links, results, events, jobs, models, openai, service)
 UPLOAD_PATHS = ("/api/v1/upload", "/api/stt/upload", "/api/transcribe", "/v1/audio/transcriptions")
 
 

@@ -13,6 +13,7 @@ from fastapi import Depends, Request, Security
 from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
 
 from core.config import Settings
+from core.errors_models import AdminOnlyError
 from core.texts import ENGLISH, VIETNAMESE
 from internal.api.upload_slots import UploadSlot
 from internal.services.authentication import LOCAL_OWNER
@@ -119,4 +120,15 @@ def upload_slot(request: Request, owner: str) -> AbstractAsyncContextManager[Upl
 IdempotencyKey = Annotated[str | None, Depends(get_idempotency_key)]
 Language = Annotated[str, Depends(get_language)]
 Owner = Annotated[str, Depends(get_owner)]
+
+
+async def get_admin(request: Request, owner: Owner) -> str:
+    """Return the owner if it is the operator. Raises AdminOnlyError."""
+    services: Services = request.app.state.services
+    if not services.authenticator.is_admin(owner):
+        raise AdminOnlyError
+    return owner
+
+
+Admin = Annotated[str, Depends(get_admin)]
 SettingsDep = Annotated[Settings, Depends(get_settings)]

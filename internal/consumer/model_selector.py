@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,20 +37,26 @@ class PinnedModel:
 
 @dataclass(frozen=True, slots=True)
 class ModelSelector:
-    """Selection of model files on this machine. wait_seconds: time after which a missing model fails the job."""
+    """Selection of model files on this machine.
+
+    wait_seconds: time after which a missing model fails the job. pending: returns the models that are being installed,
+    for which jobs wait rather than run with another one.
+    """
 
     catalogue: ModelCatalogue
     database: RetryingDatabase
     default_model: str | None
     wait_seconds: float
+    pending: Callable[[], Sequence[str]] = tuple
 
     async def select(self, job: Job) -> PinnedModel | None:
         """Return the model for a new plan; None if this machine has no suitable one. May hash the whole file."""
 
         def select() -> PinnedModel | None:
-            name = model_wait.choose_for(job, self.catalogue.names(), self.default_model)
+            here = self.catalogue.names()
+            name = model_wait.choose_for(job, here, self.default_model, self.pending())
             try:
-                return None if name is None else PinnedModel(name, self.catalogue.sha256(name))
+                return None if name is None or name not in here else PinnedModel(name, self.catalogue.sha256(name))
             except (ModelMissingError, FileNotFoundError):  # removed meanwhile
                 return None
 

@@ -28,6 +28,7 @@ from internal.consumer.handlers.transcribe import TranscribeHandler
 from internal.consumer.leases import Leases
 from internal.consumer.machine_health import MachineHealth, probe_machine
 from internal.consumer.memory_check import check_memory
+from internal.consumer.model_puller import ModelPuller
 from internal.consumer.model_selector import ModelSelector
 from internal.consumer.recordings import RecordingLimits, Recordings
 from internal.consumer.retrying_database import RetryingDatabase
@@ -73,7 +74,7 @@ class Consumer:
         version: str,
         worker_id: str | None = None,
     ) -> None:
-        """Raises SettingsError if the chunking strategy or the engine is unknown."""
+        """Raises SettingsError if the chunking strategy, the engine, or a model of MODELS is unknown."""
         strategy(settings.chunk_strategy)
         self.worker_id = worker_id or f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
         self._version = version
@@ -87,6 +88,7 @@ class Consumer:
             batch_size=settings.batch_size,
         )
         self.catalogue = ModelCatalogue(settings.model_dirs, model_formats(settings.engine))
+        self.puller = ModelPuller.from_settings(settings, database, self.announce)
         self.health = MachineHealth(temp_dir)
         self.leases = Leases(database, settings.lease_seconds, settings.job_timeout_seconds)
         self.outage_retry = OutageRetry(
@@ -112,7 +114,9 @@ class Consumer:
         settings, storage, outage_retry = self._settings, self._storage, self.outage_retry
         limits = RecordingLimits.from_settings(settings)
         recordings = Recordings(self._database, storage, media, outage_retry, limits)
-        models = ModelSelector(self.catalogue, database, settings.default_model, settings.model_wait_seconds)
+        models = ModelSelector(
+            self.catalogue, database, settings.default_model, settings.model_wait_seconds, self.puller.pending
+        )
         fetch = FetchHandler(
             self.steps, database, recordings, self.workspace, publisher, max_per_owner=settings.fetch_per_owner
         )
@@ -171,6 +175,7 @@ class Consumer:
         self._periodic_tasks.start(workers.HEARTBEAT_INTERVAL, self.announce, "heartbeat")
         self.leases.start()
         self._periodic_tasks.start(workers.HEARTBEAT_INTERVAL, self.compute_checksums, "model checksums")
+        self.puller.start()
         if self.health.reason is None:
             await outage_retry.run(self._subscribe)
         self._recovery.start(RECOVERY_PAUSE, self._recover_when_sick, "machine health")
@@ -301,6 +306,7 @@ class Consumer:
     async def stop(self, grace: float = GRACE) -> None:
         """Stop consuming, let running work finish within `grace` seconds, hand back the rest, and deregister."""
         await self._recovery.stop()
+        await self.puller.stop()
         await self._unsubscribe(grace)
         # only after the drain: draining work needs its claims renewed
         await self.leases.stop()
@@ -335,6 +341,7 @@ class Consumer:
             checksums=await asyncio.to_thread(self.catalogue.checksums, compute=False),
             sick=self.health.reason,
             engines=self.pool.engines.descriptions(),
+            model_states=tuple(state.to_json() for state in await asyncio.to_thread(self.puller.states)),
         )
         async with self._database.write() as session:
             worker = await workers.heartbeat(session, info)

@@ -65,6 +65,13 @@ class Authenticator:
         if self._local_only:
             self._check_keyless(origin)
 
+    def is_admin(self, owner: str) -> bool:
+        """Return True for the operator: this machine without a key, or a key of the local owner, as in API_KEY.
+
+        With ALLOW_ANONYMOUS and no keys, nobody is known to be the operator.
+        """
+        return owner == LOCAL_OWNER and (self._has_keys or not self._settings.allow_anonymous)
+
     @property
     def _local_only(self) -> bool:
         """True if only this machine is served, according to the settings and the cached existence of keys."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -13,12 +13,14 @@ import structlog
 
 from core import database_errors
 from core.database import Database
+from core.domain.model_states import PullState
 from core.errors import DatabaseUnavailable, InfrastructureError, MachineError
 from core.files import check_disk
 from core.messaging.port import Broker
 from core.storage.port import Storage
 from migrations import revisions
 from repositories import job_statistics, workers
+from repositories.models import Worker
 
 log = structlog.get_logger(__name__)
 CHECK_TIMEOUT = 3.0
@@ -26,10 +28,22 @@ CHECK_TIMEOUT = 3.0
 
 
 @dataclass(frozen=True, slots=True)
+class ModelPull:
+    """A model that a worker installs, or failed to install. done, total: bytes. error: code of the last failure."""
+
+    name: str
+    worker: str
+    state: str
+    done: int
+    total: int | None
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class HealthReport:
     """Result of a health check. checks: `ok` or the fault, by dependency; workers_sick: reason by worker.
 
-    engines: descriptions of the engines that the live workers use, by model.
+    engines: descriptions of the engines that the live workers use, by model. model_pulls: models being installed.
     """
 
     checks: dict[str, str]
@@ -39,6 +53,7 @@ class HealthReport:
     models: list[str] = field(default_factory=list)
     workers_sick: dict[str, str] = field(default_factory=dict)
     engines: dict[str, list[str]] = field(default_factory=dict)
+    model_pulls: list[ModelPull] = field(default_factory=list)
     timestamp: datetime = field(default_factory=lambda: datetime.now(UTC))
 
     @property
@@ -86,6 +101,7 @@ class HealthCheck:
             models=workers.available_models(live),
             workers_sick={worker.worker_id: worker.sick for worker in live if worker.sick is not None},
             engines=workers.engines_in_use(live),
+            model_pulls=_pulls(live),
         )
 
     async def _check_database(self) -> str:
@@ -111,6 +127,14 @@ class HealthCheck:
             cause = database_errors.EXHAUSTED
         log.warning("the database is unhealthy", action="database_trouble", cause=cause, reason=repr(error.__cause__))
         return f"down: {cause}"
+
+
+def _pulls(live: Iterable[Worker]) -> list[ModelPull]:
+    return [
+        ModelPull(state.name, worker, state.state.value, state.done, state.total, state.error)
+        for worker, state in workers.model_states(live)
+        if state.state is not PullState.INSTALLED
+    ]
 
 
 async def _check_disks(folders: tuple[Path, ...]) -> None:

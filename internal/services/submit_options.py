@@ -17,9 +17,11 @@ from core.domain.models import DEMO, choose
 from core.errors import InvalidFieldError, UnknownModelError, UnsupportedLanguageError
 from core.outbound import Outbound, Refused
 from internal.services.models import Models
+from worker.model_store import registry
 
 log = structlog.get_logger(__name__)
 NO_WORKER = "No worker is running; the job waits until one starts."
+INSTALLING = "The model is being installed; the job waits for it."
 MAX_URL, MAX_PROMPT, MAX_METADATA = 4096, 2000, 16_384
 MAX_DEPTH, MAX_KEYS = 16, 256
 """Maximum levels, itself included, and keys of the metadata object: far below the limits of all parsers involved."""
@@ -96,16 +98,30 @@ class SubmitOptionsValidator:
             if name and not MODEL.fullmatch(name):
                 raise UnknownModelError("{value} is not a model name.", value=repr(name[:50]))
             return name or None, NO_WORKER
-        model = choose(asked_model, language, live.names, self.default_model)
+        model = choose(asked_model, language, live.names, self.default_model, live.pending)
         if model is None:
-            raise UnknownModelError(
-                "No worker has the model {value}. Available models: {allowed}.",
-                value=repr(str(name)[:50]),
-                allowed=", ".join(live.names) or "none",
-            )
+            raise _unknown_model(str(name), live.names)
+        if model not in live.names:
+            return model, INSTALLING
         if not name and model.startswith(DEMO):
             log.warning("the demo model transcribes only its own sentences", action="demo_model", model=model)
         return model, None
+
+
+def _unknown_model(name: str, live: list[str]) -> UnknownModelError:
+    """Return the error for a model that no worker has, with the way to install it if it is published."""
+    allowed = ", ".join(live) or "none"
+    entry = registry.find(name)
+    if entry is None:
+        return UnknownModelError(
+            "No worker has the model {value}. Available models: {allowed}.", value=repr(name[:50]), allowed=allowed
+        )
+    return UnknownModelError(
+        "No worker has the model {value}. Install it with `stt models pull {name}`, or use one of: {allowed}.",
+        value=repr(name[:50]),
+        name=entry.name,
+        allowed=allowed,
+    )
 
 
 def _job_options(fields: Mapping[str, Any]) -> JobOptions:

@@ -140,6 +140,8 @@ class Terminal:
 
 
 def _control_terminal() -> None:
+    # ignored by background jobs of a shell, and inherited from them
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
 

@@ -154,7 +154,8 @@ async def test_another_owners_job_is_not_found_on_any_route(tmp_path: Path) -> N
         assert (await client.post("/api/v1/transcribe", json=submit, headers=with_key(FIRST))).status_code == 202
         link = (await client.post("/api/v1/uploads", json={"filename": "a.wav"}, headers=with_key(FIRST))).json()
         spec = create_app(app.settings, app.services).openapi()["paths"]
-        calls = [(path, method) for path, item in spec.items() for method in item if "{" in path and method != "put"]
+        paths = [path for path in spec if "{" in path and not path.startswith("/api/v1/models")]
+        calls = [(path, method) for path in paths for method in spec[path] if method != "put"]
         assert len(calls) >= 11
         for path, method in calls:
             for number in (job_id, link["job_id"]):

@@ -285,7 +285,7 @@ async def test_openapi_equals_the_routes(app: Application) -> None:
         *("/api/v1/jobs", "/api/v1/jobs/{job_id}", "/api/v1/jobs/{job_id}/cancel", "/api/v1/jobs/{job_id}/retry"),
         *("/api/v1/jobs/{job_id}/events", "/api/v1/jobs/{job_id}/webhook", "/api/v1/jobs/{job_id}/start"),
         *("/api/v1/uploads", "/api/v1/uploads/{job_id}", "/v1/audio/transcriptions", "/v1/models"),
-        *("/health", "/live", "/api/v1/stats", "/metrics", "/"),
+        *("/health", "/live", "/api/v1/stats", "/metrics", "/", "/api/v1/models", "/api/v1/models/{name}"),
     }
 
 

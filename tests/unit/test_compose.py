@@ -80,7 +80,7 @@ WRITES = {
     "api": {"/tmp"},
     "migrate": {"/tmp"},
     "scheduler": {"/tmp"},
-    "consumer": {"/tmp", "/scratch"},
+    "consumer": {"/tmp", "/scratch", "/models"},
     "postgres": {"/tmp", "/var/run/postgresql", "/var/lib/postgresql/data"},
     "rabbitmq": {"/tmp", "/var/log/rabbitmq", "/var/lib/rabbitmq"},
     "minio": {"/tmp", "/data"},

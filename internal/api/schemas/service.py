@@ -7,6 +7,19 @@ from datetime import datetime
 from pydantic import BaseModel, ConfigDict, Field
 
 
+class ModelPullBody(BaseModel):
+    """done, total: bytes. error: code of the last failure."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    name: str
+    worker: str
+    state: str
+    done: int
+    total: int | None
+    error: str | None
+
+
 class HealthBody(BaseModel):
     model_config = ConfigDict(from_attributes=True)
 
@@ -21,6 +34,7 @@ class HealthBody(BaseModel):
     engines: dict[str, list[str]] = Field(
         description="Engines that the workers use, by model, with version and instruction set."
     )
+    model_pulls: list[ModelPullBody] = Field(description="Models that workers are installing or failed to install.")
 
 
 class QueueBody(BaseModel):
