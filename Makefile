@@ -12,7 +12,7 @@ export MODEL
 # compiled tests are kept even where the environment asks for none, since every process needs them
 PYTEST = PYTHONDONTWRITEBYTECODE= $(RUN) -m pytest -n $(JOBS)
 
-.PHONY: help demo stt openvino engine engine-test test test-fast test-faults fuzz soak mutate run services up down migrate lint bench bench-engines bench-compare docs venv format
+.PHONY: help demo stt openvino engine engine-test test test-fast test-faults test-containers fuzz soak mutate run services up down migrate lint bench bench-engines bench-compare docs venv format
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -39,8 +39,9 @@ engine: openvino ## build whisper.cpp for this machine's instruction set, up to 
 engine-test: $(VENV)/.dev ## run `make engine` in an environment of its own, and the tests of its result
 	@ENGINE_BUILD=1 $(RUN) -m pytest tests/integration/test_engine_build.py
 
-test: $(VENV)/.dev ## run all tests, with real PostgreSQL, RabbitMQ and MinIO (JOBS=6 processes)
+test: $(VENV)/.dev ## run all tests, with real PostgreSQL, RabbitMQ and MinIO, and in containers (JOBS=6 processes)
 	@bash deploy/install-test-tools.sh
+	@bash deploy/install-container-tools.sh
 	@$(PYTEST)
 
 test-fast: $(VENV)/.dev ## run the tests that need no server
@@ -49,6 +50,11 @@ test-fast: $(VENV)/.dev ## run the tests that need no server
 test-faults: $(VENV)/.dev ## run the tests of tests/faults/README.md on real servers; part of `make test`
 	@bash deploy/install-test-tools.sh
 	@$(PYTEST) tests/faults
+
+test-containers: $(VENV)/.dev ## run the compose file in a Docker engine of the tests' own; part of `make test`
+	@bash deploy/install-test-tools.sh
+	@bash deploy/install-container-tools.sh
+	@$(RUN) -m pytest tests/containers
 
 fuzz: $(VENV)/.dev ## fuzz the service with schemathesis and its own OpenAPI schema (EXAMPLES=200)
 	@FUZZ_EXAMPLES=$(or $(EXAMPLES),200) $(RUN) -m pytest tests/clients/test_schema.py

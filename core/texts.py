@@ -235,7 +235,9 @@ TEXTS = COMMAND_TEXTS | {
         "Tên {value} không hợp lệ. Hãy dùng chữ cái, chữ số, `.`, `_` và `-`."
     ),
     "{name} exists already.": "{name} đã tồn tại.",
-    "Another process is writing {name}.": "Một tiến trình khác đang ghi {name}.",
+    "Another process is installing a model in {folder} ({owner}).": (
+        "Một tiến trình khác đang cài mô hình vào {folder} ({owner})."
+    ),
     "{folder} has {free} MB free, the model needs {needed} MB. Free some space.": (
         "{folder} còn trống {free} MB, mô hình cần {needed} MB. Hãy giải phóng dung lượng."
     ),

@@ -6,6 +6,8 @@ set -euo pipefail
 
 MINIO_MODULE=github.com/minio/minio@v0.0.0-20260212201848-7aac2a2c5b7c
 BIN="${HOME:-/tmp}/.cache/async-stt/bin"
+# shellcheck source=deploy/packages.sh
+. "$(dirname "$0")/packages.sh"
 
 missing_packages() {
 	compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || command -v initdb >/dev/null || echo postgresql
@@ -15,38 +17,6 @@ missing_packages() {
 	command -v faketime >/dev/null || echo faketime
 	command -v curl >/dev/null || echo curl
 	command -v promtool >/dev/null || echo prometheus
-}
-
-install_packages() {
-	local packages=("$@") as_root=()
-	if ! command -v apt-get >/dev/null; then
-		echo "Please install: ${packages[*]} (this script supports apt-get only)"
-		return
-	fi
-	if [ "$(id -u)" != 0 ]; then
-		if ! sudo -n true 2>/dev/null; then
-			echo "The tests on real servers need these packages:"
-			echo "  sudo apt-get install --no-install-recommends ${packages[*]}"
-			return
-		fi
-		as_root=(sudo -n)
-	fi
-	echo "Installing ${packages[*]} (no service is started) …"
-	"${as_root[@]}" env DEBIAN_FRONTEND=noninteractive bash -s -- "${packages[@]}" <<-'ROOT'
-		set -euo pipefail
-		# a temporary policy-rc.d prevents services from starting; an existing one is kept
-		if [ ! -e /usr/sbin/policy-rc.d ]; then
-			printf '#!/bin/sh\nexit 101\n' >/usr/sbin/policy-rc.d
-			chmod +x /usr/sbin/policy-rc.d
-			trap 'rm -f /usr/sbin/policy-rc.d' EXIT
-		fi
-		if [ ! -e /etc/postgresql-common/createcluster.conf ]; then
-			mkdir -p /etc/postgresql-common
-			echo 'create_main_cluster = false' >/etc/postgresql-common/createcluster.conf
-		fi
-		apt-get update -qq
-		apt-get install -y -qq --no-install-recommends -o Dpkg::Options::=--force-confold "$@" </dev/null >/dev/null
-	ROOT
 }
 
 go_program() {

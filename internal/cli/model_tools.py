@@ -53,9 +53,10 @@ def import_(
     """
     from worker.model_tools.importing import import_model
 
-    with _shown(source.name) as report, _interruptible():
-        made = import_model(source, _settings().models_dir, name, report, keep=keep, replace=replace)
-    _print(made, as_json)
+    folder = _settings().models_dir
+    with shown(source.name) as report, _interruptible():
+        made = import_model(source, folder, name, report, keep=keep, replace=replace)
+    _print(made, f"import of {source.resolve()}", as_json)
 
 
 def quantize(
@@ -80,9 +81,9 @@ def quantize(
     source = Path(model)
     if not source.is_file():
         source = ModelCatalogue(settings.model_dirs).path(model)
-    with _shown(model) as report, _interruptible():
+    with shown(model) as report, _interruptible():
         made = quantise(source, settings.models_dir, kind, name, report, replace=replace)
-    _print(made, as_json)
+    _print(made, f"{kind} of {source.resolve()}", as_json)
 
 
 def _settings() -> Settings:
@@ -104,7 +105,13 @@ def _interruptible() -> Iterator[None]:
         raise typer.Exit(ExitStatus.INTERRUPTED) from None
 
 
-def _print(made: Installed, as_json: bool) -> None:
+def _print(made: Installed, source: str, as_json: bool) -> None:
+    """Record where the model comes from, so that `rm` may remove it, and print it."""
+    from worker.model_store.hub import HubSettings
+    from worker.model_store.store import ModelStore
+
+    if made.path.is_file():
+        ModelStore(made.path.parent, HubSettings()).remember_made(made.name, source)
     heard = {sample.language: sample.text for sample in made.heard}
     if as_json:
         output.json_line({"name": made.name, "path": str(made.path), "bytes": made.size, "heard": heard})
@@ -115,7 +122,7 @@ def _print(made: Installed, as_json: bool) -> None:
 
 
 @contextlib.contextmanager
-def _shown(name: str) -> Iterator[Report]:
+def shown(name: str) -> Iterator[Report]:
     """Show progress on standard error: a bar in a terminal, else a line for each phase."""
     if not sys.stderr.isatty():
         phases: list[str] = []

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from filelock import FileLock
 
 from core.errors import (
     DiskFullError,
@@ -28,6 +27,7 @@ from tests.speech import MODEL, ROOT
 from worker.model_files import Weights, ggml_writer, open_model
 from worker.model_files.safetensors import SafeTensors
 from worker.model_files.types import F16, TYPES, from_floats, to_floats
+from worker.model_store import lock
 from worker.model_tools import CHECKING, TRYING, WRITING, installation
 from worker.model_tools.importing import default_name, import_model
 from worker.model_tools.quantising import MAX_ERRORS, check_kinds, compare, plain_name, quantise
@@ -85,7 +85,7 @@ def test_an_imported_model_has_the_same_tensors_and_words(tmp_path: Path, source
     same_values(open_model(made.path), demo(), 0.01 if kind == "ctranslate2" else 0.001)
     assert list(dict.fromkeys(phase for phase, _ in phases)) == [WRITING, CHECKING, TRYING]
     assert all(0 <= share <= 1 for _, share in phases)
-    left = {path.name for path in tmp_path.iterdir()} - {".ggml-mine.bin.lock", "ggml-mine.heads.json"}
+    left = {path.name for path in tmp_path.iterdir()} - {".pull", "ggml-mine.heads.json"}
     assert left == {"ggml-mine.bin"}
     heads = {"huggingface": [(3, 0), (3, 1)], "ctranslate2": [(3, 0)], "ggml": None}[kind]
     assert open_model(made.path).alignment_heads == heads
@@ -193,7 +193,7 @@ def test_values_that_are_no_numbers_are_refused(tmp_path: Path, sources: dict[st
         write_safetensors(first, values | {name: spoiled}, "F32")
         with pytest.raises(ModelDamagedError, match=r"mlp\.0\.weight"):
             import_model(folder, tmp_path / "models", "bad")
-    assert [path.name for path in (tmp_path / "models").iterdir()] == [".ggml-bad.bin.lock"]
+    assert [path.name for path in (tmp_path / "models").iterdir()] == [".pull"]
 
 
 @pytest.mark.speech
@@ -212,13 +212,14 @@ def test_conditions_are_checked_before_anything_is_written(
     for name in ("../x", "", "a/b", ".x", "x" * 101, "a b", "x\n"):
         with pytest.raises(InvalidFieldError, match="not valid"):
             installation.check_name(name)
-    with FileLock(tmp_path / ".ggml-x.bin.lock"), pytest.raises(ModelLockedError):
-        monkeypatch.setattr(installation, "LOCK_SECONDS", 0.0)
+    monkeypatch.setattr(installation, "LOCK_SECONDS", 0.0)
+    (tmp_path / ".pull").mkdir()
+    with lock.hold(tmp_path / ".pull" / "lock", "other", lambda _: None), pytest.raises(ModelLockedError):
         import_model(source, tmp_path, "x")
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**9, 10**9, 10**8))
     with pytest.raises(DiskFullError, match=r"100 MB free, the model needs 118 MB"):
         import_model(source, tmp_path, "x")
-    assert [path.name for path in tmp_path.iterdir()] == [".ggml-x.bin.lock"]
+    assert [path.name for path in tmp_path.iterdir()] == [".pull"]
 
 
 def test_what_a_killed_import_left_is_removed(tmp_path: Path, sources: dict[str, Path], hears: None) -> None:
@@ -237,7 +238,7 @@ def test_an_interrupted_import_leaves_nothing(
     monkeypatch.setattr(installation, "try_model", interrupted)
     with pytest.raises(KeyboardInterrupt):
         import_model(sources["ctranslate2"], tmp_path, "x")
-    assert [path.name for path in tmp_path.iterdir()] == [".ggml-x.bin.lock"]
+    assert [path.name for path in tmp_path.iterdir()] == [".pull"]
 
 
 # -- verification ----------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Privileges, secrets and limits of each container in the compose file. No container is started.
+"""Privileges, secrets and limits of each container in the compose file. tests/containers starts them.
 
 `test_docker_compose_accepts_the_file` has Docker Compose read the file if it is installed.
 """
@@ -72,7 +72,7 @@ def test_each_container_has_resource_limits(name: str) -> None:
     service = services()[name]
     assert re.fullmatch(r"(\$\{\w+:-)?\d+[mg]\}?", service["mem_limit"])
     assert 64 <= service["pids_limit"] <= 1024
-    assert service["ulimits"]["nofile"] == {"soft": 65536, "hard": 65536}
+    assert service["ulimits"]["nofile"] == {"soft": 16384, "hard": 16384}
     assert service["logging"] == {"driver": "json-file", "options": {"max-size": "10m", "max-file": "3"}}
 
 
@@ -121,6 +121,31 @@ def test_image_and_containers_use_the_same_user_and_folders() -> None:
     assert re.search(r"^USER minio$", dockerfile("minio.Dockerfile"), re.M)
 
 
+def test_the_image_is_built_once() -> None:
+    """Each service with a `build` is built anew, and one without it must not be pulled."""
+    ours = {name: services()[name] for name in OURS}
+    assert {service["image"] for service in ours.values()} == {"async-stt:local"}
+    assert [name for name, service in ours.items() if "build" in service] == ["migrate"]
+    assert all(service["pull_policy"] == "never" for name, service in ours.items() if name != "migrate")
+
+
+def test_other_services_have_a_name_for_the_api() -> None:
+    assert services()["api"]["networks"]["default"]["aliases"] == ["stt-service"]
+
+
+def test_consumers_yield_to_everything_else() -> None:
+    shares = {name: service["cpu_shares"] for name, service in services().items()}
+    assert shares.pop("consumer") < min(shares.values())
+
+
+def test_the_example_of_several_consumers_sets_what_the_file_reads() -> None:
+    lines = (DEPLOY / "three-consumers.env").read_text().splitlines()
+    names = {line.partition("=")[0] for line in lines if line and not line.startswith("#")}
+    consumer = json.dumps(services()["consumer"])
+    assert names == {"CONSUMERS", "CONSUMER_SLOTS", "CONSUMER_CPUS", "CONSUMER_MEMORY"}
+    assert all(f"${{{name}:-" in consumer for name in names)
+
+
 def test_every_volume_is_declared_and_used() -> None:
     declared = set(yaml.safe_load((DEPLOY / "compose.yaml").read_text())["volumes"])
     mounts = [mount.split(":")[0] for service in services().values() for mount in service.get("volumes", [])]
@@ -139,10 +164,10 @@ def test_each_container_has_the_settings_its_process_needs(name: str) -> None:
     values = {key: f"{key.lower()}-{'x' * 40}" for key in (*SECRETS, "MINIO_ACCESS_KEY")}
     values["API_KEY"] = f"stt_{'0' * 16}_{'a' * 48}"
     environment = {
-        key.lower(): re.sub(r"\$\{(\w+):([?-])([^}]*)\}", lambda match: values.get(match[1], match[3]), str(value))
+        key.lower(): re.sub(r"\$\{(\w+):[?-]([^}]*)\}", lambda match: values.get(match[1], match[2]), str(value))
         for key, value in services()[name]["environment"].items()
     }
-    settings = load_settings(_env_file=None, **environment)
+    settings = load_settings(_env_file=None, **{key: value for key, value in environment.items() if value})
     assert settings.database_url.startswith("postgresql+asyncpg://stt:")
     assert (settings.secret_key != "") == (SIGNING in NEEDED[name])
 

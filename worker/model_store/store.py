@@ -30,6 +30,7 @@ from core.errors_models import (
     PullStoppedError,
 )
 from worker import model_files
+from worker.model_files.formats.ggml import heads_file
 from worker.model_store import lock, registry
 from worker.model_store.download import Download, RetryLimits
 from worker.model_store.hub import Hub, HubSettings
@@ -52,6 +53,8 @@ class Record:
     installed: float
     written: bool
     """True if the file was written by a pull; False for a file put here by hand whose checksum was verified."""
+    made: bool = False
+    """True if the file was imported or quantised here: it is no published file, whatever its name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +142,7 @@ class ModelStore:
         Raises ModelNotInstalledError, NotAModelError, ModelSizeError, ModelChecksumError, and the errors of `check`.
         """
         model = self._installed(name)
-        entry = registry.find(name)
+        entry = None if model.record is not None and model.record.made else registry.find(name)
         if not looks_like_ggml(model.path):
             raise NotAModelError("{name} is not a ggml model.", name=model.path.name)
         expected = entry.checksums if entry else model.record.checksums if model.record else {}
@@ -173,8 +176,19 @@ class ModelStore:
             )
         with self._file_errors():
             model.path.unlink(missing_ok=True)
+            heads_file(model.path).unlink(missing_ok=True)
             self._record_path(name).unlink(missing_ok=True)
         return model
+
+    def remember_made(self, name: str, source: str) -> InstalledModel:
+        """Record a file that was made here, which `remove` may then remove. source: a text for `stt models show`."""
+        model = self._installed(name)
+        found = digests(model.path, {"sha256"})
+        record = Record(source, model.size, model.mtime_ns, found, time.time(), written=True, made=True)
+        with self._file_errors():
+            self._own.mkdir(exist_ok=True)
+            write_json(self._record_path(name), asdict(record))
+        return replace(model, record=record)
 
     def _installed(self, name: str) -> InstalledModel:
         model = self.get(name)
@@ -199,7 +213,7 @@ class ModelStore:
             found = self._digests(model, wanted, report)
             if all(found[key] == value for key, value in wanted.items()):
                 return self._remember(model, found)
-        if record is not None and record.written and not wanted:
+        if record is not None and record.written and (record.made or not wanted):
             raise FileInTheWayError(
                 "The name {name} is taken by a file from {source}. Remove it, or pull with another name.",
                 name=model.name,

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import secrets
 import shutil
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-
-from filelock import FileLock, Timeout
 
 from core.domain.models import file_name
 from core.errors import DiskFullError, InvalidFieldError, ModelExistsError, ModelLockedError
 from worker.model_files import files
+from worker.model_store import lock
+from worker.model_store.store import FOLDER as OWN_FOLDER
 from worker.model_tools import TRYING, Report
 from worker.model_tools.trial import Heard, try_model
 from worker.model_tools.verification import verify
@@ -58,7 +58,9 @@ def install(
     """
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / (check_name(name) if as_folder else file_name(check_name(name)))
-    with _locked(target):
+    own = folder / OWN_FOLDER
+    own.mkdir(exist_ok=True)
+    with lock.hold(own / "lock", name, _give_up(target)) as held:
         if target.exists() and not (replace and target.is_file() and not as_folder):
             raise ModelExistsError("{name} exists already.", name=target.name)
         free = shutil.disk_usage(folder).free
@@ -79,6 +81,7 @@ def install(
             heard = try_model(temporary, name)
             report(TRYING, 1)
             _sync(temporary)
+            held.confirm()
             temporary.rename(target)
         finally:
             for left in (temporary, *(folder / GRAPHS).glob(f"{temporary.name}*")):
@@ -87,15 +90,19 @@ def install(
     return Installed(name, target, sum(file.stat().st_size for file in files(target)), tuple(heard))
 
 
-@contextlib.contextmanager
-def _locked(target: Path) -> Iterator[None]:
-    """Hold the lock of this model. Raises ModelLockedError."""
-    path = target.with_name(f".{target.name}.lock")
-    try:
-        with FileLock(path, timeout=LOCK_SECONDS):
-            yield
-    except Timeout as error:
-        raise ModelLockedError("Another process is writing {name}.", name=target.name) from error
+def _give_up(target: Path) -> Callable[[lock.Owner | None], None]:
+    """Return a function for `lock.hold` that raises ModelLockedError once it has waited for LOCK_SECONDS."""
+    since = time.monotonic()
+
+    def wait(owner: lock.Owner | None) -> None:
+        if time.monotonic() - since >= LOCK_SECONDS:
+            raise ModelLockedError(
+                "Another process is installing a model in {folder} ({owner}).",
+                folder=str(target.parent),
+                owner=str(owner or "?"),
+            )
+
+    return wait
 
 
 def _remove(path: Path) -> None:

@@ -1,4 +1,4 @@
-"""`stt models`: install, list, check and remove models."""
+"""`stt models`: install, list, check and remove models. `internal/cli/model_tools.py` has `import` and `quantize`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from internal.cli import output
+from internal.cli import model_tools, output
 from internal.cli.exits import ExitStatus, status_of
 from internal.cli.parameters import AsJson
 
@@ -28,6 +28,7 @@ app = typer.Typer(
     rich_help_panel=output.OPERATING,
 )
 COLUMNS = ("name", "state", "MB", "memory MB", "languages", "speed", "licence")
+model_tools.add_to(app)
 Names = Annotated[list[str], typer.Argument(metavar="NAME…", help="Names of installed models.")]
 
 
@@ -89,14 +90,20 @@ def verify(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Read model files and compare their checksums with the published ones, or else with those of their download."""
+    """Read model files: header, length, every value, and the published checksum, or else that of the download."""
+    from core.domain.models import model_of_file
     from internal.cli.model_progress import shown
+    from worker.model_tools.verification import verify
 
     store, *_ = _stores()
 
     def check(name: str) -> InstalledModel:
         with shown(name) as report:
-            return store.verify(_known(name), report)
+            model = store.verify(_known(name), report)
+        if model_of_file(model.path.name) is not None:  # not a voice detector, whose tensors are others
+            with model_tools.shown(name) as phases:
+                verify(model.path, phases)
+        return model
 
     _each(names or [model.name for model in store.installed()], check, as_json)
 

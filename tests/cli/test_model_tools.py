@@ -1,0 +1,66 @@
+"""`stt models import`, `quantize` and `verify`: the real program, as a pipe and in a terminal."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.cli.program import in_terminal, piped
+from tests.model_files import demo, write_huggingface, write_tiny
+from tests.speech import MODEL, ROOT
+
+SAMPLE = (ROOT / "assets" / "samples" / "hello.en.txt").read_text().strip()
+
+
+@pytest.mark.speech
+def test_a_folder_is_imported_quantised_verified_and_removed(tmp_path: Path) -> None:
+    source = write_huggingface(tmp_path / "whisper-mine", demo())
+    imported = piped("models", "import", str(source), folder=tmp_path, status=0)
+    assert imported.output == "whisper-mine\n"
+    for text in ("writing", "checking every value", "transcribing the samples", f"heard (en): {SAMPLE}"):
+        assert text in imported.errors
+    made = piped("models", "quantize", "whisper-mine", "q8_0", "--as", "small", "--json", folder=tmp_path, status=0)
+    row = json.loads(made.output)
+    assert (row["name"], row["heard"]["en"]) == ("small", SAMPLE)
+    assert piped("models", "verify", "small", folder=tmp_path, status=0).output == "small\n"
+    assert f"source: import of {source}" in piped("models", "show", "whisper-mine", folder=tmp_path, status=0).output
+    taken = piped("models", "pull", "small", folder=tmp_path, status=1, HF_ENDPOINT="http://127.0.0.1:9")
+    assert "MODEL_FILE_IN_THE_WAY" in taken.errors, "a published name does not make it a published file"
+    folder = tmp_path / "data" / "models"
+    assert (folder / "ggml-whisper-mine.heads.json").exists()
+    assert piped("models", "rm", "small", "whisper-mine", folder=tmp_path, status=0).output == "small\nwhisper-mine\n"
+    assert [path.name for path in folder.iterdir()] == [".pull"]
+
+
+@pytest.mark.speech
+def test_a_terminal_shows_a_bar(tmp_path: Path) -> None:
+    run = in_terminal("models", "import", str(MODEL), "--as", "mine", folder=tmp_path)
+    assert run.status == 0
+    assert "transcribing the samples" in run.output
+    assert "100%" in run.output
+    assert run.output.rstrip().endswith("mine")
+
+
+def test_bad_files_are_refused_with_the_reason(tmp_path: Path) -> None:
+    cut, size = tmp_path / "ggml-cut.bin", MODEL.stat().st_size
+    cut.write_bytes(MODEL.read_bytes()[:1_000_000])
+    refused = piped("models", "import", str(cut), folder=tmp_path, status=1)
+    assert refused.output == ""
+    assert f"MODEL_DAMAGED: The model ggml-cut.bin has 1000000 bytes, but its tensors need {size}." in refused.errors
+    assert "cần" in piped("models", "import", str(cut), folder=tmp_path, status=1, LC_ALL="vi_VN.UTF-8").errors
+    assert "MODEL_MISSING" in piped("models", "import", "none", folder=tmp_path, status=1).errors
+    assert "MODEL_UNSUPPORTED" in piped("models", "quantize", str(MODEL), folder=tmp_path, status=1).errors
+    assert "MODEL_MISSING" in piped("models", "quantize", "none", folder=tmp_path, status=1).errors
+
+
+def test_verify_finds_values_that_are_no_numbers(tmp_path: Path) -> None:
+    folder = tmp_path / "data" / "models"
+    folder.mkdir(parents=True)
+    path = write_tiny(folder / "ggml-x.bin")
+    assert piped("models", "verify", "x", folder=tmp_path, status=0).output == "x\n"
+    data = bytearray(path.read_bytes())
+    data[-4:] = b"\0\0\xc0\x7f"
+    path.write_bytes(data)
+    assert "MODEL_DAMAGED" in piped("models", "verify", "x", folder=tmp_path, status=1).errors
