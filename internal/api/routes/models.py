@@ -19,7 +19,7 @@ async def list_models(models: ModelsDep, _: Owner, language: Language) -> Models
     return ModelsBody(models=[_body(view, language) for view in await models.list_all()])
 
 
-@router.post("/api/v1/models", response_model=ModelBody, status_code=202, responses=refusals(422))
+@router.post("/api/v1/models", response_model=ModelBody, status_code=202, responses=refusals(400, 413, 422))
 async def install_model(request: ModelRequest, models: ModelsDep, _: Admin, language: Language) -> ModelBody:
     """Install a model on every consumer. Idempotent; the list shows the progress."""
     return _body(await models.install(request.model, request.name), language)
