@@ -141,7 +141,7 @@ def test_dead_letters_are_replayed_and_purged_by_command(harness: Harness, tmp_p
     wait_until(lambda: job_id in run_dlq(harness, "list"), "the job has failed again", 30)
     assert "1 dead letters removed" in run_dlq(harness, "purge", "all")
     assert "No dead letters" in run_dlq(harness, "list")
-    assert "No dead letter of job" in run_dlq(harness, "show", job_id)
+    assert "DEAD_LETTER_NOT_FOUND" in run_dlq(harness, "show", job_id)
     assert harness.service.status(job_id)["status"] == "FAILED"
 
 
