@@ -87,7 +87,7 @@ class Terminal:
 
     @property
     def shown(self) -> str:
-        """What the terminal has received, without escape sequences."""
+        """Return what the terminal has received, without escape sequences."""
         return ESCAPE.sub("", self._received.decode(errors="replace"))
 
     def wait_for(self, text: str, after: int = 0) -> int:

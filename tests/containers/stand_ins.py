@@ -28,7 +28,6 @@ DEBIAN, GO, POSTGRES, RABBITMQ = (
 )
 IMAGES = (DEBIAN, GO, POSTGRES, RABBITMQ)
 CACHE = Path.home() / ".cache" / "async-stt" / "containers"
-MIRROR = "http://deb.debian.org/debian"
 PULL_SECONDS = 30.0
 BUILD_SECONDS = 600.0
 BUNDLE = Path("/etc/ssl/certs/ca-certificates.crt")
@@ -101,7 +100,7 @@ def debian(archive: Path) -> None:
     options = [f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in ("doc", "man", "locale", "info")]
     options += ["--aptopt=Acquire::Languages none", "--dpkgopt=force-unsafe-io"]
     done = subprocess.run(
-        ["mmdebstrap", "--quiet", "--variant=apt", *options, "bookworm", str(archive), mirror()],
+        ["mmdebstrap", "--quiet", "--variant=apt", *options, "bookworm", str(archive), *mirror()],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -113,12 +112,12 @@ def debian(archive: Path) -> None:
         raise CommandFailed(f"mmdebstrap: {done.stdout[-3000:]}")
 
 
-def mirror() -> str:
-    """Return the first Debian mirror of the machine's apt sources."""
+def mirror() -> list[str]:
+    """Return the first Debian mirror of the machine's apt sources; nothing if there is none, for the tool's default."""
     for path in (Path("/etc/apt/sources.list"), *Path("/etc/apt/sources.list.d").glob("*")):
         if path.is_file() and (found := re.search(r"https?://\S+/debian(?=/?\s)", path.read_text(errors="replace"))):
-            return found[0]
-    return MIRROR
+            return [found[0]]
+    return []
 
 
 def copy_machine_settings(folder: Path) -> None:

@@ -159,7 +159,7 @@ STEPS: dict[str, tuple[str, int, dict[str, st.SearchStrategy[Any]]]] = {
     "request": ("job_ids", 2, {"operation": st.sampled_from((*ALLOWED, *[Jobs.retry] * 2))}),
     "replay": ("dead_letters", 2, {"times": st.integers(1, 2)}),
 }
-"""What may happen while there is anything to `pick` among these; how often; what else is drawn."""
+"""Rules that apply while there is anything to `pick` among these: how often, and what else is drawn."""
 
 
 def pick_from(items: list[T], pick: int, keep_item: bool = True) -> T:

@@ -66,7 +66,7 @@ class Priority(StrEnum):
 
 
 class OnInterrupt(StrEnum):
-    """What Ctrl-C does without a terminal."""
+    """Action of Ctrl-C without a terminal."""
 
     CANCEL = "cancel"
     DETACH = "detach"

@@ -24,7 +24,7 @@ class Level(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What a check found. remedy: what to do about it."""
+    """Result of a check. remedy: what to do about it."""
 
     level: Level
     text: str

@@ -20,7 +20,7 @@ STEP = 25
 
 
 class Reporter(Protocol):
-    """What happens to recordings, as it happens."""
+    """Receiver of the events of recordings."""
 
     def uploading(self, entry: Input, sent: int, size: int | None) -> None: ...
     def submitted(self, entry: Input, submission: Submission) -> None: ...
