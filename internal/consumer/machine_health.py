@@ -12,7 +12,7 @@ from pathlib import Path
 import structlog
 
 from core.consumer_metrics import SICK
-from core.errors import InfrastructureError, InternalError, Kind, MachineError, SttError
+from core.errors import InternalError, Kind, MachineError, SttError
 from core.faults import machine_error, machine_fault
 from internal.consumer.workspace import Workspace
 from repositories.claims import Claim
@@ -70,7 +70,7 @@ class MachineHealth:
         if isinstance(error, SttError) and error.kind not in (Kind.INFRASTRUCTURE, Kind.MACHINE):
             return error
         fault = self.fault_behind(error)
-        if fault is None and isinstance(error, InfrastructureError):
+        if fault is None and isinstance(error, SttError) and error.kind is Kind.INFRASTRUCTURE:
             return error
         self.record_fault(fault or error)
         if fault is None:

@@ -14,6 +14,7 @@ import pytest
 from core import errors
 from core.domain.job import JobStatus
 from core.errors import DatabaseUnavailable, DiskFullError, Kind, MachineError, SttError
+from core.errors_models import ModelStoreError, TransientHubError
 from core.messaging.port import Ack, Message, MessageType, Retry
 from internal import bootstrap
 from internal.bootstrap import Application
@@ -32,7 +33,10 @@ def table() -> list[type[SttError]]:
     return sorted(classes, key=lambda error: error.__name__)
 
 
-GROUPS = (SttError, errors.ModelFileError, errors.WorkError, errors.InfrastructureError, errors.RequestError)
+GROUPS = (
+    *(SttError, errors.ModelFileError, errors.WorkError, errors.InfrastructureError, errors.RequestError),
+    *(ModelStoreError, TransientHubError),
+)
 WAITING = (Kind.INFRASTRUCTURE, Kind.MACHINE)
 ROWS = [error for error in table() if error not in GROUPS and error.__module__.startswith("core.errors")]
 
