@@ -22,7 +22,10 @@ from tests.documents.metrics import documented
 from tests.e2e import service as services
 from tests.e2e.service import ROOT, Service
 from tests.servers.base import Unavailable, free_port, wait_until
+from tests.servers.minio import Minio
+from tests.servers.postgres import Postgres
 from tests.servers.prometheus import Prometheus
+from tests.servers.rabbitmq import RabbitMQ
 
 pytestmark = [pytest.mark.servers, pytest.mark.speech]
 WORKERS = 2
@@ -50,11 +53,17 @@ class Observed:
 
 
 @pytest.fixture(scope="module")
-def observed(tmp_path_factory: pytest.TempPathFactory, real_stores: dict[str, str]) -> Iterator[Observed]:
+def own_stores(shared_postgres: Postgres, shared_rabbitmq: RabbitMQ, shared_minio: Minio) -> dict[str, str]:
+    """Settings for stores that no other service uses, so that its consumer runs all jobs."""
+    return services.stores_of(shared_postgres, shared_rabbitmq, shared_minio)
+
+
+@pytest.fixture(scope="module")
+def observed(tmp_path_factory: pytest.TempPathFactory, own_stores: dict[str, str]) -> Iterator[Observed]:
     ports = {"consumer": free_port(), "scheduler": free_port()}
     settings = {f"{name.upper()}_METRICS_PORT": str(port) for name, port in ports.items()}
     folder = tmp_path_factory.mktemp("observed")
-    with services.on_real_servers(folder, {**real_stores, **settings, "API_WORKERS": str(WORKERS)}) as service:
+    with services.on_real_servers(folder, {**own_stores, **settings, "API_WORKERS": str(WORKERS)}) as service:
         addresses = {name: f"http://127.0.0.1:{port}/metrics" for name, port in ports.items()}
         addresses["api"] = f"{service.url}/metrics"
         service.transcribe(ROOT / "assets" / "samples" / "hello.en.mp3", language="en")
