@@ -1,8 +1,9 @@
-"""Operations on temporary files of this process, whose errors are faults of the machine."""
+"""Operations on files of this process. The errors of its temporary files are faults of the machine."""
 
 from __future__ import annotations
 
 import contextlib
+import os
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -38,6 +39,15 @@ def write_file(blocks: Iterable[bytes], path: Path) -> int:
         with contextlib.suppress(OSError):
             file.close()
     return size
+
+
+def sync(path: Path) -> None:
+    """Write a file, or the entries of a folder, to the disk. Raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def check_disk(folder: Path) -> None:

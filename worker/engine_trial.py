@@ -21,14 +21,13 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import IO
 
-import numpy as np
-
 from core.bundled import sample
+from core.domain.spans import SAMPLE_RATE
 from core.errors import SttError
 from core.machine import physical_memory, usable_cores
+from worker import bundled_audio
 from worker.engine import build, import_adapter
 from worker.engine_variants import Variant
-from worker.ffmpeg import program
 from worker.transcriber import Call, Engine, EngineSpec, Options, Samples
 
 TRIAL_SECONDS = 300.0
@@ -38,7 +37,6 @@ REPEATED_BELOW = 3.0
 CLIP_SECONDS = 10
 """Length of the clip whose time to result is measured."""
 ROOT = Path(__file__).resolve().parents[1]
-RATE = 16_000
 LANGUAGE = "en"
 
 
@@ -148,7 +146,7 @@ def _exit_with_parent() -> None:
 
 def measure(variant: Variant, model: Path, *, clip: bool) -> Outcome:
     """Load the model and transcribe the recording alone, and in a batch if the engine has batches."""
-    audio = _decode(sample()[0])
+    audio = bundled_audio.decode(sample()[0])
     batch_size = int(getattr(import_adapter(variant.engine), "BATCH_SIZE", 1))
     engine = build(EngineSpec(variant.engine, model, variant.build))
     text, cpu_seconds = _transcribe(engine, audio, 1)
@@ -158,14 +156,14 @@ def measure(variant: Variant, model: Path, *, clip: bool) -> Outcome:
     if clip:
         for _ in range(2):  # the first call with another number of threads may compile the model
             started = time.monotonic()
-            _transcribe(engine, audio[: CLIP_SECONDS * RATE], 1, usable_cores())
+            _transcribe(engine, audio[: CLIP_SECONDS * SAMPLE_RATE], 1, usable_cores())
             elapsed = time.monotonic() - started
     return Outcome(
         variant.engine,
         variant.build,
         text,
         cpu_seconds,
-        audio_seconds=len(audio) / RATE,
+        audio_seconds=len(audio) / SAMPLE_RATE,
         peak_bytes=_peak_bytes(),
         batch_size=batch_size,
         clip_seconds=elapsed,
@@ -181,12 +179,6 @@ def _transcribe(engine: Engine, audio: Samples, copies: int, threads: int = 1) -
             raise output
         texts.append(" ".join(segment.text for segment in output.segments))
     return texts[-1], (time.process_time() - started) / copies
-
-
-def _decode(recording: Path) -> Samples:
-    command = [program(), "-nostdin", "-i", str(recording), "-f", "s16le", "-ac", "1", "-ar", str(RATE), "-"]
-    pcm = subprocess.run(command, capture_output=True, check=True).stdout
-    return np.frombuffer(pcm, "<i2").astype(np.float32) / np.float32(32768)
 
 
 def _peak_bytes() -> int:

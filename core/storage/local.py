@@ -17,7 +17,7 @@ from typing import BinaryIO, TypeVar
 from core.call_metrics import STORAGE_OPERATIONS, counted
 from core.errors import DiskFullError, ObjectNotFound, ObjectRefusedError, ShortRead, StorageUnavailable, TooManyUploads
 from core.faults import is_disk_full
-from core.files import BLOCK_SIZE, own_file_errors
+from core.files import BLOCK_SIZE, own_file_errors, sync
 from core.storage.port import OCTETS, ObjectInfo, Upload, checked_key, checked_prefix
 
 T = TypeVar("T")
@@ -304,16 +304,8 @@ def _rename(root: Path, part: Path, path: Path) -> None:
     part.replace(path)
     folder = path.parent
     while root in (folder, *folder.parents):
-        _sync(folder)
+        sync(folder)
         folder = folder.parent
-
-
-def _sync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _write(root: Path, path: Path, write: Callable[[BufferedWriter], object]) -> None:

@@ -177,7 +177,7 @@ async def test_a_commit_that_fails_after_the_rename_leaves_no_object(
     def fail(_: object) -> None:
         raise OSError(errno.EIO, "no sync")
 
-    monkeypatch.setattr("core.storage.local._sync", fail)
+    monkeypatch.setattr("core.storage.local.sync", fail)
     with pytest.raises(StorageUnavailable):
         await upload.commit()
     await upload.abort()

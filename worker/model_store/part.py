@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from core.files import BLOCK_SIZE
+from core.files import BLOCK_SIZE, sync
 
 GGML_MAGIC = b"lmgg"
 
@@ -62,11 +62,7 @@ class Part:
 
     def sync(self) -> None:
         """Write the bytes to the disk."""
-        descriptor = os.open(self.path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        sync(self.path)
 
     def finish(self, target: Path) -> None:
         """Rename the complete file."""
@@ -85,11 +81,7 @@ def write_json(path: Path, value: object) -> None:
 def sync_folder(folder: Path) -> None:
     """Write the folder's entries to the disk, as far as the file system can."""
     with contextlib.suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        sync(folder)
 
 
 def digests(path: Path, algorithms: Iterable[str], on_block: Callable[[int], None] = lambda _: None) -> dict[str, str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import secrets
 import shutil
@@ -13,6 +12,7 @@ from pathlib import Path
 
 from core.domain.models import file_name
 from core.errors import DiskFullError, InvalidFieldError, ModelExistsError, ModelLockedError
+from core.files import sync
 from worker.model_files import files
 from worker.model_store import lock
 from worker.model_store.store import FOLDER as OWN_FOLDER
@@ -86,7 +86,7 @@ def install(
         finally:
             for left in (temporary, *(folder / GRAPHS).glob(f"{temporary.name}*")):
                 _remove(left)
-    _sync_path(folder)
+    sync(folder)
     return Installed(name, target, sum(file.stat().st_size for file in files(target)), tuple(heard))
 
 
@@ -115,14 +115,6 @@ def _remove(path: Path) -> None:
 def _sync(path: Path) -> None:
     """Write the model to the disk."""
     for file in files(path):
-        _sync_path(file)
+        sync(file)
     if path.is_dir():
-        _sync_path(path)
-
-
-def _sync_path(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        sync(path)

@@ -15,9 +15,9 @@ import numpy as np
 
 from core.domain.spans import SAMPLE_RATE
 from core.errors import ModelUnusableError, SttError, UnsupportedLanguageError
+from worker import bundled_audio
 from worker.engine import build
-from worker.ffmpeg import program
-from worker.transcriber import Call, EngineSpec, Options, Samples
+from worker.transcriber import Call, EngineSpec, Options
 
 ROOT = Path(__file__).resolve().parents[2]
 RECORDINGS = ROOT / "assets" / "samples"
@@ -70,7 +70,7 @@ def main(engine_name: str, model: Path) -> list[Heard]:
     """Transcribe each sample. Raises SttError."""
     engine = build(EngineSpec(engine_name, model))
     recordings = {language: RECORDINGS / f"hello.{language}.mp3" for language in LANGUAGES}
-    present = {language: decode(path) for language, path in recordings.items() if path.exists()}
+    present = {language: bundled_audio.decode(path) for language, path in recordings.items() if path.exists()}
     silence = {"en": np.zeros(SAMPLE_RATE, np.float32)}
     heard = []
     for language, samples in (present or silence).items():
@@ -83,13 +83,6 @@ def main(engine_name: str, model: Path) -> list[Heard]:
         text = " ".join(segment.text for segment in output.segments)
         heard.append(Heard(language, text, sum(confidences) / max(len(confidences), 1)))
     return heard if present else []
-
-
-def decode(recording: Path) -> Samples:
-    """Return the samples of a recording of our own."""
-    command = [program(), "-nostdin", "-i", str(recording), "-f", "s16le", "-ac", "1", "-ar", str(SAMPLE_RATE), "-"]
-    pcm = subprocess.run(command, capture_output=True, check=True).stdout
-    return np.frombuffer(pcm, "<i2").astype(np.float32) / np.float32(32768)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -16,6 +15,7 @@ from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from core.errors import OutOfMemoryError, WhisperCrashError
+from core.files import sync
 from worker import model_files
 from worker.model_files.weights import Array, Weights
 from worker.whisper import graphs
@@ -203,8 +203,7 @@ def _cached(model: Weights, path: Path) -> Path:
             for name, build in graphs.GRAPHS.items():
                 ov.save_model(build(model), temporary / f"{name}.xml", compress_to_fp16=False)
             for file in temporary.iterdir():
-                with file.open("rb+") as written:
-                    os.fsync(written.fileno())
+                sync(file)
             temporary.rename(folder)
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
