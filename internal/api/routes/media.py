@@ -44,7 +44,7 @@ async def issue_token(job_id: str, jobs: JobsDep, media: MediaDep, owner: Owner)
 
 
 @router.get(PATH, responses=RECORDING, response_class=StreamingResponse)
-@router.head(PATH, responses=RECORDING, response_class=StreamingResponse)
+@router.head(PATH, include_in_schema=False)
 async def read(
     job_id: str,
     request: Request,
