@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from core.texts_command import COMMAND_TEXTS
+from core.texts_media import MEDIA_TEXTS
 from core.texts_models import MODEL_TEXTS
 
 ENGLISH, VIETNAMESE = "en", "vi"
@@ -311,6 +312,7 @@ TEXTS = COMMAND_TEXTS | {
     "Service Unavailable": "Dịch vụ tạm ngừng",
     # Starlette
     "There was an error parsing the body": "Không đọc được nội dung yêu cầu",
+    **MEDIA_TEXTS,
     **MODEL_TEXTS,
 }
 

@@ -21,6 +21,7 @@ from internal.services.health import HealthCheck
 from internal.services.job_events import JobEvents
 from internal.services.job_views import JobViews
 from internal.services.jobs import Jobs
+from internal.services.media import Media
 from internal.services.models import Models
 from internal.services.registry import Services
 from internal.services.results import Results
@@ -51,6 +52,7 @@ HealthCheckDep = Annotated[HealthCheck, _service(lambda services: services.healt
 JobEventsDep = Annotated[JobEvents, _service(lambda services: services.job_events)]
 JobViewsDep = Annotated[JobViews, _service(lambda services: services.job_views)]
 JobsDep = Annotated[Jobs, _service(lambda services: services.jobs)]
+MediaDep = Annotated[Media, _service(lambda services: services.media)]
 ModelsDep = Annotated[Models, _service(lambda services: services.models)]
 ResultsDep = Annotated[Results, _service(lambda services: services.results)]
 StatisticsDep = Annotated[Statistics, _service(lambda services: services.statistics)]
@@ -100,6 +102,16 @@ async def get_owner(
     return owner
 
 
+async def get_optional_owner(
+    request: Request,
+    _key: Annotated[str | None, Security(_header)] = None,
+    _bearer: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)] = None,
+) -> str | None:
+    """Return the owner, or None for a request with `token` in its query, which the route has to verify."""
+    owner: str | None = request.scope.get(OWNER)
+    return owner
+
+
 async def get_idempotency_key(request: Request) -> str | None:
     return request.headers.get("idempotency-key")
 
@@ -119,6 +131,7 @@ def upload_slot(request: Request, owner: str) -> AbstractAsyncContextManager[Upl
 
 IdempotencyKey = Annotated[str | None, Depends(get_idempotency_key)]
 Language = Annotated[str, Depends(get_language)]
+OptionalOwner = Annotated[str | None, Depends(get_optional_owner)]
 Owner = Annotated[str, Depends(get_owner)]
 
 

@@ -20,6 +20,7 @@ from internal.services.job_views import JobViews
 from internal.services.job_watcher import JobWatcher
 from internal.services.jobs import Jobs
 from internal.services.limiting import Limiter
+from internal.services.media import Media
 from internal.services.models import Models
 from internal.services.publishing import Publisher
 from internal.services.results import Results
@@ -43,6 +44,7 @@ class Services:
     job_events: JobEvents
     job_views: JobViews
     jobs: Jobs
+    media: Media
     models: Models
     results: Results
     statistics: Statistics
@@ -80,6 +82,7 @@ def build_services(
         job_events=JobEvents(database, watcher),
         job_views=JobViews(Estimator(database)),
         jobs=jobs,
+        media=Media(database, storage, secret, limiter),
         models=models,
         results=Results(database, storage),
         statistics=Statistics(database, broker),

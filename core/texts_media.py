@@ -1,0 +1,11 @@
+"""Vietnamese translations of messages about listening and correcting, see `core/texts.py`."""
+
+MEDIA_TEXTS = {
+    "The media token is invalid or has expired. Request a new one with POST .../media-token.": (
+        "Mã nghe không hợp lệ hoặc đã hết hạn. Hãy xin mã mới bằng POST .../media-token."
+    ),
+    "Range Not Satisfiable": "Khoảng dữ liệu không hợp lệ",
+    "Requested Range Not Satisfiable": "Khoảng dữ liệu không hợp lệ",
+    "Precondition Failed": "Phiên bản đã thay đổi",
+    "Precondition Required": "Thiếu phiên bản",
+}
