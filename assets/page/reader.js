@@ -189,11 +189,12 @@ class Reader {
     const go = (place) => { this.follower?.leave(); transcript.reveal(place.index); };
     if (!this.search) {
       this.found = new Stepper(transcript, "found", { label: (count) => (this.search.value ? t("search.count", { count }) : ""), onStep: go, labels: [t("search.before"), t("search.after")] });
-      this.unsure = new Stepper(transcript, "unsure", { label: (count) => t("unsure.count", { count }), onStep: go, labels: [t("unsure.before"), t("unsure.after")] });
+      this.unsure = new Stepper(transcript, "unsure", { label: (count) => (count ? t("unsure.count", { count }) : ""), onStep: go, labels: [t("unsure.before"), t("unsure.after")] });
+      this.unsure.holder = el("span", { class: "unsure-tools", title: t("unsure.hint") }, icon("unsure"), this.unsure.node);
       this.search = el("input", { class: "input", type: "search", placeholder: t("search"), "aria-label": t("search"), "aria-keyshortcuts": "/",
         on: { input: () => this.found.set(find(segments(), this.search.value)), keydown: (event) => { if (event.key === "Enter") this.found.step(event.shiftKey ? -1 : 1); } } });
-      this.tools.append(el("div", { class: "search" }, icon("search"), this.search), this.found.node, el("span", { class: "unsure-tools", title: t("unsure.hint") }, icon("unsure"), this.unsure.node),
-        button(t("keys"), () => shortcutsDialog(), { symbol: "help", square: true, kind: "plain compact" }));
+      this.tools.append(el("div", { class: "search" }, icon("search"), this.search), this.found.node, this.unsure.holder,
+        button(t("keys"), () => shortcutsDialog(), { symbol: "help", square: true, kind: "plain compact keyboard" }));
     }
     this.tools.hidden = false;
     const name = nameOf(this.job);

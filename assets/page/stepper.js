@@ -51,5 +51,6 @@ export class Stepper {
     const { length } = this.places;
     write(this.count, this.at >= 0 ? t("step.at", { at: this.at + 1, total: length }) : this.label(length));
     this.buttons.forEach((control) => { control.disabled = !length; });
+    (this.holder ?? this.node).hidden = !length && !this.count.textContent;
   }
 }

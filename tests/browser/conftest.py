@@ -19,8 +19,13 @@ from tests.browser.paced_engine import PACE
 from tests.browser.tab import Tab
 from tests.e2e import service as services
 from tests.e2e.service import Service
+from tests.speech import recording, synthesiser, write_wav
 
 MODULE = "tests.browser.paced_engine"
+SAMPLE = services.ROOT / "assets" / "samples" / "hello.en.mp3"
+KEY = "stt_0123456789abcdef_abcdefghijklmnopqrstuvwxyz0123456789ABCDEFG"
+MICROPHONE = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
+WINDOW = {"viewport": {"width": 1280, "height": 800}, "locale": "en-GB", "reduced_motion": "reduce"}
 OpenTab = Callable[..., Tab]
 
 
@@ -33,19 +38,18 @@ def chromium() -> Iterator[Browser]:
             pytest.fail(reason)
         pytest.skip(reason)
     with sync_playwright() as playwright:
-        media = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream", "--autoplay-policy=no-user-gesture-required"]
-        browser = playwright.chromium.launch(executable_path=program, args=media)
+        browser = playwright.chromium.launch(executable_path=program, args=MICROPHONE)
         yield browser
         browser.close()
 
 
 @pytest.fixture
 def open_tab(chromium: Browser) -> Iterator[OpenTab]:
-    """A function that opens a tab with a profile of its own: `open_tab(service, color_scheme="dark", locale="vi-VN")`."""
+    """A function that opens a tab with a profile of its own: `open_tab(service, path, color_scheme="dark")`."""
     tabs: list[Tab] = []
 
     def open_one(service: Service, path: str = "/", **options: Any) -> Tab:
-        settings = {"viewport": {"width": 1280, "height": 800}, "locale": "en-GB", "reduced_motion": "reduce", **options}
+        settings: dict[str, Any] = {**WINDOW, **options}
         tabs.append(Tab(chromium.new_context(**settings).new_page(), service.url))
         return tabs[-1].open(path)
 
@@ -93,3 +97,26 @@ def paced(paced_service: Paced) -> Iterator[Paced]:
         paced_service.service.client.delete(f"/api/v1/jobs/{job['job_id']}")
     paced_service.pace.with_suffix(".taken").unlink(missing_ok=True)
     paced_service.pace.write_bytes(b"")
+
+
+@pytest.fixture(scope="package")
+def long_recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """About 80 s of speech, which becomes several chunks."""
+    synthesiser()
+    audio, _ = recording("en", 20, seed=7)
+    return write_wav(tmp_path_factory.mktemp("speech") / "long.wav", audio)
+
+
+@pytest.fixture(scope="package")
+def locked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    with services.embedded(tmp_path_factory.mktemp("locked"), API_KEY=KEY) as service:
+        service.client.headers["X-API-Key"] = KEY
+        yield service
+
+
+@pytest.fixture(scope="package")
+def done(demo: Service) -> str:
+    """A completed job with words."""
+    job_id = demo.upload(SAMPLE, "meeting.mp3", language="en", words="true")
+    assert demo.wait(job_id)["status"] == "COMPLETED"
+    return job_id

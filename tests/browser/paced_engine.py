@@ -12,7 +12,7 @@ from core.errors import SttError
 from worker.transcriber import Call, EngineOutput, EngineSpec, Options, Samples, transcribe_each
 
 HOSTILE = "<img src=x onerror=alert(1)> {{7*7}} ]]> \u202e said"
-"""What every segment says."""
+"""Text of every segment, of which the engine is unsure."""
 PACE = "BROWSER_PACE"
 """Environment variable with the path of a file: its number of bytes is the number of chunks allowed so far."""
 
@@ -32,7 +32,7 @@ class PacedEngine:
             number = taken.tell()
         while self._allowed.stat().st_size < number:
             time.sleep(0.05)
-        return EngineOutput((Segment(0.0, 1.0, HOSTILE, 0.9),), "en")
+        return EngineOutput((Segment(0.0, 1.0, HOSTILE, 0.4),), "en")
 
 
 def load(_spec: EngineSpec) -> PacedEngine:

@@ -13,10 +13,11 @@ from playwright.sync_api import ConsoleMessage, Locator, Page, expect
 
 AXE = files("axe_playwright_python").joinpath("axe.min.js").read_text()
 RULES = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]}
-SECONDS = 20.0
+SECONDS = 40.0
 """Longest wait for what the service does in a moment, on a busy machine."""
 REPORT_VIOLATIONS = """
-addEventListener("securitypolicyviolation", (event) => console.error("POLICY", event.violatedDirective, event.blockedURI));
+addEventListener("securitypolicyviolation",
+  (event) => console.error("POLICY", event.violatedDirective, event.blockedURI));
 window.alert = () => console.error("POLICY", "a script of a name or a text ran");
 """
 NETWORK_NOISE = re.compile("Failed to load resource")
@@ -70,4 +71,6 @@ class Tab:
         if not self.page.evaluate("'axe' in window"):
             self.page.evaluate(AXE)
         found = self.page.evaluate("(rules) => axe.run(document, rules)", RULES)["violations"]
-        return [f"{item['id']}: {node['html'][:160]} {node['failureSummary']}" for item in found for node in item["nodes"]]
+        return [
+            f"{item['id']}: {node['html'][:160]} {node['failureSummary']}" for item in found for node in item["nodes"]
+        ]

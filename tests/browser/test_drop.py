@@ -134,7 +134,9 @@ def test_a_reload_in_the_middle_of_an_upload(demo: Service, open_tab: OpenTab, s
     tab.page.reload()
     expect(tab.row("cut off.mp3")).to_contain_text("Choose this file again")
     tab.page.unroute("**/api/v1/upload")
-    tab.page.on("request", lambda request: request.url.endswith("/upload") and keys.append(request.headers["idempotency-key"]))
+    tab.page.on(
+        "request", lambda request: request.url.endswith("/upload") and keys.append(request.headers["idempotency-key"])
+    )
     tab.add(recording)
     tab.expect_state("cut off.mp3", "COMPLETED")
     assert len(keys) == 2
