@@ -31,7 +31,7 @@ from internal.api.routes import (
 from internal.api.upload_slots import UploadSlots
 from internal.services.registry import Services
 
-ROUTERS = (upload, transcribe, links, results, events, jobs, media, corrections, models, openai, page, service)
+ROUTERS = (upload, transcribe, links, results, events, jobs, media, corrections, models, openai, admin, page, service)
 UPLOAD_PATHS = ("/api/v1/upload", "/api/stt/upload", "/api/transcribe", "/v1/audio/transcriptions")
 
 

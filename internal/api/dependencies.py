@@ -16,8 +16,10 @@ from core.config import Settings
 from core.errors_models import AdminOnlyError
 from core.texts import ENGLISH, VIETNAMESE
 from internal.api.upload_slots import UploadSlot
-from internal.services.authentication import LOCAL_OWNER
+from internal.services.api_keys import ApiKeys
+from internal.services.authentication import LOCAL_OWNER, Authenticator
 from internal.services.corrections import Corrections
+from internal.services.dead_letters import DeadLetters
 from internal.services.health import HealthCheck
 from internal.services.job_events import JobEvents
 from internal.services.job_views import JobViews
@@ -51,7 +53,10 @@ def _service(select: Callable[[Services], object]) -> Any:
     return Depends(get)
 
 
+ApiKeysDep = Annotated[ApiKeys, _service(lambda services: services.api_keys)]
+AuthenticatorDep = Annotated[Authenticator, _service(lambda services: services.authenticator)]
 CorrectionsDep = Annotated[Corrections, _service(lambda services: services.corrections)]
+DeadLettersDep = Annotated[DeadLetters, _service(lambda services: services.dead_letters)]
 HealthCheckDep = Annotated[HealthCheck, _service(lambda services: services.health_check)]
 JobEventsDep = Annotated[JobEvents, _service(lambda services: services.job_events)]
 JobViewsDep = Annotated[JobViews, _service(lambda services: services.job_views)]

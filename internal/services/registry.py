@@ -13,6 +13,7 @@ from core.storage.port import Storage
 from internal.services.api_keys import ApiKeys
 from internal.services.authentication import Authenticator
 from internal.services.corrections import Corrections
+from internal.services.dead_letters import DeadLetters
 from internal.services.estimates import Estimator
 from internal.services.health import HealthCheck
 from internal.services.idempotency import IdempotentRequests
@@ -43,6 +44,7 @@ class Services:
     api_keys: ApiKeys
     authenticator: Authenticator
     corrections: Corrections
+    dead_letters: DeadLetters
     health_check: HealthCheck
     job_events: JobEvents
     job_views: JobViews
@@ -83,6 +85,7 @@ def build_services(
         api_keys=ApiKeys(settings, database, secret),
         authenticator=Authenticator(settings, database, secret, limiter),
         corrections=Corrections(database, results, JobWatcher(database, list_states)),
+        dead_letters=DeadLetters(database, broker, publisher),
         health_check=HealthCheck(database, broker, storage, settings.written_folders),
         job_events=JobEvents(database, watcher),
         job_views=JobViews(Estimator(database)),
