@@ -7,8 +7,8 @@ MEDIA_TEXTS = {
     "`text` must have at most {limit} characters and no control characters.": (
         "`text` có tối đa {limit} ký tự và không được chứa ký tự điều khiển."
     ),
-    "The job was deleted for good: only a deletion with `undo` can be undone, for 10 minutes.": (
-        "Công việc đã bị xóa hẳn: chỉ có thể hoàn tác lần xóa với `undo`, trong vòng 10 phút."
+    "The job was deleted for good: only a deletion with `undo` can be undone, for a while.": (
+        "Công việc đã bị xóa hẳn: chỉ có thể hoàn tác lần xóa với `undo`, trong một lúc."
     ),
     "Send either `job_id` or `all`: true.": "Hãy gửi `job_id` hoặc `all`: true.",
     "Range Not Satisfiable": "Khoảng dữ liệu không hợp lệ",

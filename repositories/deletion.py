@@ -38,7 +38,7 @@ async def mark_deleted(session: AsyncSession, job_id: str, owner: str) -> bool:
 
 
 async def keep_objects(session: AsyncSession, job_id: str, seconds: float) -> None:
-    """Leave the objects of a deleted job to the scheduler, which collects them after `seconds` unless it is restored."""
+    """Let the scheduler collect the objects of a deleted job after `seconds`, unless it is restored."""
     for prefix in keys.job_prefixes(job_id):
         await intents.create(session, prefix, job_id, seconds)
 

@@ -15,6 +15,7 @@ from internal.api.authentication import AuthenticationMiddleware
 from internal.api.middleware import BodyLimitMiddleware, RequestLogMiddleware, SecurityHeadersMiddleware
 from internal.api.openapi import document_problems
 from internal.api.routes import (
+    admin,
     corrections,
     events,
     jobs,

@@ -151,9 +151,7 @@ class Jobs:
         if restored is None:
             raise job_not_found(job_id)
         if not restored:
-            raise ConflictError(
-                "The job was deleted for good: only a deletion with `undo` can be undone, for 10 minutes."
-            )
+            raise ConflictError("The job was deleted for good: only a deletion with `undo` can be undone, for a while.")
         log.info("job restored", action="job_restored", job_id=job_id)
         return await self.find(job_id, owner)
 
