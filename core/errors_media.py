@@ -1,6 +1,8 @@
-"""Errors of listening to a recording."""
+"""Errors of listening to a recording and correcting its transcript."""
 
 from __future__ import annotations
+
+from typing import Any
 
 from core.errors import RequestError
 
@@ -30,6 +32,45 @@ class RangeNotSatisfiableError(RequestError):
     @property
     def headers(self) -> dict[str, str]:
         return {"Content-Range": f"bytes */{self.size}", "Accept-Ranges": "bytes"}
+
+
+class SegmentNotFoundError(RequestError):
+    code, http_status = "SEGMENT_NOT_FOUND", 404
+    en = "The transcript has no segment with this number."
+    vi = "Bản chép lời không có đoạn mang số này."
+
+
+class CorrectionConflictError(RequestError):
+    """Somebody else changed the segment. `current` is its present form, which is part of the response."""
+
+    code, http_status = "CORRECTION_CONFLICT", 412
+    en = "The segment was changed meanwhile. Read its present text, then correct it again."
+    vi = "Đoạn này vừa được thay đổi. Hãy xem nội dung hiện tại rồi sửa lại."
+
+    def __init__(self, current: dict[str, Any]) -> None:
+        """current: the segment as in the response of the result."""
+        self.current = current
+        super().__init__()
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"ETag": f'"{self.current["version"]}"'}
+
+    @property
+    def members(self) -> dict[str, Any]:
+        return {"current": self.current}
+
+
+class PreconditionRequiredError(RequestError):
+    code, http_status = "PRECONDITION_REQUIRED", 428
+    en = 'Send the segment\'s version in `If-Match`, such as "0", so that no other correction is lost.'
+    vi = 'Hãy gửi phiên bản của đoạn trong `If-Match`, ví dụ "0", để không làm mất bản sửa của người khác.'
+
+
+class TooManyCorrectionsError(RequestError):
+    code = "TOO_MANY_CORRECTIONS"
+    en = "Too many segments of this job are corrected. Export the transcript and edit the file instead."
+    vi = "Công việc này đã có quá nhiều đoạn được sửa. Hãy xuất bản chép lời rồi sửa trong tệp."
 
 
 class PeaksMissingError(RequestError):

@@ -11,7 +11,9 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from core.database import after
-from repositories import transitions
+from core.domain import keys
+from core.domain.job import JobStatus
+from repositories import intents, transitions
 from repositories.failures import park_chunks
 from repositories.models import Job
 from repositories.state_machine import apply
@@ -19,6 +21,11 @@ from repositories.state_machine import apply
 SECOND_PASS = 86_400.0
 """Seconds from the first pass to the second."""
 BATCH = 50
+RESTORED = {
+    JobStatus.COMPLETED: transitions.restored_completed,
+    JobStatus.FAILED: transitions.restored_failed,
+    JobStatus.CANCELLED: transitions.restored_cancelled,
+}
 
 
 async def mark_deleted(session: AsyncSession, job_id: str, owner: str) -> bool:
@@ -28,6 +35,29 @@ async def mark_deleted(session: AsyncSession, job_id: str, owner: str) -> bool:
         return False
     await park_chunks(session, job_id)
     return True
+
+
+async def keep_objects(session: AsyncSession, job_id: str, seconds: float) -> None:
+    """Let the scheduler collect the objects of a deleted job after `seconds`, unless it is restored."""
+    for prefix in keys.job_prefixes(job_id):
+        await intents.create(session, prefix, job_id, seconds)
+
+
+async def restore(session: AsyncSession, job_id: str, owner: str) -> bool | None:
+    """Undo the deletion of an ended job whose objects are kept; return False if they are not, None if it is unknown.
+
+    Waits for a scheduler that is collecting the objects, which holds the intents' rows.
+    """
+    row = (await session.execute(select(Job.status).where(Job.job_id == job_id, Job.owner == owner))).first()
+    if row is None:
+        return None
+    kept = [await intents.fulfil(session, prefix) for prefix in keys.job_prefixes(job_id)]
+    if not all(kept) or row.status not in RESTORED:
+        await session.rollback()
+        return False
+    same = (Job.job_id == job_id, Job.owner == owner, Job.status == row.status)
+    statement = RESTORED[row.status](Job).where(*same).returning(Job.job_id)
+    return (await apply(session, statement)).first() is not None
 
 
 async def mark_expired(session: AsyncSession) -> list[str]:

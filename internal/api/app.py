@@ -14,11 +14,25 @@ from internal.api import errors
 from internal.api.authentication import AuthenticationMiddleware
 from internal.api.middleware import BodyLimitMiddleware, RequestLogMiddleware, SecurityHeadersMiddleware
 from internal.api.openapi import document_problems
-from internal.api.routes import events, jobs, links, media, models, openai, page, results, service, transcribe, upload
+from internal.api.routes import (
+    admin,
+    corrections,
+    events,
+    jobs,
+    links,
+    media,
+    models,
+    openai,
+    page,
+    results,
+    service,
+    transcribe,
+    upload,
+)
 from internal.api.upload_slots import UploadSlots
 from internal.services.registry import Services
 
-ROUTERS = (upload, transcribe, links, results, events, jobs, media, models, openai, page, service)
+ROUTERS = (upload, transcribe, links, results, events, jobs, media, corrections, models, openai, admin, page, service)
 UPLOAD_PATHS = ("/api/v1/upload", "/api/stt/upload", "/api/transcribe", "/v1/audio/transcriptions")
 
 

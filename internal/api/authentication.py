@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from core.errors import SttError
-from internal.api.dependencies import OWNER, get_optional_owner, get_owner
+from internal.api.dependencies import AUTHOR, OWNER, get_optional_owner, get_owner
 from internal.api.errors import on_stt_error
 from internal.services.authentication import Authenticator
 from internal.services.request_origin import RequestOrigin
@@ -43,7 +43,8 @@ class AuthenticationMiddleware:
         peer = scope["client"][0] if scope.get("client") else ""
         origin = RequestOrigin(peer, scope["method"], scope.get("http_version", "1.1"), headers)
         if self.requires_owner(scope):
-            scope[OWNER] = await self._authenticator.authenticate(api_key(headers), origin)
+            caller = await self._authenticator.authenticate(api_key(headers), origin)
+            scope[OWNER], scope[AUTHOR] = caller.owner, caller.author
         else:
             await self._authenticator.check_public(origin)
 

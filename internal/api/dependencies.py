@@ -16,7 +16,10 @@ from core.config import Settings
 from core.errors_models import AdminOnlyError
 from core.texts import ENGLISH, VIETNAMESE
 from internal.api.upload_slots import UploadSlot
-from internal.services.authentication import LOCAL_OWNER
+from internal.services.api_keys import ApiKeys
+from internal.services.authentication import LOCAL_OWNER, Authenticator
+from internal.services.corrections import Corrections
+from internal.services.dead_letters import DeadLetters
 from internal.services.health import HealthCheck
 from internal.services.job_events import JobEvents
 from internal.services.job_views import JobViews
@@ -37,6 +40,8 @@ _header = APIKeyHeader(name="X-API-Key", auto_error=False, description="stt_ID_S
 _bearer = HTTPBearer(auto_error=False, description="the same key")
 OWNER = "stt.owner"
 """Scope key under which `AuthenticationMiddleware` stores the owner."""
+AUTHOR = "stt.author"
+"""Scope key under which it stores the name of the key."""
 MAX_ACCEPT = 1000
 """Characters of Accept-Language that are read."""
 
@@ -48,6 +53,10 @@ def _service(select: Callable[[Services], object]) -> Any:
     return Depends(get)
 
 
+ApiKeysDep = Annotated[ApiKeys, _service(lambda services: services.api_keys)]
+AuthenticatorDep = Annotated[Authenticator, _service(lambda services: services.authenticator)]
+CorrectionsDep = Annotated[Corrections, _service(lambda services: services.corrections)]
+DeadLettersDep = Annotated[DeadLetters, _service(lambda services: services.dead_letters)]
 HealthCheckDep = Annotated[HealthCheck, _service(lambda services: services.health_check)]
 JobEventsDep = Annotated[JobEvents, _service(lambda services: services.job_events)]
 JobViewsDep = Annotated[JobViews, _service(lambda services: services.job_views)]
@@ -112,6 +121,16 @@ async def get_optional_owner(
     return owner
 
 
+OptionalOwner = Annotated[str | None, Depends(get_optional_owner)]
+Owner = Annotated[str, Depends(get_owner)]
+
+
+async def get_author(request: Request, owner: Owner) -> str:
+    """Return the name of the request's key."""
+    author: str = request.scope[AUTHOR]
+    return author
+
+
 async def get_idempotency_key(request: Request) -> str | None:
     return request.headers.get("idempotency-key")
 
@@ -129,10 +148,9 @@ def upload_slot(request: Request, owner: str) -> AbstractAsyncContextManager[Upl
     return slot
 
 
+Author = Annotated[str, Depends(get_author)]
 IdempotencyKey = Annotated[str | None, Depends(get_idempotency_key)]
 Language = Annotated[str, Depends(get_language)]
-OptionalOwner = Annotated[str | None, Depends(get_optional_owner)]
-Owner = Annotated[str, Depends(get_owner)]
 
 
 async def get_admin(request: Request, owner: Owner) -> str:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 from core.database import Database
+from core.domain import keys
 from core.domain.media_types import SNIFFED_BYTES, media_type
 from core.errors import ObjectNotFound, UnauthorizedError
-from core.errors_media import MediaGoneError, MediaNotReadyError
+from core.errors_media import MediaGoneError, MediaNotReadyError, PeaksMissingError
 from core.secret import Secret
 from core.storage.port import ObjectInfo, Storage
 from internal.services.jobs import is_job_id, job_not_found
@@ -98,6 +101,15 @@ class Media:
         except ObjectNotFound as error:
             raise MediaGoneError from error
         return Medium(info, name, media_type(name, start))
+
+    async def peaks(self, job: Job) -> dict[str, Any]:
+        """Return the stored peaks, see `worker/peaks.py`. Raises PeaksMissingError, StorageUnavailable."""
+        try:
+            data = await self.storage.get_bytes(keys.peaks_key(job.job_id))
+            stored: dict[str, Any] = json.loads(data)
+        except (ObjectNotFound, ValueError) as error:
+            raise PeaksMissingError from error
+        return stored
 
     async def read(self, medium: Medium, first: int, last: int) -> AsyncIterator[bytes]:
         """Yield the bytes from `first` to `last`, both included.

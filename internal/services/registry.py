@@ -12,6 +12,8 @@ from core.secret import Secret
 from core.storage.port import Storage
 from internal.services.api_keys import ApiKeys
 from internal.services.authentication import Authenticator
+from internal.services.corrections import Corrections
+from internal.services.dead_letters import DeadLetters
 from internal.services.estimates import Estimator
 from internal.services.health import HealthCheck
 from internal.services.idempotency import IdempotentRequests
@@ -32,6 +34,7 @@ from internal.services.submit_options import SubmitOptionsValidator
 from internal.services.transcriptions import Transcriptions
 from internal.services.upload_links import UploadLinks
 from internal.services.url_submissions import UrlSubmissions
+from repositories.corrections import list_states
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +43,8 @@ class Services:
 
     api_keys: ApiKeys
     authenticator: Authenticator
+    corrections: Corrections
+    dead_letters: DeadLetters
     health_check: HealthCheck
     job_events: JobEvents
     job_views: JobViews
@@ -73,18 +78,21 @@ def build_services(
     idempotent_requests = IdempotentRequests(database)
     models = Models(database)
     watcher = JobWatcher(database)
+    results = Results(database, storage)
     jobs = Jobs(database, storage, publisher, limiter, settings.failure_ttl_seconds)
     submissions = Submissions(database, storage, publisher, limiter, idempotent_requests, settings.max_upload_bytes)
     return Services(
         api_keys=ApiKeys(settings, database, secret),
         authenticator=Authenticator(settings, database, secret, limiter),
+        corrections=Corrections(database, results, JobWatcher(database, list_states)),
+        dead_letters=DeadLetters(database, broker, publisher),
         health_check=HealthCheck(database, broker, storage, settings.written_folders),
         job_events=JobEvents(database, watcher),
         job_views=JobViews(Estimator(database)),
         jobs=jobs,
         media=Media(database, storage, secret, limiter),
         models=models,
-        results=Results(database, storage),
+        results=results,
         statistics=Statistics(database, broker),
         stream_limiter=StreamLimiter(settings.max_event_streams, settings.max_event_streams_per_owner),
         submissions=submissions,

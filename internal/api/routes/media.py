@@ -13,7 +13,7 @@ from core.domain.media_types import MEDIA_TYPES
 from internal.api.dependencies import JobsDep, MediaDep, OptionalOwner, Owner
 from internal.api.ranges import is_unchanged, last_modified, requested_range
 from internal.api.routes.responses import Responses, refusals
-from internal.api.schemas.media import MediaTokenBody
+from internal.api.schemas.media import MediaTokenBody, PeaksBody
 from internal.services.media import Medium
 
 router = APIRouter(tags=["jobs"])
@@ -70,6 +70,14 @@ async def read(
         return Response(headers=headers, media_type=medium.content_type)
     status = 200 if wanted is None else 206
     return StreamingResponse(media.read(medium, first, last), status, headers, medium.content_type)
+
+
+@router.get("/api/v1/jobs/{job_id}/peaks", responses=refusals(404))
+async def read_peaks(job_id: str, jobs: JobsDep, media: MediaDep, owner: Owner) -> PeaksBody:
+    """Read the loudness of the recording over time, for a strip that shows its silences."""
+    job = await jobs.find(job_id, owner)
+    stored = await media.peaks(job)
+    return PeaksBody(duration_seconds=round(job.audio_duration_seconds or 0.0, 3), **stored)
 
 
 def _headers(medium: Medium, *, download: bool) -> dict[str, str]:

@@ -67,6 +67,16 @@ class WordBody(BaseModel):
     probability: float
 
 
+class CorrectionBody(BaseModel):
+    """A correction of a segment's text by a person."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    machine_text: str
+    author: str = Field(description="Name of the key that was used.")
+    corrected_at: datetime
+
+
 class SegmentBody(BaseModel):
     model_config = ConfigDict(from_attributes=True)
 
@@ -76,6 +86,8 @@ class SegmentBody(BaseModel):
     text: str
     confidence: float
     words: Annotated[list[WordBody] | None, BeforeValidator(lambda words: words or None)] = None
+    version: int = Field(0, description="Number of the segment's last change, for `If-Match`; 0: never changed.")
+    correction: CorrectionBody | None = None
 
 
 class ResultBody(BaseModel):
