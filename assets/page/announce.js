@@ -3,7 +3,7 @@ import { button, el } from "./dom.js";
 import { t } from "./i18n.js";
 
 const region = el("div", { class: "hidden-text", role: "status", "aria-live": "polite", id: "announcements" });
-const stack = el("div", { class: "toasts" });
+const stack = el("div", { class: "toasts", role: "region" });
 
 export function mount() {
   document.body.append(region, stack);
@@ -17,6 +17,7 @@ export function say(text) {
 // Show a toast for some seconds, or until its action was used. It stays while it is hovered or focused.
 export function toast(text, { action, onAction, seconds = 6, onGone } = {}) {
   const node = el("div", { class: "toast" }, el("p", {}, text));
+  stack.setAttribute("aria-label", t("messages"));
   let timer;
   const start = () => { clearTimeout(timer); timer = setTimeout(close, seconds * 1000); };
   const hold = () => clearTimeout(timer);

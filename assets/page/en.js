@@ -3,7 +3,7 @@ export default {
   "nav": "Main", "nav.home": "Recordings", "nav.operate": "Operate", "skip": "Skip to content",
   "theme": "Colours: {now}", "theme.auto": "as the system", "theme.light": "light", "theme.dark": "dark",
   "offline": "No connection to the service. What you do here continues when it is back.", "online": "Connected again.",
-  "close": "Close", "cancel": "Cancel", "delete": "Delete", "undo": "Undo", "again": "Try again", "now": "just now",
+  "messages": "Messages", "close": "Close", "cancel": "Cancel", "delete": "Delete", "undo": "Undo", "again": "Try again", "now": "just now",
   "left": "{time} left", "left.soon": "a moment left",
   "error.network": "The service cannot be reached. It is tried again.", "error.status": "The service responded with status {status}.",
 
@@ -72,6 +72,6 @@ export default {
   "dead.replayed": "{reopened} run again, {stale} were out of date.", "dead.purged": "{removed} removed. Their jobs stay failed.", "dead.purge.this": "Remove the dead letter of job {name}?",
   "dead.purge.sure.one": "Remove {count} dead letter?", "dead.purge.sure.other": "Remove all {count} dead letters?", "dead.more.one": "and {count} more", "dead.more.other": "and {count} more",
   "model.installed": "Installed", "model.queued": "Queued", "model.retrying": "Trying again", "model.failed": "Failed", "model.available": "Available", "model.import": "To be converted",
-  "model.install": "Install", "model.installing": "{name} is being installed.", "model.remove": "Remove", "model.removing": "{name} is being removed.", "model.remove.sure": "Remove {name} from every consumer?",
+  "model.more.one": "{count} more model can be installed", "model.more.other": "{count} more models can be installed", "model.install": "Install", "model.installing": "{name} is being installed.", "model.remove": "Remove", "model.removing": "{name} is being removed.", "model.remove.sure": "Remove {name} from every consumer?",
   "key.revoked": "Revoked", "key.expired": "Expired", "key.valid": "Valid", "key.unused": "Never", "key.forever": "Never", "key.none": "No keys: only this machine is served.",
 };

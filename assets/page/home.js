@@ -10,6 +10,7 @@ import { interruptedModel, jobModel, nameOf, Row, uploadModel } from "./row.js";
 import * as sending from "./uploads.js";
 
 const STATES = ["", "PENDING", "PROCESSING", "COMPLETED", "FAILED", "CANCELLED"];
+const TYPING = 250;
 // what was chosen stays when a person comes back from a transcript
 const chosen = { status: "", name: "" };
 
@@ -31,7 +32,7 @@ class List {
     this.items = el("ul", { class: "jobs", id: "jobs" });
     this.after = el("div", { class: "more" });
     this.search = el("input", { class: "input", type: "search", value: chosen.name, placeholder: t("filter.name"), "aria-label": t("filter.name"),
-      on: { input: () => { chosen.name = this.search.value; this.draw(); } } });
+      maxlength: 100, on: { input: () => this.filterSoon() } });
     this.filters = STATES.map((status) => button(t(`filter.${status || "ALL"}`), () => this.filter(status), { kind: "compact", "aria-pressed": String(status === chosen.status) }));
     this.node = el("section", { "aria-label": t("nav.home") },
       el("div", { class: "list-head" }, el("h1", { tabindex: "-1" }, t("nav.home")), el("div", { class: "search" }, icon("search"), this.search),
@@ -42,7 +43,7 @@ class List {
 
   start() {
     const { signal } = this.#listeners;
-    this.#jobs.status = chosen.status;
+    Object.assign(this.#jobs, chosen);
     this.#jobs.addEventListener("change", () => this.draw(), { signal });
     this.#jobs.addEventListener("ended", ({ detail }) => say(t(`said.${detail.status}`, { name: nameOf(detail) })), { signal });
     sending.uploads.addEventListener("change", () => this.drawSoon(), { signal });
@@ -59,9 +60,14 @@ class List {
   }
 
   filter(status) {
-    chosen.status = status;
+    Object.assign(chosen, { status, name: this.search.value.trim() });
     this.filters.forEach((filter, index) => filter.setAttribute("aria-pressed", String(STATES[index] === status)));
-    this.#jobs.filter(status);
+    this.#jobs.filter(chosen);
+  }
+
+  filterSoon() {
+    clearTimeout(this.typing);
+    this.typing = setTimeout(() => this.filter(chosen.status), TYPING);
   }
 
   #accepted({ accepted }) {
@@ -75,17 +81,9 @@ class List {
   }
 
   draw() {
-    const jobs = this.#matching();
-    const models = [...this.#sendingModels(), ...jobs.map((job) => [job.job_id, jobModel(job, this.#acts(job))])];
+    const models = [...this.#sendingModels(), ...this.#jobs.list.map((job) => [job.job_id, jobModel(job, this.#acts(job))])];
     this.#place(models);
     this.#drawAfter(models.length);
-    // names are filtered here, so pages are read until some match or none are left
-    if (chosen.name && jobs.length < 10) this.#jobs.more();
-  }
-
-  #matching() {
-    const wanted = chosen.name.trim().toLocaleLowerCase();
-    return wanted ? this.#jobs.list.filter((job) => nameOf(job).toLocaleLowerCase().includes(wanted)) : this.#jobs.list;
   }
 
   #sendingModels() {
@@ -104,7 +102,7 @@ class List {
 
   #acts(job) {
     if (!ENDED.has(job.status)) return [[t("cancel"), "stop", () => this.#act(job, "cancel")]];
-    const remove = [t("delete"), "trash", () => removeJob(job, { hide: (hidden) => this.#jobs.hide(job.job_id, hidden) })];
+    const remove = [t("delete"), "trash", () => removeJob(job, { hide: (hidden) => this.#jobs.hide(job.job_id, hidden), onChange: () => this.#jobs.refresh() })];
     return job.status === "COMPLETED" ? [remove] : [[t("again"), "retry", () => this.#act(job, "retry")], remove];
   }
 

@@ -18,6 +18,7 @@ export class Jobs extends EventTarget {
   #polling = null;
   #version = 0;
   status = "";
+  name = "";
   cursor = null;
   state = "loading";
   problem = null;
@@ -41,8 +42,8 @@ export class Jobs extends EventTarget {
     removeEventListener("online", this.#wake);
   }
 
-  filter(status) {
-    this.status = status;
+  filter({ status, name }) {
+    Object.assign(this, { status, name });
     this.state = "loading";
     this.cursor = null;
     this.#jobs.clear();
@@ -85,6 +86,7 @@ export class Jobs extends EventTarget {
   #read({ limit, cursor }) {
     const query = new URLSearchParams({ limit });
     if (this.status) query.set("status", this.status);
+    if (this.name) query.set("name", this.name);
     if (cursor) query.set("cursor", cursor);
     return call(`/api/v1/jobs?${query}`, { signal: this.#stopped.signal });
   }

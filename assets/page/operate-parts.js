@@ -73,11 +73,17 @@ export function deadLetters({ dead_letters: list, total }, act) {
 }
 
 export function models({ models: list }, act) {
-  const order = ["pulling", "retrying", "queued", "failed", "installed", "available", "import"];
-  const rows = [...list].sort((one, other) => order.indexOf(one.state) - order.indexOf(other.state)).map((model) => [
+  const order = ["pulling", "retrying", "queued", "failed", "installed"];
+  const here = list.filter((model) => order.includes(model.state)).sort((one, other) => order.indexOf(one.state) - order.indexOf(other.state));
+  const others = list.filter((model) => !order.includes(model.state));
+  const show = (name, some) => table(name, heads("model", "state", "size", "memory", "workers", ""), some.map((model) => modelRow(model, act)), t("operate.none"));
+  return [show(t("operate.models"), here), el("details", {}, el("summary", { class: "soft" }, t("model.more", { count: others.length })), show(t("model.available"), others))];
+}
+
+function modelRow(model, act) {
+  return [
     el("div", {}, model.name, el("div", { class: "soft small" }, [model.languages, model.speed, model.licence].filter(Boolean).join(" · "))), modelState(model),
-    model.total ? bytes(model.total) : "–", model.memory_mb ? bytes(model.memory_mb * 1e6) : "–", number(model.workers), modelActs(model, act)]);
-  return [table(t("operate.models"), heads("model", "state", "size", "memory", "workers", ""), rows, t("operate.none"))];
+    model.total ? bytes(model.total) : "–", model.memory_mb ? bytes(model.memory_mb * 1e6) : "–", number(model.workers), modelActs(model, act)];
 }
 
 function modelState(model) {

@@ -65,7 +65,9 @@ function unhealthy(error) {
 // Put new elements in, and the focus back on the control with the same name.
 function replace(holder, children) {
   const focused = holder.contains(document.activeElement) ? document.activeElement.getAttribute("aria-label") ?? document.activeElement.textContent : null;
+  const open = holder.querySelector("details")?.open;
   holder.replaceChildren(...children);
+  if (open) holder.querySelector("details").open = true;
   if (focused === null) return;
   const again = [...holder.querySelectorAll("button, input, a")].find((node) => (node.getAttribute("aria-label") ?? node.textContent) === focused);
   (again ?? holder.closest("section").querySelector("button") ?? document.querySelector("h1")).focus();

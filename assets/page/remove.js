@@ -1,35 +1,30 @@
-// Deleting a job, with a few seconds to undo it.
+// Deleting a job, and taking that back.
 import { toast } from "./announce.js";
-import { send } from "./api.js";
+import { call, send } from "./api.js";
 import { t } from "./i18n.js";
 import { nameOf } from "./row.js";
 
-const UNDO_SECONDS = 7;
-const leaving = new Map();
-
-// The job is deleted when the time to undo is over, or the page is left. hide(true) takes it out of the list, hide(false) puts it back.
-export function removeJob(job, { hide }) {
+// Delete at once, and offer to undo it. The service keeps the data for some minutes. onChange: the list has to be read again.
+export async function removeJob(job, { hide, onChange }) {
   hide(true);
-  leaving.set(job.job_id, job);
-  toast(t("deleted", { name: nameOf(job) }), {
-    seconds: UNDO_SECONDS,
-    action: t("undo"),
-    onAction: () => { leaving.delete(job.job_id); hide(false); },
-    onGone: () => erase(job, hide),
-  });
+  try {
+    await send(`/api/v1/jobs/${job.job_id}?undo=true`, { method: "DELETE" });
+  } catch (error) {
+    if (error.status !== 404) {
+      hide(false);
+      toast(error.message);
+    }
+    return;
+  }
+  toast(t("deleted", { name: nameOf(job) }), { seconds: 10, action: t("undo"), onAction: () => restore(job, hide, onChange) });
 }
 
-async function erase(job, hide) {
-  if (!leaving.delete(job.job_id)) return;
+async function restore(job, hide, onChange) {
   try {
-    await send(`/api/v1/jobs/${job.job_id}`, { method: "DELETE", keepalive: true });
-  } catch (error) {
-    if (error.status === 404) return;
+    await call(`/api/v1/jobs/${job.job_id}/restore`, { method: "POST" });
     hide(false);
+    onChange();
+  } catch (error) {
     toast(error.message);
   }
 }
-
-addEventListener("pagehide", () => {
-  for (const job of leaving.values()) erase(job, () => {});
-});

@@ -3,7 +3,7 @@ export default {
   "nav": "Chính", "nav.home": "Bản ghi", "nav.operate": "Vận hành", "skip": "Đến phần nội dung",
   "theme": "Màu: {now}", "theme.auto": "theo hệ thống", "theme.light": "sáng", "theme.dark": "tối",
   "offline": "Mất kết nối với dịch vụ. Việc bạn đang làm sẽ tiếp tục khi có lại kết nối.", "online": "Đã kết nối lại.",
-  "close": "Đóng", "cancel": "Hủy", "delete": "Xóa", "undo": "Hoàn tác", "again": "Thử lại", "now": "vừa xong",
+  "messages": "Thông báo", "close": "Đóng", "cancel": "Hủy", "delete": "Xóa", "undo": "Hoàn tác", "again": "Thử lại", "now": "vừa xong",
   "left": "còn {time}", "left.soon": "sắp xong",
   "error.network": "Không kết nối được với dịch vụ. Đang thử lại.", "error.status": "Dịch vụ trả lời với mã {status}.",
 
@@ -72,6 +72,6 @@ export default {
   "dead.replayed": "{reopened} chạy lại, {stale} đã cũ.", "dead.purged": "Đã bỏ {removed}. Các việc vẫn ở trạng thái lỗi.", "dead.purge.this": "Bỏ thư chết của việc {name}?",
   "dead.purge.sure.other": "Bỏ tất cả {count} thư chết?", "dead.more.other": "và {count} nữa",
   "model.installed": "Đã cài", "model.queued": "Đang chờ", "model.retrying": "Đang thử lại", "model.failed": "Lỗi", "model.available": "Có thể cài", "model.import": "Cần chuyển đổi",
-  "model.install": "Cài", "model.installing": "Đang cài {name}.", "model.remove": "Gỡ", "model.removing": "Đang gỡ {name}.", "model.remove.sure": "Gỡ {name} khỏi mọi tiến trình?",
+  "model.more.other": "{count} mô hình khác có thể cài", "model.install": "Cài", "model.installing": "Đang cài {name}.", "model.remove": "Gỡ", "model.removing": "Đang gỡ {name}.", "model.remove.sure": "Gỡ {name} khỏi mọi tiến trình?",
   "key.revoked": "Đã thu hồi", "key.expired": "Hết hạn", "key.valid": "Còn hiệu lực", "key.unused": "Chưa bao giờ", "key.forever": "Không bao giờ", "key.none": "Không có khóa: chỉ phục vụ máy này.",
 };

@@ -13,7 +13,7 @@ from playwright.sync_api import ConsoleMessage, Locator, Page, expect
 
 AXE = files("axe_playwright_python").joinpath("axe.min.js").read_text()
 RULES = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]}
-SECONDS = 40.0
+SECONDS = 30.0
 """Longest wait for what the service does in a moment, on a busy machine."""
 REPORT_VIOLATIONS = """
 addEventListener("securitypolicyviolation",
