@@ -8,38 +8,32 @@ import { has, t } from "./i18n.js";
 const KNOWN = ["txt", "srt", "vtt", "json", "tsv"];
 let formats = null;
 
-// A button with a sheet of choices under it. choices(): [[label, hint, function], …], also as a promise.
+// A button with a sheet of choices. choices(): [[label, hint, function], …], also as a promise. The scrim takes clicks elsewhere.
 export function menu(label, symbol, choices) {
-  const sheet = el("div", { class: "sheet", hidden: true });
-  const opener = button(label, () => (sheet.hidden ? open() : close()), { symbol, "aria-expanded": "false", "aria-haspopup": "true" });
-  const node = el("div", { class: "menu", on: { keydown: (event) => key(event), focusout: (event) => { if (event.relatedTarget && !node.contains(event.relatedTarget)) close(); } } }, opener, sheet);
-  const outside = (event) => { if (!node.contains(event.target)) close(); };
+  const sheet = el("div", { class: "sheet" });
+  const over = el("div", { hidden: true }, el("div", { class: "scrim", on: { click: () => close() } }), sheet);
+  const opener = button(label, () => open(), { symbol, "aria-expanded": "false", "aria-haspopup": "true" });
+  const node = el("div", { class: "menu", on: { keydown: (event) => key(event), focusout: (event) => { if (event.relatedTarget && !node.contains(event.relatedTarget)) close(); } } }, opener, over);
   async function open() {
     const items = await choices();
     sheet.replaceChildren(...items.map(([text, hint, action]) =>
       el("button", { type: "button", on: { click: () => { close(); opener.focus(); action(); } } }, text, hint && el("span", { class: "soft small" }, hint))));
-    sheet.hidden = false;
+    over.hidden = false;
     opener.setAttribute("aria-expanded", "true");
-    document.addEventListener("pointerdown", outside);
-    sheet.querySelector("button")?.focus();
+    sheet.querySelector("button").focus();
   }
   function close() {
-    sheet.hidden = true;
+    over.hidden = true;
     opener.setAttribute("aria-expanded", "false");
-    document.removeEventListener("pointerdown", outside);
   }
   function key(event) {
-    const items = [...sheet.querySelectorAll("button")];
     const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
-    if (event.key === "Escape" && !sheet.hidden) {
-      event.stopPropagation();
-      close();
-      opener.focus();
-    } else if (step && !sheet.hidden) {
-      event.preventDefault();
-      event.stopPropagation();
-      items.at((items.indexOf(document.activeElement) + step) % items.length)?.focus();
-    }
+    if (over.hidden || (!step && event.key !== "Escape")) return;
+    event.preventDefault();
+    event.stopPropagation();
+    const items = [...sheet.children];
+    if (step) items.at((items.indexOf(document.activeElement) + step) % items.length).focus();
+    else { close(); opener.focus(); }
   }
   return node;
 }

@@ -3,7 +3,7 @@ import { chart } from "./charts.js";
 import { button, el, icon } from "./dom.js";
 import { ago, bytes, clock, moment, number, percent, remaining } from "./format.js";
 import { t } from "./i18n.js";
-import { confirmed } from "./confirm.js";
+import { confirmed } from "./dialog.js";
 
 const post = (json) => ({ method: "POST", json });
 
@@ -15,6 +15,8 @@ function table(name, columns, rows, none) {
       el("tbody", {}, rows.map((cells) => el("tr", {}, cells.map((cell, index) => el(index ? "td" : "th", index ? {} : { scope: "row" }, cell)))))));
 }
 
+// A button in a row, named for what it does and to which row.
+const rowButton = (label, name, symbol, action) => button(label, action, { symbol, square: true, kind: "plain compact", "aria-label": t("act.on", { act: label, name }) });
 const heads = (...names) => names.map((name) => (name ? t(`head.${name}`) : el("span", { class: "hidden-text" }, t("head.actions"))));
 const badge = (text, kind) => el("span", { class: `badge ${kind}` }, text);
 
@@ -65,8 +67,8 @@ export function deadLetters({ dead_letters: list, total }, act) {
     letter.job_id ? el("a", { href: `#/jobs/${letter.job_id}` }, letter.job_id.slice(0, 8)) : "–", el("div", {}, el("strong", {}, letter.code), el("div", { class: "soft small" }, letter.message)),
     number(letter.attempts), letter.last_failure ? ago(letter.last_failure) : "–",
     letter.job_id ? el("span", { class: "cell-acts" },
-      letter.replayable && button(t("dead.replay"), () => replay({ job_id: letter.job_id }), { symbol: "retry", square: true, kind: "plain compact", "aria-label": t("act.on", { act: t("dead.replay"), name: letter.job_id.slice(0, 8) }) }),
-      button(t("dead.purge"), () => purge({ job_id: letter.job_id }, t("dead.purge.this", { name: letter.job_id.slice(0, 8) })), { symbol: "trash", square: true, kind: "plain compact", "aria-label": t("act.on", { act: t("dead.purge"), name: letter.job_id.slice(0, 8) }) })) : ""]);
+      letter.replayable && rowButton(t("dead.replay"), letter.job_id.slice(0, 8), "retry", () => replay({ job_id: letter.job_id })),
+      rowButton(t("dead.purge"), letter.job_id.slice(0, 8), "trash", () => purge({ job_id: letter.job_id }, t("dead.purge.this", { name: letter.job_id.slice(0, 8) })))) : ""]);
   const all = total > 0 && el("div", { class: "actions" }, button(t("dead.replay.all"), () => replay({ all: true }), { symbol: "retry", kind: "compact" }),
     button(t("dead.purge.all"), () => purge({ all: true }, t("dead.purge.sure", { count: total })), { symbol: "trash", kind: "compact danger" }));
   return [table(t("operate.dead"), heads("job", "failure", "attempts", "last", ""), rows, t("dead.none")), all, total > list.length && el("p", { class: "soft small" }, t("dead.more", { count: total - list.length }))].filter(Boolean);
@@ -97,11 +99,10 @@ function modelState(model) {
 
 function modelActs(model, act) {
   const { name, state } = model;
-  const named = (label) => ({ square: true, kind: "plain compact", "aria-label": t("act.on", { act: label, name }) });
-  if (state === "available") return button(t("model.install"), () => act("/api/v1/models", post({ model: name }), () => t("model.installing", { name })), { symbol: "save", ...named(t("model.install")) });
+  if (state === "available") return rowButton(t("model.install"), name, "save", () => act("/api/v1/models", post({ model: name }), () => t("model.installing", { name })));
   if (state === "import") return "";
   const remove = async () => { if (await confirmed(t("model.remove.sure", { name }), t("model.remove"))) act(`/api/v1/models/${encodeURIComponent(name)}`, { method: "DELETE" }, () => t("model.removing", { name })); };
-  return button(t("model.remove"), remove, { symbol: "trash", ...named(t("model.remove")) });
+  return rowButton(t("model.remove"), name, "trash", remove);
 }
 
 export function keys({ keys: list }) {

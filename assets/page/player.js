@@ -32,7 +32,7 @@ export class Player extends EventTarget {
   }
 
   #jump(seconds) {
-    return button(t(seconds < 0 ? "player.back" : "player.forward", { count: JUMP }), () => this.seek(this.now + seconds), { kind: "plain compact jump numeric" , "aria-label": t(seconds < 0 ? "player.back" : "player.forward", { count: JUMP }), symbol: null });
+    return button(t(seconds < 0 ? "player.back" : "player.forward", { count: JUMP }), () => this.seek(this.now + seconds), { kind: "plain compact jump numeric" });
   }
 
   get now() {
@@ -58,12 +58,9 @@ export class Player extends EventTarget {
   }
 
   #make(video) {
-    this.media = el(video ? "video" : "audio", { preload: "metadata", playsinline: true });
-    if (video) {
-      this.media.addEventListener("click", () => this.playPause());
-      this.stage.append(this.media);
-      this.stage.hidden = false;
-    }
+    this.media = el(video ? "video" : "audio", { preload: "metadata", playsinline: true, on: { click: () => this.playPause() } });
+    this.stage.append(this.media);
+    this.stage.hidden = !video;
     for (const name of ["play", "pause", "ended", "waiting", "playing"]) this.media.addEventListener(name, () => this.#stateChanged());
     this.media.addEventListener("loadedmetadata", () => this.#loaded());
     this.media.addEventListener("seeked", () => this.#show(this.media.currentTime));

@@ -1,5 +1,6 @@
 // Keys of the reader, and the dialog that lists them.
-import { button, el } from "./dom.js";
+import { show, submit } from "./dialog.js";
+import { el } from "./dom.js";
 import { t } from "./i18n.js";
 
 const JUMP = 5;
@@ -43,12 +44,6 @@ export function listenForKeys(reader, signal) {
 }
 
 export function shortcutsDialog() {
-  const close = () => { dialog.close(); dialog.remove(); };
-  const dialog = el("dialog", { "aria-labelledby": "keys-title", on: { cancel: () => dialog.remove() } },
-    el("form", { method: "dialog", on: { submit: (event) => { event.preventDefault(); close(); } } },
-      el("h2", { id: "keys-title" }, t("keys")),
-      el("dl", { class: "keys" }, SHOWN.flatMap(([key, text]) => [el("dt", {}, key.split(" ").map((one) => el("kbd", {}, one))), el("dd", {}, t(text))])),
-      el("div", { class: "actions" }, button(t("close"), close, { kind: "primary" }))));
-  document.body.append(dialog);
-  dialog.showModal();
+  const rows = SHOWN.flatMap(([key, text]) => [el("dt", {}, key.split(" ").map((one) => el("kbd", {}, one))), el("dd", {}, t(text))]);
+  show(t("keys"), el("dl", { class: "keys" }, rows), { actions: submit(t("close")) });
 }

@@ -78,6 +78,10 @@ class Paced:
         with self.pace.open("ab") as file:
             file.write(b"." * chunks)
 
+    def say(self, text: str) -> None:
+        """Let the engine say this from now on."""
+        self.pace.with_suffix(".text").write_text(text)
+
 
 @pytest.fixture(scope="package")
 def paced_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Paced]:
@@ -95,7 +99,8 @@ def paced(paced_service: Paced) -> Iterator[Paced]:
     paced_service.allow(1000)
     for job in paced_service.service.client.get("/api/v1/jobs").json()["jobs"]:
         paced_service.service.client.delete(f"/api/v1/jobs/{job['job_id']}")
-    paced_service.pace.with_suffix(".taken").unlink(missing_ok=True)
+    for suffix in (".taken", ".text"):
+        paced_service.pace.with_suffix(suffix).unlink(missing_ok=True)
     paced_service.pace.write_bytes(b"")
 
 

@@ -12,16 +12,16 @@ from core.errors import SttError
 from worker.transcriber import Call, EngineOutput, EngineSpec, Options, Samples, transcribe_each
 
 HOSTILE = "<img src=x onerror=alert(1)> {{7*7}} ]]> \u202e said"
-"""Text of every segment, of which the engine is unsure."""
+"""Text of every segment unless the test gives another; the engine is unsure of it."""
 PACE = "BROWSER_PACE"
 """Environment variable with the path of a file: its number of bytes is the number of chunks allowed so far."""
 
 
 class PacedEngine:
-    """Counts its chunks in a second file, since a service has several engine processes."""
+    """Counts its chunks in a file, since a service has several engine processes."""
 
     def __init__(self, pace: Path) -> None:
-        self._allowed, self._taken = pace, pace.with_suffix(".taken")
+        self._allowed, self._taken, self._text = pace, pace.with_suffix(".taken"), pace.with_suffix(".text")
 
     def transcribe(self, calls: Sequence[Call], threads: int) -> list[EngineOutput | SttError]:
         return transcribe_each(calls, self._transcribe)
@@ -32,7 +32,8 @@ class PacedEngine:
             number = taken.tell()
         while self._allowed.stat().st_size < number:
             time.sleep(0.05)
-        return EngineOutput((Segment(0.0, 1.0, HOSTILE, 0.4),), "en")
+        text = self._text.read_text() if self._text.exists() else HOSTILE
+        return EngineOutput((Segment(0.0, 1.0, text, 0.4),), "en")
 
 
 def load(_spec: EngineSpec) -> PacedEngine:

@@ -95,7 +95,7 @@ def test_a_person_without_a_pointer(demo: Service, open_tab: OpenTab, sample: Pa
     expect(tab.page.locator(".segment").nth(2)).to_have_attribute("aria-current", "true")
     tab.press("Escape")
     tab.page.go_back()
-    expect(tab.page.get_by_role("heading", name="Recordings")).to_be_visible()
+    expect(tab.page.get_by_role("heading", name="Recordings", exact=True)).to_be_visible()
 
 
 def walk(tab: Tab, target: Callable[[], object]) -> None:

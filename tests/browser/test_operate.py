@@ -14,7 +14,7 @@ DAMAGED = {"name": "damaged.mp3", "mimeType": "audio/mpeg", "buffer": b"this is 
 def test_every_part_has_its_figures(demo: Service, open_tab: OpenTab) -> None:
     for scheme, locale, width in LOOKS:
         tab = open_tab(demo, color_scheme=scheme, locale=locale, viewport={"width": width, "height": 900})
-        tab.page.locator(".top nav a").last.click()
+        tab.page.locator("[data-section=operate]").click()
         expect(tab.page.locator(".part .bone")).to_have_count(0)
         expect(tab.page.locator(".part .notice.bad")).to_have_count(0)
         expect(tab.page.locator(".part-queues")).to_contain_text("stt_chunks")
@@ -27,7 +27,7 @@ def test_dead_letters_are_replayed_and_purged(demo: Service, open_tab: OpenTab) 
     tab = open_tab(demo)
     tab.add(DAMAGED)
     tab.expect_state("damaged.mp3", "FAILED")
-    tab.page.locator(".top nav a").last.click()
+    tab.page.locator("[data-section=operate]").click()
     letters = tab.page.locator(".part-dead tbody tr")
     expect(letters.first).to_be_visible()
     tab.button("Run all again").click()
