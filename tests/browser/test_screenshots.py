@@ -16,7 +16,7 @@ from tests.e2e.service import ROOT, Service
 SIZE = {"width": 1280, "height": 760}
 GRID = 24
 MAX_DIFFERENCE = 12.0
-"""Mean difference of brightness, 0 to 255, of the two pictures shrunk to GRID columns. Fonts differ between machines."""
+"""Mean difference of brightness, 0 to 255, of both pictures shrunk to GRID columns: fonts differ between machines."""
 BRIGHTNESS = """async ([data, grid]) => {
   const picture = await createImageBitmap(await (await fetch(data)).blob());
   const canvas = new OffscreenCanvas(grid, grid);
