@@ -9,7 +9,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from playwright.sync_api import ConsoleMessage, Locator, Page, expect
+from playwright.sync_api import ConsoleMessage, FilePayload, Locator, Page, expect
 
 AXE = files("axe_playwright_python").joinpath("axe.min.js").read_text()
 RULES = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]}
@@ -46,8 +46,8 @@ class Tab:
         self.page.goto(f"{self.url}{path}")
         return self
 
-    def add(self, *recordings: Path | dict[str, Any]) -> None:
-        """Choose files. A recording is a path, or a name, a media type and bytes as Playwright takes them."""
+    def add(self, *recordings: Path | FilePayload) -> None:
+        """Choose files: paths, or names with bytes."""
         chosen: Sequence[Any] = recordings
         self.page.locator("input[type=file][multiple]").set_input_files(chosen)
 

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from playwright.sync_api import Route, expect
+from playwright.sync_api import FilePayload, Route, expect
 
 from tests.browser.conftest import OpenTab, Paced
 from tests.e2e.service import Service
@@ -14,7 +14,7 @@ from tests.e2e.service import Service
 HOSTILE_NAME = "<img src=x onerror=alert(1)>&amp; ‮gnp.mp3"
 
 
-def named(sample: Path, name: str) -> dict[str, Any]:
+def named(sample: Path, name: str) -> FilePayload:
     return {"name": name, "mimeType": "audio/mpeg", "buffer": sample.read_bytes()}
 
 
@@ -134,10 +134,9 @@ def test_a_reload_in_the_middle_of_an_upload(demo: Service, open_tab: OpenTab, s
     tab.page.reload()
     expect(tab.row("cut off.mp3")).to_contain_text("Choose this file again")
     tab.page.unroute("**/api/v1/upload")
-    tab.page.on(
-        "request", lambda request: request.url.endswith("/upload") and keys.append(request.headers["idempotency-key"])
-    )
-    tab.add(recording)
+    with tab.page.expect_request("**/api/v1/upload") as request:
+        tab.add(recording)
+    keys.append(request.value.headers["idempotency-key"])
     tab.expect_state("cut off.mp3", "COMPLETED")
     assert len(keys) == 2
     assert len(set(keys)) == 1

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from playwright.sync_api import expect
+from playwright.sync_api import FilePayload, expect
 
 from tests.browser.conftest import OpenTab
 from tests.browser.test_access import LOOKS, check
 from tests.e2e.service import Service
 
-DAMAGED = {"name": "damaged.mp3", "mimeType": "audio/mpeg", "buffer": b"this is no audio" * 100}
+DAMAGED: FilePayload = {"name": "damaged.mp3", "mimeType": "audio/mpeg", "buffer": b"this is no audio" * 100}
 
 
 def test_every_part_has_its_figures(demo: Service, open_tab: OpenTab) -> None:

@@ -86,7 +86,9 @@ def test_the_strip_has_the_loudness(demo: Service, open_tab: OpenTab, done: str)
     assert answer.value.status == 200
     strip = tab.page.get_by_role("slider")
     wait_for_time(tab, 0)
-    strip.click(position={"x": strip.bounding_box()["width"] / 2, "y": 10})  # type: ignore[index]
+    box = strip.bounding_box()
+    assert box is not None
+    strip.click(position={"x": box["width"] / 2, "y": 10})
     wait_for_time(tab, 23.155 / 2)
 
 
