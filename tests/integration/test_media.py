@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import time
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from core.domain.recordings import EXTENSIONS
 from internal.bootstrap import Application
 from internal.services import media
 from repositories.models import Job
+from tests.clients.external_server import SAMPLE
+from tests.e2e.service import Service
 from tests.integration.test_access import FIRST, serve_api, with_key
 
 DATA = b"RIFF\0\0\0\0WAVE" + bytes(range(256)) * 4
@@ -175,3 +178,23 @@ def test_types_of_recordings() -> None:
         assert media_type("recording", start) == kind
     for start in (b"", b"<svg xmlns=", b"%PDF-1.7", b"\0" * 16):
         assert media_type("stream.php", start) == "application/octet-stream"
+
+
+@pytest.mark.speech
+def test_a_recording_is_the_same_from_both_storages(service: Service) -> None:
+    data = SAMPLE.read_bytes()
+    answer = service.client.post("/api/v1/upload", files={"file": ("hello.mp3", data)}, data={"language": "en"})
+    path = path_of(answer.json()["job_id"])
+    whole = service.client.get(path)
+    assert whole.content == data
+    some = service.client.get(path, headers={"Range": "bytes=1000-70000", "If-Range": whole.headers["etag"]})
+    assert (some.status_code, some.content) == (206, data[1000:70001])
+    assert service.client.get(path, headers={"If-None-Match": whole.headers["etag"]}).status_code == 304
+    head = service.client.head(path)
+    assert (head.status_code, head.headers["content-length"], head.content) == (200, str(len(data)), b"")
+    service.wait(path.split("/")[4])
+    peaks = service.client.get(path.replace("/media", "/peaks")).json()
+    length = len(base64.b64decode(peaks["peaks"]))
+    assert length * peaks["seconds_per_peak"] == pytest.approx(peaks["duration_seconds"], abs=0.1)
+    service.client.delete(path.removesuffix("/media"))
+    assert service.client.get(path).status_code == 404
