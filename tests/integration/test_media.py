@@ -22,8 +22,8 @@ from tests.integration.test_access import FIRST, serve_api, with_key
 DATA = b"RIFF\0\0\0\0WAVE" + bytes(range(256)) * 4
 
 
-async def submit(client: httpx.AsyncClient, name: str = "a.wav", data: bytes = DATA, **headers: str) -> str:
-    answer = await client.post("/api/v1/upload", files={"file": (name, data)}, headers=headers)
+async def submit(client: httpx.AsyncClient, data: bytes = DATA, headers: dict[str, str] | None = None) -> str:
+    answer = await client.post("/api/v1/upload", files={"file": ("a.wav", data)}, headers=headers)
     return str(answer.json()["job_id"])
 
 
@@ -123,7 +123,7 @@ async def test_a_recording_is_never_a_page(tmp_path: Path, name: str) -> None:
 async def test_tokens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with serve_api(tmp_path, api_key=FIRST) as (client, _):
         key = with_key(FIRST)
-        job_id, other = await submit(client, **key), await submit(client, **key)
+        job_id, other = await submit(client, headers=key), await submit(client, headers=key)
         assert (await client.get(path_of(job_id))).status_code == 401
         assert (await client.get(path_of(job_id), headers=key)).status_code == 200
         answer = await client.post(f"{path_of(job_id)}-token", headers=key)
@@ -142,13 +142,13 @@ async def test_tokens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         for path in (path_of(other), path_of("x"), "/api/v1/jobs", f"/api/v1/result/{job_id}"):
             assert (await client.get(path, params={"token": token})).status_code == 401, path
         now = time.time()
-        monkeypatch.setattr(media.time, "time", lambda: now + media.TOKEN_SECONDS + 2)
+        monkeypatch.setattr(time, "time", lambda: now + media.TOKEN_SECONDS + 2)
         assert (await client.get(body["url"])).status_code == 401
 
 
 async def test_reading_with_a_token_is_limited(tmp_path: Path) -> None:
     async with serve_api(tmp_path, api_key=FIRST, rate_limit_per_minute=4) as (client, _):
-        job_id = await submit(client, **with_key(FIRST))
+        job_id = await submit(client, headers=with_key(FIRST))
         url = (await client.post(f"{path_of(job_id)}-token", headers=with_key(FIRST))).json()["url"]
         assert [(await client.get(url)).status_code for _ in range(5)] == [200] * 4 + [429]
         assert (await client.get(f"/api/v1/jobs/{job_id}", headers=with_key(FIRST))).status_code == 200
