@@ -24,10 +24,10 @@ class RangeNotSatisfiableError(RequestError):
     en = "The requested range begins after the end of the recording."
     vi = "Khoảng được yêu cầu bắt đầu sau điểm cuối của bản ghi âm."
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, detail: str | None = None, *, size: int = 0) -> None:
         """size: bytes of the recording."""
         self.size = size
-        super().__init__()
+        super().__init__(detail)
 
     @property
     def headers(self) -> dict[str, str]:
@@ -47,10 +47,10 @@ class CorrectionConflictError(RequestError):
     en = "The segment was changed meanwhile. Read its present text, then correct it again."
     vi = "Đoạn này vừa được thay đổi. Hãy xem nội dung hiện tại rồi sửa lại."
 
-    def __init__(self, current: dict[str, Any]) -> None:
+    def __init__(self, detail: str | None = None, *, current: dict[str, Any] | None = None) -> None:
         """current: the segment as in the response of the result."""
-        self.current = current
-        super().__init__()
+        self.current = current or {"version": 0}
+        super().__init__(detail)
 
     @property
     def headers(self) -> dict[str, str]:

@@ -50,6 +50,16 @@ async def count(session: AsyncSession, job_id: str) -> int:
     return (await session.execute(statement)).scalar_one()
 
 
+async def count_current(session: AsyncSession, job_ids: Collection[str]) -> dict[str, int]:
+    """Return the number of corrected segments by job; jobs without any are left out."""
+    statement = (
+        select(SegmentCorrectionRow.job_id, func.count())
+        .where(SegmentCorrectionRow.job_id.in_(job_ids), SegmentCorrectionRow.text.is_not(None))
+        .group_by(SegmentCorrectionRow.job_id)
+    )
+    return {row[0]: row[1] for row in (await session.execute(statement)).all()}
+
+
 async def store(
     session: AsyncSession, job_id: str, segment_id: int, text: str | None, machine_text: str, author: str
 ) -> Correction:

@@ -59,7 +59,7 @@ async def list_endings(session: AsyncSession, seconds: float) -> list[tuple[date
         .limit(MAX_ENDINGS)
     )
     rows = [*(await session.execute(completed)).all(), *(await session.execute(failed)).all()]
-    return [(row[0], row[1], row[2]) for row in rows]
+    return [(row[0], row[1], row[2]) for row in rows if row[0] is not None]
 
 
 async def seconds_per_megabyte(session: AsyncSession, extension: str, last: int = 20) -> float | None:

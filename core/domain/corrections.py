@@ -30,6 +30,11 @@ class Correction:
     author: str
     corrected_at: datetime
 
+    @property
+    def corrected_at_text(self) -> str:
+        """The time in ISO 8601, as in the other responses of the API."""
+        return self.corrected_at.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
 
 def cleaned_text(text: str) -> str:
     """Return the text in NFC with single spaces. Raises ValueError for control characters and incomplete Unicode."""
@@ -56,13 +61,12 @@ def corrected(segment: ResultSegment, correction: Correction | None) -> ResultSe
         return segment
     if correction.text is None:
         return replace(segment, version=correction.version)
-    made_at = correction.corrected_at.astimezone(UTC).isoformat()
     return replace(
         segment,
         text=correction.text,
         words=timed_words(segment, correction.text),
         version=correction.version,
-        correction=SegmentCorrection(segment.text, correction.author, made_at),
+        correction=SegmentCorrection(segment.text, correction.author, correction.corrected_at_text),
     )
 
 

@@ -6,7 +6,7 @@ from pathlib import PurePath
 
 UNKNOWN = "application/octet-stream"
 SNIFFED_BYTES = 16
-"""Bytes at the start of a recording that `media_type` reads."""
+"""Bytes at the start of a recording that `type_of_content` reads."""
 BY_SUFFIX = {
     ".mp3": "audio/mpeg",
     ".wav": "audio/wav",
@@ -44,7 +44,11 @@ _SIGNATURES = (
 MEDIA_TYPES = tuple(sorted({*BY_SUFFIX.values(), UNKNOWN}))
 
 
-def media_type(name: str, start: bytes) -> str:
-    """Return the type of a recording by its name's extension, else by its first bytes, as for a job by URL."""
-    known = BY_SUFFIX.get(PurePath(name).suffix.lower())
-    return known or next((kind for at, mark, kind in _SIGNATURES if start[at:].startswith(mark)), UNKNOWN)
+def type_of_name(name: str) -> str | None:
+    """Return the type of a recording by its name's extension, or None."""
+    return BY_SUFFIX.get(PurePath(name).suffix.lower())
+
+
+def type_of_content(start: bytes) -> str:
+    """Return the type of a recording by its first SNIFFED_BYTES, for a job by URL whose name has no extension."""
+    return next((kind for at, mark, kind in _SIGNATURES if start[at:].startswith(mark)), UNKNOWN)

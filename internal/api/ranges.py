@@ -31,7 +31,7 @@ def requested_range(headers: Headers, medium: Medium) -> tuple[int, int] | None:
         if match[2] and int(match[2]) < first:
             return None
     if first >= size or last < first:
-        raise RangeNotSatisfiableError(size)
+        raise RangeNotSatisfiableError(size=size)
     return first, last
 
 

@@ -89,7 +89,7 @@ class Corrections:
                 raise job_not_found(job.job_id)
             present = await corrections.get(session, job.job_id, segment_id)
             if not matches(condition, 0 if present is None else present.version):
-                raise CorrectionConflictError(shown(corrected(segment, present)))
+                raise CorrectionConflictError(current=shown(corrected(segment, present)))
             if text is None and (present is None or present.text is None):
                 return corrected(segment, present)
             if present is None and await corrections.count(session, job.job_id) >= MAX_CORRECTIONS:

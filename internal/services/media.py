@@ -13,7 +13,7 @@ from typing import Any
 
 from core.database import Database
 from core.domain import keys
-from core.domain.media_types import SNIFFED_BYTES, media_type
+from core.domain.media_types import SNIFFED_BYTES, type_of_content, type_of_name
 from core.errors import ObjectNotFound, UnauthorizedError
 from core.errors_media import MediaGoneError, MediaNotReadyError, PeaksMissingError
 from core.secret import Secret
@@ -96,11 +96,10 @@ class Media:
         if info is None:
             raise MediaGoneError
         name = job.original_filename or "recording"
-        try:
-            start = await self.storage.get_bytes(key, 0, min(SNIFFED_BYTES, info.size))
-        except ObjectNotFound as error:
-            raise MediaGoneError from error
-        return Medium(info, name, media_type(name, start))
+        kind = type_of_name(name)
+        if kind is None:
+            kind = type_of_content(await self.storage.get_bytes(key, 0, min(SNIFFED_BYTES, info.size)))
+        return Medium(info, name, kind)
 
     async def peaks(self, job: Job) -> dict[str, Any]:
         """Return the stored peaks, see `worker/peaks.py`. Raises PeaksMissingError, StorageUnavailable."""

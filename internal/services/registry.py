@@ -71,6 +71,7 @@ def build_services(
     media: Outbound,
     webhooks: Outbound,
     retention: Retention,
+    dead_letters: DeadLetters,
 ) -> Services:
     """Build the services from the adapters of the process."""
     # with BROKER=memory there is only this process, which counts requests in memory
@@ -85,10 +86,10 @@ def build_services(
         api_keys=ApiKeys(settings, database, secret),
         authenticator=Authenticator(settings, database, secret, limiter),
         corrections=Corrections(database, results, JobWatcher(database, list_states)),
-        dead_letters=DeadLetters(database, broker, publisher),
+        dead_letters=dead_letters,
         health_check=HealthCheck(database, broker, storage, settings.written_folders),
         job_events=JobEvents(database, watcher),
-        job_views=JobViews(Estimator(database)),
+        job_views=JobViews(Estimator(database), database),
         jobs=jobs,
         media=Media(database, storage, secret, limiter),
         models=models,

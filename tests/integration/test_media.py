@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import time
 from pathlib import Path
 
@@ -9,18 +10,20 @@ import httpx
 import pytest
 from sqlalchemy import update
 
-from core.domain.media_types import BY_SUFFIX, MEDIA_TYPES, media_type
+from core.domain.media_types import BY_SUFFIX, MEDIA_TYPES, type_of_content, type_of_name
 from core.domain.recordings import EXTENSIONS
 from internal.bootstrap import Application
 from internal.services import media
 from repositories.models import Job
+from tests.clients.external_server import SAMPLE
+from tests.e2e.service import Service
 from tests.integration.test_access import FIRST, serve_api, with_key
 
 DATA = b"RIFF\0\0\0\0WAVE" + bytes(range(256)) * 4
 
 
-async def submit(client: httpx.AsyncClient, name: str = "a.wav", data: bytes = DATA, **headers: str) -> str:
-    answer = await client.post("/api/v1/upload", files={"file": (name, data)}, headers=headers)
+async def submit(client: httpx.AsyncClient, data: bytes = DATA, headers: dict[str, str] | None = None) -> str:
+    answer = await client.post("/api/v1/upload", files={"file": ("a.wav", data)}, headers=headers)
     return str(answer.json()["job_id"])
 
 
@@ -120,7 +123,7 @@ async def test_a_recording_is_never_a_page(tmp_path: Path, name: str) -> None:
 async def test_tokens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with serve_api(tmp_path, api_key=FIRST) as (client, _):
         key = with_key(FIRST)
-        job_id, other = await submit(client, **key), await submit(client, **key)
+        job_id, other = await submit(client, headers=key), await submit(client, headers=key)
         assert (await client.get(path_of(job_id))).status_code == 401
         assert (await client.get(path_of(job_id), headers=key)).status_code == 200
         answer = await client.post(f"{path_of(job_id)}-token", headers=key)
@@ -139,13 +142,13 @@ async def test_tokens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         for path in (path_of(other), path_of("x"), "/api/v1/jobs", f"/api/v1/result/{job_id}"):
             assert (await client.get(path, params={"token": token})).status_code == 401, path
         now = time.time()
-        monkeypatch.setattr(media.time, "time", lambda: now + media.TOKEN_SECONDS + 2)
+        monkeypatch.setattr(time, "time", lambda: now + media.TOKEN_SECONDS + 2)
         assert (await client.get(body["url"])).status_code == 401
 
 
 async def test_reading_with_a_token_is_limited(tmp_path: Path) -> None:
     async with serve_api(tmp_path, api_key=FIRST, rate_limit_per_minute=4) as (client, _):
-        job_id = await submit(client, **with_key(FIRST))
+        job_id = await submit(client, headers=with_key(FIRST))
         url = (await client.post(f"{path_of(job_id)}-token", headers=with_key(FIRST))).json()["url"]
         assert [(await client.get(url)).status_code for _ in range(5)] == [200] * 4 + [429]
         assert (await client.get(f"/api/v1/jobs/{job_id}", headers=with_key(FIRST))).status_code == 200
@@ -169,9 +172,29 @@ async def test_recordings_that_are_not_there(tmp_path: Path) -> None:
 
 def test_types_of_recordings() -> None:
     assert set(BY_SUFFIX) == set(EXTENSIONS)
-    assert media_type("A.MP4", b"") == "video/mp4"
+    assert (type_of_name("A.MP4"), type_of_name("stream.php")) == ("video/mp4", None)
     starts = {b"ID3\4": "audio/mpeg", b"\0\0\0\x20ftypisom": "video/mp4", b"\x1aE\xdf\xa3": "video/webm"}
     for start, kind in starts.items():
-        assert media_type("recording", start) == kind
+        assert type_of_content(start) == kind
     for start in (b"", b"<svg xmlns=", b"%PDF-1.7", b"\0" * 16):
-        assert media_type("stream.php", start) == "application/octet-stream"
+        assert type_of_content(start) == "application/octet-stream"
+
+
+@pytest.mark.speech
+def test_a_recording_is_the_same_from_both_storages(service: Service) -> None:
+    data = SAMPLE.read_bytes()
+    answer = service.client.post("/api/v1/upload", files={"file": ("hello.mp3", data)}, data={"language": "en"})
+    path = path_of(answer.json()["job_id"])
+    whole = service.client.get(path)
+    assert whole.content == data
+    some = service.client.get(path, headers={"Range": "bytes=1000-70000", "If-Range": whole.headers["etag"]})
+    assert (some.status_code, some.content) == (206, data[1000:70001])
+    assert service.client.get(path, headers={"If-None-Match": whole.headers["etag"]}).status_code == 304
+    head = service.client.head(path)
+    assert (head.status_code, head.headers["content-length"], head.content) == (200, str(len(data)), b"")
+    service.wait(path.split("/")[4])
+    peaks = service.client.get(path.replace("/media", "/peaks")).json()
+    length = len(base64.b64decode(peaks["peaks"]))
+    assert length * peaks["seconds_per_peak"] == pytest.approx(peaks["duration_seconds"], abs=0.1)
+    service.client.delete(path.removesuffix("/media"))
+    assert service.client.get(path).status_code == 404

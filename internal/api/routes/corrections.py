@@ -105,7 +105,7 @@ async def encode_changes(changes: AsyncGenerator[CorrectionEvent]) -> AsyncItera
                     "version": correction.version,
                     "text": correction.text,
                     "author": correction.author,
-                    "corrected_at": correction.corrected_at.isoformat(),
+                    "corrected_at": correction.corrected_at_text,
                 }
                 yield encode_event(data, "correction", correction.version)
             else:

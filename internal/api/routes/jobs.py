@@ -37,7 +37,7 @@ async def list_page(
 @router.get("/api/v1/jobs/{job_id}", response_model=JobBody, responses=refusals(404))
 async def read(job_id: str, jobs: JobsDep, views: JobViewsDep, owner: Owner, language: Language) -> JobView:
     """Read a job with all its options."""
-    return await views.of(await jobs.find(job_id, owner), language)
+    return await views.with_corrections(await jobs.find(job_id, owner), language)
 
 
 @router.post("/api/v1/jobs/{job_id}/webhook", status_code=202, response_model=JobStatusBody, responses=PROBLEMS)
@@ -70,4 +70,4 @@ async def delete(job_id: str, jobs: JobsDep, owner: Owner, undo: bool = False) -
 @router.post("/api/v1/jobs/{job_id}/restore", response_model=JobBody, responses=PROBLEMS)
 async def restore(job_id: str, jobs: JobsDep, views: JobViewsDep, owner: Owner, language: Language) -> JobView:
     """Undo the deletion of a job with `undo=true`. Idempotent."""
-    return await views.of(await jobs.restore(job_id, owner), language)
+    return await views.with_corrections(await jobs.restore(job_id, owner), language)

@@ -82,7 +82,7 @@ async def read_peaks(job_id: str, jobs: JobsDep, media: MediaDep, owner: Owner) 
 
 def _headers(medium: Medium, *, download: bool) -> dict[str, str]:
     kind = "attachment" if download else "inline"
-    names = f"filename=\"{safe_name(medium.name)}\"; filename*=UTF-8''{quote(medium.name, safe='')}"
+    names = f"filename=\"{safe_name(medium.name)}\"; filename*=UTF-8''{quote(medium.name, safe='', errors='replace')}"
     return {
         "Accept-Ranges": "bytes",
         "Cache-Control": "private, no-cache",

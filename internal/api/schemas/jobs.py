@@ -49,6 +49,7 @@ class JobBody(JobStatusBody):
     metadata: Annotated[dict[str, Any] | None, BeforeValidator(showable)] = Field(validation_alias="client_metadata")
     retry_count: int
     expires_at: datetime | None
+    corrections: int = Field(description="Number of segments with a correction.")
 
 
 class JobList(BaseModel):
