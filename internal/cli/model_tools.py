@@ -110,8 +110,7 @@ def _print(made: Installed, source: str, as_json: bool) -> None:
     from worker.model_store.hub import HubSettings
     from worker.model_store.store import ModelStore
 
-    if made.path.is_file():
-        ModelStore(made.path.parent, HubSettings()).remember_made(made.name, source)
+    ModelStore(made.path.parent, HubSettings()).remember_made(made.name, source)
     heard = {sample.language: sample.text for sample in made.heard}
     if as_json:
         output.json_line({"name": made.name, "path": str(made.path), "bytes": made.size, "heard": heard})

@@ -90,8 +90,8 @@ class Consumer:
             threads=settings.engine_threads,
             batch_size=settings.batch_size,
         )
-        self.catalogue = ModelCatalogue(settings.model_dirs, model_formats(settings.engine))
-        self.puller = ModelPuller.from_settings(settings, database, self.announce)
+        self.catalogue = ModelCatalogue(settings.model_dirs, formats := model_formats(settings.engine))
+        self.puller = ModelPuller.from_settings(settings, database, self.announce, formats)
         self.health = MachineHealth(temp_dir)
         self.leases = Leases(database, settings.lease_seconds, settings.job_timeout_seconds)
         self.outage_retry = OutageRetry(

@@ -12,8 +12,9 @@ from internal.cli.parameters import AsJson
 
 if TYPE_CHECKING:
     from core.error_base import SttError
+    from worker.model_store.installed import InstalledModel
     from worker.model_store.registry import ModelEntry
-    from worker.model_store.store import InstalledModel, ModelStore
+    from worker.model_store.store import ModelStore
 
 app = typer.Typer(
     help=(
@@ -78,7 +79,12 @@ def pull(
 
 @app.command()
 def rm(names: Names, as_json: AsJson = False) -> None:
-    """Remove models that a pull wrote. A file that was put there by hand stays."""
+    """Remove models that `pull`, `import` or `quantize` wrote. What was put there by hand stays.
+
+    Example:
+
+      stt models rm large-v3-turbo-q5_0
+    """
     store, *_ = _stores()
     _each(names, lambda name: store.remove(_known(name)), as_json)
 
@@ -91,7 +97,6 @@ def verify(
     as_json: AsJson = False,
 ) -> None:
     """Read model files: header, length, every value, and the published checksum, or else that of the download."""
-    from core.domain.models import model_of_file
     from internal.cli.model_progress import shown
     from worker.model_tools.verification import verify
 
@@ -100,7 +105,7 @@ def verify(
     def check(name: str) -> InstalledModel:
         with shown(name) as report:
             model = store.verify(_known(name), report)
-        if model_of_file(model.path.name) is not None:  # not a voice detector, whose tensors are others
+        if model.transcribes:
             with model_tools.shown(name) as phases:
                 verify(model.path, phases)
         return model
@@ -206,6 +211,7 @@ def _row(name: str, entry: ModelEntry | None, model: InstalledModel | None) -> d
         "speed": entry.speed if entry else "",
         "licence": entry.licence if entry else "",
         "kind": entry.kind if entry else "",
+        "format": model.format if model else "ggml",
         "bytes": size,
         "path": str(model.path) if model else None,
         "source": record.source if record else None,
