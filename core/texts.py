@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from core.texts_command import COMMAND_TEXTS
+from core.texts_doctor import DOCTOR_TEXTS
 from core.texts_models import MODEL_TEXTS
 
 ENGLISH, VIETNAMESE = "en", "vi"
@@ -307,6 +308,7 @@ TEXTS = COMMAND_TEXTS | {
     # Starlette
     "There was an error parsing the body": "Không đọc được nội dung yêu cầu",
     **MODEL_TEXTS,
+    **DOCTOR_TEXTS,
 }
 
 VALIDATION = {

@@ -19,7 +19,6 @@ from typer.core import TyperGroup
 
 from core.error_base import SttError
 from core.errors import InternalError, SettingsError
-from core.texts import translate
 from internal.cli import output
 from internal.cli.exits import ExitStatus, status_of
 
@@ -123,12 +122,12 @@ def main() -> None:
             output.error(error)
             status = status_of(error)
             if status is ExitStatus.NOT_ALLOWED:
-                output.note(translate("`stt` reads the key from STT_API_KEY.", output.language()))
+                output.say("`stt` reads the key from STT_API_KEY.")
             sys.exit(status)
         if os.environ.get(TRACEBACK):
             raise
         output.error(InternalError())
-        output.note(f"{type(error).__name__}: {error} ({TRACEBACK}=1 shows where)")
+        output.say("{reason} ({variable}=1 shows where)", reason=f"{type(error).__name__}: {error}", variable=TRACEBACK)
         sys.exit(ExitStatus.FAILED)
 
 

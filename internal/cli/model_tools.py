@@ -101,7 +101,7 @@ def _interruptible() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        output.note("Interrupted. Nothing was installed.")
+        output.say("Interrupted. Nothing was installed.")
         raise typer.Exit(ExitStatus.INTERRUPTED) from None
 
 
@@ -116,7 +116,7 @@ def _print(made: Installed, source: str, as_json: bool) -> None:
         output.json_line({"name": made.name, "path": str(made.path), "bytes": made.size, "heard": heard})
         return
     for language, text in heard.items():
-        output.note(f"heard ({language}): {text}")
+        output.say("heard ({language}): {text}", language=language, text=text)
     output.result(made.name)
 
 
@@ -129,7 +129,7 @@ def shown(name: str) -> Iterator[Report]:
         def line(phase: str, _share: float) -> None:
             if phase not in phases[-1:]:
                 phases.append(phase)
-                output.note(f"{name}: {TEXTS[phase]}")
+                output.note(f"{name}: {output.in_language(TEXTS[phase])}")
 
         yield line
         return
@@ -141,6 +141,7 @@ def shown(name: str) -> Iterator[Report]:
         task = progress.add_task(name, total=1.0)
 
         def bar(phase: str, share: float) -> None:
-            progress.update(task, completed=share, description=f"{output.printable(name)}: {TEXTS[phase]}")
+            text = output.in_language(TEXTS[phase])
+            progress.update(task, completed=share, description=f"{output.printable(name)}: {text}")
 
         yield bar

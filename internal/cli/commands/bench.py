@@ -44,7 +44,7 @@ def bench(
         for name in models or catalogue.names():
             async for step in engine_table.measure(catalogue.path(name), settings.worker_concurrency):
                 if isinstance(step, str):
-                    output.note(f"{name}: trying {step}")
+                    output.say("{model}: trying {engine}", model=name, engine=step)
                 else:
                     rows += step
         return rows

@@ -73,7 +73,8 @@ def replay(job: JobOrAll) -> None:
 
     async def work(application: Application) -> None:
         reopened, stale = await application.dead_letters.replay(job)
-        output.result(f"{reopened} reopened for what is missing, {stale} stale dead letters removed.")
+        text = "{reopened} reopened for what is missing, {stale} stale dead letters removed."
+        output.result(output.in_language(text, reopened=reopened, stale=stale))
 
     runner.run("dlq", work, needs_broker=True)
 
@@ -84,6 +85,6 @@ def purge(job: JobOrAll) -> None:
 
     async def work(application: Application) -> None:
         count = await application.dead_letters.purge(job)
-        output.result(f"{count} dead letters removed; their jobs stay FAILED.")
+        output.result(output.in_language("{count} dead letters removed; their jobs stay FAILED.", count=count))
 
     runner.run("dlq", work, needs_broker=True)

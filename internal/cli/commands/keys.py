@@ -67,7 +67,7 @@ def create(
             output.json_line({"key": key, "owner": key_owner, "webhook_secret": secret})
         else:
             output.result(f"key: {key}\nowner: {key_owner}\nwebhook secret: {secret}")
-        output.note("The key is shown this once.")
+        output.say("The key is shown this once.")
 
     runner.run("keys", work)
 
@@ -103,7 +103,7 @@ def revoke(
 
         if not await application.services.api_keys.revoke(key_id):
             raise KeyNotFoundError
-        output.result(f"{key_id} is revoked.")
+        output.result(output.in_language("{key} is revoked.", key=key_id))
 
     runner.run("keys", work)
 

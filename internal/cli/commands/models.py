@@ -181,7 +181,7 @@ def _each(names: list[str], act: Any, as_json: bool) -> None:
             statuses.add(status_of(error))
             _report_error(name, error, as_json)
         except KeyboardInterrupt:
-            output.note("Interrupted. What has arrived is kept; the same command continues it.")
+            output.say("Interrupted. What has arrived is kept; the same command continues it.")
             raise typer.Exit(ExitStatus.INTERRUPTED) from None
         else:
             output.json_line(_row(model.name, None, model)) if as_json else output.result(model.name)

@@ -96,7 +96,8 @@ def _of_path(path: Path, recursive: bool) -> Iterator[Input]:
                 found = True
                 yield Input(name, file, beside=file.parent, inside=file.parent.relative_to(path))
     if not found:
-        output.note(f"{output.printable(str(path))}: no recordings" + ("" if recursive else " (without --recursive)"))
+        text = "{value}: no recordings" if recursive else "{value}: no recordings (without --recursive)"
+        output.say(text, value=output.printable(str(path)))
 
 
 def _note_unreadable(error: OSError) -> None:

@@ -111,7 +111,7 @@ class Run:
             for job_id in jobs.values():
                 with contextlib.suppress(ClientError):
                     await self._client.cancel(job_id)
-            output.note(f"{len(jobs)} jobs cancelled.")
+            output.say("{count} jobs cancelled.", count=len(jobs))
         else:
             self._jobs = jobs
             self._name_jobs()
@@ -125,7 +125,7 @@ class Run:
     def _name_jobs(self) -> None:
         """Print the jobs that continue."""
         for entry, job_id in self._jobs.items():
-            output.note(f"{entry.label}: job {job_id} continues. `stt jobs cancel {job_id}` ends it.")
+            output.say("{file}: job {job} continues. `stt jobs cancel {job}` ends it.", file=entry.label, job=job_id)
 
     async def _all(self) -> None:
         queue = iter(self.inputs)
