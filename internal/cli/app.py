@@ -21,6 +21,7 @@ from core.error_base import SttError
 from core.errors import InternalError, SettingsError
 from internal.cli import output
 from internal.cli.exits import ExitStatus, status_of
+from internal.cli.parameters import Lang
 
 if TYPE_CHECKING:
     from internal.client.errors import ClientError
@@ -52,6 +53,7 @@ class Commands(Mapping[str, Any]):
             panels = (getattr(command, "rich_help_panel", None), app.info.rich_help_panel)
             command.rich_help_panel = next((panel for panel in panels if isinstance(panel, str)), output.OPERATING)
             _join_lines(command)
+            _accept_language(command)
             self._loaded[name] = command
         return self._loaded[name]
 
@@ -67,6 +69,27 @@ def _join_lines(command: Any) -> None:
     command.help = re.sub(r"(?<!\n)\n(?!\n)", " ", command.help or "")
     for nested in getattr(command, "commands", {}).values():
         _join_lines(nested)
+
+
+def _accept_language(command: Any) -> None:
+    """Let the command take --lang as `stt` itself does."""
+    nested = getattr(command, "commands", {})
+    for child in nested.values():
+        _accept_language(child)
+    if not nested:
+        command.params.append(_language_option())
+
+
+def _language_option() -> Any:
+    app = typer.Typer(add_completion=False)
+
+    @app.command()
+    def carrier(lang: Lang = None) -> None: ...
+
+    command: Any = typer.main.get_command(app)
+    option = command.params[0]
+    option.hidden, option.expose_value, option.envvar = True, False, None
+    return option
 
 
 class Group(TyperGroup):
@@ -106,6 +129,7 @@ def options(
     version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
+    lang: Lang = None,
 ) -> None:
     """Options of `stt` itself."""
 

@@ -8,6 +8,7 @@ import math
 import os
 import secrets
 import socket
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import structlog
 from core.config import Settings
 from core.consumer_metrics import ENGINE_INFO, SLOTS
 from core.database import Database
+from core.domain.model_states import ModelState, PullState
 from core.domain.models import choose
 from core.errors import InfrastructureError, MachineError, ModelMissingError, SettingsError, StorageUnavailable
 from core.messaging.port import Broker, Delivery, Handler, MessageType, QueueName, Retry, Subscription, Verdict
@@ -46,6 +48,7 @@ from internal.services.retention import Retention
 from repositories import model_wait, workers
 from worker import ffmpeg
 from worker.chunking import strategy
+from worker.engine_choice import Trial
 from worker.engine_variants import model_formats
 from worker.models import ModelCatalogue
 from worker.pool import Pool
@@ -56,6 +59,8 @@ GRACE = 25.0
 """Seconds that running work of all queues may take at shutdown before it is handed back."""
 DEREGISTER_TIMEOUT = 3.0
 """Seconds that removing the consumer's row may take at shutdown."""
+TRIAL_INTERVAL = 1.0
+"""Seconds between two looks at the progress of an engine trial."""
 RECOVERY_PAUSE = 1.0
 """Seconds between a recovery of the machine and the wait for the next faults."""
 
@@ -110,6 +115,7 @@ class Consumer:
         self._failure: Exception | None = None
         self._failed = asyncio.Event()
         self._announced: tuple[object, object] | None = None
+        self._announced_trial: Trial | None = None
 
     def _create_handlers(
         self, database: RetryingDatabase, media: Outbound, publisher: Publisher, retention: Retention
@@ -178,6 +184,7 @@ class Consumer:
         await outage_retry.run(self._broker.start)
         await outage_retry.run(self.announce)
         self._periodic_tasks.start(workers.HEARTBEAT_INTERVAL, self.announce, "heartbeat")
+        self._periodic_tasks.start(TRIAL_INTERVAL, self._announce_trial, "engine trial")
         self.leases.start()
         self._periodic_tasks.start(workers.HEARTBEAT_INTERVAL, self.compute_checksums, "model checksums")
         self.puller.start()
@@ -349,7 +356,7 @@ class Consumer:
             checksums=await asyncio.to_thread(self.catalogue.checksums, compute=False),
             sick=self.health.reason,
             engines=self.pool.engines.descriptions(),
-            model_states=tuple(state.to_json() for state in await asyncio.to_thread(self.puller.states)),
+            model_states=tuple(state.to_json() for state in await asyncio.to_thread(self._model_states)),
         )
         ENGINE_INFO.clear()
         for model, engine in info.engines.items():
@@ -359,6 +366,21 @@ class Consumer:
             if (info.models, info.checksums) != self._announced:
                 await model_wait.mark_available(session, worker, self._settings.default_model)
         self._announced = (info.models, info.checksums)
+
+    def _model_states(self) -> list[ModelState]:
+        states, trial = self.puller.states(), self.pool.engines.trial
+        if trial is None:
+            return states
+        known = next((state for state in states if state.name == trial.model), None)
+        tried = replace(known or ModelState(trial.model, PullState.INSTALLED), trial=trial.number, trials=trial.count)
+        return [state for state in states if state is not known] + [tried]
+
+    async def _announce_trial(self) -> None:
+        """Announce the progress of an engine trial, for which jobs wait."""
+        trial = self.pool.engines.trial
+        if trial != self._announced_trial:
+            await self.announce()
+            self._announced_trial = trial
 
     async def compute_checksums(self) -> None:
         """Hash model files whose checksums are unknown. Files of gigabytes must not delay the heartbeat."""

@@ -25,6 +25,10 @@ class Reporter(Protocol):
     def uploading(self, entry: Input, sent: int, size: int | None) -> None: ...
     def submitted(self, entry: Input, submission: Submission) -> None: ...
     def received(self, entry: Input, event: Event) -> None: ...
+    def choosing(self, trial: Mapping[str, Any] | None) -> None:
+        """Report an engine trial, for which the jobs wait. trial: an entry of `engine_trials` in /health; None: its end."""
+        ...
+
     def ended(self, entry: Input, outcome: str, **details: Any) -> None:
         """Report the end of a recording. outcome: written, skipped, detached or failed; details: job_id, files, code,
         message."""
@@ -61,6 +65,10 @@ class JsonReporter:
     def received(self, entry: Input, event: Event) -> None:
         self._line(entry, event.kind, **event.data)
 
+    def choosing(self, trial: Mapping[str, Any] | None) -> None:
+        if trial is not None:
+            output.json_line({"event": "engine_trial", **trial})
+
     def ended(self, entry: Input, outcome: str, **details: Any) -> None:
         self._line(entry, outcome, **details)
 
@@ -94,6 +102,10 @@ class LineReporter:
         if event.kind == "progress" and progress >= self._next.get(entry, STEP):
             self._next[entry] = progress + STEP
             output.note(f"{entry.label}: {progress:.0f} %{remaining(event)}")
+
+    def choosing(self, trial: Mapping[str, Any] | None) -> None:
+        if trial is not None:
+            output.note(_choice(trial))
 
     def ended(self, entry: Input, outcome: str, **details: Any) -> None:
         self._next.pop(entry, None)
@@ -145,6 +157,10 @@ class BarReporter(LineReporter):
             stage = output.in_language("{done} of {total} chunks", done=done, total=total) + remaining(event)
             self._progress.update(self._bar(entry), completed=float(data.get("progress") or 0), stage=stage)
 
+    def choosing(self, trial: Mapping[str, Any] | None) -> None:
+        for bar in self._bars.values():
+            self._progress.update(bar, stage=output.in_language("waiting") if trial is None else _choice(trial))
+
     def ended(self, entry: Input, outcome: str, **details: Any) -> None:
         if entry in self._bars:
             self._progress.remove_task(self._bars.pop(entry))
@@ -173,6 +189,11 @@ class BarReporter(LineReporter):
 
     def _print(self, text: str) -> None:
         self._progress.console.print(text, markup=False, soft_wrap=True)
+
+
+def _choice(trial: Mapping[str, Any]) -> str:
+    text = "choosing the fastest engine for this machine, {number} of {count}"
+    return output.in_language(text, number=trial.get("number"), count=trial.get("count"))
 
 
 def describe(outcome: str, details: Mapping[str, Any]) -> str:

@@ -21,6 +21,7 @@ from core.errors_command import RecordingUnreadableError
 from internal.cli import output
 from internal.cli.exits import ExitStatus, status_of
 from internal.cli.service import Connection
+from internal.cli.transcribing import engine_trial
 from internal.cli.transcribing.inputs import Input
 from internal.cli.transcribing.interruption import CANCEL, Interruption
 from internal.cli.transcribing.reporters import Reporter
@@ -79,6 +80,7 @@ class Run:
     _jobs: dict[Input, str] = field(default_factory=dict)
     _folders: dict[Path, OutputFolder] = field(default_factory=dict)
     _fatal: SttError | ClientError | None = None
+    _trial: asyncio.Task[None] | None = None
 
     async def run(self) -> ExitStatus:
         """Transcribe all recordings and return the exit status."""
@@ -96,6 +98,7 @@ class Run:
                 return await self._interrupted(work, interruption.chosen.result())
             work.result()
         finally:
+            self._stop_watching()
             interruption.close()
             self.reporter.close({ending: self.counts[ending] for ending in ENDINGS})
         if self._fatal is not None:
@@ -167,12 +170,19 @@ class Run:
             submission = await self._submit(entry, file, digest)
         self._jobs[entry] = submission.job_id
         self.reporter.submitted(entry, submission)
+        if self._trial is None and not self.request.detach:
+            self._trial = asyncio.create_task(engine_trial.follow(self._client, self.reporter), name="engine trial")
         if self.request.detach:
             self._end(entry, "detached", job_id=submission.job_id)
             self._print(submission.job_id)
             return
         await self._follow(entry, submission.job_id)
         await self._finish(entry, submission.job_id, digest, folder, paths)
+
+    def _stop_watching(self) -> None:
+        """End the watch for an engine trial: once a chunk is transcribed, the engine is chosen."""
+        if self._trial is not None:
+            self._trial.cancel()
 
     def _writes(self, entry: Input) -> bool:
         """Return False for standard input and pipes, whose transcript is only printed unless a folder is given."""
@@ -216,6 +226,8 @@ class Run:
         """Report the events of a job until it is COMPLETED. Raises JobFailed."""
         async with aclosing(self._client.events(job_id)) as events:
             async for event in events:
+                if event.kind != "progress" or event.data.get("chunks_completed"):
+                    self._stop_watching()
                 self.reporter.received(entry, event)
         job = await self._client.job(job_id)
         if not job.completed:
