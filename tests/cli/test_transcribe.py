@@ -75,8 +75,11 @@ def test_the_first_call_on_a_machine_shows_the_choice_of_the_engine(recording: P
     wait_until_unused(tmp_path / "data")
 
 
-async def test_the_choice_of_the_engine_without_a_terminal(capfd: pytest.CaptureFixture[str]) -> None:
+async def test_the_choice_of_the_engine_without_a_terminal(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A JSON line, or one on standard error, for each engine that is tried; a service that is away has no trial."""
+    monkeypatch.setattr(engine_trial, "PAUSE", 0.01)
     trials: list[dict[str, object]] = [{"model": "a", "worker": "w", "number": number, "count": 2} for number in (1, 2)]
     bodies = [{}, {"engine_trials": trials[:1]}, {"engine_trials": trials[:1]}, {"engine_trials": trials[1:]}, {}]
     for reporter in (JsonReporter(), LineReporter(1)):
