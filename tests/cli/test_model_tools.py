@@ -68,6 +68,9 @@ def test_a_terminal_shows_a_bar(tmp_path: Path) -> None:
     assert "transcribing the samples" in run.output
     assert "100%" in run.output
     assert run.output.rstrip().endswith("mine")
+    smaller = in_terminal("models", "quantize", "mine", "q4_0", folder=tmp_path, status=1).output
+    assert "MODEL_UNSUPPORTED" in smaller, "it is quantised already"
+    assert in_terminal("models", "verify", "mine", folder=tmp_path, status=0).output.rstrip().endswith("mine")
 
 
 def test_bad_files_are_refused_with_the_reason(tmp_path: Path) -> None:
