@@ -25,7 +25,7 @@ COLUMNS = ("job", "chunk", "attempts", "code", "message", "first_failure", "last
 JobOrAll = Annotated[str, typer.Argument(metavar="JOB", help="A job_id, or `all`.")]
 
 
-@app.command("list")
+@app.command("list", epilog=examples(("stt dlq list --json | jq -r .code | sort | uniq -c", "how often each error")))
 def list_dead_letters(as_json: AsJson = False) -> None:
     """List all dead letters, oldest first."""
 
@@ -44,7 +44,7 @@ def list_dead_letters(as_json: AsJson = False) -> None:
     runner.run("dlq", work, needs_broker=True)
 
 
-@app.command()
+@app.command(epilog=examples(("stt dlq show 4f0a…", "one job"), ("stt dlq show all --json", "every one, for scripts")))
 def show(job: JobOrAll, as_json: AsJson = False) -> None:
     """Print all headers of a job's dead letter."""
 
@@ -67,7 +67,7 @@ def show(job: JobOrAll, as_json: AsJson = False) -> None:
     runner.run("dlq", work, needs_broker=True)
 
 
-@app.command()
+@app.command(epilog=examples(("stt dlq replay all", "once the cause is removed")))
 def replay(job: JobOrAll) -> None:
     """Reopen a job to run its missing steps, and remove its dead letter."""
 
@@ -79,7 +79,7 @@ def replay(job: JobOrAll) -> None:
     runner.run("dlq", work, needs_broker=True)
 
 
-@app.command()
+@app.command(epilog=examples(("stt dlq purge 4f0a…", "one that is not worth another attempt")))
 def purge(job: JobOrAll) -> None:
     """Remove a job's dead letter; the job stays FAILED."""
 
