@@ -19,6 +19,7 @@ from typer.core import TyperGroup
 
 from core.error_base import SttError
 from core.errors import InternalError, SettingsError
+from core.errors_command import UsageError
 from internal.cli import output
 from internal.cli.exits import ExitStatus, status_of
 from internal.cli.parameters import Lang
@@ -148,11 +149,19 @@ def main() -> None:
             if status is ExitStatus.NOT_ALLOWED:
                 output.say("`stt` reads the key from STT_API_KEY.")
             sys.exit(status)
+        if isinstance(error, UnicodeEncodeError) and (word := _undecodable_argument()):
+            output.error(UsageError("{value} is not valid UTF-8.", value=ascii(word)))
+            sys.exit(ExitStatus.USAGE)
         if os.environ.get(TRACEBACK):
             raise
         output.error(InternalError())
         output.say("{reason} ({variable}=1 shows where)", reason=f"{type(error).__name__}: {error}", variable=TRACEBACK)
         sys.exit(ExitStatus.FAILED)
+
+
+def _undecodable_argument() -> str | None:
+    """Return an argument with bytes that are not UTF-8, which only names of files may have."""
+    return next((word for word in sys.argv[1:] if word != word.encode(errors="replace").decode()), None)
 
 
 def _is_client_error(error: Exception) -> TypeGuard[ClientError]:

@@ -18,7 +18,7 @@ from core.config import Settings
 from core.database import Database
 from core.domain.model_states import ModelState, PullState
 from core.error_base import SttError
-from core.errors import SettingsError
+from core.errors import InternalError, SettingsError
 from core.errors_models import ModelNameError, ModelStoreError
 from internal.periodic_tasks import PeriodicTasks
 from repositories import wanted_models
@@ -245,7 +245,7 @@ class ModelPuller:
     async def _in_thread(self, wanted: _Wanted) -> None:
         """Run the pull in a thread of its own, which does not keep a stopping process alive. Raises SttError."""
         loop, done = asyncio.get_running_loop(), asyncio.Event()
-        failure: list[Exception] = []
+        failure: list[SttError] = []
 
         def report(progress: Progress) -> None:
             wanted.progress = progress
@@ -253,8 +253,11 @@ class ModelPuller:
         def work() -> None:
             try:
                 wanted.file = self.store.pull(wanted.reference, report, wanted.stop).identity
-            except Exception as error:  # noqa: BLE001  raised again below
+            except SttError as error:
                 failure.append(error)
+            except Exception:  # must not keep the other models from being installed
+                log.exception("pull failed", action="model_failed", model=wanted.reference.name)
+                failure.append(InternalError())
             finally:
                 if not loop.is_closed():
                     loop.call_soon_threadsafe(done.set)

@@ -8,7 +8,6 @@ import math
 import os
 import secrets
 import socket
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -17,7 +16,6 @@ import structlog
 from core.config import Settings
 from core.consumer_metrics import ENGINE_INFO, SLOTS
 from core.database import Database
-from core.domain.model_states import ModelState, PullState
 from core.domain.models import choose
 from core.errors import InfrastructureError, MachineError, ModelMissingError, SettingsError, StorageUnavailable
 from core.messaging.port import Broker, Delivery, Handler, MessageType, QueueName, Retry, Subscription, Verdict
@@ -25,6 +23,7 @@ from core.metrics import label
 from core.outbound import Outbound
 from core.storage.port import Storage
 from core.tasks import cancel_and_wait
+from internal.consumer import trial_progress
 from internal.consumer.handlers.fetch import FetchHandler
 from internal.consumer.handlers.finalise import FinaliseHandler
 from internal.consumer.handlers.prepare import PrepareHandler, PrepareSettings
@@ -48,7 +47,6 @@ from internal.services.retention import Retention
 from repositories import model_wait, workers
 from worker import ffmpeg
 from worker.chunking import strategy
-from worker.engine_choice import Trial
 from worker.engine_variants import model_formats
 from worker.models import ModelCatalogue
 from worker.pool import Pool
@@ -59,8 +57,6 @@ GRACE = 25.0
 """Seconds that running work of all queues may take at shutdown before it is handed back."""
 DEREGISTER_TIMEOUT = 3.0
 """Seconds that removing the consumer's row may take at shutdown."""
-TRIAL_INTERVAL = 1.0
-"""Seconds between two looks at the progress of an engine trial."""
 RECOVERY_PAUSE = 1.0
 """Seconds between a recovery of the machine and the wait for the next faults."""
 
@@ -97,6 +93,7 @@ class Consumer:
         )
         self.catalogue = ModelCatalogue(settings.model_dirs, formats := model_formats(settings.engine))
         self.puller = ModelPuller.from_settings(settings, database, self.announce, formats)
+        self.trial_progress = trial_progress.TrialProgress(self.pool.engines, self.announce)
         self.health = MachineHealth(temp_dir)
         self.leases = Leases(database, settings.lease_seconds, settings.job_timeout_seconds)
         self.outage_retry = OutageRetry(
@@ -115,7 +112,6 @@ class Consumer:
         self._failure: Exception | None = None
         self._failed = asyncio.Event()
         self._announced: tuple[object, object] | None = None
-        self._announced_trial: Trial | None = None
 
     def _create_handlers(
         self, database: RetryingDatabase, media: Outbound, publisher: Publisher, retention: Retention
@@ -184,7 +180,7 @@ class Consumer:
         await outage_retry.run(self._broker.start)
         await outage_retry.run(self.announce)
         self._periodic_tasks.start(workers.HEARTBEAT_INTERVAL, self.announce, "heartbeat")
-        self._periodic_tasks.start(TRIAL_INTERVAL, self._announce_trial, "engine trial")
+        self._periodic_tasks.start(trial_progress.INTERVAL, self.trial_progress.report, "engine trial")
         self.leases.start()
         self._periodic_tasks.start(workers.HEARTBEAT_INTERVAL, self.compute_checksums, "model checksums")
         self.puller.start()
@@ -345,6 +341,7 @@ class Consumer:
 
     async def announce(self) -> None:
         """Write the consumer's heartbeat, with its models, their known checksums, and its health."""
+        states = await asyncio.to_thread(self.puller.states)
         info = workers.WorkerInfo(
             worker_id=self.worker_id,
             kind=workers.CONSUMER,
@@ -356,7 +353,7 @@ class Consumer:
             checksums=await asyncio.to_thread(self.catalogue.checksums, compute=False),
             sick=self.health.reason,
             engines=self.pool.engines.descriptions(),
-            model_states=tuple(state.to_json() for state in await asyncio.to_thread(self._model_states)),
+            model_states=tuple(state.to_json() for state in self.trial_progress.added_to(states)),
         )
         ENGINE_INFO.clear()
         for model, engine in info.engines.items():
@@ -366,21 +363,6 @@ class Consumer:
             if (info.models, info.checksums) != self._announced:
                 await model_wait.mark_available(session, worker, self._settings.default_model)
         self._announced = (info.models, info.checksums)
-
-    def _model_states(self) -> list[ModelState]:
-        states, trial = self.puller.states(), self.pool.engines.trial
-        if trial is None:
-            return states
-        known = next((state for state in states if state.name == trial.model), None)
-        tried = replace(known or ModelState(trial.model, PullState.INSTALLED), trial=trial.number, trials=trial.count)
-        return [state for state in states if state is not known] + [tried]
-
-    async def _announce_trial(self) -> None:
-        """Announce the progress of an engine trial, for which jobs wait."""
-        trial = self.pool.engines.trial
-        if trial != self._announced_trial:
-            await self.announce()
-            self._announced_trial = trial
 
     async def compute_checksums(self) -> None:
         """Hash model files whose checksums are unknown. Files of gigabytes must not delay the heartbeat."""

@@ -229,6 +229,18 @@ def slow(handler: Handler) -> None:
     handler.drop()
 
 
+def without_length(handler: Handler) -> None:
+    """Send the file without its length: it ends with the connection."""
+    file = handler.file
+    assert file is not None
+    handler.send_response(200)
+    handler.send_header("Connection", "close")
+    handler.end_headers()
+    with contextlib.suppress(OSError):
+        handler.wfile.write(file.content)
+    handler.drop()
+
+
 def respond(code: int, **headers: str) -> Day:
     return lambda handler: handler.status(code, **headers)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
+import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -170,8 +171,10 @@ class ModelStore:
 
         Raises FileInTheWayError if the name is taken by a file that no pull wrote.
         """
-        model = self.get(reference.name)
+        model, target = self.get(reference.name), self.folder / reference.local_file
         if model is None or model.format != FILE_FORMAT:  # the file will come before the folder
+            if os.path.lexists(target):
+                raise FileInTheWayError("{path} is not a file. Move it away, then pull again.", path=str(target))
             return None
         wanted, record = reference.checksums, model.record
         if record is not None and _describes(record, reference):

@@ -30,4 +30,5 @@ async def _current(client: AsyncClient) -> Mapping[str, Any] | None:
     except ClientError:
         return None
     first = trials[0] if isinstance(trials, list) and trials else None
-    return first if isinstance(first, Mapping) else None
+    valid = isinstance(first, dict) and all(type(first.get(name)) is int for name in ("number", "count"))
+    return first if valid else None

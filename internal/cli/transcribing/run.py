@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import hashlib
 import json
-import shutil
+import os
 import sys
 import tempfile
 from collections import Counter
@@ -18,6 +19,7 @@ from typing import Any, BinaryIO
 
 from core.error_base import SttError
 from core.errors_command import RecordingUnreadableError
+from core.files import BLOCK_SIZE
 from internal.cli import output
 from internal.cli.exits import ExitStatus, status_of
 from internal.cli.service import Connection
@@ -38,6 +40,8 @@ from internal.client import (
 
 FATAL_CODES = ("INVALID_FIELD", "UNKNOWN_MODEL", "UNSUPPORTED_LANGUAGE")
 """Refusals that concern the options, and so every recording."""
+FREE_BYTES = 256 * 1024**2
+"""Bytes that stay free on the disk of temporary files while a stream is copied, which may never end."""
 ENDINGS = ("written", "skipped", "detached", "failed")
 
 
@@ -79,8 +83,12 @@ class Run:
     counts: Counter[str] = field(default_factory=Counter)
     _jobs: dict[Input, str] = field(default_factory=dict)
     _folders: dict[Path, OutputFolder] = field(default_factory=dict)
+    _stems: Counter[tuple[Path, str]] = field(default_factory=Counter)
     _fatal: SttError | ClientError | None = None
     _trial: asyncio.Task[None] | None = None
+
+    def __post_init__(self) -> None:
+        self._stems.update((self.request.folder_of(entry), entry.stem) for entry in self.inputs)
 
     async def run(self) -> ExitStatus:
         """Transcribe all recordings and return the exit status."""
@@ -197,10 +205,7 @@ class Run:
     def _paths(self, entry: Input, folder: OutputFolder | None) -> dict[str, Path]:
         if folder is None:
             return {}
-        clash = any(
-            other != entry and other.stem == entry.stem and self.request.folder_of(other) == folder.path
-            for other in self.inputs
-        )
+        clash = self._stems[folder.path, entry.stem] > 1
         return folder.choose(entry, self.request.formats, full_name=clash, overwrite=self.request.overwrite)
 
     async def _submit(self, entry: Input, file: BinaryIO | None, digest: str) -> Submission:
@@ -290,7 +295,11 @@ def _open(entry: Input, stack: contextlib.ExitStack) -> BinaryIO:
         return stack.enter_context(entry.path.open("rb"))
     copy: BinaryIO = stack.enter_context(_temporary_file())
     with contextlib.nullcontext(sys.stdin.buffer) if entry.path is None else entry.path.open("rb") as stream:
-        shutil.copyfileobj(stream, copy)
+        while block := stream.read(BLOCK_SIZE):
+            free = os.fstatvfs(copy.fileno())
+            if free.f_bavail * free.f_frsize < FREE_BYTES:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            copy.write(block)
     copy.seek(0)
     return copy
 
