@@ -74,5 +74,5 @@ async def _show(client: AsyncClient, path: Path, job: Job) -> None:
         model=result["model"],
         confidence=f"{result['confidence']:.2f}",
     )
-    path = in_language("result file: {path}", path=str(DATA / "objects" / result["minio_result_path"]))
-    console.print(f"  {figures}\n  {path}", soft_wrap=True)
+    file = in_language("result file: {path}", path=str(DATA / "objects" / result["minio_result_path"]))
+    console.print(f"  {figures}\n  {file}", soft_wrap=True)

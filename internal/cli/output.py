@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from core.error_base import SttError
-from core.texts import ENGLISH, VIETNAMESE, translate
+from core.texts import ENGLISH, VIETNAMESE, format_template
 from core.texts_cli import CLI_TEXTS
 
 if TYPE_CHECKING:
@@ -64,16 +64,16 @@ def note(text: str) -> None:
     sys.stderr.flush()
 
 
-def say(text: str, **values: Any) -> None:
+def say(text: str, /, **values: Any) -> None:
     """Print a message on standard error; see `in_language`."""
     note(in_language(text, **values))
 
 
-def in_language(text: str, **values: Any) -> str:
+def in_language(text: str, /, **values: Any) -> str:
     """Return a message of `core/texts_cli.py` or `core/texts.py` in the language of the locale."""
     if language() == VIETNAMESE and text in CLI_TEXTS:
         return CLI_TEXTS[text].format(**values)
-    return translate(text, language(), **values)
+    return format_template(text, language(), values) or format_template(text, ENGLISH, values) or text
 
 
 def text_of(reason: SttError | ClientError) -> str:

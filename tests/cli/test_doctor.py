@@ -118,5 +118,5 @@ def test_a_check_that_hangs_or_breaks_is_a_finding() -> None:
     def fail(_: object) -> Finding:
         raise RuntimeError("unforeseen")
 
-    assert Check("hang", hang, seconds=0.05).run(settings).level is Level.FAILED
-    assert "unforeseen" in Check("fail", fail).run(settings).text
+    assert Check("hang", "treo", hang, seconds=0.05).run(settings).level is Level.FAILED
+    assert "unforeseen" in Check("fail", "lỗi", fail).run(settings).in_language("en")[0]

@@ -6,7 +6,7 @@ import contextlib
 import json
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -138,7 +138,7 @@ def process_in_pipe(kind: str, folder: Path, variables: dict[str, str]) -> Itera
 @pytest.mark.speech
 @pytest.mark.parametrize("process", [process_in_terminal, process_in_pipe])
 def test_the_separate_processes(
-    process: type[contextlib.AbstractContextManager[None]],
+    process: Callable[[str, Path, dict[str, str]], contextlib.AbstractContextManager[None]],
     tmp_path: Path,
     shared_postgres: Postgres,
     shared_rabbitmq: RabbitMQ,

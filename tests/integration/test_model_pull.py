@@ -535,7 +535,12 @@ def test_a_file_without_an_end_does_not_fill_the_disk(
 def test_a_folder_with_the_models_name_is_noticed_before_the_download(hub: FakeHub, tmp_path: Path) -> None:
     reference = published(hub.add("ggml-small.bin", CONTENT))
     target = tmp_path / "ggml-small.bin"
-    for make in (target.mkdir, lambda: target.symlink_to("nowhere"), lambda: os.mkfifo(target)):
+    makers: list[Callable[[], None]] = [
+        target.mkdir,
+        lambda: target.symlink_to("nowhere"),
+        lambda: os.mkfifo(target),
+    ]
+    for make in makers:
         make()
         with pytest.raises(FileInTheWayError):
             store(hub, tmp_path).pull(reference)
