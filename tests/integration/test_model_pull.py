@@ -130,7 +130,7 @@ def test_a_model_copied_by_hand_needs_no_network_and_is_read_once(
     model = store(hub, tmp_path).pull(reference)
     assert model.record is not None
     assert not model.removable
-    monkeypatch.setattr("worker.model_store.store.digests", None)
+    monkeypatch.setattr("worker.model_store.installed.digests", None)
     assert store(hub, tmp_path).pull(reference).path == path_of(tmp_path)
     assert not hub.seen
 
