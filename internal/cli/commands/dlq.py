@@ -49,13 +49,13 @@ def show(job: JobOrAll, as_json: AsJson = False) -> None:
     """Print all headers of a job's dead letter."""
 
     async def work(application: Application) -> None:
-        from core.errors_command import DeadLetterNotFoundError
         from internal.services.dead_letters import ALL
 
         dead_letters = await application.dead_letters.list_all()
         matching = [dead_letter for dead_letter in dead_letters if job in (dead_letter.job_id, ALL)]
+        _require(job, len(matching))
         if not matching:
-            raise DeadLetterNotFoundError
+            output.say("No dead letters.")
         for dead_letter in matching:
             if as_json:
                 output.json_line({**dead_letter.headers, "job": dead_letter.job_id})
@@ -67,12 +67,22 @@ def show(job: JobOrAll, as_json: AsJson = False) -> None:
     runner.run("dlq", work, needs_broker=True)
 
 
+def _require(job: str, count: int) -> None:
+    """Raise DeadLetterNotFoundError if a job that was named has no dead letter."""
+    from core.errors_command import DeadLetterNotFoundError
+    from internal.services.dead_letters import ALL
+
+    if not count and job != ALL:
+        raise DeadLetterNotFoundError
+
+
 @app.command(epilog=examples(("stt dlq replay all", "once the cause is removed")))
 def replay(job: JobOrAll) -> None:
     """Reopen a job to run its missing steps, and remove its dead letter."""
 
     async def work(application: Application) -> None:
         reopened, stale = await application.dead_letters.replay(job)
+        _require(job, reopened + stale)
         text = "{reopened} reopened for what is missing, {stale} stale dead letters removed."
         output.result(output.in_language(text, reopened=reopened, stale=stale))
 
@@ -85,6 +95,7 @@ def purge(job: JobOrAll) -> None:
 
     async def work(application: Application) -> None:
         count = await application.dead_letters.purge(job)
+        _require(job, count)
         output.result(output.in_language("{count} dead letters removed; their jobs stay FAILED.", count=count))
 
     runner.run("dlq", work, needs_broker=True)

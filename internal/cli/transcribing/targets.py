@@ -53,7 +53,7 @@ class OutputFolder:
         return folder
 
     def _remember(self, line: str) -> None:
-        with contextlib.suppress(ValueError):
+        with contextlib.suppress(ValueError, RecursionError):
             record = json.loads(line)
             if isinstance(record, dict) and isinstance(record.get("outputs"), dict):
                 self.records[str(record.get("digest"))] = record
