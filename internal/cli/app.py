@@ -6,6 +6,7 @@ what it needs when it runs, so that `--help` stays fast.
 
 from __future__ import annotations
 
+import functools
 import importlib
 import os
 import re
@@ -81,6 +82,7 @@ def _accept_language(command: Any) -> None:
         command.params.append(_language_option())
 
 
+@functools.cache
 def _language_option() -> Any:
     app = typer.Typer(add_completion=False)
 
