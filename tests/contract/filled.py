@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import asyncpg
 
@@ -14,7 +15,8 @@ from tests.servers import postgres
 from tests.servers.postgres import Postgres
 
 ENDED, WAITING, RUNNING = 200_000, 20_000, 1_000
-"""Numbers of jobs; each ended one has a chunk, each running one ten."""
+"""Numbers of jobs of the tests; each ended one has a chunk, each running one ten."""
+SEGMENT = '{"start": 0.0, "end": 4.0, "text": "nine or ten words were said here", "confidence": 0.9}'
 GROWING = frozenset({"jobs", "chunks", "metrics", "webhook_deliveries", "upload_intents", "idempotency"})
 """Tables that grow with the number of jobs. All others grow with the number of processes, keys or owners."""
 
@@ -56,7 +58,7 @@ CHUNKS = """
 INSERT INTO chunks (job_id, chunk_index, plan, spans, start_time, end_time, transcription, status, attempts, claim,
                     publishes, due_at, seconds, event_seq, processed_at, updated_at)
 SELECT job_id, n, 1, '[[0, 480000]]', 0.0, 30.0, CASE WHEN n = 0 THEN
-         '[{"start": 0.0, "end": 4.0, "text": "nine or ten words were said here", "confidence": 0.9}]'::jsonb END,
+         (SELECT jsonb_agg($1::jsonb) FROM generate_series(1, $2::int)) END,
        CASE WHEN n = 0 THEN 'COMPLETED' ELSE 'PENDING' END, 1, (n = 0)::int, 1,
        CASE WHEN n > 0 THEN now() + interval '1 hour' END, 1.0, CASE WHEN n = 0 THEN 2 ELSE 0 END,
        CASE WHEN n = 0 THEN progressed_at END, progressed_at
@@ -65,7 +67,7 @@ SELECT job_id, n, 1, '[[0, 480000]]', 0.0, 30.0, CASE WHEN n = 0 THEN
 METRICS = """
 INSERT INTO metrics (job_id, metric_name, metric_value, recorded_at)
 SELECT job_id, name, 0.5, completed_at
-  FROM jobs, unnest(ARRAY['real_time_factor', 'chunk_seconds', 'total_seconds']) name WHERE status = 'COMPLETED'
+  FROM jobs, unnest($1::text[]) name WHERE status = 'COMPLETED'
 """
 WEBHOOKS = """
 INSERT INTO webhook_deliveries (webhook_id, job_id, url, host, owner, event_type, payload, status, due_at, created_at,
@@ -86,18 +88,52 @@ SELECT 'owner-' || i % 1000, 'key-' || i, '', '{}', gen_random_uuid(), now() + i
 """
 
 
+@dataclass(frozen=True, slots=True)
+class Size:
+    """Contents of a filled database. segments: of each finished chunk; metrics: their names, of each completed job."""
+
+    ended: int = ENDED
+    waiting: int = WAITING
+    running: int = RUNNING
+    segments: int = 1
+    metrics: tuple[str, ...] = ("real_time_factor", "chunk_seconds", "total_seconds")
+
+    @property
+    def ended_id(self) -> str:
+        """Id of an ended job of the owner `local`."""
+        return job_id(100)
+
+    @property
+    def waiting_id(self) -> str:
+        """Id of the job that has waited for the shortest time."""
+        return job_id(self.ended + self.waiting)
+
+    @property
+    def running_id(self) -> str:
+        return job_id(self.ended + self.waiting + self.running)
+
+
+def job_id(number: int) -> str:
+    """Return the id of a job: ended ones first, then waiting ones, then running ones, from 1.
+
+    Jobs with numbers 0 and 1 modulo 100 are of the owner `local`.
+    """
+    return f"{number:08x}-0000-4000-8000-000000000000"
+
+
 @contextlib.contextmanager
-def filled_database(server: Postgres) -> Iterator[str]:
+def filled_database(server: Postgres, size: Size) -> Iterator[str]:
     """Create a filled and analysed database; yield its URL, and drop it in the end."""
     url = postgres.create_database(server.url)
     try:
-        asyncio.run(_fill(url))
+        asyncio.run(fill(url, size))
         yield url.replace("postgresql://", "postgresql+asyncpg://")
     finally:
         postgres.drop_database(server.url, url)
 
 
-async def _fill(url: str) -> None:
+async def fill(url: str, size: Size) -> None:
+    """Create the schema in an empty database, fill the tables and analyse them."""
     database = Database(url.replace("postgresql://", "postgresql+asyncpg://"))
     await upgrade(database)
     await database.stop()
@@ -105,10 +141,12 @@ async def _fill(url: str) -> None:
     try:
         # without checks of foreign keys, which would take most of the time
         await connection.execute("SET session_replication_role = replica")
-        await connection.execute(ENDED_JOBS, ENDED)
-        await connection.execute(WAITING_JOBS, ENDED, WAITING)
-        await connection.execute(RUNNING_JOBS, ENDED + WAITING, RUNNING)
-        for statement in (CHUNKS, METRICS, WEBHOOKS, INTENTS, IDEMPOTENCY):
+        await connection.execute(ENDED_JOBS, size.ended)
+        await connection.execute(WAITING_JOBS, size.ended, size.waiting)
+        await connection.execute(RUNNING_JOBS, size.ended + size.waiting, size.running)
+        await connection.execute(CHUNKS, SEGMENT, size.segments)
+        await connection.execute(METRICS, size.metrics)
+        for statement in (WEBHOOKS, INTENTS, IDEMPOTENCY):
             await connection.execute(statement)
         await connection.execute("VACUUM ANALYZE")
     finally:

@@ -21,21 +21,23 @@ from internal import bootstrap
 from internal.api.app import create_app
 from internal.bootstrap import Application
 from internal.scheduler.lease_guard import LeaseGuard
+from internal.scheduler.sampler import Sampler
 from internal.services.request_counter import RequestCounter
 from repositories import webhooks
 from tests.clients.external_server import ExternalServer
-from tests.contract.filled import ENDED, RUNNING, WAITING, filled_database
+from tests.contract.filled import Size, filled_database
 from tests.contract.plans import recorded_plans
 from tests.servers.postgres import Postgres
 
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(400)]
+SIZE = Size()
 ACCEPTED: dict[str, str] = {}
 """Part of a statement whose plan grows, and the reason for which it may."""
 
 
 @pytest.fixture(scope="module")
 def filled_url(shared_postgres: Postgres) -> Iterator[str]:
-    with filled_database(shared_postgres) as url:
+    with filled_database(shared_postgres, SIZE) as url:
         yield url
 
 
@@ -102,14 +104,9 @@ async def test_no_plan_grows(filled_url: str, tmp_path: Path, sample: Path, exte
     assert client.missing == set(), "routes that were not called"
 
 
-def job_id(number: int) -> str:
-    """Return the id of a job of the filled database; those with numbers 0 and 1 modulo 100 are of this owner."""
-    return f"{number:08x}-0000-4000-8000-000000000000"
-
-
 async def use_the_queue(client: Client) -> None:
     """Call the routes that need no consumer, with jobs of the filled database."""
-    waiting, running, ended = job_id(ENDED + WAITING), job_id(ENDED + WAITING + RUNNING), job_id(100)
+    waiting, running, ended = SIZE.waiting_id, SIZE.running_id, SIZE.ended_id
     for path in ("/health", "/live", "/", "/metrics", "/api/v1/stats", "/v1/models"):
         await client.call("GET", path)
     await client.call("GET", "/api/v1/models")
@@ -163,6 +160,7 @@ async def use_the_scheduler(app: Application) -> None:
     for _ in range(3):
         for step in steps:
             await step()
+    await Sampler(app.database, app.broker, app.storage).sample()
     deliverer = bootstrap.webhook_deliverer(app)
     await deliverer.fill()
     await deliverer.stop()
