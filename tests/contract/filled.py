@@ -21,7 +21,7 @@ GROWING = frozenset({"jobs", "chunks", "metrics", "webhook_deliveries", "upload_
 """Tables that grow with the number of jobs. All others grow with the number of processes, keys or owners."""
 
 _JOB_ID = "(lpad(to_hex(i), 8, '0') || '-0000-4000-8000-000000000000')::uuid"
-_OWNER = "CASE WHEN i % 100 < 2 THEN 'local' ELSE 'owner-' || i % 1000 END"
+_OWNER = "CASE WHEN i % 100 IN (0, 2) THEN 'local' ELSE 'owner-' || i % 1000 END"
 ENDED_JOBS = f"""
 INSERT INTO jobs (job_id, owner, request_id, status, language, model, asked_model, priority, options, original_filename,
                   minio_audio_path, minio_result_path, file_size_mb, audio_duration_seconds, plan, chunks_total,
@@ -116,7 +116,7 @@ class Size:
 def job_id(number: int) -> str:
     """Return the id of a job: ended ones first, then waiting ones, then running ones, from 1.
 
-    Jobs with numbers 0 and 1 modulo 100 are of the owner `local`.
+    Jobs with numbers 0 and 2 modulo 100 are of the owner `local`.
     """
     return f"{number:08x}-0000-4000-8000-000000000000"
 

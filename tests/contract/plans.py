@@ -20,13 +20,13 @@ MAX_ROWS, MAX_PAGES = 2_500, 6_000
 
 @dataclass(slots=True)
 class Plans:
-    """Statements sent so far, and the reasons for which their plans cost more with more rows."""
+    """Statements sent so far with their last plans, and the reasons for which plans cost more with more rows."""
 
     problems: dict[str, set[str]] = field(default_factory=dict)
-    statements: set[str] = field(default_factory=set)
+    statements: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def judge(self, statement: str, plan: dict[str, Any]) -> None:
-        self.statements.add(statement)
+        self.statements[statement] = plan
         if reasons := set(_reasons(plan)):
             self.problems.setdefault(statement, set()).update(reasons)
 

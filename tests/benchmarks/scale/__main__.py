@@ -1,0 +1,48 @@
+"""`make bench-scale`: fill a database and measure; `python -m tests.benchmarks.scale routes` measures one part."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.benchmarks.scale import leftovers, pipeline, report, routes, statements
+from tests.benchmarks.scale.stores import Stores, filled_stores
+
+
+def _routes(stores: Stores, folder: Path) -> list[str]:
+    return report.routes(routes.measure(stores, folder))
+
+
+def _statements(stores: Stores, folder: Path) -> list[str]:
+    return report.statements(*statements.measure(stores, folder))
+
+
+def _pipeline(stores: Stores, folder: Path) -> list[str]:
+    return report.pipeline(pipeline.measure(stores, folder))
+
+
+def _leftovers(stores: Stores, _folder: Path) -> list[str]:
+    size = stores.size
+    jobs = size.ended + size.waiting + size.running
+    title = f"{size.ended:,} ended and {size.waiting:,} waiting jobs, filled in {stores.fill_seconds:.0f} s."
+    return [title, "", *report.leftovers(leftovers.measure(stores), jobs, size.ended)]
+
+
+PARTS: dict[str, Callable[[Stores, Path], list[str]]] = {
+    "leftovers": _leftovers,
+    "routes": _routes,
+    "pipeline": _pipeline,
+    "statements": _statements,
+}
+
+
+def main() -> None:
+    with filled_stores() as stores, tempfile.TemporaryDirectory() as name:
+        for part in sys.argv[1:] or PARTS:
+            print(report.write(part, PARTS[part](stores, Path(name) / part)), flush=True)
+
+
+if __name__ == "__main__":
+    main()
