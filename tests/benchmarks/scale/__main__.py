@@ -7,8 +7,11 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.benchmarks.scale import leftovers, pipeline, report, routes, statements
+from tests.benchmarks.scale import fleet, leftovers, pipeline, report, routes, statements, streams
 from tests.benchmarks.scale.stores import Stores, filled_stores
+
+CONSUMERS, JOBS = 50, 400
+STREAMS, API_PROCESSES = 10_000, 4
 
 
 def _routes(stores: Stores, folder: Path) -> list[str]:
@@ -30,10 +33,20 @@ def _leftovers(stores: Stores, _folder: Path) -> list[str]:
     return [title, "", *report.leftovers(leftovers.measure(stores), jobs, size.ended)]
 
 
+def _fleet(stores: Stores, folder: Path) -> list[str]:
+    return report.fleet(fleet.measure(stores.empty(), stores.broker.management, folder, CONSUMERS, JOBS))
+
+
+def _streams(stores: Stores, folder: Path) -> list[str]:
+    return report.streams(streams.measure(stores.empty(), folder, STREAMS, API_PROCESSES))
+
+
 PARTS: dict[str, Callable[[Stores, Path], list[str]]] = {
     "leftovers": _leftovers,
     "routes": _routes,
     "pipeline": _pipeline,
+    "fleet": _fleet,
+    "streams": _streams,
     "statements": _statements,
 }
 

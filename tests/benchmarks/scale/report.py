@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from tests.benchmarks.scale.fleet import Fleet
 from tests.benchmarks.scale.leftovers import Table
 from tests.benchmarks.scale.pipeline import Throughput
 from tests.benchmarks.scale.routes import TARGET, Latency
 from tests.benchmarks.scale.statements import Statement
+from tests.benchmarks.scale.streams import JOBS, Streams
 from tests.benchmarks.table import machine
 from tests.speech import ROOT
 
@@ -66,6 +68,34 @@ def pipeline(runs: Sequence[Throughput]) -> list[str]:
         cpu = " | ".join(f"{run.cpu[name] / run.messages * 1000:.2f}" for name in names)
         lines.append(f"| {run.name} | {run.consumers} | {run.rate:,.0f} | {cpu} |")
     return lines
+
+
+def fleet(seen: Fleet) -> list[str]:
+    connections, channels, consumers = seen.amqp
+    figures = {
+        f"{seen.consumers} consumers are started at once, until all are announced": f"{seen.started:.0f} s",
+        "Memory of all processes": f"{seen.memory:,.0f} MB",
+        "Connections to PostgreSQL, with `DATABASE_CONNECTIONS=2`": f"{seen.connections}",
+        "Connections, channels and subscriptions in RabbitMQ": f"{connections}, {channels}, {consumers}",
+        f"Half of them are killed at work: until all of {seen.jobs} jobs have ended": f"{seen.half_killed:.0f} s",
+        "Jobs that were completed; chunks that ran again; jobs completed twice": (
+            f"{seen.completed}; {seen.repeated}; {seen.twice}"
+        ),
+        "The killed ones are started again at once, until all are announced": f"{seen.restarted:.0f} s",
+    }
+    return ["| What | Figure |", "|---|---|", *(f"| {name} | {figure} |" for name, figure in figures.items())]
+
+
+def streams(seen: Streams) -> list[str]:
+    figures = {
+        f"{seen.streams:,} streams over {seen.processes} API processes are open after": f"{seen.opened:.0f} s",
+        "Memory of the API before and with them": f"{seen.memory_before:.0f} MB, {seen.memory:.0f} MB",
+        "Memory for each stream": f"{seen.kilobytes:.0f} KB",
+        "CPU time of the API without events": f"{seen.idle_cpu:.2f} s a second",
+        f"A commit in each of {JOBS} jobs, until it has reached all readers": f"{seen.reached:.1f} s",
+        "CPU time of the API for these commits": f"{seen.commit_cpu:.1f} s",
+    }
+    return ["| What | Figure |", "|---|---|", *(f"| {name} | {figure} |" for name, figure in figures.items())]
 
 
 def _ms(latency: Latency, share: float) -> str:

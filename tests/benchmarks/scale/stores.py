@@ -16,6 +16,9 @@ from tests.contract.filled import Size, fill
 from tests.e2e.service import ROOT, stores_of
 from tests.servers import minio, postgres, rabbitmq
 from tests.servers.base import Server
+from tests.servers.minio import Minio
+from tests.servers.postgres import Postgres
+from tests.servers.rabbitmq import RabbitMQ
 
 ENGINE = "tests.benchmarks.instant_engine"
 METRICS = (
@@ -37,7 +40,9 @@ class Stores:
     """Servers with a filled database. settings: those of the service; fill_seconds: time that filling has taken."""
 
     settings: dict[str, str]
-    servers: dict[str, object]
+    database: Postgres
+    broker: RabbitMQ
+    storage: Minio
     size: Size
     fill_seconds: float
 
@@ -46,11 +51,16 @@ class Stores:
         """URL of the database for asyncpg."""
         return self.settings["DATABASE_URL"]
 
+    def empty(self) -> dict[str, str]:
+        """Return settings for a new database, virtual host and bucket on the same servers."""
+        return {**self.settings, **stores_of(self.database, self.broker, self.storage)}
+
     def cpu_seconds(self) -> dict[str, float]:
         """Return the CPU time of each server that runs on this machine."""
+        servers = {"PostgreSQL": self.database, "RabbitMQ": self.broker, "MinIO": self.storage}
         return {
             name: tree_cpu_seconds(server.process.pid)
-            for name, server in self.servers.items()
+            for name, server in servers.items()
             if isinstance(server, Server) and server.process is not None
         }
 
@@ -71,8 +81,7 @@ def filled_stores() -> Iterator[Stores]:
         seconds = time.monotonic() - started
         note(f"filled in {seconds:.0f} s")
         more = {**UNLIMITED, "ENGINE": ENGINE, "PYTHONPATH": str(ROOT), "LOG_LEVEL": "WARNING"}
-        servers = {"PostgreSQL": database, "RabbitMQ": broker, "MinIO": storage}
-        yield Stores({**settings, **more}, servers, size, seconds)
+        yield Stores({**settings, **more}, database, broker, storage, size, seconds)
 
 
 def tree_cpu_seconds(pid: int) -> float:
