@@ -22,7 +22,7 @@ from repositories.models import UNFINALISED_ROWS, WAITING_ROWS, Chunk, Job, Webh
 
 WAITING, RUNNING, PUT_OFF = "waiting", "running", "put_off"
 STATES = (WAITING, RUNNING, PUT_OFF)
-SAMPLED = 2000
+SAMPLED = 1000
 """Number of rows that a query reads: the oldest jobs, or the chunks and webhooks that are due first."""
 
 
