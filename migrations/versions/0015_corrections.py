@@ -1,6 +1,6 @@
 """Add the corrections of segments.
 
-Revision: 0014
+Revision: 0015
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from alembic import op
 
 from core.database import UtcDateTime
 
-revision = "0014"
-down_revision = "0013"
+revision = "0015"
+down_revision = "0014"
 branch_labels = None
 depends_on = None
 
