@@ -23,6 +23,7 @@ from typing import Any
 import structlog
 from structlog.typing import EventDict, Processor
 
+from core import tracing
 from core.config import LogFormat, Settings
 
 MAX_BYTES = 100 * 1024 * 1024
@@ -53,6 +54,7 @@ def configure(level: str, style: LogFormat, file: Path | None, process: str) -> 
     """Log to standard error, and to `file` unless it is None. Replaces an earlier configuration."""
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
+        tracing.add_trace_id,
         structlog.stdlib.add_logger_name,
         structlog.stdlib.add_log_level,
         structlog.stdlib.PositionalArgumentsFormatter(),

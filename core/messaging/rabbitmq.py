@@ -26,6 +26,7 @@ from aiormq.exceptions import (
     ProbableAuthenticationError,
 )
 
+from core import tracing
 from core.call_metrics import BROKER_OPERATIONS, counted
 from core.config import QueueType
 from core.errors import BrokerUnavailable, SettingsError
@@ -385,11 +386,12 @@ class _Subscription:
                 return
             case DeadLetter(reason):
                 await self._broker.publish_raw(QueueName.DEAD, message.body, headers={"reason": reason})
-            case Retry(delay, None):
-                level = message.priority or 0
-                await self._broker.publish_raw(self.name, message.body, level=level, delay=max(delay, 0.001))
-            case Retry(delay, Message() as successor):
-                await self._broker.publish(successor, delay=max(delay, 0.001))
+            case Retry(delay, successor):
+                delay, headers, level = max(delay, 0.001), tracing.carried(message.headers), message.priority or 0
+                if successor is not None:
+                    await self._broker.publish(successor, delay=delay, headers=headers)
+                else:
+                    await self._broker.publish_raw(self.name, message.body, level=level, delay=delay, headers=headers)
 
     async def _acknowledge(self, call: Any) -> None:
         """Send an acknowledgement. If the channel is lost, the broker redelivers the message."""
