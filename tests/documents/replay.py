@@ -43,7 +43,7 @@ serve() {
     wait $! || true
 }
 """
-"""Variables of one block are there in the next. `make run` ends once the service answers; elsewhere.py has other targets."""
+"""`make run` ends once the service answers; elsewhere.py has the other targets. The next block has the variables."""
 DEMO = "the demo's output"
 """The note of a block that `make demo` prints, which has a test of its own."""
 CAPTURED = ("job_id", "upload_url", "next_cursor")

@@ -45,10 +45,8 @@ def show(database: postgres.LocalPostgres, broker: rabbitmq.LocalRabbitMQ, stora
         "ALLOW_DEFAULT_CREDENTIALS": "true",
     }
     print("\n".join(f"export {name}={value}" for name, value in lines.items()))  # noqa: T201
-    print(
-        f"\nRabbitMQ's page  {broker.management}\nMinIO's console  http://{storage.console}\nCtrl-C ends all three",
-        flush=True,
-    )  # noqa: T201
+    pages = f"RabbitMQ's page  {broker.management}\nMinIO's console  http://{storage.console}"
+    print(f"\n{pages}\nCtrl-C ends all three", flush=True)  # noqa: T201
 
 
 if __name__ == "__main__":
