@@ -63,8 +63,17 @@ def _record(scope: Scope, status: int, seconds: float) -> None:
     REQUEST_SECONDS.labels(route).observe(seconds)
     if scope["path"] not in UNLOGGED_PATHS:
         milliseconds = round(seconds * 1000, 1)
-        log.info(
-            "request", action="request", method=method, path=printable(scope["path"]), status=status, ms=milliseconds
+        code = scope.get("state", {}).get("error_code")
+        error = {} if code is None else {"code": code}
+        write = log.warning if status >= 500 else log.info
+        write(
+            "request",
+            action="request",
+            method=method,
+            path=printable(scope["path"]),
+            status=status,
+            ms=milliseconds,
+            **error,
         )
 
 

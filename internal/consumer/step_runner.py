@@ -178,7 +178,7 @@ class StepRunner:
         if failed:
             model, language = (job.model, job.language) if job else (None, None)
             JOBS_ENDED.labels("FAILED", error.code, label(model), label(language)).inc()
-            log.error("job failed", action="job_failed", code=error.code)
+            log.error("job failed", action="job_failed", code=error.code, reason=str(error))
             if job is not None:
                 tracing.record_job(job.job_id, job.created_at, "FAILED")
             await self.dead_letters.publish(claim.job_id)
