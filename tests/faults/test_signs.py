@@ -190,7 +190,7 @@ def test_a_full_disk(operator: Operator, tmp_path: Path) -> None:
         operator.harness.wait(job_id)
 
 
-def test_a_damaged_recording_and_a_receiver_that_is_down(operator: Operator, tmp_path: Path) -> None:
+def test_a_damaged_recording(operator: Operator, tmp_path: Path) -> None:
     operator.start()
     operator.note()
     broken = tmp_path / "broken.mp3"
@@ -212,7 +212,6 @@ def test_a_lost_object(operator: Operator, clip: Path) -> None:
     (stored,) = client.list_objects(bucket, f"uploads/{job_id}/", recursive=True)
     client.remove_object(bucket, str(stored.object_name))
     operator.start()
-    operator.note()
     operator.read["consumer"] = 0
     operator.sees(signs_of("an object is lost"))
     assert operator.code("consumer", "job_failed") == "OBJECT_NOT_FOUND"
