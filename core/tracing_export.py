@@ -119,7 +119,7 @@ class Exporter:
     def _job(self, job_id: str) -> SpanContext:
         """Return the root span of a job. Whether it is sampled follows from the id, so all processes agree."""
         job = uuid.UUID(job_id).int
-        sampled = self._provider.sampler.should_sample(None, job, "job").decision.is_sampled()
+        sampled = self._provider.sampler.should_sample(Context(), job, "job").decision.is_sampled()
         return SpanContext(job, job & _LOW, is_remote=True, trace_flags=TraceFlags(int(sampled)))
 
 
