@@ -103,10 +103,13 @@ def _configure_libraries() -> None:
         logging.getLogger(name).propagate = True
     # aiosqlite logs the parameters of statements; uvicorn's access log is replaced by our own
     for name in (
-        *("uvicorn.access", "aiormq", "aio_pika", "alembic", "urllib3"),
+        *("uvicorn.access", "alembic", "urllib3"),
         *("httpx", "httpcore", "asyncio", "python_multipart", "aiosqlite"),
     ):
         logging.getLogger(name).setLevel(logging.WARNING)
+    # while the broker is down, they log several errors a second without a job or a code; our own lines have the reason
+    for name in ("aiormq", "aio_pika"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 def redact_secrets(_logger: Any, _method: str, event: EventDict) -> EventDict:
