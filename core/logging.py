@@ -103,12 +103,12 @@ def _configure_libraries() -> None:
         logging.getLogger(name).propagate = True
     # aiosqlite logs the parameters of statements; uvicorn's access log is replaced by our own
     for name in (
-        *("uvicorn.access", "alembic", "urllib3"),
+        *("uvicorn.access", "alembic"),
         *("httpx", "httpcore", "asyncio", "python_multipart", "aiosqlite"),
     ):
         logging.getLogger(name).setLevel(logging.WARNING)
-    # while the broker is down, they log several errors a second without a job or a code; our own lines have the reason
-    for name in ("aiormq", "aio_pika"):
+    # during an outage they log several lines a second without a job or a code; our own lines have the reason
+    for name in ("aiormq", "aio_pika", "urllib3"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
