@@ -39,7 +39,7 @@ class Operator:
 
     def start(self, **environment: str) -> None:
         self.processes["consumer"] = self.harness.consumer(
-            CONSUMER_METRICS_PORT=str(self.ports["consumer"]), **environment
+            wait=True, CONSUMER_METRICS_PORT=str(self.ports["consumer"]), **environment
         )
         service = self.harness.service
         name = f"scheduler-{self.folder.name}"
