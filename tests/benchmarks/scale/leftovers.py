@@ -8,13 +8,14 @@ from dataclasses import dataclass
 import asyncpg
 
 from tests.benchmarks.scale.stores import Stores
-from tests.contract.filled import GROWING
 
 QUERY = """
 SELECT relname, reltuples::bigint, pg_relation_size(oid) + COALESCE(pg_relation_size(NULLIF(reltoastrelid, 0)), 0),
        pg_indexes_size(oid)
   FROM pg_class WHERE relname = ANY($1::text[]) AND relkind = 'r'
 """
+TABLES = ("jobs", "chunks", "metrics", "webhook_deliveries")
+"""Tables with rows of ended jobs. Intents and idempotency keys are deleted within a day."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,6 @@ def measure(stores: Stores) -> list[Table]:
 async def _fetch(url: str) -> list[tuple[str, int, int, int]]:
     connection = await asyncpg.connect(url)
     try:
-        return [tuple(row) for row in await connection.fetch(QUERY, sorted(GROWING))]
+        return [tuple(row) for row in await connection.fetch(QUERY, TABLES)]
     finally:
         await connection.close()

@@ -33,13 +33,14 @@ CLIPS = 150
 
 @dataclass(frozen=True, slots=True)
 class Throughput:
-    """A run. seconds: its duration; cpu: seconds by process."""
+    """A run. seconds: its duration; cpu: seconds by process; database: its commits, and syncs and bytes of its log."""
 
     name: str
     consumers: int
     messages: int
     seconds: float
     cpu: dict[str, float]
+    database: dict[str, float]
 
     @property
     def rate(self) -> float:
@@ -85,14 +86,16 @@ async def _chunks(stores: Stores, service: Service, count: int, seconds: float, 
     app = await _application(stores, service)
     planned = [await _plan(app, seconds) for _ in range(jobs)]
     job_ids = [wake_ups[0].job_id for wake_ups in planned]
+    written = await _written(stores)
     before, started = _cpu(stores, service), time.monotonic()
     for wake_ups in planned:
         await app.publisher.publish_rows(wake_ups)
     await _wait(stores, job_ids)
     took = time.monotonic() - started
     used = _difference(before, _cpu(stores, service))
+    database = _difference(written, await _written(stores))
     await app.stop()
-    return Throughput(f"chunks of {seconds:.0f} s", count, jobs * (CHUNKS + 1), took, used)
+    return Throughput(f"chunks of {seconds:.0f} s", count, jobs * (CHUNKS + 1), took, used, database)
 
 
 async def _application(stores: Stores, service: Service) -> Application:
@@ -124,13 +127,14 @@ def clips(stores: Stores, service: Service, count: int) -> Throughput:
     note(f"clips, {count} consumers")
     clip = write_wav(service.folder / "clip.wav", recording("en", 3, seed=7, pause=0.6)[0])
     job_ids = [service.upload(clip, language="en", priority="high") for _ in range(CLIPS)]
+    written = asyncio.run(_written(stores))
     with consumers(service, count):
-        started, before = time.monotonic(), _cpu(stores, service)
-        done = asyncio.run(_ended(stores, job_ids))
+        before, done, started = _cpu(stores, service), asyncio.run(_ended(stores, job_ids)), time.monotonic()
         asyncio.run(_wait(stores, job_ids))
         took = time.monotonic() - started
         used = _difference(before, _cpu(stores, service))
-    return Throughput("clips of 10 s: Prepare, one chunk, Finalise", count, 3 * (CLIPS - done), took, used)
+        database = _difference(written, asyncio.run(_written(stores)))
+    return Throughput("clips of 10 s: Prepare, one chunk, Finalise", count, 3 * (CLIPS - done), took, used, database)
 
 
 async def _wait(stores: Stores, job_ids: list[str]) -> None:
@@ -160,6 +164,18 @@ def _cpu(stores: Stores, service: Service) -> dict[str, float]:
             own += alone
             children += tree_cpu_seconds(process.pid) - alone
     return {"consumers": own, "engines and ffmpeg": children, **stores.cpu_seconds()}
+
+
+async def _written(stores: Stores) -> dict[str, float]:
+    """Return what PostgreSQL has written so far. Its processes report their share once a second."""
+    await asyncio.sleep(1.5)
+    connection = await asyncpg.connect(stores.url)
+    try:
+        commits = await connection.fetchval("SELECT sum(xact_commit) FROM pg_stat_database")
+        log = await connection.fetchrow("SELECT wal_sync, wal_bytes FROM pg_stat_wal")
+        return {"commits": float(commits), "syncs": float(log["wal_sync"]), "bytes": float(log["wal_bytes"])}
+    finally:
+        await connection.close()
 
 
 def _difference(before: dict[str, float], after: dict[str, float]) -> dict[str, float]:

@@ -62,11 +62,14 @@ def leftovers(tables: Sequence[Table], jobs: int, ended: int) -> list[str]:
 
 def pipeline(runs: Sequence[Throughput]) -> list[str]:
     names = list(runs[0].cpu)
-    lines = [f"| Run | Consumers | Messages a second | {' | '.join(f'CPU ms a message, {name}' for name in names)} |"]
-    lines.append("|" + "---|" * (3 + len(names)))
+    titles = ["Run", "Consumers", "Messages a second", *(f"CPU ms a message, {name}" for name in names)]
+    titles += ["Commits", "Syncs of the log", "Bytes of the log, a message"]
+    lines = [f"| {' | '.join(titles)} |", "|" + "---|" * len(titles)]
     for run in sorted(runs, key=lambda run: (run.name, run.consumers)):
         cpu = " | ".join(f"{run.cpu[name] / run.messages * 1000:.2f}" for name in names)
-        lines.append(f"| {run.name} | {run.consumers} | {run.rate:,.0f} | {cpu} |")
+        written = [f"{run.database[name] / run.messages:,.1f}" for name in ("commits", "syncs")]
+        written.append(f"{run.database['bytes'] / run.messages:,.0f}")
+        lines.append(f"| {run.name} | {run.consumers} | {run.rate:,.0f} | {cpu} | {' | '.join(written)} |")
     return lines
 
 
