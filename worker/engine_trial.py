@@ -1,36 +1,29 @@
 """Trial of one variant of the engine with one model: it transcribes the bundled recording in a child process.
 
 A processor, or the hypervisor below it, may advertise instructions that it does not execute, and a model may not fit in
-memory. Both end the child alone. `python -m worker.engine_trial TASK` is the child; TASK is JSON.
+memory. Both end the child alone, see `worker/trial_process.py`.
 """
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import json
-import os
 import resource
-import signal
-import subprocess
-import sys
-import tempfile
-import threading
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import IO
+from typing import Any
 
 from core.bundled import sample
 from core.domain.spans import SAMPLE_RATE
 from core.errors import SttError
-from core.machine import physical_memory, usable_cores
-from worker import bundled_audio
+from core.machine import usable_cores
+from worker import bundled_audio, trial_process
 from worker.engine import build, import_adapter
 from worker.engine_variants import Variant
 from worker.memory import process_bytes
 from worker.transcriber import Call, Engine, EngineSpec, Options, Samples
+from worker.trial_process import TrialFailed
 
 TRIAL_SECONDS = 300.0
 """Seconds that a trial may take."""
@@ -40,7 +33,6 @@ COPIES = 2
 """Copies of the recording that a batch has, if the engine has batches. Full ones take longer and change no choice."""
 CLIP_SECONDS = 10
 """Length of the clip whose time to result is measured."""
-ROOT = Path(__file__).resolve().parents[1]
 LANGUAGE = "en"
 
 
@@ -79,14 +71,15 @@ class Outcome:
         except TypeError as error:
             raise ValueError(str(error)) from error
         texts = (outcome.engine, outcome.build, outcome.text, outcome.error)
-        figures = (outcome.cpu_seconds, outcome.first_cpu_seconds, outcome.elapsed, outcome.audio_seconds)
-        figures += (outcome.peak_bytes, outcome.batch_size)
+        times = (outcome.cpu_seconds, outcome.first_cpu_seconds, outcome.elapsed, outcome.audio_seconds)
+        figures = (*times, outcome.peak_bytes, outcome.batch_size)
         valid = all(isinstance(text, str) for text in texts) and all(type(figure) in (int, float) for figure in figures)
         if not valid or min(figures) < 0:
             raise ValueError("not an outcome")
         return outcome
 
 
+<<<<<<< HEAD
 @dataclass(frozen=True, slots=True)
 class Task:
     """The parameters of a trial.
@@ -173,6 +166,23 @@ def main(task: Task) -> Outcome:
 def _exit_with_parent() -> None:
     os.read(0, 1)  # nothing is sent: this returns when the parent's end is closed
     os._exit(1)
+=======
+async def try_variant(variant: Variant, model: Path, *, seconds: float = TRIAL_SECONDS, clip: bool = False) -> Outcome:
+    """Run a trial in a child process, which ends with this one. seconds: its time limit; clip: measure a clip too."""
+    started = time.monotonic()
+    task = {"engine": variant.engine, "build": variant.build, "model": str(model), "clip": clip}
+    try:
+        outcome = Outcome.from_json(json.dumps(await trial_process.run("worker.engine_trial", task, seconds)))
+    except (TrialFailed, ValueError) as failure:
+        outcome = Outcome(variant.engine, variant.build, error=str(failure))
+    return replace(outcome, elapsed=time.monotonic() - started)
+
+
+# -- in the child ------------------------------------------------------------------------------------------------------
+def main(task: dict[str, Any]) -> dict[str, Any]:
+    """Run the trial; return the fields of its outcome. Raises SttError, and whatever the engine raises."""
+    return asdict(measure(Variant(task["engine"], task["build"]), Path(task["model"]), clip=bool(task["clip"])))
+>>>>>>> main
 
 
 def measure(task: Task) -> Outcome:
@@ -229,7 +239,11 @@ def _peak_bytes() -> int:
 
 
 if __name__ == "__main__":
+<<<<<<< HEAD
     results = os.dup(1)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # libraries print to standard output
     os.write(results, json.dumps(asdict(main(Task(**json.loads(sys.argv[1]))))).encode())
     os._exit(0)  # a crash while libraries are unloaded is not the engine's
+=======
+    trial_process.main(main)
+>>>>>>> main
