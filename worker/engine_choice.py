@@ -247,10 +247,6 @@ class EngineChoices:
             outcomes = [outcome for outcome in outcomes if not outcome.stopped]
         done = {outcome.variant for outcome in outcomes}
         for variant in [variant for variant in self._variants if variant not in done]:
-<<<<<<< HEAD
-            log.info("trying an engine", action="engine_trial", model=model.name, variant=str(variant))
-            outcome = await try_limited(variant, model, fit(outcomes, self._processes, available_memory()))
-=======
             count = len(self._variants)
             self.trial = Trial(model_of_file(model.name) or model.name, len(outcomes) + 1, count)
             log.info(
@@ -261,8 +257,7 @@ class EngineChoices:
                 number=self.trial.number,
                 count=count,
             )
-            outcome = await try_limited(variant, model, outcomes)
->>>>>>> main
+            outcome = await try_limited(variant, model, fit(outcomes, self._processes, available_memory()))
             log.info("tried an engine", action="engine_tried", model=model.name, **summary(outcome))
             if self._state(model) == state:
                 self._cache.write(model, state, outcome)

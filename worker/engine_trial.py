@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import resource
 import time
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -79,7 +78,6 @@ class Outcome:
         return outcome
 
 
-<<<<<<< HEAD
 @dataclass(frozen=True, slots=True)
 class Task:
     """The parameters of a trial.
@@ -104,76 +102,14 @@ async def try_variant(
     thorough: bool = False,
 ) -> Outcome:
     """Run a trial in a child process, which ends with this one. seconds: its time limit; the others as in `Task`."""
-    task = Task(variant.engine, variant.build, str(model), cpu_limit, thorough)
-    # a file, since the end of a pipe does not come while anything that the child has started holds it
-    with tempfile.TemporaryFile() as output:
-        return await _run_child(variant, task, output, seconds)
-
-
-async def _run_child(variant: Variant, task: Task, output: IO[bytes], seconds: float) -> Outcome:
     started = time.monotonic()
-    child = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "worker.engine_trial", json.dumps(asdict(task))),
-        cwd=ROOT,
-        stdin=subprocess.PIPE,
-        stdout=output,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    try:
-        async with asyncio.timeout(seconds):
-            status = await child.wait()
-    except TimeoutError:
-        return _failed(variant, f"not done within {seconds:.0f} s", started, stopped=seconds < TRIAL_SECONDS)
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(child.pid, signal.SIGKILL)  # with what it has started
-        await child.wait()
-    if status == -signal.SIGPROF:
-        return _failed(variant, f"more than {task.cpu_limit:.1f} s of CPU time", started, stopped=True)
-    if status < 0:
-        return _failed(variant, f"ended by {signal.Signals(-status).name}", started)
-    output.seek(0)
-    try:
-        return replace(Outcome.from_json(output.read()), elapsed=time.monotonic() - started)
-    except ValueError:
-        return _failed(variant, f"ended with status {status}", started)
-
-
-def _failed(variant: Variant, reason: str, started: float, *, stopped: bool = False) -> Outcome:
-    return Outcome(variant.engine, variant.build, elapsed=time.monotonic() - started, error=reason, stopped=stopped)
-
-
-# -- in the child ------------------------------------------------------------------------------------------------------
-def main(task: Task) -> Outcome:
-    """Run the trial. Faults that do not end the process become the outcome's error."""
-    threading.Thread(target=_exit_with_parent, daemon=True).start()
-    with contextlib.suppress(OSError):
-        Path("/proc/self/oom_score_adj").write_text("1000")  # the system ends this process before any other
-    limit = physical_memory() * 9 // 10
-    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-    try:
-        return measure(task)
-    except SttError as error:
-        reason = str(error) or error.code
-    except MemoryError:
-        reason = "out of memory"
-    except Exception as error:  # noqa: BLE001
-        reason = repr(error)[:300]
-    return Outcome(task.engine, task.build, error=reason)
-
-
-def _exit_with_parent() -> None:
-    os.read(0, 1)  # nothing is sent: this returns when the parent's end is closed
-    os._exit(1)
-=======
-async def try_variant(variant: Variant, model: Path, *, seconds: float = TRIAL_SECONDS, clip: bool = False) -> Outcome:
-    """Run a trial in a child process, which ends with this one. seconds: its time limit; clip: measure a clip too."""
-    started = time.monotonic()
-    task = {"engine": variant.engine, "build": variant.build, "model": str(model), "clip": clip}
+    task = asdict(Task(variant.engine, variant.build, str(model), cpu_limit, thorough))
     try:
         outcome = Outcome.from_json(json.dumps(await trial_process.run("worker.engine_trial", task, seconds)))
-    except (TrialFailed, ValueError) as failure:
+    except TrialFailed as failure:
+        stopped = failure.timed_out and (seconds < TRIAL_SECONDS or cpu_limit is not None)
+        outcome = Outcome(variant.engine, variant.build, error=str(failure), stopped=stopped)
+    except ValueError as failure:
         outcome = Outcome(variant.engine, variant.build, error=str(failure))
     return replace(outcome, elapsed=time.monotonic() - started)
 
@@ -181,8 +117,7 @@ async def try_variant(variant: Variant, model: Path, *, seconds: float = TRIAL_S
 # -- in the child ------------------------------------------------------------------------------------------------------
 def main(task: dict[str, Any]) -> dict[str, Any]:
     """Run the trial; return the fields of its outcome. Raises SttError, and whatever the engine raises."""
-    return asdict(measure(Variant(task["engine"], task["build"]), Path(task["model"]), clip=bool(task["clip"])))
->>>>>>> main
+    return asdict(measure(Task(**task)))
 
 
 def measure(task: Task) -> Outcome:
@@ -190,11 +125,11 @@ def measure(task: Task) -> Outcome:
     audio, model = bundled_audio.decode(sample()[0]), Path(task.model)
     batch_size = int(getattr(import_adapter(task.engine), "BATCH_SIZE", 1))
     engine = build(EngineSpec(task.engine, model, task.build))
-    with _limited(task.cpu_limit):
+    with trial_process.limited(task.cpu_limit):
         text, first = _transcribe(engine, audio, 1)
     cpu_seconds, copies = first, batch_size if task.thorough else min(batch_size, COPIES)
     if batch_size > 1 or first < REPEATED_BELOW or task.cpu_limit is not None:
-        with _limited(task.cpu_limit and task.cpu_limit * copies):
+        with trial_process.limited(task.cpu_limit and task.cpu_limit * copies):
             _, cpu_seconds = _transcribe(engine, audio, copies)
     elapsed = None
     if task.thorough:
@@ -209,14 +144,6 @@ def measure(task: Task) -> Outcome:
         batch_size=batch_size,
         clip_seconds=elapsed,
     )
-
-
-@contextlib.contextmanager
-def _limited(seconds: float | None) -> Iterator[None]:
-    """End the process by SIGPROF once it has used these CPU seconds; native code cannot delay that. None: no limit."""
-    signal.setitimer(signal.ITIMER_PROF, seconds or 0)
-    yield
-    signal.setitimer(signal.ITIMER_PROF, 0)
 
 
 def _transcribe(engine: Engine, audio: Samples, copies: int, threads: int = 1) -> tuple[str, float]:
@@ -239,11 +166,4 @@ def _peak_bytes() -> int:
 
 
 if __name__ == "__main__":
-<<<<<<< HEAD
-    results = os.dup(1)
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # libraries print to standard output
-    os.write(results, json.dumps(asdict(main(Task(**json.loads(sys.argv[1]))))).encode())
-    os._exit(0)  # a crash while libraries are unloaded is not the engine's
-=======
     trial_process.main(main)
->>>>>>> main
