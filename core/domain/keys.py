@@ -47,6 +47,10 @@ def result_key(job_id: str, extension: str = "json") -> str:
     return f"results/{job_id}/transcription.{extension}"
 
 
+RESULT_EXTENSIONS = ("json", "txt")
+"""Formats in which a result is stored; the others are made from it."""
+
+
 def job_prefixes(job_id: str) -> tuple[str, ...]:
     """Return the prefixes under which all objects of the job are stored."""
     return (f"incoming/{job_id}/", f"uploads/{job_id}/", f"work/{job_id}/", f"results/{job_id}/")
