@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,9 @@ async def completed_jobs(app: Application, folder: Path, count: int) -> list[str
         job_ids = [await submit_audio(app, bad_audio(FINE), folder) for _ in range(count)]
         for job_id in job_ids:
             assert (await wait_for_end(app, job_id)).status == JobStatus.COMPLETED
+        async with asyncio.timeout(60):
+            while any("work" in path.parts for path in objects(folder)):  # removed just after the end
+                await asyncio.sleep(0.02)
     return job_ids
 
 
