@@ -62,13 +62,14 @@ def leftovers(tables: Sequence[Table], jobs: int, ended: int) -> list[str]:
 
 
 def retention(rates: Sequence[Rate]) -> list[str]:
-    lines = [
+    return [
         "| Deleted by one scheduler | Items | A second | A million jobs a day need, a second |",
         "|---|---|---|---|",
+        *(
+            f"| {each.name} | {each.items:,} | {each.rate:,.0f} | {each.a_million_a_day / 86_400:,.0f} |"
+            for each in rates
+        ),
     ]
-    for each in rates:
-        lines.append(f"| {each.name} | {each.items:,} | {each.rate:,.0f} | {each.a_million_a_day / 86_400:,.0f} |")
-    return lines
 
 
 def pipeline(runs: Sequence[Throughput]) -> list[str]:
