@@ -17,6 +17,7 @@ from opentelemetry.context import Context
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
+from opentelemetry.sdk.trace.sampling import Decision
 from opentelemetry.trace import Link, NonRecordingSpan, SpanContext, SpanKind, Status, StatusCode, TraceFlags
 
 from core.tracing_sender import Sender
@@ -119,7 +120,7 @@ class Exporter:
     def _job(self, job_id: str) -> SpanContext:
         """Return the root span of a job. Whether it is sampled follows from the id, so all processes agree."""
         job = uuid.UUID(job_id).int
-        sampled = self._provider.sampler.should_sample(Context(), job, "job").decision.is_sampled()
+        sampled = self._provider.sampler.should_sample(Context(), job, "job").decision == Decision.RECORD_AND_SAMPLE
         return SpanContext(job, job & _LOW, is_remote=True, trace_flags=TraceFlags(int(sampled)))
 
 
