@@ -47,7 +47,7 @@ class Operator:
         service.start(name, "scheduler", SCHEDULER_METRICS_PORT=str(self.ports["scheduler"]))
         self.processes["scheduler"] = Process(service, name, self.folder)
         self.processes["api"] = Process(service, "api", self.folder)
-        wait_until(lambda: "stt_sample_timestamp_seconds" in self.scrape("scheduler"), "figures", 30)
+        wait_until(lambda: "stt_sample_timestamp_seconds{}" in self.scrape("scheduler"), "figures", 30)
 
     def scrape(self, process: str) -> dict[str, float]:
         """Return the samples of a process, by name and labels."""

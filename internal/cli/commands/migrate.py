@@ -30,4 +30,4 @@ def migrate() -> None:
         await database.stop()
 
     asyncio.run(run())
-    output.result("The database has the newest schema.")
+    output.result(output.in_language("The database has the newest schema."))
