@@ -25,11 +25,8 @@ from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource
 
 from core.bundled import DEMO_MODELS
 from core.config_models import ModelSettings
-<<<<<<< HEAD
 from core.config_monitoring import MonitoringSettings
-=======
 from core.config_storage import StorageSettings
->>>>>>> main
 from core.config_types import OLD_NAMES as OLD_NAMES
 from core.config_types import BrokerKind as BrokerKind
 from core.config_types import LogFormat as LogFormat
@@ -50,11 +47,7 @@ def _aliases(field: str) -> AliasChoices:
     return AliasChoices(field, *([OLD_NAMES[field]] if field in OLD_NAMES else []))
 
 
-<<<<<<< HEAD
-class Settings(ModelSettings, MonitoringSettings):
-=======
-class Settings(ModelSettings, StorageSettings):
->>>>>>> main
+class Settings(ModelSettings, MonitoringSettings, StorageSettings):
     """All settings of all processes."""
 
     model_config = SettingsConfigDict(
