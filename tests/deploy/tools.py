@@ -13,9 +13,9 @@ ROOT = Path(__file__).resolve().parents[2]
 CACHE = Path.home() / ".cache" / "async-stt"
 
 
-def missing(what: str) -> None:
-    """Skip the test, or fail it in CI."""
-    message = f"{what} is missing: deploy/install-deploy-tools.sh installs it"
+def missing(what: str, by: str = "deploy/install-deploy-tools.sh") -> None:
+    """Skip the test, or fail it in CI. by: the command that installs it."""
+    message = f"{what} is missing: {by} installs it"
     pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)
 
 
