@@ -37,7 +37,7 @@ def revision() -> str | None:
             return tags[0]
         newest = max(path.name for path in (ROOT / "migrations" / "versions").glob("[0-9]*.py"))
         # a merge may have added it, under a number of its own
-        words = ("log", "--first-parent", "--diff-merges=first-parent", "--diff-filter=A", "--format=%H")
+        words = ("log", "--no-patch", "--first-parent", "--diff-merges=first-parent", "--diff-filter=A", "--format=%H")
         added = git(*words, "--", f"migrations/versions/{newest}").decode().split()
         return git("rev-parse", "--verify", f"{added[-1]}^").decode().strip() if added else None
     except (OSError, subprocess.CalledProcessError):
