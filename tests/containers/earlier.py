@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import io
+import re
 import subprocess
 import tarfile
 import tempfile
@@ -12,6 +12,8 @@ from tests.containers.engine import ROOT, Engine
 
 IMAGE = "async-stt:earlier"
 BUILD_SECONDS = 600.0
+DOCKERFILE = "deploy/Dockerfile"
+FROM = re.compile(r"^FROM (\S+)", re.MULTILINE)
 
 
 def build(engine: Engine, network: str) -> str | None:
@@ -23,26 +25,39 @@ def build(engine: Engine, network: str) -> str | None:
     if found is None:
         return None
     with tempfile.TemporaryDirectory(prefix="stt-earlier-") as folder:
-        with tarfile.open(fileobj=io.BytesIO(git("archive", found))) as archive:
-            archive.extractall(folder, filter="data")
-        words = ("docker", "build", "--quiet", "--network", network, "--tag", IMAGE, "--file", "deploy/Dockerfile", ".")
+        archive = Path(folder) / "archive.tar"
+        git("archive", "--output", str(archive), found)
+        with tarfile.open(archive) as members:
+            members.extractall(folder, filter="data")
+        archive.unlink()
+        words = ("docker", "build", "--quiet", "--network", network, "--tag", IMAGE, "--file", DOCKERFILE, ".")
         engine.run(*words, seconds=BUILD_SECONDS, cwd=Path(folder))
     return IMAGE
 
 
 def revision() -> str | None:
-    """Return the last tag, else the revision before the newest migration; None if there is no history."""
+    """Return the last tag, else the newest revision without the newest migration, built on the same base images.
+
+    None if there is no history, or no such revision in the last thousand.
+    """
     try:
-        if tags := git("tag", "--merged", "HEAD", "--sort=-creatordate").decode().split():
+        if tags := git("tag", "--merged", "HEAD", "--sort=-creatordate").split():
             return tags[0]
         newest = max(path.name for path in (ROOT / "migrations" / "versions").glob("[0-9]*.py"))
-        # a merge may have added it, under a number of its own
-        words = ("log", "--no-patch", "--first-parent", "--diff-merges=first-parent", "--diff-filter=A", "--format=%H")
-        added = git(*words, "--", f"migrations/versions/{newest}").decode().split()
-        return git("rev-parse", "--verify", f"{added[-1]}^").decode().strip() if added else None
+        candidates = git("log", "-1000", "--format=%H").split()
+        return next((commit for commit in candidates if usable(commit, f"migrations/versions/{newest}")), None)
     except (OSError, subprocess.CalledProcessError):
         return None
 
 
-def git(*words: str) -> bytes:
-    return subprocess.run(["git", *words], cwd=ROOT, capture_output=True, check=True).stdout
+def usable(commit: str, migration: str) -> bool:
+    """Return True if the commit has no such migration, and an image of the base images that the tests provide."""
+    if git("ls-tree", "--name-only", commit, migration):
+        return False
+    dockerfile = (ROOT / DOCKERFILE).read_text()
+    return FROM.findall(git("show", f"{commit}:{DOCKERFILE}")) == FROM.findall(dockerfile)
+
+
+def git(*words: str) -> str:
+    done = subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=True)
+    return done.stdout
