@@ -47,8 +47,8 @@ _ERRORS = (MinioException, HTTPError, ParseError, UnicodeDecodeError, OSError, A
 class MinioStorage:
     """An S3 bucket.
 
-    endpoint, public_endpoint: host:port, the latter in upload links; secure, public_secure: https, the latter by default as
-    the former; max_uploads: uploads at a time, each with a thread.
+    endpoint, public_endpoint: host:port, the latter in upload links; secure, public_secure: use https, the latter as
+    `secure` by default; max_uploads: uploads at a time, each with a thread.
     """
 
     def __init__(
