@@ -15,6 +15,7 @@ from tests.servers.base import wait_until
 
 IGNORED = (".git", ".venv*", "tests", "docs", "mutants", "__pycache__", ".env", ".*_cache", ".run")
 UP_SECONDS = 900.0
+COMPOSE_SECONDS = 180.0
 DONE_SECONDS = 180.0
 ENDED = ("COMPLETED", "FAILED", "CANCELLED")
 
@@ -46,11 +47,11 @@ class Deployment:
     def make(self, target: str) -> str:
         return self.engine.run("make", target, seconds=UP_SECONDS, cwd=self.folder, **self._variables)
 
-    def compose(self, *words: str, files: Sequence[str] = (), seconds: float = 180, **variables: str) -> str:
+    def compose(self, *words: str, files: Sequence[str] = (), **variables: str) -> str:
         """Run Docker Compose. files: overlays in deploy/; variables: in place of those of deploy/.env."""
         overlays = [word for file in files for word in ("-f", f"deploy/{file}")]
         call = ("docker", "compose", "-f", "deploy/compose.yaml", *overlays, *words)
-        return self.engine.run(*call, seconds=seconds, cwd=self.folder, **self._variables, **variables)
+        return self.engine.run(*call, seconds=COMPOSE_SECONDS, cwd=self.folder, **self._variables | variables)
 
     def containers(self, service: str = "") -> list[dict[str, Any]]:
         """Return what Docker knows of the project's containers, those that have ended included."""
