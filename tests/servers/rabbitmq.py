@@ -14,7 +14,17 @@ from urllib.parse import quote, urlsplit
 import httpx
 import psutil
 
-from tests.servers.base import Control, External, Server, Unavailable, free_port, get, launch, wait_until
+from tests.servers.base import (
+    Control,
+    External,
+    Server,
+    Unavailable,
+    free_port,
+    get,
+    launch,
+    only_containers,
+    wait_until,
+)
 
 IMAGE = "rabbitmq:4-management"
 PLUGINS = "[rabbitmq_management,rabbitmq_shovel,rabbitmq_shovel_management]."
@@ -142,7 +152,7 @@ def find() -> RabbitMQ:
     found = shutil.which("rabbitmq-server")
     # Debian's wrapper script requires the user rabbitmq
     program = DEBIAN_PROGRAM if DEBIAN_PROGRAM.exists() else Path(found) if found else None
-    if program:
+    if program and not only_containers():
         server = LocalRabbitMQ(program)
         server.start()
         return server
