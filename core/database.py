@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Coroutine, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from asyncpg import InterfaceError, PostgresError
 from sqlalchemy import BigInteger, DateTime, Float, bindparam, event, text
 from sqlalchemy.engine import Dialect
-from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, OperationalError, StatementError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.ext.compiler import compiles
@@ -112,6 +112,18 @@ class Database:
                 yield session
 
     @contextlib.asynccontextmanager
+    async def snapshot(self) -> AsyncIterator[AsyncSession]:
+        """Open a read-only transaction in which all queries see the same state. Raises DatabaseUnavailable.
+
+        While it is open, PostgreSQL cannot clean up rows that were changed since.
+        """
+        async with self.read() as session:
+            if not self.sqlite:  # a transaction of SQLite sees one state anyway
+                options = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+                await session.connection(execution_options=options)
+            yield session
+
+    @contextlib.asynccontextmanager
     async def write(self) -> AsyncIterator[AsyncSession]:
         """Open a transaction that is committed at the end; an exception rolls it back. Raises DatabaseUnavailable."""
         lock = self._writer if self.sqlite else contextlib.nullcontext()
@@ -185,6 +197,20 @@ async def _translate_errors() -> AsyncIterator[None]:
     except (DBAPIError, PoolTimeout, PostgresError, InterfaceError, OSError, TimeoutError) as error:
         # errors of the driver while it connects are not wrapped by SQLAlchemy
         raise DatabaseUnavailable from error
+
+
+@contextlib.contextmanager
+def rejected_values() -> Iterator[None]:
+    """Turn the rejection of a value, by its type or by the database, into a ValueError. Other errors pass through."""
+    try:
+        yield
+    except (TypeError, OverflowError) as error:
+        raise ValueError(str(error)) from error
+    except StatementError as error:
+        lost = isinstance(error, DBAPIError) and error.connection_invalidated
+        if lost or isinstance(error, OperationalError):
+            raise
+        raise ValueError(str(error)) from error
 
 
 def _loads(text: str | bytes) -> Any:

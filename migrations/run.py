@@ -7,6 +7,7 @@ from pathlib import Path
 from alembic import command
 from alembic.config import Config
 from sqlalchemy import Connection, text
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from core.database import Database
 
@@ -30,8 +31,13 @@ async def upgrade(database: Database, target: str = "head") -> None:
     SQL errors of a migration propagate and leave the schema unchanged.
     """
     async with database.write() as session:
-        connection = await session.connection()
-        if not database.sqlite:
-            await connection.execute(text(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'"))
-            await connection.execute(text(f"SELECT pg_advisory_xact_lock({_LOCK})"))
-        await connection.run_sync(lambda sync: command.upgrade(config(sync), target))
+        await upgrade_in(session, target)
+
+
+async def upgrade_in(session: AsyncSession, target: str = "head") -> None:
+    """Upgrade the schema in the transaction of the caller."""
+    connection = await session.connection()
+    if connection.dialect.name == "postgresql":
+        await connection.execute(text(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'"))
+        await connection.execute(text(f"SELECT pg_advisory_xact_lock({_LOCK})"))
+    await connection.run_sync(lambda sync: command.upgrade(config(sync), target))
