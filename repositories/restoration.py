@@ -50,6 +50,21 @@ async def list_objects(session: AsyncSession) -> AsyncIterator[NamedObject]:
         yield NamedObject(key, job_id, needed=False)
 
 
+async def list_newest_objects(session: AsyncSession, limit: int) -> list[str]:
+    """Return the keys of up to `limit` objects that the newest jobs need."""
+    statement = (
+        select(Job.job_id, Job.status, Job.minio_audio_path, Job.minio_result_path)
+        .where(Job.deleted_at.is_(None))
+        .order_by(Job.created_at.desc())
+        .limit(limit)
+    )
+    keys_of_jobs = []
+    for job_id, status, upload, result in await session.execute(statement):
+        result = result or keys.result_key(job_id) if status == JobStatus.COMPLETED else None
+        keys_of_jobs += [key for key in (upload, result) if key is not None]
+    return keys_of_jobs[:limit]
+
+
 async def still_needed(session: AsyncSession, item: NamedObject) -> bool:
     """Return True if the job still names the object and needs it; False if it was deleted or has gone on."""
     row = (await session.execute(select(Job).where(Job.job_id == item.job_id, Job.deleted_at.is_(None)))).scalar()
