@@ -8,6 +8,7 @@ from tests.benchmarks import (
     consumers,
     fairness,
     first_text,
+    leftovers,
     overhead,
     pipeline,
     scaling,
@@ -27,7 +28,7 @@ ALL = {
     "fairness": fairness.run,
     "words": words.run,
 }
-BY_NAME = {"scaling": scaling.run, "consumers": consumers.run, "sizes": sizes.run}
+BY_NAME = {"leftovers": leftovers.run, "scaling": scaling.run, "consumers": consumers.run, "sizes": sizes.run}
 """Benchmarks that run only if they are named."""
 
 

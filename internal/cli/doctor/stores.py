@@ -98,7 +98,7 @@ def storage(settings: Settings) -> Finding:
     key, data = f"{PROBE}/{uuid.uuid4()}", b"written by stt doctor"
 
     async def probe(application: Application) -> tuple[bytes, list[str], int]:
-        named = await _named_objects(application)
+        named = await _named_objects(application, settings)
         if named:
             await application.storage.ping()  # before `start`, which would make a lost bucket anew
         else:
@@ -127,11 +127,14 @@ def storage(settings: Settings) -> Finding:
     return ok(f"{place}: written, read and deleted")
 
 
-async def _named_objects(application: Application) -> list[str]:
+async def _named_objects(application: Application, settings: Settings) -> list[str]:
     """Return the keys of objects that the newest jobs need; none if the database cannot be read."""
     from core.errors import DatabaseUnavailable
     from repositories import restoration
 
+    file = sqlite_file(settings)
+    if file is not None and not file.exists():
+        return []
     try:
         async with application.database.read() as session:
             return await restoration.list_newest_objects(session, SAMPLED)
