@@ -99,17 +99,18 @@ def lines(result: Plan) -> list[str]:
     """Return the plan as text, a line for each part."""
     demand = result.demand
     size = GIGABYTE
-    shown = [
+    audio = (
         f"{'audio':<12}  {demand.hours_per_day:g} h a day in recordings of {demand.minutes:g} min: "
-        f"{result.jobs_per_day:,.0f} jobs, {result.chunks_per_day:,.0f} chunks; kept for {demand.retention_days:g} days",
+        f"{result.jobs_per_day:,.0f} jobs, {result.chunks_per_day:,.0f} chunks; kept for {demand.retention_days:g} days"
+    )
+    cores = [
+        f"{'cores':<12}  {row.model:<6} {row.engine:<26} {row.average:8.2f} on average, "
+        f"{row.busiest_hour:8.2f} in the busiest hour; {row.memory_mb:,} MB for two slots"
+        for row in result.cores
     ]
-    for cores in result.cores:
-        shown.append(
-            f"{'cores':<12}  {cores.model:<6} {cores.engine:<26} {cores.average:8.2f} on average, "
-            f"{cores.busiest_hour:8.2f} in the busiest hour; {cores.memory_mb:,} MB for two slots"
-        )
     return [
-        *shown,
+        audio,
+        *cores,
         f"{'':<12}  not measured: {', '.join(result.not_measured)}; `stt bench` measures a model on this machine",
         f"{'database':<12}  {result.database_rows:,} rows, {result.database_bytes / size:,.2f} GB with indexes",
         f"{'storage':<12}  {result.upload_bytes / size:,.2f} GB of uploads, {result.result_bytes / size:,.3f} GB of "
