@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 from minio import Minio as Client
+from sqlalchemy import text
 
 from core.database import Database
 from core.storage.minio import MinioStorage
 from migrations.run import upgrade
-from repositories import schedule
-from tests.backup.service import fill, stores
+from repositories import leases, schedule
+from tests.backup.service import Stores, fill, stores
 from tests.servers import postgres
 from tests.servers.minio import Bucket
 from tests.servers.postgres import Postgres
@@ -29,42 +31,66 @@ def tool(name: str) -> str:
     return path
 
 
-async def test_a_dump_and_a_copy_of_the_bucket_play_on(
+def test_a_dump_and_a_copy_of_the_bucket_play_on(
     postgres_url: str, shared_postgres: Postgres, minio_bucket: Bucket, tmp_path: Path
 ) -> None:
     """Rows that were claimed are due once their leases have ended, so the jobs continue."""
-    database = Database(postgres_url.replace("postgresql://", "postgresql+asyncpg://"))
-    await upgrade(database)
-    first = MinioStorage(*_address(minio_bucket), minio_bucket.bucket)
-    source = stores(database, tmp_path, first)
-    ids = await fill(source)
-    before = await source.contents()
+    copy = Bucket(*_address(minio_bucket), f"{minio_bucket.bucket}-copy")
+    ids, before = asyncio.run(_fill(postgres_url, minio_bucket, tmp_path))
     subprocess.run([tool("pg_dump"), "-Fc", "-f", str(tmp_path / "stt.dump"), postgres_url], check=True)
-    _mirror(minio_bucket, minio_bucket.bucket, f"{minio_bucket.bucket}-copy", tmp_path)
-    await database.stop()
-
+    _mirror(minio_bucket, copy, tmp_path)
     empty = postgres.create_database(shared_postgres.url)
-    subprocess.run([tool("pg_restore"), "--no-owner", "-d", empty, str(tmp_path / "stt.dump")], check=True)
-    restored = Database(empty.replace("postgresql://", "postgresql+asyncpg://"))
-    await upgrade(restored)
-    second = MinioStorage(*_address(minio_bucket), f"{minio_bucket.bucket}-copy")
-    assert await stores(restored, tmp_path, second).contents() == before
-    async with restored.write() as session:
-        await schedule.republish_unclaimed(session, older_than=-60.0)
+    try:
+        subprocess.run([tool("pg_restore"), "--no-owner", "-d", empty, str(tmp_path / "stt.dump")], check=True)
+        objects, due = asyncio.run(_restored(empty, copy, tmp_path))
+    finally:
+        postgres.drop_database(shared_postgres.url, empty)
+    assert objects == before
+    assert due == {ids["waiting"], ids["running"]}
+
+
+async def _fill(url: str, bucket: Bucket, folder: Path) -> tuple[dict[str, str], dict[str, bytes]]:
+    service = _stores(url, bucket, folder)
+    await upgrade(service.database)
+    ids, objects = await fill(service), await service.contents()
+    await _stop(service)
+    return ids, objects
+
+
+async def _restored(url: str, bucket: Bucket, folder: Path) -> tuple[dict[str, bytes], set[str]]:
+    """Return the objects, and the jobs that are due once their leases have ended."""
+    service = _stores(url, bucket, folder)
+    await upgrade(service.database)
+    objects, due = await service.contents(), set()
+    async with service.database.write() as session:
+        for table in ("jobs", "chunks"):
+            await session.execute(text(f"UPDATE {table} SET due_at = now() WHERE due_at IS NOT NULL"))
+    async with service.database.write() as session:
+        await leases.release_lapsed(session, await leases.current_time(session))
+    async with service.database.write() as session:
         due = {row.wake_up.job_id for row in await schedule.reserve_due_jobs(session)}
-    assert due <= set(ids.values())
-    await restored.stop()
-    await second.stop()
-    await first.stop()
-    postgres.drop_database(shared_postgres.url, empty)
+        due |= {row.job_id for row in await schedule.reserve_due_chunks(session)}
+    await _stop(service)
+    return objects, due
+
+
+def _stores(url: str, bucket: Bucket, folder: Path) -> Stores:
+    database = Database(url.replace("postgresql://", "postgresql+asyncpg://"))
+    return stores(database, folder, MinioStorage(*_address(bucket), bucket.bucket))
+
+
+async def _stop(service: Stores) -> None:
+    await service.storage.stop()
+    await service.database.stop()
 
 
 def _address(bucket: Bucket) -> tuple[str, str, str]:
     return bucket.endpoint, bucket.access_key, bucket.secret_key
 
 
-def _mirror(bucket: Bucket, source: str, target: str, folder: Path) -> None:
+def _mirror(bucket: Bucket, copy: Bucket, folder: Path) -> None:
     """Copy a bucket with `mc mirror` if it is installed, else with the SDK."""
+    source, target = bucket.bucket, copy.bucket
     if program := shutil.which("mc"):
         call = [program, "--config-dir", str(folder / "mc")]
         alias = [*call, "alias", "set", "stt", f"http://{bucket.endpoint}", bucket.access_key, bucket.secret_key]
