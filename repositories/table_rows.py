@@ -55,6 +55,8 @@ _TYPES: Mapping[str, TypeEngine[Any]] = {
     INT: BigInteger(),
     TEXT: Text(),
 }
+PREFIX = "value_"
+"""Start of the parameters' names: SQLAlchemy reserves those of the columns."""
 KINDS = frozenset(_TYPES)
 VERSION_TABLE = "alembic_version"
 TRANSIENT = frozenset({Worker.__tablename__, RateLimit.__tablename__})
@@ -116,14 +118,14 @@ async def insert_rows(session: AsyncSession, columns: Columns, rows: Sequence[Se
     times = {name for name, kind in columns.columns if kind == TIME}
     with rejected_values():
         parameters = [
-            {name: _value(name in times, value) for (name, _), value in zip(columns.columns, row, strict=True)}
+            {PREFIX + name: _value(name in times, value) for (name, _), value in zip(columns.columns, row, strict=True)}
             for row in rows
         ]
         await session.execute(insert(target).values(values), parameters)
 
 
 def _parameter(name: str, kind: str, postgresql: bool) -> ColumnElement[Any]:
-    parameter = bindparam(name, type_=_TYPES[kind])
+    parameter = bindparam(PREFIX + name, type_=_TYPES[kind])
     return cast(parameter, JSONB) if kind == JSON_TEXT and postgresql else parameter
 
 

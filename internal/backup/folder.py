@@ -174,10 +174,11 @@ class Folder:
         with folder_errors(self.path):
             for leftover in self.path.glob("removed-*"):
                 _remove(leftover)
-            for path in (self.path / CONTENTS).glob("??/*"):
-                if path.name not in used:
-                    _remove(path)
-                    count += 1
+            for folder in (self.path / CONTENTS).iterdir():
+                for path in folder.iterdir() if _is(folder) else ():
+                    if _CONTENT.fullmatch(path.name) and path.name not in used:
+                        path.unlink()
+                        count += 1
         return count
 
     def _make(self, folder: Path) -> None:

@@ -326,3 +326,17 @@ def test_header_is_documented(tmp_path: Path) -> None:
     """The header holds no secret: format, salt and a check of the key."""
     with writable(tmp_path / "backups"):
         assert set(json.loads((tmp_path / "backups" / "backup.json").read_text())) == {"format", "salt", "check"}
+
+
+async def test_a_removal_follows_no_link(database: Database, backups: Path, tmp_path: Path) -> None:
+    """`--keep` removes contents that no backup uses, and nothing else."""
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / ("0" * 64)).write_text("precious")
+    (backups / "contents" / "zz").symlink_to(outside)
+    (backups / "removed-x").symlink_to(outside)
+    (backups / "contents" / "00").mkdir(exist_ok=True)
+    (backups / "contents" / "00" / "notes.txt").write_text("of the operator")
+    await stores(database, tmp_path / "source").back_up(backups, keep=1)
+    assert (outside / ("0" * 64)).read_text() == "precious"
+    assert (backups / "contents" / "00" / "notes.txt").exists()
