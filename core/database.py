@@ -33,6 +33,7 @@ T = TypeVar("T")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _IMMEDIATE = "stt_immediate"
+_UNCHECKED = "stt_unchecked"
 SQLITE_POOL = 15
 """Connections to one file. Each has a thread."""
 
@@ -126,10 +127,25 @@ class Database:
     @contextlib.asynccontextmanager
     async def write(self) -> AsyncIterator[AsyncSession]:
         """Open a transaction that is committed at the end; an exception rolls it back. Raises DatabaseUnavailable."""
+        async with self._write({_IMMEDIATE: True}) as session:
+            yield session
+
+    @contextlib.asynccontextmanager
+    async def alter(self) -> AsyncIterator[AsyncSession]:
+        """Open a transaction as `write`, for changes of the schema.
+
+        SQLite replaces a table by copying it, and dropping the old one would delete the rows that refer to it. So it
+        does not check references here.
+        """
+        async with self._write({_IMMEDIATE: True, _UNCHECKED: True}) as session:
+            yield session
+
+    @contextlib.asynccontextmanager
+    async def _write(self, options: dict[str, Any]) -> AsyncIterator[AsyncSession]:
         lock = self._writer if self.sqlite else contextlib.nullcontext()
         with count_call("database", "write"):
             async with lock, _translate_errors(), self._sessions() as session:
-                await session.connection(execution_options={_IMMEDIATE: True})
+                await session.connection(execution_options=options)
                 yield session
                 await session.commit()
 
@@ -257,7 +273,11 @@ def _sqlite_engine(url: str) -> AsyncEngine:
 
     @event.listens_for(engine.sync_engine, "begin")
     def _on_begin(connection: Any) -> None:
-        immediate = connection.get_execution_options().get(_IMMEDIATE)
+        options = connection.get_execution_options()
+        immediate, unchecked = options.get(_IMMEDIATE), options.get(_UNCHECKED, False)
+        if unchecked or connection.info.get(_UNCHECKED):  # a transaction cannot change it
+            connection.exec_driver_sql(f"PRAGMA foreign_keys={'OFF' if unchecked else 'ON'}")
+            connection.info[_UNCHECKED] = unchecked
         connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
 
     return engine

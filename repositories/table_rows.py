@@ -157,6 +157,13 @@ def drop_tables(connection: Connection) -> None:
     present.drop_all(connection)
 
 
+async def references_hold(session: AsyncSession) -> bool:
+    """Return False if a row refers to one that does not exist. PostgreSQL checks that at the insert."""
+    if session.get_bind().dialect.name == "postgresql":
+        return True
+    return (await session.execute(text("PRAGMA foreign_key_check"))).first() is None
+
+
 async def restart_sequences(session: AsyncSession) -> None:
     """Let generated numbers continue after the greatest one of each table. SQLite does so by itself."""
     if session.get_bind().dialect.name != "postgresql":

@@ -91,7 +91,7 @@ class Restoration:
         objects = await asyncio.to_thread(list, read_objects(self._folder, manifest))
         await self._storage.start()
         await self._write_objects(objects)
-        async with self._database.write() as session:
+        async with self._database.alter() as session:
             if not replace and await table_rows.has_rows(session):
                 raise DatabaseNotEmptyError
             await self._write_rows(session, manifest)
@@ -154,6 +154,8 @@ class Restoration:
         Counter(self._report, UPGRADE).show()
         await upgrade_in(session, "head")
         await table_rows.restart_sequences(session)
+        if not await table_rows.references_hold(session):
+            raise damaged(MANIFEST)
 
 
 def _batch(rows: Iterator[Any]) -> list[Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
@@ -12,7 +11,7 @@ from sqlalchemy import Connection, inspect, text
 
 from core.database import Database
 from migrations.revisions import current_revision, known_revisions
-from migrations.run import config, upgrade
+from migrations.run import config, downgrade, upgrade
 from repositories.models import Base
 from tests.contract.rows import job, planned_job, run_chunk
 
@@ -39,9 +38,9 @@ async def test_upgrading_twice_changes_nothing(database: Database) -> None:
 
 
 async def test_downgrade_leaves_nothing_behind(database: Database) -> None:
-    async with database.write() as session:
+    await downgrade(database, "base")
+    async with database.read() as session:
         connection = await session.connection()
-        await connection.run_sync(lambda sync: command.downgrade(config(sync), "base"))
         remaining = await connection.run_sync(lambda sync: inspect(sync).get_table_names())
     assert remaining == ["alembic_version"]
 
@@ -52,9 +51,7 @@ async def test_rows_survive_every_migration_down_and_up(database: Database) -> N
     await run_chunk(database, job_id, 0)
     oldest_first = sorted(known_revisions())
     for revision in reversed(oldest_first[:-1]):
-        async with database.write() as session:
-            connection = await session.connection()
-            await connection.run_sync(lambda sync, to=revision: command.downgrade(config(sync), to))  # type: ignore[misc]
+        await downgrade(database, revision)
         assert await _counts(database) == (1, 3), f"after the downgrade to {revision}"
     await upgrade(database)
     assert await _counts(database) == (1, 3)
