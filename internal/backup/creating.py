@@ -13,8 +13,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-import structlog
-
 from core.database import Database
 from core.errors_command import SchemaNeededError
 from core.secret import Secret
@@ -42,7 +40,6 @@ from migrations import revisions
 from repositories import restoration, table_rows
 from repositories.restoration import NamedObject
 
-log = structlog.get_logger(__name__)
 COPIES = 4
 """Objects that are copied at once."""
 BATCH = 200
@@ -98,7 +95,6 @@ class Creation:
         manifest = await asyncio.to_thread(self._write, name, tables, objects)
         await asyncio.to_thread(self._folder.finish, name)
         removed = await asyncio.to_thread(self._prune, keep)
-        log.info("backup finished", action="backup_finished", backup=name, objects=len(objects))
         return Summary(
             name=name,
             rows=sum(section.rows for section in tables.values()),

@@ -250,7 +250,7 @@ def _keys(path: Path, passphrase: str, *, write: bool) -> Keys:
     try:
         values = json.loads(text)
         version, salt, check = values["format"], bytes.fromhex(values["salt"]), str(values["check"])
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, RecursionError):
         raise damaged(HEADER) from None
     if version != FORMAT:
         raise BackupVersionError

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from core.database import Database
@@ -29,7 +28,6 @@ from migrations.run import upgrade_in
 from repositories import restoration, table_rows, workers
 from repositories.table_rows import KINDS, Columns
 
-log = structlog.get_logger(__name__)
 BATCH, BATCH_BYTES = 500, 4 * 1024 * 1024
 """Rows that are inserted at once, and about how many bytes of text they may have."""
 
@@ -99,7 +97,6 @@ class Restoration:
             jobs, unfinished = await restoration.count_jobs(session)
             if manifest.secret is not None:
                 self._secret.adopt(manifest.secret)
-        log.info("backup restored", action="backup_restored", backup=manifest.name, jobs=jobs)
         return Restored(
             name=manifest.name,
             revision=manifest.revision,

@@ -13,6 +13,7 @@ from sqlalchemy import insert, select, update
 
 from core.database import Database, after
 from core.domain import keys
+from core.domain.job import JobStatus
 from core.secret import Secret
 from core.storage.local import LocalStorage
 from core.storage.port import Storage
@@ -56,7 +57,8 @@ class Stores:
         found = {}
         async with self.database.read() as session:
             for job in (await session.execute(select(Job))).scalars():
-                for key in (job.minio_audio_path, job.minio_result_path, job.working_audio_path):
+                working = None if job.status == JobStatus.COMPLETED else job.working_audio_path
+                for key in (job.minio_audio_path, job.minio_result_path, working):
                     if key is not None and await self.storage.stat(key) is not None:
                         found[key] = await self.storage.get_bytes(key)
         return found

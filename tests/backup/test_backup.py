@@ -23,6 +23,7 @@ from core.errors_backup import (
 from core.errors_command import SchemaNeededError
 from internal.backup import manifest as manifests
 from internal.backup.folder import Folder, opened
+from internal.backup.progress import Progress
 from internal.backup.restoring import check
 from migrations import revisions
 from migrations.run import upgrade
@@ -117,13 +118,14 @@ async def test_equal_contents_are_stored_once(source: Stores, tmp_path: Path) ->
 async def test_an_interrupted_backup_is_no_backup_and_is_continued(source: Stores, tmp_path: Path) -> None:
     await fill(source)
 
-    def interrupt(progress: object) -> None:
-        raise InterruptedError
+    def interrupt(progress: Progress) -> None:
+        if progress.done == progress.total:
+            raise RuntimeError
 
     with writable(tmp_path / "backups") as folder:
         creation = source.creation(folder)
         creation._report = interrupt
-        with pytest.raises(InterruptedError):
+        with pytest.raises(RuntimeError):
             await creation.run()
         assert folder.names() == []
     with pytest.raises(BackupNotFoundError):

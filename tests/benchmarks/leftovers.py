@@ -19,6 +19,7 @@ from core.domain.job_options import MergeMethod
 from core.domain.transcript import ChunkTranscript, Segment
 from migrations.run import upgrade
 from repositories import claims, commits, plans
+from repositories.claims import ClaimRequest
 from repositories.commits import ChunkOutcome, JobOutcome
 from repositories.models import Base
 from tests.benchmarks.instant_engine import SECONDS, SENTENCE
@@ -85,7 +86,7 @@ async def _state(database: Database) -> tuple[int, int]:
 async def _job(database: Database, chunks: int) -> None:
     job_id = await rows.new_job(database, audio_key="uploads/00000000-0000-0000-0000-000000000000/recording.mp3")
     async with database.write() as session:
-        assert await claims.claim_prepare(session, job_id, 0, rows.ClaimRequest(rows.WORKER, rows.LEASE))
+        assert await claims.claim_prepare(session, job_id, 0, ClaimRequest(rows.WORKER, rows.LEASE))
     async with database.write() as session:
         assert await plans.store_plan(session, job_id, rows.plan(chunks, 1, 64, job_id)) is not None
     for index in range(chunks):
