@@ -31,7 +31,9 @@ PROCESSES = ("api", "scheduler", "consumer")
 def previous_version(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder with the program as it was before the newest migration."""
     newest = next((ROOT / "migrations" / "versions").glob(f"{revisions.newest()}_*.py")).relative_to(ROOT)
-    commit = _git("log", "--diff-filter=A", "--format=%H", "-1", "--", str(newest)).decode().strip()
+    commit = (
+        _git("log", "--first-parent", "-m", "--diff-filter=A", "--format=%H", "-1", "--", str(newest)).decode().strip()
+    )
     if not commit:
         pytest.skip("the history of the repository is not here")
     folder = tmp_path_factory.mktemp("previous")
