@@ -37,8 +37,8 @@ MESSAGES_PER_JOB, MESSAGES_PER_CHUNK = 2, 1
 ROWS_PER_JOB, ROWS_PER_CHUNK = 5, 5
 """A row and four measurements for each; `python -m tests.benchmarks leftovers` and the benchmark `scaling`."""
 BYTES_PER_JOB, BYTES_PER_CHUNK = 3_250, 2_540
-"""Bytes in PostgreSQL 15 with indexes and unused space, for a sentence of ten words every four seconds: 5.8 kB for a job
-of one chunk, 244.7 kB for one of 95; `leftovers`, 22 November 2026."""
+"""Bytes in PostgreSQL 15 with indexes and unused space, for a sentence of ten words every four seconds: 5.8 kB for a
+job of one chunk, 244.7 kB for one of 95; `leftovers`, 22 November 2026."""
 RESULT_BYTES_PER_JOB, RESULT_BYTES_PER_CHUNK = 550, 2_480
 """Bytes of a result in both stored formats, without word times: 3.0 kB and 236.3 kB; `leftovers`."""
 WORKING_BYTES_PER_SECOND = 32_000
