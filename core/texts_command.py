@@ -16,6 +16,9 @@ COMMAND_TEXTS = {
     ),
     "{value}: there is no such file or folder.": "{value}: không có tệp hoặc thư mục nào như vậy.",
     "{value}: the link leads nowhere.": "{value}: liên kết không dẫn đến đâu.",
+    "{value} is a device, not a recording.": "{value} là một thiết bị, không phải bản ghi âm.",
+    "{value} is not a valid URL.": "{value} không phải là URL hợp lệ.",
+    "{value} is not valid UTF-8.": "{value} không phải là UTF-8 hợp lệ.",
     "{value} exists and is not what stt wrote for this recording. Use --overwrite or --output_dir.": (
         "{value} đã tồn tại và không phải do stt ghi cho bản ghi âm này. Hãy dùng --overwrite hoặc --output_dir."
     ),

@@ -44,7 +44,8 @@ def serve() -> None:
             Multiprocess(config, sockets=[config.bind_socket()]).run()
         return
     server = uvicorn.Server(config)
-    server.run()
+    with contextlib.suppress(KeyboardInterrupt):  # uvicorn raises it again after its shutdown
+        server.run()
     if not server.started:
         sys.exit(STARTUP_FAILURE)
 

@@ -55,6 +55,15 @@ class Choice:
     batch_size: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """A trial in progress: the variant that is tried is the `number`-th of `count`."""
+
+    model: str
+    number: int
+    count: int
+
+
 def words(text: str) -> list[str]:
     """Return the words in lower case, without punctuation."""
     return re.sub(r"[^\w\s]", " ", unicodedata.normalize("NFC", text).lower()).split()
@@ -150,6 +159,8 @@ class EngineChoices:
         self._choices: dict[tuple[Path, State], Choice] = {}
         self._descriptions: dict[str, str] = {}
         self._lock = asyncio.Lock()
+        self.trial: Trial | None = None
+        """The trial that this process runs now."""
 
     @property
     def only(self) -> Variant | None:
@@ -201,8 +212,11 @@ class EngineChoices:
             choice = self.known(model)
             if choice is not None:
                 return choice
-            async with self._cache.lock(model):
-                state, outcomes = await self._try_all(model)
+            try:
+                async with self._cache.lock(model):
+                    state, outcomes = await self._try_all(model)
+            finally:
+                self.trial = None
             choice = self._decide(outcomes)
             self._remember(model, state, choice)
             return choice
@@ -225,7 +239,16 @@ class EngineChoices:
             outcomes = [outcome for outcome in outcomes if not outcome.stopped]
         done = {outcome.variant for outcome in outcomes}
         for variant in [variant for variant in self._variants if variant not in done]:
-            log.info("trying an engine", action="engine_trial", model=model.name, variant=str(variant))
+            count = len(self._variants)
+            self.trial = Trial(model_of_file(model.name) or model.name, len(outcomes) + 1, count)
+            log.info(
+                "choosing the fastest engine for this machine",
+                action="engine_trial",
+                model=model.name,
+                variant=str(variant),
+                number=self.trial.number,
+                count=count,
+            )
             outcome = await try_limited(variant, model, outcomes)
             log.info("tried an engine", action="engine_tried", model=model.name, **summary(outcome))
             if self._state(model) == state:

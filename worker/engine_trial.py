@@ -1,34 +1,27 @@
 """Trial of one variant of the engine with one model: it transcribes the bundled recording in a child process.
 
 A processor, or the hypervisor below it, may advertise instructions that it does not execute, and a model may not fit in
-memory. Both end the child alone. `python -m worker.engine_trial TASK` is the child; TASK is JSON.
+memory. Both end the child alone, see `worker/trial_process.py`.
 """
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import json
-import os
 import resource
-import signal
-import subprocess
-import sys
-import tempfile
-import threading
 import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import IO
+from typing import Any
 
 from core.bundled import sample
 from core.domain.spans import SAMPLE_RATE
 from core.errors import SttError
-from core.machine import physical_memory, usable_cores
-from worker import bundled_audio
+from core.machine import usable_cores
+from worker import bundled_audio, trial_process
 from worker.engine import build, import_adapter
 from worker.engine_variants import Variant
 from worker.transcriber import Call, Engine, EngineSpec, Options, Samples
+from worker.trial_process import TrialFailed
 
 TRIAL_SECONDS = 300.0
 """Seconds that a trial may take."""
@@ -36,7 +29,6 @@ REPEATED_BELOW = 3.0
 """CPU seconds below which a run is repeated, since the first one may include preparations."""
 CLIP_SECONDS = 10
 """Length of the clip whose time to result is measured."""
-ROOT = Path(__file__).resolve().parents[1]
 LANGUAGE = "en"
 
 
@@ -82,66 +74,19 @@ class Outcome:
 
 async def try_variant(variant: Variant, model: Path, *, seconds: float = TRIAL_SECONDS, clip: bool = False) -> Outcome:
     """Run a trial in a child process, which ends with this one. seconds: its time limit; clip: measure a clip too."""
-    # a file, since the end of a pipe does not come while anything that the child has started holds it
-    with tempfile.TemporaryFile() as output:
-        return await _run_child(variant, model, output, seconds, clip=clip)
-
-
-async def _run_child(variant: Variant, model: Path, output: IO[bytes], seconds: float, *, clip: bool) -> Outcome:
     started = time.monotonic()
-    task = json.dumps({"engine": variant.engine, "build": variant.build, "model": str(model), "clip": clip})
-    child = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "worker.engine_trial", task),
-        cwd=ROOT,
-        stdin=subprocess.PIPE,
-        stdout=output,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
+    task = {"engine": variant.engine, "build": variant.build, "model": str(model), "clip": clip}
     try:
-        async with asyncio.timeout(seconds):
-            status = await child.wait()
-    except TimeoutError:
-        return _failed(variant, f"not done within {seconds:.0f} s", started)
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(child.pid, signal.SIGKILL)  # with what it has started
-        await child.wait()
-    if status < 0:
-        return _failed(variant, f"ended by {signal.Signals(-status).name}", started)
-    output.seek(0)
-    try:
-        return replace(Outcome.from_json(output.read()), elapsed=time.monotonic() - started)
-    except ValueError:
-        return _failed(variant, f"ended with status {status}", started)
-
-
-def _failed(variant: Variant, reason: str, started: float) -> Outcome:
-    return Outcome(variant.engine, variant.build, elapsed=time.monotonic() - started, error=reason)
+        outcome = Outcome.from_json(json.dumps(await trial_process.run("worker.engine_trial", task, seconds)))
+    except (TrialFailed, ValueError) as failure:
+        outcome = Outcome(variant.engine, variant.build, error=str(failure))
+    return replace(outcome, elapsed=time.monotonic() - started)
 
 
 # -- in the child ------------------------------------------------------------------------------------------------------
-def main(task: dict[str, str]) -> Outcome:
-    """Run the trial. Faults that do not end the process become the outcome's error."""
-    variant = Variant(task["engine"], task["build"])
-    threading.Thread(target=_exit_with_parent, daemon=True).start()
-    with contextlib.suppress(OSError):
-        Path("/proc/self/oom_score_adj").write_text("1000")  # the system ends this process before any other
-    limit = physical_memory() * 9 // 10
-    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-    try:
-        return measure(variant, Path(task["model"]), clip=bool(task["clip"]))
-    except SttError as error:
-        return Outcome(variant.engine, variant.build, error=str(error) or error.code)
-    except MemoryError:
-        return Outcome(variant.engine, variant.build, error="out of memory")
-    except Exception as error:  # noqa: BLE001
-        return Outcome(variant.engine, variant.build, error=repr(error)[:300])
-
-
-def _exit_with_parent() -> None:
-    os.read(0, 1)  # nothing is sent: this returns when the parent's end is closed
-    os._exit(1)
+def main(task: dict[str, Any]) -> dict[str, Any]:
+    """Run the trial; return the fields of its outcome. Raises SttError, and whatever the engine raises."""
+    return asdict(measure(Variant(task["engine"], task["build"]), Path(task["model"]), clip=bool(task["clip"])))
 
 
 def measure(variant: Variant, model: Path, *, clip: bool) -> Outcome:
@@ -190,7 +135,4 @@ def _peak_bytes() -> int:
 
 
 if __name__ == "__main__":
-    results = os.dup(1)
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # libraries print to standard output
-    os.write(results, json.dumps(asdict(main(json.loads(sys.argv[1])))).encode())
-    os._exit(0)  # a crash while libraries are unloaded is not the engine's
+    trial_process.main(main)

@@ -39,7 +39,7 @@ def shown() -> Iterator[Report]:
 
         def report(state: Progress) -> None:
             if state.phase not in phases:
-                phases[state.phase] = bars.add_task(TEXTS[state.phase], total=state.total, size="")
+                phases[state.phase] = bars.add_task(output.in_language(TEXTS[state.phase]), total=state.total, size="")
             bars.update(phases[state.phase], completed=state.done, total=state.total, size=_size(state))
 
         yield report
@@ -56,8 +56,8 @@ class _Lines:
         if state.phase == self._phase and now - self._at < LINE_SECONDS:
             return
         self._phase, self._at = state.phase, now
-        of = f" of {state.total}" if state.total is not None else ""
-        output.note(f"{TEXTS[state.phase]}: {state.done}{of} {_size(state)}".rstrip())
+        of = f"/{state.total}" if state.total is not None else ""
+        output.note(f"{output.in_language(TEXTS[state.phase])}: {state.done}{of} {_size(state)}".rstrip())
 
 
 def _size(state: Progress) -> str:

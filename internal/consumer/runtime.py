@@ -23,6 +23,7 @@ from core.metrics import label
 from core.outbound import Outbound
 from core.storage.port import Storage
 from core.tasks import cancel_and_wait
+from internal.consumer import trial_progress
 from internal.consumer.handlers.fetch import FetchHandler
 from internal.consumer.handlers.finalise import FinaliseHandler
 from internal.consumer.handlers.prepare import PrepareHandler, PrepareSettings
@@ -90,8 +91,9 @@ class Consumer:
             threads=settings.engine_threads,
             batch_size=settings.batch_size,
         )
-        self.catalogue = ModelCatalogue(settings.model_dirs, model_formats(settings.engine))
-        self.puller = ModelPuller.from_settings(settings, database, self.announce)
+        self.catalogue = ModelCatalogue(settings.model_dirs, formats := model_formats(settings.engine))
+        self.puller = ModelPuller.from_settings(settings, database, self.announce, formats)
+        self.trial_progress = trial_progress.TrialProgress(self.pool.engines, self.announce)
         self.health = MachineHealth(temp_dir)
         self.leases = Leases(database, settings.lease_seconds, settings.job_timeout_seconds)
         self.outage_retry = OutageRetry(
@@ -178,6 +180,7 @@ class Consumer:
         await outage_retry.run(self._broker.start)
         await outage_retry.run(self.announce)
         self._periodic_tasks.start(workers.HEARTBEAT_INTERVAL, self.announce, "heartbeat")
+        self._periodic_tasks.start(trial_progress.INTERVAL, self.trial_progress.report, "engine trial")
         self.leases.start()
         self._periodic_tasks.start(workers.HEARTBEAT_INTERVAL, self.compute_checksums, "model checksums")
         self.puller.start()
@@ -338,6 +341,7 @@ class Consumer:
 
     async def announce(self) -> None:
         """Write the consumer's heartbeat, with its models, their known checksums, and its health."""
+        states = await asyncio.to_thread(self.puller.states)
         info = workers.WorkerInfo(
             worker_id=self.worker_id,
             kind=workers.CONSUMER,
@@ -349,7 +353,7 @@ class Consumer:
             checksums=await asyncio.to_thread(self.catalogue.checksums, compute=False),
             sick=self.health.reason,
             engines=self.pool.engines.descriptions(),
-            model_states=tuple(state.to_json() for state in await asyncio.to_thread(self.puller.states)),
+            model_states=tuple(state.to_json() for state in self.trial_progress.added_to(states)),
         )
         ENGINE_INFO.clear()
         for model, engine in info.engines.items():

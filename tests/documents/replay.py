@@ -31,6 +31,8 @@ stt() { "$PYTHON" -m internal.cli "$@"; }
 """`make` only looks for its targets; `sleep` is short; variables of one block are there in the next."""
 DEMO = "the demo's output"
 """The note of a block that `make demo` prints, which has a test of its own."""
+NEWCOMER = "the newcomer's commands"
+"""The note of a block that `test_newcomer.py` runs in a fresh clone."""
 CAPTURED = ("job_id", "upload_url", "next_cursor")
 """Fields of a JSON answer that later blocks of the document use as shell variables."""
 EXACT = ("code", "error_code", "message", "error", "type", "title")
@@ -61,7 +63,7 @@ class Session:
 
     def replay(self, block: Block) -> None:
         """Run a block of commands, or compare the output of the block before with one that shows it."""
-        if block.reason is not None or block.note == DEMO or block.language not in OUTPUTS | COMMANDS:
+        if block.reason is not None or block.note in (DEMO, NEWCOMER) or block.language not in OUTPUTS | COMMANDS:
             self.output = None
         elif block.note == "webhook":
             compare_webhook(block.text, self._webhook())

@@ -14,11 +14,11 @@ import pytest
 from tests.clients.external_server import ExternalServer
 from tests.documents import commands
 from tests.documents.blocks import COMMANDS, DOCUMENTS, blocks
-from tests.documents.replay import DEMO, Session, compare_text
+from tests.documents.replay import DEMO, NEWCOMER, Session, compare_text
 from tests.e2e.service import ROOT, Service
 
 pytestmark = [pytest.mark.speech, pytest.mark.timeout(300)]
-NOTES = {"", "after the job has ended", "after the webhook has arrived", "webhook", DEMO}
+NOTES = {"", "after the job has ended", "after the webhook has arrived", "webhook", DEMO, NEWCOMER}
 ROUTE = re.compile(r"### (GET|POST|PUT|DELETE) (\S+) → (\d+)")
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 FOLDERS = {path.name for path in ROOT.iterdir() if path.is_dir()}

@@ -19,6 +19,7 @@ from core.bundled import sample
 from core.domain.job import JobStatus
 from core.errors import ModelMissingError, SettingsError
 from internal.bootstrap import Application
+from internal.services.health import EngineTrial
 from repositories import jobs
 from repositories.models import Job
 from tests.integration.test_consumer import open_application, running_consumer, settings_for, submit_audio, wait_for_end
@@ -423,14 +424,22 @@ async def test_other_steps_run_during_a_trial_and_chunks_after_it(
         async with asyncio.timeout(30):
             while (await job_of(app, job_id)).chunks_total is None:
                 await asyncio.sleep(0.05)
-        assert (await app.services.health_check.run()).engines == {}
+        async with asyncio.timeout(30):
+            while not (health := await app.services.health_check.run()).engine_trials:
+                await asyncio.sleep(0.05)
+        assert health.engines == {}
+        assert health.engine_trials == [EngineTrial("demo-q5_0", consumer.worker_id, 1, 2)]
         end.set()
         job = await wait_for_end(app, job_id)
         assert job.status == JobStatus.COMPLETED
         async with app.database.read() as session:
             [transcript] = await jobs.list_transcripts(session, job_id)
         assert transcript.engine == f"{ENGINE} fast"
-        assert (await app.services.health_check.run()).engines == {"demo-q5_0": [transcript.engine]}
+        health = await app.services.health_check.run()
+        assert health.engines == {"demo-q5_0": [transcript.engine]}
+        async with asyncio.timeout(30):
+            while (await app.services.health_check.run()).engine_trials:
+                await asyncio.sleep(0.05)
         assert consumer.pool.slots == 2
 
 

@@ -58,19 +58,23 @@ def backup(
     try:
         runner.run("backup", work)
     except KeyboardInterrupt:
-        output.note("Interrupted. What was copied is kept; the same command continues.")
+        output.say("Interrupted. What was copied is kept; the same command continues.")
         raise typer.Exit(ExitStatus.INTERRUPTED) from None
     (summary,) = done
     if as_json:
         output.json_line(asdict(summary))
     else:
         output.result(summary.name)
-        output.note(
-            f"{summary.rows} rows, {summary.objects} objects ({summary.bytes / 1e6:.1f} MB), "
-            f"of which {summary.copied} are new ({summary.copied_bytes / 1e6:.1f} MB)"
+        output.say(
+            "{rows} rows, {objects} objects ({size:.1f} MB), of which {copied} are new ({new_size:.1f} MB)",
+            rows=summary.rows,
+            objects=summary.objects,
+            size=summary.bytes / 1e6,
+            copied=summary.copied,
+            new_size=summary.copied_bytes / 1e6,
         )
     for key in summary.missing[:SHOWN]:
         output.note(f"OBJECT_NOT_FOUND: {key}")
     if summary.missing:
-        output.note(f"{len(summary.missing)} objects that jobs need are not in the storage.")
+        output.say("{count} objects that jobs need are not in the storage.", count=len(summary.missing))
         raise typer.Exit(ExitStatus.FAILED)

@@ -12,7 +12,7 @@ from internal.cli.doctor.plan import Demand
 from internal.cli.parameters import AsJson, examples
 
 if TYPE_CHECKING:
-    from internal.cli.doctor.findings import Finding
+    from internal.cli.doctor.findings import Check, Finding
 
 app = typer.Typer()
 COLOURS = {"ok": typer.colors.GREEN, "warning": typer.colors.YELLOW, "failed": typer.colors.RED}
@@ -70,10 +70,10 @@ def doctor(
         finding = check.run(settings)
         findings.append(finding)
         if as_json:
-            fields = {"check": check.name, "level": finding.level, "text": finding.text, "remedy": finding.remedy}
-            output.json_line(fields)
+            text, remedy = finding.in_language(output.language())
+            output.json_line({"check": check.name, "level": finding.level, "text": text, "remedy": remedy})
         else:
-            _print(check.name, finding)
+            _print(check, finding)
     if any(finding.level == "failed" for finding in findings):
         raise typer.Exit(1)
 
@@ -89,11 +89,13 @@ def _plan(demand: Demand, as_json: bool) -> None:
         output.result("\n".join(lines(result)))
 
 
-def _print(name: str, finding: Finding) -> None:
-    level = f"{finding.level:<8}"
+def _print(check: Check, finding: Finding) -> None:
+    language = output.language()
+    text, remedy = finding.in_language(language)
+    level = f"{finding.label(language):<9}"
     if sys.stdout.isatty():
         level = typer.style(level, fg=COLOURS[finding.level])
-    lines = [f"{name:<12}  {level}{output.printable(finding.text)}"]
-    if finding.remedy:
-        lines.append(f"{'':<22}→ {output.printable(finding.remedy)}")
-    typer.echo("\n".join(lines))
+    lines = [f"{check.label(language):<14} {level} {output.printable(text)}"]
+    if remedy:
+        lines.append(f"{'':<25}→ {output.printable(remedy)}")
+    output.result("\n".join(lines), styled=True)

@@ -44,4 +44,7 @@ def migrate(
         await database.stop()
 
     asyncio.run(run())
-    output.result("The database has the newest schema." if down_to is None else f"The database has schema {down_to}.")
+    if down_to is None:
+        output.result(output.in_language("The database has the newest schema."))
+    else:
+        output.result(output.in_language("The database has schema {revision}.", revision=down_to))

@@ -84,7 +84,7 @@ def _check(source: Folder, name: str | None, as_json: bool) -> None:
     if as_json:
         output.json_line({"name": manifest.name, "objects": manifest.objects.rows, "bytes": manifest.bytes})
     else:
-        output.result(f"{manifest.name}: every byte is as it was written")
+        output.result(output.in_language("{name}: every byte is as it was written", name=manifest.name))
 
 
 def _restore(source: Folder, name: str | None, replace: bool) -> Restored:
@@ -103,7 +103,7 @@ def _restore(source: Folder, name: str | None, replace: bool) -> Restored:
     try:
         runner.run("restore", work)
     except KeyboardInterrupt:
-        output.note("Interrupted. The database is as it was; the same command starts again.")
+        output.say("Interrupted. The database is as it was; the same command starts again.")
         raise typer.Exit(ExitStatus.INTERRUPTED) from None
     return done[0]
 
@@ -127,11 +127,17 @@ def _print(restored: Restored, as_json: bool) -> None:
         output.json_line(asdict(restored))
     else:
         output.result(restored.name)
-        output.note(
-            f"{restored.rows} rows, {restored.objects} objects, {restored.jobs} jobs, of which {restored.unfinished} "
-            f"continue ({restored.prepared_again} from their recording)"
+        output.say(
+            "{rows} rows, {objects} objects, {jobs} jobs, of which {unfinished} continue ({again} from their recording)",
+            rows=restored.rows,
+            objects=restored.objects,
+            jobs=restored.jobs,
+            unfinished=restored.unfinished,
+            again=restored.prepared_again,
         )
     if restored.missing:
-        output.note(f"OBJECT_NOT_FOUND: {restored.missing} objects had been lost before the backup was made.")
+        output.say(
+            "OBJECT_NOT_FOUND: {count} objects had been lost before the backup was made.", count=restored.missing
+        )
     if not restored.same_secret:
-        output.note("SECRET_KEY is not that of the backup: its API keys and webhook secrets are not valid.")
+        output.say("SECRET_KEY is not that of the backup: its API keys and webhook secrets are not valid.")
