@@ -51,7 +51,7 @@ CLI_TEXTS = {
     "Interrupted. The database is as it was; the same command starts again.": (
         "Đã ngắt. Cơ sở dữ liệu vẫn như cũ; chạy lại lệnh này sẽ bắt đầu lại."
     ),
-    "{rows} rows, {objects} objects, {jobs} jobs, of which {unfinished} continue ({again} from their recording)": (
+    "{rows} rows, {objects} objects, {jobs} jobs, {unfinished} of which continue ({again} from the recording)": (
         "{rows} dòng, {objects} đối tượng, {jobs} công việc, trong đó {unfinished} sẽ chạy tiếp ({again} từ bản ghi âm)"
     ),
     "OBJECT_NOT_FOUND: {count} objects had been lost before the backup was made.": (

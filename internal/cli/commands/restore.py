@@ -128,7 +128,7 @@ def _print(restored: Restored, as_json: bool) -> None:
     else:
         output.result(restored.name)
         output.say(
-            "{rows} rows, {objects} objects, {jobs} jobs, of which {unfinished} continue ({again} from their recording)",
+            "{rows} rows, {objects} objects, {jobs} jobs, {unfinished} of which continue ({again} from the recording)",
             rows=restored.rows,
             objects=restored.objects,
             jobs=restored.jobs,
