@@ -36,6 +36,14 @@ _IMMEDIATE = "stt_immediate"
 _UNCHECKED = "stt_unchecked"
 SQLITE_POOL = 15
 """Connections to one file. Each has a thread."""
+CONNECTIONS = 6
+"""Connections of a process to PostgreSQL by default."""
+_UNPREPARED: dict[str, Any] = {
+    "statement_cache_size": 0,
+    "prepared_statement_cache_size": 0,
+    "prepared_statement_name_func": lambda: "",
+}
+"""Options of a connection that uses the unnamed statement only, prepared and executed in one transaction."""
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -96,14 +104,28 @@ class Database:
     Errors of the driver become DatabaseUnavailable; IntegrityError passes through.
     """
 
-    def __init__(self, url: str, *, pool_size: int = 10) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        connections: int = CONNECTIONS,
+        prepared_statements: bool = True,
+        statement_seconds: float | None = 30.0,
+    ) -> None:
+        """Open no connection yet. All parameters but `url` are for PostgreSQL only.
+
+        connections: maximum number; prepared_statements: keep statements prepared, which PgBouncer does not allow in
+        transaction mode; statement_seconds: maximum duration of a statement, None without limit.
+        """
         self.url = url
         self.sqlite = url.startswith("sqlite")
-        self.engine = _sqlite_engine(url) if self.sqlite else _postgresql_engine(url, pool_size)
+        self.prepared_statements = prepared_statements
+        options = {"timeout": 5, "command_timeout": statement_seconds, **({} if prepared_statements else _UNPREPARED)}
+        self.engine = _sqlite_engine(url) if self.sqlite else _postgresql_engine(url, connections, options)
         session_class = _UninterruptedSession if self.sqlite else AsyncSession
         self._sessions = async_sessionmaker(self.engine, class_=session_class, expire_on_commit=False)
         self._writer = asyncio.Lock()
-        self._max_connections = SQLITE_POOL if self.sqlite else 2 * pool_size
+        self._max_connections = SQLITE_POOL if self.sqlite else connections
 
     @contextlib.asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncSession]:
@@ -148,6 +170,12 @@ class Database:
                 await session.connection(execution_options=options)
                 yield session
                 await session.commit()
+
+    @contextlib.asynccontextmanager
+    async def connect(self) -> AsyncIterator[AsyncConnection]:
+        """Open a connection without a transaction, for migrations. Raises DatabaseUnavailable."""
+        async with _translate_errors(), self.engine.connect() as connection:
+            yield connection
 
     async def ping(self) -> None:
         """Check that the database responds within 2 s. Raises DatabaseUnavailable."""
@@ -242,16 +270,16 @@ def _loads(text: str | bytes) -> Any:
         return None
 
 
-def _postgresql_engine(url: str, pool_size: int) -> AsyncEngine:
+def _postgresql_engine(url: str, connections: int, options: dict[str, Any]) -> AsyncEngine:
     return create_async_engine(
         url,
         hide_parameters=True,
-        pool_size=pool_size,
-        max_overflow=pool_size,
+        pool_size=connections,
+        max_overflow=0,
         pool_timeout=10,
         pool_pre_ping=True,
         json_deserializer=_loads,
-        connect_args={"timeout": 5, "command_timeout": 30},
+        connect_args=options,
     )
 
 

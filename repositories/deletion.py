@@ -12,13 +12,14 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from core.database import after
 from repositories import transitions
+from repositories.batches import locked
 from repositories.failures import park_chunks
 from repositories.models import Job
 from repositories.state_machine import apply
 
 SECOND_PASS = 86_400.0
 """Seconds from the first pass to the second."""
-BATCH = 50
+BATCH = 200
 
 
 async def mark_deleted(session: AsyncSession, job_id: str, owner: str) -> bool:
@@ -31,10 +32,10 @@ async def mark_deleted(session: AsyncSession, job_id: str, owner: str) -> bool:
 
 
 async def mark_expired(session: AsyncSession) -> list[str]:
-    """Hide ended jobs whose `expires_at` has passed; return their ids."""
+    """Hide up to BATCH ended jobs whose `expires_at` has passed; return their ids. One scheduler hides each."""
     overdue = select(Job.job_id).where(Job.expires_at <= after(), transitions.expired.applies(Job))
-    oldest = overdue.order_by(Job.expires_at).limit(BATCH).scalar_subquery()
-    statement = transitions.expired(Job).where(Job.job_id.in_(oldest), Job.expires_at <= after())
+    oldest = locked(overdue.order_by(Job.expires_at).limit(BATCH))
+    statement = transitions.expired(Job).where(Job.job_id.in_(oldest))
     job_ids = list((await apply(session, statement.returning(Job.job_id))).scalars())
     for job_id in job_ids:
         await park_chunks(session, job_id)

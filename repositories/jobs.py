@@ -20,7 +20,7 @@ from core.domain.job_options import JobOptions
 from core.domain.transcript import ChunkTranscript, Segment
 from repositories import quotas, transitions
 from repositories.claims import WakeUp, unfetched
-from repositories.models import Chunk, Job, JobId
+from repositories.models import Chunk, Job, JobId, UploadIntent
 from repositories.state_machine import apply
 from repositories.unique import unique_key
 
@@ -214,8 +214,12 @@ async def list_page(session: AsyncSession, owner: str, page: Page) -> list[Job]:
 
 
 async def references_object(session: AsyncSession, key: str) -> bool:
-    """Return True if a job that is not deleted was created from this object."""
-    statement = select(Job.job_id).where(Job.minio_audio_path == key, Job.deleted_at.is_(None)).limit(1)
+    """Return True if the job of the object's intent is not deleted and was created from this object."""
+    statement = (
+        select(Job.job_id)
+        .join(UploadIntent, UploadIntent.job_id == Job.job_id)
+        .where(UploadIntent.key == key, Job.minio_audio_path == key, Job.deleted_at.is_(None))
+    )
     return (await session.execute(statement)).first() is not None
 
 
@@ -226,8 +230,15 @@ async def list_states(session: AsyncSession, job_ids: Collection[str]) -> dict[s
     return {row.job_id: (row.event_seq, row.status in TERMINAL or row.deleted_at is not None) for row in rows}
 
 
-async def list_chunk_progress(session: AsyncSession, job_id: str) -> list[tuple[int, int, float, bool]]:
-    """Return each chunk's index, event number, overlap with the chunk before it (seconds), and True if completed."""
+async def list_chunk_progress(
+    session: AsyncSession, job_id: str, newer_than: int = -1, known: int = 0
+) -> list[tuple[int, int, float, bool]]:
+    """Return each chunk's index, event number, overlap with the chunk before it (seconds), and True if completed.
+
+    newer_than, known: only chunks with a greater event number, and those with an index of at least `known`.
+    """
     columns = (Chunk.chunk_index, Chunk.event_seq, Chunk.overlap, Chunk.status)
-    rows = await session.execute(select(*columns).where(Chunk.job_id == job_id).order_by(Chunk.chunk_index))
+    changed = or_(Chunk.event_seq > newer_than, Chunk.chunk_index >= known)
+    statement = select(*columns).where(Chunk.job_id == job_id, changed).order_by(Chunk.chunk_index)
+    rows = await session.execute(statement)
     return [(row[0], row[1], row[2], row[3] == JobStatus.COMPLETED) for row in rows.all()]

@@ -26,6 +26,7 @@ from sqlalchemy import (
     bindparam,
     cast,
     column,
+    delete,
     exists,
     func,
     insert,
@@ -157,20 +158,22 @@ def drop_tables(connection: Connection) -> None:
     present.drop_all(connection)
 
 
-async def references_hold(session: AsyncSession) -> bool:
-    """Return False if a row refers to one that does not exist. PostgreSQL checks that at the insert."""
-    if session.get_bind().dialect.name == "postgresql":
-        return True
-    return (await session.execute(text("PRAGMA foreign_key_check"))).first() is None
+async def delete_rows(session: AsyncSession) -> None:
+    """Delete the rows of the service's own tables, at any revision."""
+    names = await (await session.connection()).run_sync(table_names)
+    for known in reversed(Base.metadata.sorted_tables):
+        if known.name in names:
+            await session.execute(delete(known))
 
 
 async def restart_sequences(session: AsyncSession) -> None:
     """Let generated numbers continue after the greatest one of each table. SQLite does so by itself."""
     if session.get_bind().dialect.name != "postgresql":
         return
+    names = await (await session.connection()).run_sync(table_names)
     for known in Base.metadata.sorted_tables:
         number = known.autoincrement_column
-        if number is not None and isinstance(known, Table):
+        if number is not None and isinstance(known, Table) and known.name in names:
             sequence = func.pg_get_serial_sequence(known.name, number.name)
             greatest = select(func.max(number)).scalar_subquery()
             await session.execute(select(func.setval(sequence, func.coalesce(greatest, 1))))

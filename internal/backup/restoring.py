@@ -1,7 +1,8 @@
 """Restoration of a backup into an empty database and storage.
 
-Objects come first, each verified; then one transaction makes the schema of the backup, inserts the rows, upgrades the
-schema and releases all claims. Until its COMMIT the database is as it was, so an interrupted restoration is run again.
+Every table is read and verified, then the objects are written, each verified. One transaction then replaces the rows
+and releases all claims; until its COMMIT the database is as it was, so an interrupted restoration is run again. If the
+backup has an older schema, that schema is made first, and upgraded after the rows are in it.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from internal.backup.folder import MANIFEST, Folder, damaged
 from internal.backup.manifest import Manifest, StoredObject, read_list, read_manifest, read_objects
 from internal.backup.progress import OBJECTS, ROWS, UPGRADE, Counter, Report
 from migrations import revisions
-from migrations.run import upgrade_in
+from migrations.run import upgrade
 from repositories import restoration, table_rows, workers
 from repositories.table_rows import KINDS, Columns
 
@@ -55,8 +56,7 @@ async def check(folder: Folder, name: str | None, report: Report) -> Manifest:
     """Read and verify every byte of a backup. Raises BackupDamagedError, BackupIncompleteError, BackupVersionError."""
     manifest = _open(folder, name)
     for columns in _tables(manifest):
-        rows = read_list(folder, manifest.name, f"table-{columns.table}", manifest.tables[columns.table])
-        await asyncio.to_thread(_drain, rows)
+        await asyncio.to_thread(_drain, _rows(folder, manifest, columns))
     counter = Counter(report, OBJECTS, manifest.objects.rows)
     for item in await asyncio.to_thread(list, read_objects(folder, manifest)):
         if item.content is not None:
@@ -86,17 +86,26 @@ class Restoration:
         """
         manifest = _open(self._folder, name)
         await self._check_target(replace)
+        tables = _tables(manifest)
         objects = await asyncio.to_thread(list, read_objects(self._folder, manifest))
+        for columns in tables:
+            await asyncio.to_thread(_drain, _rows(self._folder, manifest, columns))
         await self._storage.start()
         await self._write_objects(objects)
-        async with self._database.alter() as session:
+        if await revisions.current_revision(self._database) != manifest.revision:
+            await self._make_schema(manifest.revision)
+        newest = manifest.revision == revisions.newest()
+        async with self._database.write() as session:
             if not replace and await table_rows.has_rows(session):
                 raise DatabaseNotEmptyError
-            await self._write_rows(session, manifest)
-            prepared_again = await _settle(session, objects)
-            jobs, unfinished = await restoration.count_jobs(session)
-            if manifest.secret is not None:
-                self._secret.adopt(manifest.secret)
+            await self._write_rows(session, manifest, tables)
+            settled = await self._settle(session, manifest, objects) if newest else None
+        if settled is None:
+            Counter(self._report, UPGRADE).show()
+            await upgrade(self._database)
+            async with self._database.write() as session:
+                settled = await self._settle(session, manifest, objects)
+        jobs, unfinished, prepared_again = settled
         return Restored(
             name=manifest.name,
             revision=manifest.revision,
@@ -126,19 +135,18 @@ class Restoration:
             counter.add(1)
         counter.show()
 
-    async def _write_rows(self, session: AsyncSession, manifest: Manifest) -> None:
-        """Make the schema of the backup, insert its rows and upgrade the schema."""
-        connection = await session.connection()
-        await connection.run_sync(table_rows.drop_tables)
-        others = await connection.run_sync(table_rows.table_names)
-        await upgrade_in(session, manifest.revision)
-        ours = await connection.run_sync(table_rows.table_names) - others
+    async def _make_schema(self, revision: str) -> None:
+        """Make the empty schema of a revision in place of the present one."""
+        async with self._database.alter() as session:
+            await (await session.connection()).run_sync(table_rows.drop_tables)
+        await upgrade(self._database, revision)
+
+    async def _write_rows(self, session: AsyncSession, manifest: Manifest, tables: list[Columns]) -> None:
+        """Replace the rows of all tables by those of the backup."""
+        await table_rows.delete_rows(session)
         counter = Counter(self._report, ROWS, sum(section.rows for section in manifest.tables.values()))
-        for columns in _tables(manifest):
-            if columns.table not in ours:
-                raise damaged(MANIFEST)
-            section = manifest.tables[columns.table]
-            rows = read_list(self._folder, manifest.name, f"table-{columns.table}", section)
+        for columns in tables:
+            rows = _rows(self._folder, manifest, columns)
             while batch := await asyncio.to_thread(_batch, rows):
                 if any(not isinstance(row, list) or len(row) != len(columns.columns) for row in batch):
                     raise damaged(f"table-{columns.table}")
@@ -148,11 +156,30 @@ class Restoration:
                     raise damaged(f"table-{columns.table}") from error
                 counter.add(len(batch))
         counter.show()
-        Counter(self._report, UPGRADE).show()
-        await upgrade_in(session, "head")
         await table_rows.restart_sequences(session)
-        if not await table_rows.references_hold(session):
-            raise damaged(MANIFEST)
+
+    async def _settle(
+        self, session: AsyncSession, manifest: Manifest, objects: list[StoredObject]
+    ) -> tuple[int, int, int]:
+        """Bring the jobs into a state in which they continue.
+
+        A job whose recording or result was deleted during the backup was deleted itself. Returns the number of jobs, of
+        the unfinished ones, and of those that are prepared again.
+        """
+        await restoration.forget_transient(session)
+        await restoration.release_claims(session)
+        absent = [item for item in objects if item.content is None]
+        working = {item.job_id for item in absent if item.key.startswith("work/")}
+        prepared = [await restoration.prepare_again(session, job_id) for job_id in sorted(working)]
+        for job_id in {item.job_id for item in absent if not item.lost and not item.key.startswith("work/")}:
+            await restoration.remove_job(session, job_id)
+        if manifest.secret is not None:
+            self._secret.adopt(manifest.secret)
+        return (*await restoration.count_jobs(session), sum(prepared))
+
+
+def _rows(folder: Folder, manifest: Manifest, columns: Columns) -> Iterator[Any]:
+    return read_list(folder, manifest.name, f"table-{columns.table}", manifest.tables[columns.table])
 
 
 def _batch(rows: Iterator[Any]) -> list[Any]:
@@ -164,21 +191,6 @@ def _batch(rows: Iterator[Any]) -> list[Any]:
         if size > BATCH_BYTES:
             break
     return batch
-
-
-async def _settle(session: AsyncSession, objects: list[StoredObject]) -> int:
-    """Bring the jobs into a state in which they continue; return the number of those that are prepared again.
-
-    A job whose recording or result was deleted during the backup was deleted itself.
-    """
-    await restoration.forget_transient(session)
-    await restoration.release_claims(session)
-    absent = [item for item in objects if item.content is None]
-    working = {item.job_id for item in absent if item.key.startswith("work/")}
-    prepared = [await restoration.prepare_again(session, job_id) for job_id in sorted(working)]
-    for job_id in {item.job_id for item in absent if not item.lost and not item.key.startswith("work/")}:
-        await restoration.remove_job(session, job_id)
-    return sum(prepared)
 
 
 def _open(folder: Folder, name: str | None) -> Manifest:
@@ -197,10 +209,11 @@ def _tables(manifest: Manifest) -> list[Columns]:
 
     They are in the order in which they were written. Names are checked, since they become part of statements.
     """
+    known = {columns.table for columns in table_rows.all_columns()}
     tables = []
     for table, section in manifest.tables.items():
         names = [name for name, _ in section.columns]
-        valid = table.isidentifier() and all(name.isidentifier() for name in names) and len(set(names)) == len(names)
+        valid = table in known and all(name.isidentifier() for name in names) and len(set(names)) == len(names)
         if not valid or not names or {kind for _, kind in section.columns} - KINDS:
             raise damaged(MANIFEST)
         tables.append(Columns(table, tuple(section.columns)))

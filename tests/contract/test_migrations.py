@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+from pathlib import Path
 from typing import Any
 
+import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, inspect, text
 
 from core.database import Database
+from migrations import run
 from migrations.revisions import current_revision, known_revisions
 from migrations.run import config, downgrade, upgrade
 from repositories.models import Base
@@ -64,3 +68,47 @@ async def _counts(database: Database) -> tuple[int, int]:
             (await session.execute(text(f"SELECT count(*) FROM {name}"))).scalar_one() for name in ("jobs", "chunks")
         ]
     return rows[0], rows[1]
+
+
+NEW_JOB = """
+INSERT INTO jobs (job_id, owner, status, language, priority, options, created_at, updated_at)
+VALUES (gen_random_uuid(), 'local', 'PENDING', 'en', 'normal', '{}', now(), now())
+"""
+
+
+@pytest.mark.servers
+async def test_jobs_are_written_while_indexes_of_their_table_are_created(postgres_url: str) -> None:
+    """Two processes upgrade; a transaction that is still open delays them, but not the writers after it."""
+    database = Database(postgres_url.replace("postgresql://", "postgresql+asyncpg://"))
+    await upgrade(database, _before("bounded_queries"))
+    async with database.write() as session:
+        await session.execute(text(NEW_JOB))
+    async with database.write() as unfinished:
+        await unfinished.execute(text(NEW_JOB))
+        upgrades = [asyncio.create_task(upgrade(database)) for _ in range(2)]
+        await _until_indexes_are_created(database)
+        async with database.write() as session:
+            await session.execute(text(NEW_JOB))
+    await asyncio.gather(*upgrades)
+    async with database.read() as session:
+        invalid = await session.execute(text("SELECT indexrelid::regclass FROM pg_index WHERE NOT indisvalid"))
+        assert invalid.all() == []
+        assert (await session.execute(text("SELECT count(*) FROM jobs"))).scalar_one() == 3
+    assert await current_revision(database) == known_revisions()[0]
+    await database.stop()
+
+
+def _before(name: str) -> str:
+    """Return the revision before the one whose file has this name."""
+    (path,) = Path(run.__file__).with_name("versions").glob(f"*_{name}.py")
+    return known_revisions()[known_revisions().index(path.name.partition("_")[0]) + 1]
+
+
+async def _until_indexes_are_created(database: Database) -> None:
+    running = text("SELECT count(*) FROM pg_stat_progress_create_index WHERE datname = current_database()")
+    async with asyncio.timeout(30):
+        while True:
+            async with database.read() as session:
+                if (await session.execute(running)).scalar_one():
+                    return
+            await asyncio.sleep(0.05)
