@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from dataclasses import dataclass, field
 
 import structlog
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from core.database import Database
 from core.errors import InfrastructureError
 from repositories import jobs
 
 log = structlog.get_logger(__name__)
+ListStates = Callable[[AsyncSession, Collection[str]], Awaitable[dict[str, tuple[int, bool]]]]
+"""A query that returns by job the number of its last change, and True if no further one is expected."""
 POLL_INTERVAL = 0.25
 """Seconds between two polls."""
 
@@ -38,8 +41,8 @@ class Watch:
 class JobWatcher:
     """Watches jobs by polling the database. Polls only while a job is watched."""
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    def __init__(self, database: Database, list_states: ListStates = jobs.list_states) -> None:
+        self._database, self._list_states = database, list_states
         self._watched: dict[str, Watch] = {}
         self._added = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -87,7 +90,7 @@ class JobWatcher:
 
     async def _poll(self, job_ids: Collection[str]) -> None:
         async with self._database.read() as session:
-            states = await jobs.list_states(session, tuple(job_ids))
+            states = await self._list_states(session, tuple(job_ids))
         for job_id in job_ids:
             watch = self._watched.get(job_id)
             if watch is None:

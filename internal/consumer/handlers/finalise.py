@@ -10,6 +10,7 @@ from functools import partial
 import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from core import tracing
 from core.consumer_metrics import JOB_AUDIO, JOB_FACTOR, JOB_SECONDS
 from core.domain import keys
 from core.domain.job import AUTO
@@ -136,6 +137,7 @@ def job_metadata(job: Job, last_commit: datetime) -> JobMetadata:
 
 def _count(job: Job, result: Result) -> None:
     model, language = label(job.model), label(metadata_language(job))
+    tracing.record_job(job.job_id, job.created_at, "COMPLETED")
     JOBS_ENDED.labels("COMPLETED", "", model, language).inc()
     JOB_AUDIO.labels(model, language).inc(job.audio_duration_seconds or 0.0)
     JOB_SECONDS.labels(model).observe((datetime.now(UTC) - job.created_at).total_seconds())
