@@ -12,7 +12,7 @@ export MODEL
 # compiled tests are kept even where the environment asks for none, since every process needs them
 PYTEST = PYTHONDONTWRITEBYTECODE= $(RUN) -m pytest -n $(JOBS)
 
-.PHONY: help demo stt openvino engine engine-test test test-fast test-faults test-containers fuzz soak mutate run services up down migrate lint bench bench-engines bench-compare docs venv format sbom
+.PHONY: help demo stt openvino engine engine-test test test-fast test-faults test-containers fuzz soak mutate run services up down migrate lint bench bench-engines bench-scale bench-compare screenshots docs venv format sbom
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -92,8 +92,16 @@ bench: $(VENV)/.dev ## run the benchmarks and print their table
 bench-engines: $(VENV)/.dev .venv-bench/.installed ## measure all engines and their peers (SHAPES="base small" MINUTES=3 REPEATS=1 ROWS="…")
 	@$(RUN) -m tests.benchmarks.engines
 
+bench-scale: $(VENV)/.dev ## measure a service with 1,000,000 ended and 100,000 waiting jobs, and write docs/scale.md
+	@bash deploy/install-test-tools.sh
+	@$(RUN) -m tests.benchmarks.scale
+
 bench-compare: $(VENV)/.dev ## run benchmarks on this tree and on BASE=<revision>, and print ratios (BENCHMARKS="pipeline" ROUNDS=3)
 	@$(RUN) -m tests.benchmarks.compare "$(BASE)" $(or $(BENCHMARKS),pipeline) --rounds $(or $(ROUNDS),3)
+
+screenshots: $(VENV)/.dev ## take the screenshots of README.md anew
+	@bash deploy/install-test-tools.sh
+	@SCREENSHOTS=1 $(RUN) -m pytest tests/browser/test_screenshots.py
 
 docs: $(VENV)/.dev ## generate docs/configuration.md, docs/metrics.md, config.example.yaml, deploy/grafana and the reference of docs/cli.md
 	@$(RUN) -m tests.documents.configuration

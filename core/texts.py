@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from core.texts_command import COMMAND_TEXTS
+from core.texts_doctor import DOCTOR_TEXTS
+from core.texts_media import MEDIA_TEXTS
 from core.texts_models import MODEL_TEXTS
 
 ENGLISH, VIETNAMESE = "en", "vi"
@@ -222,12 +224,7 @@ TEXTS = COMMAND_TEXTS | {
     "The model {name} is damaged, or no Whisper model: {part} is not valid. Delete it and get it again.": (
         "Mô hình {name} bị hỏng hoặc không phải mô hình Whisper: {part} không hợp lệ. Hãy xóa rồi tải lại."
     ),
-    "The model {name} did not transcribe the sample within {seconds} s.": (
-        "Mô hình {name} không nhận dạng xong bản ghi âm mẫu trong {seconds} giây."
-    ),
-    "The engine failed on the model {name} (status {status}): {reason}": (
-        "Bộ nhận dạng gặp lỗi với mô hình {name} (mã {status}): {reason}"
-    ),
+    "The engine failed on the model {name}: {reason}.": "Bộ nhận dạng gặp lỗi với mô hình {name}: {reason}.",
     "The model {name} loads, but does not recognise speech; it heard: {text}": (
         "Nạp được mô hình {name} nhưng mô hình không nhận dạng được giọng nói; kết quả: {text}"
     ),
@@ -311,7 +308,9 @@ TEXTS = COMMAND_TEXTS | {
     "Service Unavailable": "Dịch vụ tạm ngừng",
     # Starlette
     "There was an error parsing the body": "Không đọc được nội dung yêu cầu",
+    **MEDIA_TEXTS,
     **MODEL_TEXTS,
+    **DOCTOR_TEXTS,
 }
 
 VALIDATION = {

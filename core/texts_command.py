@@ -16,6 +16,9 @@ COMMAND_TEXTS = {
     ),
     "{value}: there is no such file or folder.": "{value}: không có tệp hoặc thư mục nào như vậy.",
     "{value}: the link leads nowhere.": "{value}: liên kết không dẫn đến đâu.",
+    "{value} is a device, not a recording.": "{value} là một thiết bị, không phải bản ghi âm.",
+    "{value} is not a valid URL.": "{value} không phải là URL hợp lệ.",
+    "{value} is not valid UTF-8.": "{value} không phải là UTF-8 hợp lệ.",
     "{value} exists and is not what stt wrote for this recording. Use --overwrite or --output_dir.": (
         "{value} đã tồn tại và không phải do stt ghi cho bản ghi âm này. Hãy dùng --overwrite hoặc --output_dir."
     ),
@@ -23,5 +26,15 @@ COMMAND_TEXTS = {
         "Không ghi được {value}: {reason}. Hãy dùng --output_dir."
     ),
     "The recording cannot be read: {reason}.": "Không đọc được bản ghi âm: {reason}.",
+    "{path} of the backup is damaged. Use another backup.": (
+        "{path} của bản sao lưu bị hỏng. Hãy dùng bản sao lưu khác."
+    ),
+    "The backup lacks {path}.": "Bản sao lưu thiếu {path}.",
+    "{path} cannot be used: {reason}.": "Không dùng được {path}: {reason}.",
+    "The backup was made by version {version} with the schema {revision}, newer than this program. Update it.": (
+        "Bản sao lưu do phiên bản {version} với lược đồ {revision} tạo ra, mới hơn chương trình này. "
+        "Hãy cập nhật chương trình."
+    ),
+    "The key file {path} cannot be read: {reason}.": "Không đọc được tệp khóa {path}: {reason}.",
     "`stt` reads the key from STT_API_KEY.": "`stt` đọc khóa từ biến STT_API_KEY.",
 }

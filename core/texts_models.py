@@ -65,6 +65,7 @@ MODEL_TEXTS = {
     "{path} ({received} bytes) is not the published {name} ({expected} bytes). Move it away, then pull again.": (
         "{path} ({received} byte) không phải là {name} đã phát hành ({expected} byte). Hãy dời tệp đi rồi tải lại."
     ),
+    "{path} is not a file. Move it away, then pull again.": "{path} không phải là tệp. Hãy dời nó đi rồi tải lại.",
     "{folder} cannot be written ({reason}). Check MODELS_DIR and its permissions.": (
         "Không ghi được vào {folder} ({reason}). Hãy kiểm tra MODELS_DIR và quyền truy cập."
     ),

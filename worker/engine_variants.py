@@ -29,7 +29,10 @@ OPTIONAL = {"openvino": ("openvino",)}
 """Distributions that an engine needs besides those of the base installation."""
 MAKE_TARGETS = {"openvino": "make openvino", "whisper_cpp": "make engine"}
 """Commands that install a faster variant."""
-_CODE = ("engine/*.py", "whisper/*.py", "model_files/**/*.py", "whisper_*.py", "token_segments.py", "engine_trial.py")
+_CODE = (
+    *("engine/*.py", "whisper/*.py", "model_files/**/*.py", "whisper_*.py", "token_segments.py"),
+    *("engine_trial.py", "trial_process.py"),
+)
 """Files of this package that change what a variant does."""
 
 

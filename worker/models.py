@@ -134,4 +134,4 @@ def _digest(path: Path) -> str:
             digests[file.name] = hashlib.file_digest(opened, "sha256").hexdigest()
     if not path.is_dir():
         return digests[path.name]
-    return hashlib.sha256("".join(f"{digest} {name}\n" for name, digest in digests.items()).encode()).hexdigest()
+    return model_files.folder_digest(digests)

@@ -24,7 +24,8 @@ class ModelState:
     """A model on one consumer.
 
     done, total: bytes; total None if unknown. rate: bytes per second. configured: named by MODELS. removable: written
-    by a pull. error, detail, values: code, template and values of the last error, see `core/failure_text.py`.
+    by a pull. error, detail, values: code, template and values of the last error, see `core/failure_text.py`. trial,
+    trials: the engine that is being tried with this model is the `trial`-th of `trials`; 0 if none is.
     """
 
     name: str
@@ -38,6 +39,8 @@ class ModelState:
     error: str | None = None
     detail: str | None = None
     values: dict[str, Any] = field(default_factory=dict)
+    trial: int = 0
+    trials: int = 0
 
     @property
     def arriving(self) -> bool:

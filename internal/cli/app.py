@@ -6,6 +6,7 @@ what it needs when it runs, so that `--help` stays fast.
 
 from __future__ import annotations
 
+import functools
 import importlib
 import os
 import re
@@ -19,9 +20,10 @@ from typer.core import TyperGroup
 
 from core.error_base import SttError
 from core.errors import InternalError, SettingsError
-from core.texts import translate
+from core.errors_command import UsageError
 from internal.cli import output
 from internal.cli.exits import ExitStatus, status_of
+from internal.cli.parameters import Lang
 
 if TYPE_CHECKING:
     from internal.client.errors import ClientError
@@ -53,6 +55,7 @@ class Commands(Mapping[str, Any]):
             panels = (getattr(command, "rich_help_panel", None), app.info.rich_help_panel)
             command.rich_help_panel = next((panel for panel in panels if isinstance(panel, str)), output.OPERATING)
             _join_lines(command)
+            _accept_language(command)
             self._loaded[name] = command
         return self._loaded[name]
 
@@ -68,6 +71,28 @@ def _join_lines(command: Any) -> None:
     command.help = re.sub(r"(?<!\n)\n(?!\n)", " ", command.help or "")
     for nested in getattr(command, "commands", {}).values():
         _join_lines(nested)
+
+
+def _accept_language(command: Any) -> None:
+    """Let the command take --lang as `stt` itself does."""
+    nested = getattr(command, "commands", {})
+    for child in nested.values():
+        _accept_language(child)
+    if not nested:
+        command.params.append(_language_option())
+
+
+@functools.cache
+def _language_option() -> Any:
+    app = typer.Typer(add_completion=False)
+
+    @app.command()
+    def carrier(lang: Lang = None) -> None: ...
+
+    command: Any = typer.main.get_command(app)
+    option = command.params[0]
+    option.hidden, option.expose_value, option.envvar = True, False, None
+    return option
 
 
 class Group(TyperGroup):
@@ -107,6 +132,7 @@ def options(
     version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
+    lang: Lang = None,
 ) -> None:
     """Options of `stt` itself."""
 
@@ -123,13 +149,21 @@ def main() -> None:
             output.error(error)
             status = status_of(error)
             if status is ExitStatus.NOT_ALLOWED:
-                output.note(translate("`stt` reads the key from STT_API_KEY.", output.language()))
+                output.say("`stt` reads the key from STT_API_KEY.")
             sys.exit(status)
+        if isinstance(error, UnicodeEncodeError) and (word := _undecodable_argument()):
+            output.error(UsageError("{value} is not valid UTF-8.", value=ascii(word)))
+            sys.exit(ExitStatus.USAGE)
         if os.environ.get(TRACEBACK):
             raise
         output.error(InternalError())
-        output.note(f"{type(error).__name__}: {error} ({TRACEBACK}=1 shows where)")
+        output.say("{reason} ({variable}=1 shows where)", reason=f"{type(error).__name__}: {error}", variable=TRACEBACK)
         sys.exit(ExitStatus.FAILED)
+
+
+def _undecodable_argument() -> str | None:
+    """Return an argument with bytes that are not UTF-8, which only names of files may have."""
+    return next((word for word in sys.argv[1:] if word != word.encode(errors="replace").decode()), None)
 
 
 def _is_client_error(error: Exception) -> TypeGuard[ClientError]:

@@ -12,6 +12,7 @@ from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextC
 
 from core.domain.recordings import is_recording
 from core.errors_command import NoSamplesError
+from internal.cli.output import in_language
 from internal.cli.service import connect
 from internal.client import AsyncClient, Job
 
@@ -32,7 +33,7 @@ def run() -> int:
 async def _run() -> int:
     async with connect(None) as connection:
         client = connection.client
-        console.print(f"async-stt is running at {client.server}; uploading the samples …")
+        console.print(in_language("async-stt is running at {url}; uploading the samples …", url=client.server))
         samples = [path for path in sorted(SAMPLES.iterdir()) if is_recording(path.name)]
         columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
         with Progress(*columns, console=console) as progress:
@@ -66,6 +67,12 @@ async def _show(client: AsyncClient, path: Path, job: Job) -> None:
         return
     result = await client.result(job.job_id)
     console.print(f"  {result['text']}", soft_wrap=True)
-    times = f"{result['duration_seconds']:.1f} s of audio in {result['processing_time']:.1f} s"
-    console.print(f"  {times}, model {result['model']}, confidence {result['confidence']:.2f}")
-    console.print(f"  result file: {DATA / 'objects' / result['minio_result_path']}", soft_wrap=True)
+    figures = in_language(
+        "{audio} s of audio in {seconds} s, model {model}, confidence {confidence}",
+        audio=f"{result['duration_seconds']:.1f}",
+        seconds=f"{result['processing_time']:.1f}",
+        model=result["model"],
+        confidence=f"{result['confidence']:.2f}",
+    )
+    file = in_language("result file: {path}", path=str(DATA / "objects" / result["minio_result_path"]))
+    console.print(f"  {figures}\n  {file}", soft_wrap=True)

@@ -62,8 +62,9 @@ def _parts(state: object) -> tuple[int, int | None, str]:
     from worker.model_store.progress import CHECKING, WAITING, Progress
 
     assert isinstance(state, Progress)
-    texts = {WAITING: f"(waiting for another pull: {output.printable(state.detail)})", CHECKING: "(checking)"}
-    return state.done, state.total, texts.get(state.phase, "")
+    texts = {WAITING: "(waiting for another pull: {owner})", CHECKING: "(checking)"}
+    text = output.in_language(texts.get(state.phase, ""), owner=output.printable(state.detail))
+    return state.done, state.total, text
 
 
 class _Lines:
@@ -78,7 +79,7 @@ class _Lines:
             return
         self._phase, self._at = state.phase, now
         done, total, text = _parts(state)
-        size = f"{done / 1e6:.0f} of {total / 1e6:.0f} MB" if total else f"{done / 1e6:.0f} MB"
+        size = f"{done / 1e6:.0f} / {total / 1e6:.0f} MB" if total else f"{done / 1e6:.0f} MB"
         rate = f", {state.rate / 1e6:.1f} MB/s" if state.rate else ""
-        left = f", {state.remaining:.0f} s left" if state.remaining else ""
+        left = ", " + output.in_language("{seconds} s left", seconds=round(state.remaining)) if state.remaining else ""
         output.note(f"{self._name}: {text or size + rate + left}")

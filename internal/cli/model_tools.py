@@ -12,7 +12,7 @@ import typer
 
 from internal.cli import output
 from internal.cli.exits import ExitStatus
-from internal.cli.parameters import AsJson
+from internal.cli.parameters import AsJson, examples
 
 if TYPE_CHECKING:
     from core.config import Settings
@@ -26,8 +26,17 @@ TEXTS = {"writing": "writing", "checking": "checking every value", "trying": "tr
 
 def add_to(app: typer.Typer) -> None:
     """Add the commands to the group."""
-    app.command("import")(import_)
-    app.command("quantize")(quantize)
+    imports = examples(
+        ("stt models import ~/PhoWhisper-small", "a fine-tuned Whisper in Hugging Face's format"),
+        ("stt models import ~/faster-whisper-medium --keep", "as it is, for the OpenVINO engine"),
+        ("stt models import ~/ggml-model.bin --as mine", "a file, by another name"),
+    )
+    app.command("import", epilog=imports)(import_)
+    quantisations = examples(
+        ("stt models quantize PhoWhisper-small", "makes PhoWhisper-small-q5_0"),
+        ("stt models quantize ~/ggml-large.bin q8_0 --as large-mine", "a file, by another name"),
+    )
+    app.command("quantize", epilog=quantisations)(quantize)
 
 
 def import_(
@@ -44,12 +53,6 @@ def import_(
     Formats: a ggml file; a folder of Hugging Face's with config.json, vocab.json and model.safetensors, such as a
     fine-tuned Whisper; a folder of CTranslate2, such as faster-whisper's. Folders become a ggml file of 16 bits. The
     model is offered to jobs once all its values were read and it has transcribed the sample recordings.
-
-    Examples:
-
-      stt models import ~/PhoWhisper-small
-
-      stt models import ~/faster-whisper-medium --keep
     """
     from worker.model_tools.importing import import_model
 
@@ -69,10 +72,6 @@ def quantize(
     """Make a smaller and faster copy of a model, and print its name: that of the model and the type.
 
     The error of each matrix is checked, and the copy has to transcribe the sample recordings.
-
-    Example:
-
-      stt models quantize PhoWhisper-small q5_0
     """
     from worker.model_tools.quantising import quantise
     from worker.models import ModelCatalogue
@@ -101,7 +100,7 @@ def _interruptible() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        output.note("Interrupted. Nothing was installed.")
+        output.say("Interrupted. Nothing was installed.")
         raise typer.Exit(ExitStatus.INTERRUPTED) from None
 
 
@@ -110,14 +109,13 @@ def _print(made: Installed, source: str, as_json: bool) -> None:
     from worker.model_store.hub import HubSettings
     from worker.model_store.store import ModelStore
 
-    if made.path.is_file():
-        ModelStore(made.path.parent, HubSettings()).remember_made(made.name, source)
+    ModelStore(made.path.parent, HubSettings()).remember_made(made.name, source)
     heard = {sample.language: sample.text for sample in made.heard}
     if as_json:
         output.json_line({"name": made.name, "path": str(made.path), "bytes": made.size, "heard": heard})
         return
     for language, text in heard.items():
-        output.note(f"heard ({language}): {text}")
+        output.say("heard ({language}): {text}", language=language, text=text)
     output.result(made.name)
 
 
@@ -130,7 +128,7 @@ def shown(name: str) -> Iterator[Report]:
         def line(phase: str, _share: float) -> None:
             if phase not in phases[-1:]:
                 phases.append(phase)
-                output.note(f"{name}: {TEXTS[phase]}")
+                output.note(f"{name}: {output.in_language(TEXTS[phase])}")
 
         yield line
         return
@@ -142,6 +140,7 @@ def shown(name: str) -> Iterator[Report]:
         task = progress.add_task(name, total=1.0)
 
         def bar(phase: str, share: float) -> None:
-            progress.update(task, completed=share, description=f"{output.printable(name)}: {TEXTS[phase]}")
+            text = output.in_language(TEXTS[phase])
+            progress.update(task, completed=share, description=f"{output.printable(name)}: {text}")
 
         yield bar

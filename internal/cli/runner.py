@@ -43,5 +43,5 @@ def run(command: str, work: Callable[[Application], Awaitable[None]], *, needs_b
     except DatabaseUnavailable as error:
         if describe(error) in (NO_SCHEMA, OTHER_SCHEMA):
             raise SchemaNeededError from None
-        output.note(f"DATABASE_URL: {describe(error)}")
+        output.note(f"DATABASE_URL: {output.in_language(describe(error))}")
         raise

@@ -66,7 +66,10 @@ class AsyncClient:
         on_retry: Callable[[Exception, float], None] | None = None,
         **options: Any,
     ) -> None:
-        url = httpx.URL(server)
+        try:
+            url = httpx.URL(server)
+        except httpx.InvalidURL as error:
+            raise ValueError(str(error)) from None
         if url.scheme not in ("http", "https") or not url.host or url.userinfo or url.query or url.fragment:
             raise ValueError("server must be an http:// or https:// address without a user name, query or fragment")
         self.server = str(url).rstrip("/")

@@ -10,7 +10,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import structlog
 
@@ -18,7 +18,7 @@ from core.config import Settings
 from core.database import Database
 from core.domain.model_states import ModelState, PullState
 from core.error_base import SttError
-from core.errors import SettingsError
+from core.errors import InternalError, SettingsError
 from core.errors_models import ModelNameError, ModelStoreError
 from internal.periodic_tasks import PeriodicTasks
 from repositories import wanted_models
@@ -40,7 +40,7 @@ class _Wanted:
     """A model to install.
 
     failures: in a row. retry_at: on the monotonic clock. file: identity of the valid file. present: whether the file
-    was there at the last look.
+    was there at the last look. stop: ends its download.
     """
 
     reference: ModelReference
@@ -51,38 +51,50 @@ class _Wanted:
     progress: Progress | None = None
     file: tuple[int, int] | None = None
     present: bool = False
+    stop: threading.Event = field(default_factory=threading.Event)
 
 
 class ModelPuller:
     """Installs wanted models one after another, in a thread. `start` and `stop` are idempotent."""
 
     def __init__(
-        self, store: ModelStore, database: Database, configured: Sequence[str], announce: Callable[[], Awaitable[None]]
+        self,
+        store: ModelStore,
+        database: Database,
+        configured: Sequence[str],
+        announce: Callable[[], Awaitable[None]],
+        formats: Sequence[str],
     ) -> None:
-        """announce: writes the heartbeat. Raises SettingsError if MODELS names an unknown model."""
-        self.store = store
+        """announce: writes the heartbeat; formats: those that the engine reads, see `ModelCatalogue`.
+
+        Raises SettingsError if MODELS names an unknown model.
+        """
+        self.store, self._formats = store, formats
         self._database, self._announce = database, announce
         self._wanted = {wanted.reference.name: wanted for wanted in map(_configured, configured)}
         self._tasks = PeriodicTasks()
-        self._stop = threading.Event()
+        self._stopping = False
         self._pulling: str | None = None
         self._logged_at = 0.0
 
     @classmethod
     def from_settings(
-        cls, settings: Settings, database: Database, announce: Callable[[], Awaitable[None]]
+        cls, settings: Settings, database: Database, announce: Callable[[], Awaitable[None]], formats: Sequence[str]
     ) -> ModelPuller:
         hub = HubSettings(settings.hf_endpoint, settings.hf_token, settings.models_mirror)
-        return cls(ModelStore(settings.models_dir, hub), database, settings.models, announce)
+        return cls(ModelStore(settings.models_dir, hub), database, settings.models, announce, formats)
 
     def start(self) -> None:
-        self._stop.clear()
+        self._stopping = False
         self._tasks.start(ROUND_SECONDS, self.reconcile, "wanted models")
         self._tasks.start(ROUND_SECONDS, self.report, "progress of models")
+        self._tasks.start(ROUND_SECONDS, self.stop_unwanted, "unwanted downloads")
 
     async def stop(self) -> None:
         """Stop. A download ends at its next block; what has arrived is kept for the next start."""
-        self._stop.set()
+        self._stopping = True
+        for wanted in self._wanted.values():
+            wanted.stop.set()
         await self._tasks.stop()
 
     def states(self) -> list[ModelState]:
@@ -98,6 +110,7 @@ class ModelPuller:
                 removable=model.removable,
             )
             for model in self.store.installed()
+            if model.format in self._formats
         }
         for name, wanted in list(self._wanted.items()):
             state = self._state(name, wanted)
@@ -135,7 +148,7 @@ class ModelPuller:
         if set(self._wanted) != before:
             await self._announce()
         for name, wanted in list(self._wanted.items()):
-            if self._stop.is_set():
+            if self._stopping:
                 return
             await self._install(name, wanted)
 
@@ -169,28 +182,58 @@ class ModelPuller:
             if not known:
                 await self._announce()
             return
-        if time.monotonic() < wanted.retry_at:
+        if time.monotonic() < wanted.retry_at or self._stopping:
             return
         self._pulling = name
+        wanted.stop.clear()
         try:
             await self._in_thread(wanted)
         except SttError as error:
-            wanted.failures += 1
-            pause = min(FIRST_PAUSE * 2 ** min(wanted.failures - 1, 10), LONGEST_PAUSE)
-            wanted.retry_at, wanted.error = time.monotonic() + max(pause, error.retry_after or 0.0), error
-            log.warning(
-                "model not installed",
-                action="model_failed",
-                model=name,
-                code=error.code,
-                reason=str(error),
-                retry_seconds=round(pause),
-            )
+            self._note_failure(name, wanted, error)
         else:
             wanted.failures, wanted.error, wanted.present = 0, None, True
+            await self.stop_unwanted()
         finally:
             self._pulling, wanted.progress = None, None
+        if wanted.stop.is_set() and not self._stopping:
+            await self._forget(name, wanted)
         await self._announce()
+
+    def _note_failure(self, name: str, wanted: _Wanted, error: SttError) -> None:
+        """Log a failure, which was not asked for, and note when to try again."""
+        if wanted.stop.is_set():
+            return
+        wanted.failures += 1
+        pause = min(FIRST_PAUSE * 2 ** min(wanted.failures - 1, 10), LONGEST_PAUSE)
+        wanted.retry_at, wanted.error = time.monotonic() + max(pause, error.retry_after or 0.0), error
+        log.warning(
+            "model not installed",
+            action="model_failed",
+            model=name,
+            code=error.code,
+            reason=str(error),
+            retry_seconds=round(pause),
+        )
+
+    async def _forget(self, name: str, wanted: _Wanted) -> None:
+        """Drop what has arrived of a model whose removal was asked for during its download."""
+        self._wanted.pop(name, None)
+        await asyncio.to_thread(self.store.drop_part, wanted.reference)
+        model = await asyncio.to_thread(self.store.get, name)
+        if model is not None and model.removable and model.identity == wanted.file:
+            await asyncio.to_thread(self.store.remove, name)
+        log.info("download of an unwanted model stopped", action="model_download_stopped", model=name)
+
+    async def stop_unwanted(self) -> None:
+        """Stop the download in progress if its model is no longer wanted."""
+        name = self._pulling
+        wanted = self._wanted.get(name) if name else None
+        if wanted is None or wanted.configured:
+            return
+        async with self._database.read() as session:
+            rows = await wanted_models.list_all(session)
+        if any(row.name == name and not row.wanted for row in rows):
+            wanted.stop.set()
 
     def _is_there(self, name: str, wanted: _Wanted) -> bool:
         """Return True if the file is there and known to be valid; no byte of it is read."""
@@ -202,16 +245,19 @@ class ModelPuller:
     async def _in_thread(self, wanted: _Wanted) -> None:
         """Run the pull in a thread of its own, which does not keep a stopping process alive. Raises SttError."""
         loop, done = asyncio.get_running_loop(), asyncio.Event()
-        failure: list[Exception] = []
+        failure: list[SttError] = []
 
         def report(progress: Progress) -> None:
             wanted.progress = progress
 
         def work() -> None:
             try:
-                wanted.file = self.store.pull(wanted.reference, report, self._stop).identity
-            except Exception as error:  # noqa: BLE001  raised again below
+                wanted.file = self.store.pull(wanted.reference, report, wanted.stop).identity
+            except SttError as error:
                 failure.append(error)
+            except Exception:  # must not keep the other models from being installed
+                log.exception("pull failed", action="model_failed", model=wanted.reference.name)
+                failure.append(InternalError())
             finally:
                 if not loop.is_closed():
                     loop.call_soon_threadsafe(done.set)

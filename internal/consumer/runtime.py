@@ -13,6 +13,7 @@ from pathlib import Path
 
 import structlog
 
+from core import tracing
 from core.config import Settings
 from core.consumer_metrics import ENGINE_INFO, SLOTS
 from core.database import Database
@@ -23,6 +24,7 @@ from core.metrics import label
 from core.outbound import Outbound
 from core.storage.port import Storage
 from core.tasks import cancel_and_wait
+from internal.consumer import trial_progress
 from internal.consumer.handlers.fetch import FetchHandler
 from internal.consumer.handlers.finalise import FinaliseHandler
 from internal.consumer.handlers.prepare import PrepareHandler, PrepareSettings
@@ -90,8 +92,9 @@ class Consumer:
             threads=settings.engine_threads,
             batch_size=settings.batch_size,
         )
-        self.catalogue = ModelCatalogue(settings.model_dirs, model_formats(settings.engine))
-        self.puller = ModelPuller.from_settings(settings, database, self.announce)
+        self.catalogue = ModelCatalogue(settings.model_dirs, formats := model_formats(settings.engine))
+        self.puller = ModelPuller.from_settings(settings, database, self.announce, formats)
+        self.trial_progress = trial_progress.TrialProgress(self.pool.engines, self.announce)
         self.health = MachineHealth(temp_dir)
         self.leases = Leases(database, settings.lease_seconds, settings.job_timeout_seconds)
         self.outage_retry = OutageRetry(
@@ -178,6 +181,7 @@ class Consumer:
         await outage_retry.run(self._broker.start)
         await outage_retry.run(self.announce)
         self._periodic_tasks.start(workers.HEARTBEAT_INTERVAL, self.announce, "heartbeat")
+        self._periodic_tasks.start(trial_progress.INTERVAL, self.trial_progress.report, "engine trial")
         self.leases.start()
         self._periodic_tasks.start(workers.HEARTBEAT_INTERVAL, self.compute_checksums, "model checksums")
         self.puller.start()
@@ -328,16 +332,26 @@ class Consumer:
         await self.outage_retry.ready()
         message = delivery.message
         chunk = {} if message.chunk_index is None else {"chunk_index": message.chunk_index}
-        with structlog.contextvars.bound_contextvars(job_id=message.job_id, **chunk):
+        context = structlog.contextvars.bound_contextvars(job_id=message.job_id, **chunk)
+        span = tracing.span(
+            message.type.value,
+            message.job_id,
+            delivery.headers,
+            chunk_index=message.chunk_index,
+            failures=message.failures,
+        )
+        with context, span:
             try:
                 return await self.handlers[message.type](delivery)
             except Exception as error:  # noqa: BLE001
                 code = self.health.classify(error).code
+                tracing.record_error(code)
                 log.warning("message handed back", action="handed_back", code=code, reason=str(error))
                 return Retry(self.steps.retries.max_delay)
 
     async def announce(self) -> None:
         """Write the consumer's heartbeat, with its models, their known checksums, and its health."""
+        states = await asyncio.to_thread(self.puller.states)
         info = workers.WorkerInfo(
             worker_id=self.worker_id,
             kind=workers.CONSUMER,
@@ -349,7 +363,7 @@ class Consumer:
             checksums=await asyncio.to_thread(self.catalogue.checksums, compute=False),
             sick=self.health.reason,
             engines=self.pool.engines.descriptions(),
-            model_states=tuple(state.to_json() for state in await asyncio.to_thread(self.puller.states)),
+            model_states=tuple(state.to_json() for state in self.trial_progress.added_to(states)),
         )
         ENGINE_INFO.clear()
         for model, engine in info.engines.items():

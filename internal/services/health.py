@@ -13,6 +13,7 @@ import structlog
 
 from core import database_errors
 from core.database import Database
+from core.domain.job import JobStatus
 from core.domain.model_states import PullState
 from core.errors import DatabaseUnavailable, InfrastructureError, MachineError
 from core.files import check_disk
@@ -40,10 +41,21 @@ class ModelPull:
 
 
 @dataclass(frozen=True, slots=True)
+class EngineTrial:
+    """A choice of the engine for a model, for which its jobs wait: the `number`-th of `count` engines is tried."""
+
+    model: str
+    worker: str
+    number: int
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
 class HealthReport:
     """Result of a health check. checks: `ok` or the fault, by dependency; workers_sick: reason by worker.
 
     engines: descriptions of the engines that the live workers use, by model. model_pulls: models being installed.
+    engine_trials: choices of engines in progress.
     """
 
     checks: dict[str, str]
@@ -54,6 +66,7 @@ class HealthReport:
     workers_sick: dict[str, str] = field(default_factory=dict)
     engines: dict[str, list[str]] = field(default_factory=dict)
     model_pulls: list[ModelPull] = field(default_factory=list)
+    engine_trials: list[EngineTrial] = field(default_factory=list)
     timestamp: datetime = field(default_factory=lambda: datetime.now(UTC))
 
     @property
@@ -90,7 +103,7 @@ class HealthCheck:
         try:
             async with self.database.read() as session:
                 live = await workers.list_live(session)
-                counts = await job_statistics.count_by_status(session)
+                counts = await job_statistics.count_by_status(session, (JobStatus.PENDING, JobStatus.PROCESSING))
         except DatabaseUnavailable as error:
             return HealthReport({**checks, "database": self._database_fault(error)})
         return HealthReport(
@@ -102,6 +115,7 @@ class HealthCheck:
             workers_sick={worker.worker_id: worker.sick for worker in live if worker.sick is not None},
             engines=workers.engines_in_use(live),
             model_pulls=_pulls(live),
+            engine_trials=_trials(live),
         )
 
     async def _check_database(self) -> str:
@@ -135,6 +149,11 @@ def _pulls(live: Iterable[Worker]) -> list[ModelPull]:
         for worker, state in workers.model_states(live)
         if state.state is not PullState.INSTALLED
     ]
+
+
+def _trials(live: Iterable[Worker]) -> list[EngineTrial]:
+    states = workers.model_states(live)
+    return [EngineTrial(state.name, worker, state.trial, state.trials) for worker, state in states if state.trial]
 
 
 async def _check_disks(folders: tuple[Path, ...]) -> None:

@@ -14,6 +14,7 @@ from internal.cli.doctor.checks import CHECKS
 from internal.cli.doctor.findings import Check, Finding, Level, ok
 from tests.cli.program import in_terminal, piped
 from tests.e2e.service import Service
+from tests.unit.test_texts import vietnamese
 
 pytestmark = pytest.mark.speech
 NAMES = [check.name for check in CHECKS]
@@ -32,6 +33,19 @@ def test_a_new_machine(tmp_path: Path) -> None:
     assert "stt models pull" in found["models"]["remedy"]
     assert "23 s of audio" in found["engine"]["text"]
     assert not (tmp_path / "data").exists(), "looking changes nothing"
+
+
+def test_every_line_is_in_vietnamese_too(tmp_path: Path) -> None:
+    """The locale selects the language, or --lang; names of checks and levels stay as they are in JSON."""
+    found = findings(tmp_path, 0, ENGINE="whisper_cpp_wheel", LANG="vi_VN.UTF-8")
+    assert list(found) == NAMES
+    plain = [row for row in found.values() for text in (row["text"], row["remedy"]) if text and not vietnamese(text)]
+    assert plain == []
+    assert {row["level"] for row in found.values()} == {"ok", "warning"}
+    shown = in_terminal("doctor", "--lang", "vi", folder=tmp_path, status=1, ENGINE="none", LANG="en_GB.UTF-8").output
+    assert "bộ nhận dạng" in shown
+    assert "lỗi" in shown
+    assert "không dùng được: ENGINE" in shown
 
 
 def test_a_running_service_in_a_terminal(tmp_path: Path, embedded_service: Service) -> None:
@@ -104,5 +118,17 @@ def test_a_check_that_hangs_or_breaks_is_a_finding() -> None:
     def fail(_: object) -> Finding:
         raise RuntimeError("unforeseen")
 
-    assert Check("hang", hang, seconds=0.05).run(settings).level is Level.FAILED
-    assert "unforeseen" in Check("fail", fail).run(settings).text
+    assert Check("hang", "treo", hang, seconds=0.05).run(settings).level is Level.FAILED
+    assert "unforeseen" in Check("fail", "lỗi", fail).run(settings).in_language("en")[0]
+
+
+def test_a_plan_as_text_and_as_json(tmp_path: Path) -> None:
+    words = ("doctor", "--plan", "--audio-hours", "100", "--retention-days", "30")
+    text = piped(*words, folder=tmp_path, status=0).output
+    assert "100 h a day" in text
+    assert "messages a second" in text
+    found = json.loads(piped(*words, "--json", folder=tmp_path, status=0).output)
+    assert found["demand"]["hours_per_day"] == 100
+    assert {row["model"] for row in found["cores"]} == {"base", "small"}
+    assert not (tmp_path / "data").exists(), "planning changes nothing"
+    piped("doctor", "--plan", "--minutes", "0", folder=tmp_path, status=2)

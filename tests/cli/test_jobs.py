@@ -50,6 +50,7 @@ def test_cancel_and_retry(
     body = {"request_id": "cli-cancel", "media_url": external_server.url("/drip/a.mp3")}
     job_id = embedded_service.client.post("/api/v1/transcribe", json=body).json()["job_id"]
     assert piped("jobs", "cancel", job_id, folder=tmp_path, status=0, **server).output == f"{job_id}\tCANCELLED\n"
+    assert "CONFLICT" in in_terminal("jobs", "cancel", job_id, folder=tmp_path, status=1, **server).output
     assert "CANCELLED" in piped("jobs", "watch", job_id, folder=tmp_path, status=1, **server).errors
     assert "PENDING" in in_terminal("jobs", "retry", job_id, folder=tmp_path, status=0, **server).output
     assert "REMOVED" in in_terminal("jobs", "rm", job_id, folder=tmp_path, status=0, **server).output

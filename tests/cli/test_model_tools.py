@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 
 from tests.cli.program import in_terminal, piped
-from tests.model_files import demo, write_huggingface, write_tiny
+from tests.model_files import demo, write_ctranslate2, write_huggingface, write_tiny
 from tests.speech import MODEL, ROOT
 
 SAMPLE = (ROOT / "assets" / "samples" / "hello.en.txt").read_text().strip()
@@ -35,12 +36,41 @@ def test_a_folder_is_imported_quantised_verified_and_removed(tmp_path: Path) -> 
 
 
 @pytest.mark.speech
+def test_a_kept_folder_is_listed_shown_verified_and_removed(tmp_path: Path) -> None:
+    source = write_ctranslate2(tmp_path / "faster-whisper-mine", demo())
+    imported = piped("models", "import", str(source), "--keep", folder=tmp_path, status=0)
+    assert imported.output == "mine\n"
+    kept = tmp_path / "data" / "models" / "mine"
+    listed = piped("models", "list", "--installed", "--json", folder=tmp_path, status=0).output.splitlines()
+    [row] = [row for row in map(json.loads, listed) if row["name"] == "mine"]
+    assert (row["format"], row["path"], row["state"]) == ("ctranslate2", str(kept), "installed")
+    assert row["bytes"] == sum(path.stat().st_size for path in kept.iterdir())
+    assert f"source: import of {source}" in in_terminal("models", "show", "mine", folder=tmp_path, status=0).output
+    assert piped("models", "verify", "mine", folder=tmp_path, status=0).output == "mine\n"
+    (kept / "notes.txt").write_text("put there by hand")
+    assert "MODEL_NOT_MANAGED" in piped("models", "rm", "mine", folder=tmp_path, status=1).errors
+    (kept / "notes.txt").unlink()
+    data = bytearray((kept / "model.bin").read_bytes())
+    data[-2000] ^= 1
+    state = (kept / "model.bin").stat()
+    (kept / "model.bin").write_bytes(data)
+    os.utime(kept / "model.bin", ns=(state.st_atime_ns, state.st_mtime_ns))
+    assert "MODEL_CHECKSUM_MISMATCH" in piped("models", "verify", "mine", folder=tmp_path, status=1).errors
+    assert in_terminal("models", "rm", "mine", folder=tmp_path, status=0).output == "mine\r\n"
+    assert [path.name for path in kept.parent.iterdir() if path.name != ".openvino"] == [".pull"]
+    assert "MODEL_NOT_INSTALLED" in piped("models", "rm", "mine", folder=tmp_path, status=1).errors
+
+
+@pytest.mark.speech
 def test_a_terminal_shows_a_bar(tmp_path: Path) -> None:
     run = in_terminal("models", "import", str(MODEL), "--as", "mine", folder=tmp_path)
     assert run.status == 0
     assert "transcribing the samples" in run.output
     assert "100%" in run.output
     assert run.output.rstrip().endswith("mine")
+    smaller = in_terminal("models", "quantize", "mine", "q4_0", folder=tmp_path, status=1).output
+    assert "MODEL_UNSUPPORTED" in smaller, "it is quantised already"
+    assert in_terminal("models", "verify", "mine", folder=tmp_path, status=0).output.rstrip().endswith("mine")
 
 
 def test_bad_files_are_refused_with_the_reason(tmp_path: Path) -> None:

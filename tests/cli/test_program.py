@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -29,6 +33,25 @@ def test_help_names_every_command(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_has_a_help(name: str, tmp_path: Path) -> None:
     assert f"Usage: stt {name}" in piped(name, "--help", folder=tmp_path, status=0).output
+
+
+def leaves() -> Iterator[tuple[str, Any]]:
+    """Yield name and command of each command without commands of its own."""
+    for name, command in Commands().items():
+        nested = getattr(command, "commands", {})
+        yield from ((f"{name} {word}", child) for word, child in nested.items()) if nested else [(name, command)]
+
+
+@pytest.mark.parametrize(("name", "command"), [pytest.param(*leaf, id=leaf[0]) for leaf in leaves()])
+def test_the_help_of_a_command_is_a_manual_page(name: str, command: Any) -> None:
+    """It says what the command does and what each parameter is for, and has examples that the command accepts."""
+    assert command.help.endswith(".")
+    assert [option.name for option in command.params if not option.help and not option.hidden] == []
+    shown = re.findall(r"^(?!\[bold\])(.+?)  \[dim\](.+)\[/dim\]$", command.epilog or "", re.MULTILINE)
+    calls = [call for line, _ in shown for call in re.findall(rf"\bstt {name}\b([^|>)]*)", line)]
+    assert calls, "an example of the command itself"
+    for call in calls:
+        command.make_context(name, shlex.split(call))
 
 
 def test_version(tmp_path: Path) -> None:

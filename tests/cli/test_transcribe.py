@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import shutil
@@ -14,11 +15,15 @@ from pathlib import Path
 import pytest
 
 from internal import data_folder
+from internal.cli.transcribing import engine_trial
+from internal.cli.transcribing.reporters import JsonReporter, LineReporter
+from internal.client import AsyncClient
 from tests.cli.program import PROGRAM, Terminal, environment, in_terminal, piped
 from tests.clients.external_server import ExternalServer
 from tests.clients.front import Answer, run_front
 from tests.e2e.service import ROOT, Service
 from tests.servers.base import free_port, wait_until
+from worker.engine_variants import installed
 
 pytestmark = [pytest.mark.speech, pytest.mark.timeout(300)]
 ENGLISH, VIETNAMESE = (ROOT / "assets" / "samples" / f"hello.{language}.mp3" for language in ("en", "vi"))
@@ -58,6 +63,37 @@ def test_one_recording_on_demand_in_a_terminal_then_again(recording: Path, tmp_p
     assert list((tmp_path / "data" / "objects").rglob("*.mp3")) == []
     again = piped("transcribe", "talk.mp3", folder=tmp_path, status=0, DATA_DIR="/nonexistent/folder")
     assert "done before" in again.errors
+
+
+def test_the_first_call_on_a_machine_shows_the_choice_of_the_engine(recording: Path, tmp_path: Path) -> None:
+    """It waits for the trial of the engines, whose results are kept in the home folder."""
+    if len(installed()) == 1:
+        pytest.skip("one engine needs no trial")
+    with Terminal("transcribe", "talk.mp3", folder=tmp_path, variables={"ENGINE": "auto"}) as terminal:
+        terminal.wait_for(f"choosing the fastest engine for this machine, 1 of {len(installed())}")
+        assert WORDS in terminal.end(0).output
+    wait_until_unused(tmp_path / "data")
+
+
+async def test_the_choice_of_the_engine_without_a_terminal(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A JSON line, or one on standard error, for each engine that is tried; a service that is away has no trial."""
+    monkeypatch.setattr(engine_trial, "PAUSE", 0.01)
+    trials: list[dict[str, object]] = [{"model": "a", "worker": "w", "number": number, "count": 2} for number in (1, 2)]
+    bodies = [{}, {"engine_trials": trials[:1]}, {"engine_trials": trials[:1]}, {"engine_trials": trials[1:]}, {}]
+    for reporter in (JsonReporter(), LineReporter(1)):
+        with run_front("http://127.0.0.1:9", free_port()) as front:
+            front.answers = [Answer(200, body=json.dumps(body)) for body in bodies]
+            async with AsyncClient(front.url) as client:
+                watch = asyncio.create_task(engine_trial.follow(client, reporter))
+                while front.answers:
+                    await asyncio.sleep(0.02)
+                watch.cancel()
+    shown = capfd.readouterr()
+    assert [json.loads(line) for line in shown.out.splitlines()] == [{"event": "engine_trial", **one} for one in trials]
+    lines = [line for line in shown.err.splitlines() if "choosing the fastest engine" in line]
+    assert [line[-6:] for line in lines] == ["1 of 2", "2 of 2"]
 
 
 def test_two_calls_share_one_service(tmp_path: Path) -> None:

@@ -216,6 +216,31 @@ def stall(count: int) -> Day:
     return day
 
 
+def slow(handler: Handler) -> None:
+    """Send the file in small blocks until the test is over, 20 of them a second."""
+    file = handler.file
+    assert file is not None
+    with contextlib.suppress(OSError):
+        handler.answer(200, file.content[:100_000], {"ETag": file.storage_etag}, length=len(file.content))
+        for start in range(100_000, len(file.content), 2000):
+            if handler.server.hub.release.wait(0.05):
+                break
+            handler.wfile.write(file.content[start : start + 2000])
+    handler.drop()
+
+
+def without_length(handler: Handler) -> None:
+    """Send the file without its length: it ends with the connection."""
+    file = handler.file
+    assert file is not None
+    handler.send_response(200)
+    handler.send_header("Connection", "close")
+    handler.end_headers()
+    with contextlib.suppress(OSError):
+        handler.wfile.write(file.content)
+    handler.drop()
+
+
 def respond(code: int, **headers: str) -> Day:
     return lambda handler: handler.status(code, **headers)
 

@@ -227,6 +227,45 @@ async def test_a_model_is_installed_and_removed_by_requests(tmp_path: Path, hub:
         await in_state(client, "installed")
 
 
+async def test_a_removal_stops_the_download(tmp_path: Path, hub: FakeHub) -> None:
+    """What has arrived is dropped, and a later request starts anew."""
+    hub.storage_days = [hub_server.slow]
+    async with serve(tmp_path, hub) as (client, app), pulling(app) as consumer:
+        part = consumer.puller.store.folder / ".pull" / "ggml-mine.bin.part"
+        await install(client)
+        await until(lambda: asyncio.to_thread(part.exists))
+        await in_state(client, "pulling")
+        assert (await client.delete("/api/v1/models/mine")).status_code == 202
+        await until(lambda: not_listed(client))
+        await until(lambda: asyncio.to_thread(lambda: not part.exists()))
+        assert not (consumer.puller.store.folder / "ggml-mine.bin").exists()
+        await install(client)
+        await in_state(client, "installed")
+        assert "range" not in hub.requests("storage")[-1].headers
+
+
+async def test_a_removal_at_the_last_moment_of_a_download(
+    tmp_path: Path, hub: FakeHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The model that has just been installed is removed, although its removal was asked for before."""
+    async with serve(tmp_path, hub) as (client, app):
+        consumer = bootstrap.consumer(app)
+        await consumer.announce()
+        await install(client)
+        pull = consumer.puller.store.pull
+
+        def deleted_meanwhile(*arguments: Any) -> Any:
+            deleted = asyncio.run_coroutine_threadsafe(client.delete("/api/v1/models/mine"), loop)
+            assert deleted.result(SECONDS).status_code == 202
+            return pull(*arguments)
+
+        loop = asyncio.get_running_loop()
+        monkeypatch.setattr(consumer.puller.store, "pull", deleted_meanwhile)
+        await consumer.puller.reconcile()
+        assert not (consumer.puller.store.folder / "ggml-mine.bin").exists()
+        assert await listed(client) == {}
+
+
 async def test_every_consumer_follows_and_a_shared_folder_downloads_once(tmp_path: Path, hub: FakeHub) -> None:
     async with serve(tmp_path, hub) as (client, app), pulling(app, "a"), pulling(app, "b"):
         await install(client)

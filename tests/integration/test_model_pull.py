@@ -17,6 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from core.errors_models import (
@@ -38,12 +39,13 @@ from core.errors_models import (
     ModelStoreError,
     NotAModelError,
     PullStoppedError,
+    TransientHubError,
 )
 from tests.hub import server as hub_server
 from tests.hub.server import FakeHub, Handler, StoredFile
 from worker.model_store import registry
 from worker.model_store.download import RetryLimits
-from worker.model_store.hub import HubSettings
+from worker.model_store.hub import HubSettings, _is_private, _resolve
 from worker.model_store.progress import CHECKING, DOWNLOADING, Progress
 from worker.model_store.reference import ModelReference, parse
 from worker.model_store.store import ModelStore
@@ -128,7 +130,7 @@ def test_a_model_copied_by_hand_needs_no_network_and_is_read_once(
     model = store(hub, tmp_path).pull(reference)
     assert model.record is not None
     assert not model.removable
-    monkeypatch.setattr("worker.model_store.store.digests", None)
+    monkeypatch.setattr("worker.model_store.installed.digests", None)
     assert store(hub, tmp_path).pull(reference).path == path_of(tmp_path)
     assert not hub.seen
 
@@ -509,6 +511,50 @@ def test_a_full_disk_is_noticed_before_the_download(
     error = fail(hub, tmp_path, reference)
     assert isinstance(error, ModelDiskFullError)
     assert str(error) == "The disk of the models folder has 1 MB free; small needs 68 MB."
+
+
+def test_a_file_without_an_end_does_not_fill_the_disk(
+    hub: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody says how long it is; the download ends while FREE_MARGIN is left."""
+    hub.add("ggml-endless.bin", CONTENT, "/me/repo/resolve/main/")
+    hub.linked = False
+    monkeypatch.setattr("worker.model_store.download.FREE_MARGIN", len(CONTENT) // 8)
+    usage, free = shutil.disk_usage(tmp_path), len(CONTENT) // 2
+    monkeypatch.setattr(
+        "worker.model_store.download.shutil.disk_usage",
+        lambda folder: usage._replace(free=free - sum(path.stat().st_size for path in folder.glob("*.part"))),
+    )
+    hub.storage_days = [hub_server.without_length]
+    error = fail(hub, tmp_path, parse("me/repo:ggml-endless.bin"))
+    assert isinstance(error, ModelDiskFullError)
+    [part] = (tmp_path / ".pull").glob("*.part")
+    assert part.stat().st_size < free
+
+
+def test_a_folder_with_the_models_name_is_noticed_before_the_download(hub: FakeHub, tmp_path: Path) -> None:
+    reference = published(hub.add("ggml-small.bin", CONTENT))
+    target = tmp_path / "ggml-small.bin"
+    makers: list[Callable[[], None]] = [
+        target.mkdir,
+        lambda: target.symlink_to("nowhere"),
+        lambda: os.mkfifo(target),
+    ]
+    for make in makers:
+        make()
+        with pytest.raises(FileInTheWayError):
+            store(hub, tmp_path).pull(reference)
+        target.rmdir() if target.is_dir() else target.unlink()
+    assert not hub.seen
+
+
+def test_a_redirect_to_a_name_that_no_host_can_have(hub: FakeHub, tmp_path: Path) -> None:
+    """A label has at most 63 letters; looking it up is an error of its own kind."""
+    reference = published(hub.add("ggml-small.bin", CONTENT))
+    for host in ("a" * 70, "a..b", "[::1"):
+        hub.hub_days = [hub_server.redirect_to(f"http://{host}.example/x")] * 9
+        assert isinstance(fail(hub, tmp_path, reference), HubRedirectError | HubAnswerError | TransientHubError)
+    assert not _is_private(httpx.URL(f"http://{'a' * 70}.example"), _resolve)
 
 
 def test_a_disk_that_fills_up_keeps_the_part(hub: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -49,10 +49,7 @@ class LocalPostgres(Server):
 
     def user(self) -> str | None:
         """Return an unprivileged user: PostgreSQL refuses to run as root."""
-        if os.geteuid() != 0:
-            return None
-        names = {entry.pw_name for entry in pwd.getpwall()}
-        return "postgres" if "postgres" in names else "nobody"
+        return unprivileged_user()
 
     def _initialise(self) -> None:
         user = self.user()
@@ -94,6 +91,14 @@ class ContainerPostgres(External):
 
     def remove(self) -> None:
         self._container.stop()
+
+
+def unprivileged_user() -> str | None:
+    """Return a user for servers that refuse to run as root; None if this process is not root."""
+    if os.geteuid() != 0:
+        return None
+    names = {entry.pw_name for entry in pwd.getpwall()}
+    return "postgres" if "postgres" in names else "nobody"
 
 
 def find(*, durable: bool = False) -> Postgres:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import string
 from collections.abc import Iterator
 from http import HTTPStatus
@@ -11,9 +12,11 @@ import pytest
 from starlette.requests import Request
 
 import internal.services.transcriptions  # noqa: F401  brings its own error in
+from core import database_errors
 from core.errors import InvalidFieldError, SourceNotFoundError, SttError
 from core.failure_text import failure_text
 from core.texts import TEXTS, VALIDATION, format_template, translate, validation_text
+from core.texts_cli import CLI_TEXTS
 from internal.api.dependencies import get_language
 from tests.e2e.service import ROOT
 from tests.error_classes import error_classes
@@ -65,10 +68,47 @@ def test_every_raised_text_is_translated() -> None:
     assert [(place, text) for place, text in everything if text is not None and text not in TEXTS] == []
 
 
-@pytest.mark.parametrize("english", sorted(TEXTS))
-def test_a_translation_has_the_same_placeholders(english: str) -> None:
-    assert placeholders(TEXTS[english]) <= placeholders(english)
-    assert vietnamese(TEXTS[english]) or english in ("`callback_url`: {reason}.", "`media_url`: {reason}.")
+@pytest.mark.parametrize(("english", "translation"), sorted([*TEXTS.items(), *CLI_TEXTS.items()]))
+def test_a_translation_has_the_same_placeholders(english: str, translation: str) -> None:
+    assert placeholders(translation) <= placeholders(english)
+    assert vietnamese(translation) or english in ("`callback_url`: {reason}.", "`media_url`: {reason}.")
+
+
+def command_texts() -> Iterator[tuple[str, list[str]]]:
+    """Yield place and texts of each call in `internal/cli` that prints a message or makes a finding of `stt doctor`.
+
+    A text may be a constant of its module.
+    """
+    arguments = {"say": (0,), "in_language": (0,), "table": (2,), "ok": (0,), "warning": (0, 1), "failed": (0, 1)}
+    for path in (ROOT / "internal" / "cli").rglob("*.py"):
+        module = importlib.import_module(".".join(path.relative_to(ROOT).with_suffix("").parts))
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name | ast.Attribute):
+                name = node.func.id if isinstance(node.func, ast.Name) else node.func.attr
+                for index in arguments.get(name, ()):
+                    yield f"{path.relative_to(ROOT)}:{node.lineno}", list(constants(node.args[index], module))
+
+
+def constants(node: ast.expr, module: object) -> Iterator[str]:
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        yield node.value
+    elif isinstance(node, ast.Name) and isinstance(value := getattr(module, node.id, None), str):
+        yield value
+
+
+def test_every_message_of_a_command_is_translated() -> None:
+    """Findings of `stt doctor` are templates with values, `failed("{name} is …", "Do …", name=…)`."""
+    everything = list(command_texts())
+    assert len(everything) > 100
+    known = TEXTS.keys() | CLI_TEXTS.keys()
+    assert [(place, text) for place, found in everything for text in found if text not in known] == []
+    assert [place for place, found in everything if not found and "/doctor/" in place and "findings" not in place] == []
+
+
+def test_faults_of_databases_are_translated() -> None:
+    names = [name for name in vars(database_errors) if name.isupper() and not name.startswith("_")]
+    assert len(names) > 10
+    assert [name for name in names if getattr(database_errors, name) not in TEXTS] == []
 
 
 @pytest.mark.parametrize("kind", list(error_classes()), ids=lambda kind: kind.__name__)

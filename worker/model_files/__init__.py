@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import pkgutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol, cast
 
@@ -68,6 +69,11 @@ def files(path: Path) -> list[Path]:
     if not path.is_dir():
         return [path]
     return sorted(file for file in path.iterdir() if file.is_file() and not file.name.startswith("."))
+
+
+def folder_digest(digests: Mapping[str, str]) -> str:
+    """Return the SHA-256 of a model in a folder. digests: SHA-256 of each file by name; all as hex digits."""
+    return hashlib.sha256("".join(f"{digest} {name}\n" for name, digest in digests.items()).encode()).hexdigest()
 
 
 def state(path: Path) -> tuple[tuple[int, int, int, int], ...]:

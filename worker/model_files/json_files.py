@@ -11,15 +11,24 @@ from worker.model_files.shape import TEXT_TOKENS
 from worker.model_files.weights import Damage
 
 MAX_BYTES = 64_000_000
-"""Largest JSON file that is read; a tokenizer has 4 MB."""
+"""Largest file that is read besides weights; a tokenizer has 4 MB."""
+
+
+def read_part(path: Path) -> bytes:
+    """Return the content of a small file of a model. Raises Damage if it is no file or too long, OSError."""
+    if path.exists() and not path.is_file():  # a pipe would block, a device never end
+        raise Damage(path.name)
+    with path.open("rb") as file:
+        data = file.read(MAX_BYTES + 1)
+    if len(data) > MAX_BYTES:
+        raise Damage(path.name)
+    return data
 
 
 def read_json(path: Path, kind: type = dict) -> Any:
     """Return the content of a JSON file. Raises Damage if it is not of this kind, OSError."""
     try:
-        with path.open("rb") as file:
-            data = file.read(MAX_BYTES + 1)
-        value = json.loads(data) if len(data) <= MAX_BYTES else None
+        value = json.loads(read_part(path))
     except (ValueError, RecursionError) as error:
         raise Damage(path.name) from error
     if not isinstance(value, kind):

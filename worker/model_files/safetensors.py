@@ -22,6 +22,8 @@ class SafeTensors:
 
     def __init__(self, path: Path) -> None:
         self._part = path.name
+        if path.exists() and not path.is_file():  # a pipe would block
+            raise Damage(self._part)
         with path.open("rb") as file:
             try:
                 self._data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)

@@ -179,18 +179,24 @@ class Download:
         if answer.status == 206 and answer.start:
             raise HubAnswerError("The hub's response is not the file {file}.", file=str(self._reference))
         size = self._size(metadata)
-        free = shutil.disk_usage(self._part.path.parent).free + self._part.size
-        if size is not None and size + FREE_MARGIN > free:
+        if size is not None:
+            self._check_disk(size - self._part.size)
+        self._part.start(PartInfo(str(self._reference), metadata.size, metadata.sha256, answer.etag))
+
+    def _check_disk(self, more: int) -> None:
+        """Raise ModelDiskFullError unless `more` bytes fit on the disk, and FREE_MARGIN."""
+        free = shutil.disk_usage(self._part.path.parent).free
+        if more + FREE_MARGIN > free:
             raise ModelDiskFullError(
                 "The disk of the models folder has {free} MB free; {name} needs {needed} MB.",
                 free=free // 1_000_000,
                 name=self._reference.name,
-                needed=(size + FREE_MARGIN) // 1_000_000,
+                needed=(more + FREE_MARGIN) // 1_000_000,
             )
-        self._part.start(PartInfo(str(self._reference), metadata.size, metadata.sha256, answer.etag))
 
     def _append(self, answer: Answer, metadata: Metadata, start: int) -> None:
         size, done, meter = self._size(metadata), start, RateMeter()
+        checked = start
         slow = _SlowConnection(self._limits, start)
         try:
             with self._part.path.open("ab") as file:
@@ -198,6 +204,9 @@ class Download:
                     self._check()
                     if self._stop.is_set():
                         raise PullStoppedError
+                    if done >= checked + FREE_MARGIN // 2:  # nobody may have said how long the file is
+                        checked = done
+                        self._check_disk(0)
                     if size is not None and done + len(block) > size:
                         self._part.drop()
                         raise ModelSizeError(

@@ -255,7 +255,7 @@ def _is_private(url: httpx.URL, resolve: Resolver) -> bool:
         return False
     try:
         return not all(map(is_public, resolve(url.host)))
-    except OSError:
+    except (OSError, UnicodeError):  # UnicodeError: a name that no host can have
         return False  # the connection will fail as well
 
 
@@ -269,7 +269,7 @@ def _translate_errors() -> Iterator[None]:
                 "No trusted TLS connection to the hub could be made. Check SSL_CERT_FILE."
             ) from error
         raise HubUnreachableError from error
-    except (httpx.InvalidURL, httpx.UnsupportedProtocol, httpx.LocalProtocolError) as error:
+    except (httpx.InvalidURL, httpx.UnsupportedProtocol, httpx.LocalProtocolError, UnicodeError) as error:
         raise HubAnswerError from error
     except httpx.TimeoutException as error:
         raise HubInterruptedError("The hub sends no more data.") from error

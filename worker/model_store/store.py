@@ -6,18 +6,18 @@ record describes are ever replaced or removed.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
+import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import structlog
 
-from core.domain.models import DETECTOR, file_name, model_of_file
 from core.errors_models import (
     FileInTheWayError,
     ModelChecksumError,
@@ -30,51 +30,16 @@ from core.errors_models import (
     PullStoppedError,
 )
 from worker import model_files
-from worker.model_files.formats.ggml import heads_file
-from worker.model_store import lock, registry
+from worker.model_store import installed, lock, registry
 from worker.model_store.download import Download, RetryLimits
 from worker.model_store.hub import Hub, HubSettings
-from worker.model_store.part import Part, digests, looks_like_ggml, sync_folder, write_json
+from worker.model_store.installed import FILE_FORMAT, InstalledModel, Record
+from worker.model_store.part import Part, looks_like_ggml, sync_folder, write_json
 from worker.model_store.progress import CHECKING, WAITING, Progress, Report
 from worker.model_store.reference import ModelReference
 
 log = structlog.get_logger(__name__)
 FOLDER = ".pull"
-
-
-@dataclass(frozen=True, slots=True)
-class Record:
-    """A file that was installed here. installed: seconds since 1970. size and mtime identify the file on the disk."""
-
-    source: str
-    size: int
-    mtime_ns: int
-    checksums: dict[str, str]
-    installed: float
-    written: bool
-    """True if the file was written by a pull; False for a file put here by hand whose checksum was verified."""
-    made: bool = False
-    """True if the file was imported or quantised here: it is no published file, whatever its name."""
-
-
-@dataclass(frozen=True, slots=True)
-class InstalledModel:
-    """A model file. size: bytes. record: None for a file put here by hand and never verified."""
-
-    name: str
-    path: Path
-    size: int
-    mtime_ns: int
-    record: Record | None
-
-    @property
-    def identity(self) -> tuple[int, int]:
-        """A value that changes when the file is written or replaced."""
-        return self.size, self.mtime_ns
-
-    @property
-    def removable(self) -> bool:
-        return self.record is not None and self.record.written
 
 
 class ModelStore:
@@ -95,25 +60,16 @@ class ModelStore:
 
     def installed(self) -> list[InstalledModel]:
         """Return the models in the folder, by name."""
-        try:
-            paths = sorted(self.folder.iterdir()) if self.folder.is_dir() else []
-        except OSError:
-            return []
-        names = (model_of_file(path.name, detectors=True) for path in paths)
-        return [model for name in names if name is not None and (model := self.get(name)) is not None]
+        found = (self.get(name) for name in installed.names(self.folder))
+        return [model for model in found if model is not None]
 
     def get(self, name: str) -> InstalledModel | None:
-        """Return the installed model with this name, or None."""
-        path = self.folder / file_name(name)
-        try:
-            state = path.stat()
-        except OSError:
-            return None
-        record = self._record(name)
-        model = InstalledModel(name, path, state.st_size, state.st_mtime_ns, record)
-        if record is not None and (record.size, record.mtime_ns) != model.identity:
-            return replace(model, record=None)
-        return model
+        """Return the installed model with this name, a file before a folder, or None."""
+        model = installed.find(self.folder, name)
+        record = None if model is None else self._record(model.path)
+        if model is None or record is None or (record.size, record.mtime_ns) != model.identity:
+            return model
+        return replace(model, record=record)
 
     def pull(
         self, reference: ModelReference, report: Report = lambda _: None, stop: threading.Event | None = None
@@ -142,8 +98,9 @@ class ModelStore:
         Raises ModelNotInstalledError, NotAModelError, ModelSizeError, ModelChecksumError, and the errors of `check`.
         """
         model = self._installed(name)
-        entry = None if model.record is not None and model.record.made else registry.find(name)
-        if not looks_like_ggml(model.path):
+        published = model.format == FILE_FORMAT and not (model.record is not None and model.record.made)
+        entry = registry.find(name) if published else None
+        if model.format == FILE_FORMAT and not looks_like_ggml(model.path):
             raise NotAModelError("{name} is not a ggml model.", name=model.path.name)
         expected = entry.checksums if entry else model.record.checksums if model.record else {}
         if entry is not None and entry.size != model.size:
@@ -153,7 +110,7 @@ class ModelStore:
                 received=model.size,
                 expected=entry.size,
             )
-        if not name.startswith(DETECTOR):
+        if model.transcribes:
             self._check_model(model.path)
         found = self._digests(model, expected, report)
         for algorithm, digest in expected.items():
@@ -168,26 +125,37 @@ class ModelStore:
         return self._remember(model, found)
 
     def remove(self, name: str) -> InstalledModel:
-        """Remove a model that a pull wrote. Raises ModelNotInstalledError, ModelNotManagedError, ModelsFolderError."""
+        """Remove a model that was pulled or made here.
+
+        Raises ModelNotInstalledError, ModelNotManagedError, ModelsFolderError.
+        """
         model = self._installed(name)
         if not model.removable:
             raise ModelNotManagedError(
                 "{name} was not written by `stt models pull`. Remove it by hand.", name=str(model.path)
             )
         with self._file_errors():
-            model.path.unlink(missing_ok=True)
-            heads_file(model.path).unlink(missing_ok=True)
-            self._record_path(name).unlink(missing_ok=True)
+            installed.remove(model)
+            self._record_path(model.path).unlink(missing_ok=True)
         return model
 
+    def drop_part(self, reference: ModelReference) -> None:
+        """Remove the unfinished download of a model, unless another process continues it."""
+
+        def leave(_: lock.Owner | None) -> None:
+            raise PullStoppedError
+
+        with contextlib.suppress(PullStoppedError, OSError), lock.hold(self._own / "lock", reference.name, leave):
+            Part(self._own, reference.local_file).drop()
+
     def remember_made(self, name: str, source: str) -> InstalledModel:
-        """Record a file that was made here, which `remove` may then remove. source: a text for `stt models show`."""
+        """Record a model that was made here, which `remove` may then remove. source: a text for `stt models show`."""
         model = self._installed(name)
-        found = digests(model.path, {"sha256"})
+        found = installed.checksums(model, {"sha256"})
         record = Record(source, model.size, model.mtime_ns, found, time.time(), written=True, made=True)
         with self._file_errors():
             self._own.mkdir(exist_ok=True)
-            write_json(self._record_path(name), asdict(record))
+            write_json(self._record_path(model.path), asdict(record))
         return replace(model, record=record)
 
     def _installed(self, name: str) -> InstalledModel:
@@ -203,8 +171,10 @@ class ModelStore:
 
         Raises FileInTheWayError if the name is taken by a file that no pull wrote.
         """
-        model = self.get(reference.name)
-        if model is None:
+        model, target = self.get(reference.name), self.folder / reference.local_file
+        if model is None or model.format != FILE_FORMAT:  # the file will come before the folder
+            if os.path.lexists(target):
+                raise FileInTheWayError("{path} is not a file. Move it away, then pull again.", path=str(target))
             return None
         wanted, record = reference.checksums, model.record
         if record is not None and _describes(record, reference):
@@ -231,7 +201,7 @@ class ModelStore:
 
     def _digests(self, model: InstalledModel, wanted: Iterable[str], report: Report) -> dict[str, str]:
         algorithms = {"sha256", *wanted}
-        return digests(model.path, algorithms, lambda done: report(Progress(CHECKING, done, model.size)))
+        return installed.checksums(model, algorithms, lambda done: report(Progress(CHECKING, done, model.size)))
 
     def _remember(self, model: InstalledModel, found: dict[str, str]) -> InstalledModel:
         """Record the checksums of a file, so that it need not be read again, if the folder can be written."""
@@ -240,7 +210,7 @@ class ModelStore:
         record = Record("", *model.identity, found, time.time(), written=False)
         try:
             self._own.mkdir(exist_ok=True)
-            write_json(self._record_path(model.name), asdict(record))
+            write_json(self._record_path(model.path), asdict(record))
         except OSError as error:
             log.info("checksum not recorded", action="model_unrecorded", reason=repr(error))
         return replace(model, record=record)
@@ -268,23 +238,23 @@ class ModelStore:
         self._valid(reference, lambda _: None)  # a file put there meanwhile by hand is not replaced
         state = part.path.stat()
         record = Record(str(reference), state.st_size, state.st_mtime_ns, found, time.time(), written=True)
-        write_json(self._record_path(name), asdict(record))
+        write_json(self._record_path(target), asdict(record))
         part.path.chmod(0o644)
         part.finish(target)
         sync_folder(self._own)
         log.info("model installed", action="model_installed", model=name, bytes=state.st_size, sha256=found["sha256"])
         return InstalledModel(name, target, state.st_size, state.st_mtime_ns, record)
 
-    def _record_path(self, name: str) -> Path:
-        return self._own / f"{file_name(name)}.json"
+    def _record_path(self, path: Path) -> Path:
+        return self._own / f"{path.name}.json"
 
-    def _record(self, name: str) -> Record | None:
+    def _record(self, path: Path) -> Record | None:
         try:
-            return Record(**json.loads(self._record_path(name).read_text()))
+            return Record(**json.loads(self._record_path(path).read_text()))
         except (OSError, ValueError, TypeError):
             return None
 
-    @contextmanager
+    @contextlib.contextmanager
     def _file_errors(self) -> Iterator[None]:
         """Translate OSError of the block, which writes to the folder."""
         try:

@@ -1,23 +1,20 @@
-"""Trial of a model on the bundled samples, in a child process, since a bad model may crash its engine.
-
-`python -m worker.model_tools.trial ENGINE MODEL` prints what was heard, as JSON.
-"""
+"""Trial of a model on the bundled samples, in a child process, since a bad model may crash its engine."""
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
+import asyncio
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from core.domain.spans import SAMPLE_RATE
 from core.errors import ModelUnusableError, SttError, UnsupportedLanguageError
-from worker import bundled_audio
+from worker import bundled_audio, trial_process
 from worker.engine import build
 from worker.transcriber import Call, EngineSpec, Options
+from worker.trial_process import TrialFailed
 
 ROOT = Path(__file__).resolve().parents[2]
 RECORDINGS = ROOT / "assets" / "samples"
@@ -41,22 +38,14 @@ class Heard:
 def try_model(path: Path, name: str) -> list[Heard]:
     """Transcribe the samples in a child process. name: of the model, for messages. Raises ModelUnusableError."""
     engine = "openvino" if path.is_dir() else "whisper_cpp_wheel"
-    command = [sys.executable, "-m", "worker.model_tools.trial", engine, str(path.resolve())]
+    task = {"engine": engine, "model": str(path.resolve())}
     try:
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, timeout=TRIAL_SECONDS, check=False)
-    except subprocess.TimeoutExpired as error:
+        result = asyncio.run(trial_process.run("worker.model_tools.trial", task, TRIAL_SECONDS))
+    except TrialFailed as failure:
         raise ModelUnusableError(
-            "The model {name} did not transcribe the sample within {seconds} s.", name=name, seconds=TRIAL_SECONDS
-        ) from error
-    if done.returncode != 0:
-        reason = done.stderr.decode(errors="replace").strip().splitlines()[-1:] or [""]
-        raise ModelUnusableError(
-            "The engine failed on the model {name} (status {status}): {reason}",
-            name=name,
-            status=done.returncode,
-            reason=reason[0][:300],
-        )
-    heard = [Heard(**transcript) for transcript in json.loads(done.stdout.splitlines()[-1])]
+            "The engine failed on the model {name}: {reason}.", name=name, reason=failure.reason.rstrip(".")
+        ) from failure
+    heard = [Heard(**transcript) for transcript in result]
     if heard and not any(sample.text and sample.confidence >= MIN_CONFIDENCE for sample in heard):
         raise ModelUnusableError(
             "The model {name} loads, but does not recognise speech; it heard: {text}",
@@ -66,9 +55,10 @@ def try_model(path: Path, name: str) -> list[Heard]:
     return heard
 
 
-def main(engine_name: str, model: Path) -> list[Heard]:
-    """Transcribe each sample. Raises SttError."""
-    engine = build(EngineSpec(engine_name, model))
+# -- in the child ------------------------------------------------------------------------------------------------------
+def main(task: dict[str, Any]) -> list[dict[str, Any]]:
+    """Transcribe each sample; return the fields of what was heard. Raises SttError, and whatever the engine raises."""
+    engine = build(EngineSpec(task["engine"], Path(task["model"])))
     recordings = {language: RECORDINGS / f"hello.{language}.mp3" for language in LANGUAGES}
     present = {language: bundled_audio.decode(path) for language, path in recordings.items() if path.exists()}
     silence = {"en": np.zeros(SAMPLE_RATE, np.float32)}
@@ -82,11 +72,8 @@ def main(engine_name: str, model: Path) -> list[Heard]:
         confidences = [segment.confidence for segment in output.segments]
         text = " ".join(segment.text for segment in output.segments)
         heard.append(Heard(language, text, sum(confidences) / max(len(confidences), 1)))
-    return heard if present else []
+    return [asdict(sample) for sample in heard] if present else []
 
 
 if __name__ == "__main__":
-    try:
-        sys.stdout.write(json.dumps([asdict(sample) for sample in main(sys.argv[1], Path(sys.argv[2]))]) + "\n")
-    except SttError as failure:
-        sys.exit(f"{failure.code}: {failure}")
+    trial_process.main(main)

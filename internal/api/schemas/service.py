@@ -20,6 +20,17 @@ class ModelPullBody(BaseModel):
     error: str | None
 
 
+class EngineTrialBody(BaseModel):
+    """number, count: the engine that is being tried is the `number`-th of `count`."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    model: str
+    worker: str
+    number: int
+    count: int
+
+
 class HealthBody(BaseModel):
     model_config = ConfigDict(from_attributes=True)
 
@@ -35,6 +46,9 @@ class HealthBody(BaseModel):
         description="Engines that the workers use, by model, with version and instruction set."
     )
     model_pulls: list[ModelPullBody] = Field(description="Models that workers are installing or failed to install.")
+    engine_trials: list[EngineTrialBody] = Field(
+        description="Choices of the engine in progress, for which the model's jobs wait."
+    )
 
 
 class QueuePriorityBody(BaseModel):
@@ -62,6 +76,10 @@ class WorkerBody(BaseModel):
     model_config = ConfigDict(from_attributes=True)
 
     worker_id: str
+    host: str
+    version: str
+    started_at: datetime
+    heartbeat_at: datetime
     slots: int
     models: list[str]
     sick: str | None

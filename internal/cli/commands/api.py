@@ -5,6 +5,10 @@ from __future__ import annotations
 import typer
 
 from internal.cli import output, processes
+from internal.cli.parameters import examples
 
 app = typer.Typer()
-app.command(rich_help_panel=output.PROCESSES)(processes.api)
+EPILOG = examples(
+    ("BROKER=rabbitmq DATABASE_URL=postgresql://stt@db/stt stt api", "docs/operations.md has all settings")
+)
+app.command(rich_help_panel=output.PROCESSES, epilog=EPILOG)(processes.api)

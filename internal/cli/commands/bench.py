@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from internal.cli import output
-from internal.cli.parameters import AsJson
+from internal.cli.parameters import AsJson, examples
 
 app = typer.Typer()
 COLUMNS = {
@@ -22,7 +22,13 @@ COLUMNS = {
 }
 
 
-@app.command(rich_help_panel=output.OPERATING)
+@app.command(
+    rich_help_panel=output.OPERATING,
+    epilog=examples(
+        ("stt bench", "every installed model"),
+        ("stt bench large-v3-turbo-q5_0 --json", "one of them, a JSON line for each engine"),
+    ),
+)
 def bench(
     models: Annotated[list[str] | None, typer.Argument(metavar="[MODEL]...", help="Default: all installed.")] = None,
     as_json: AsJson = False,
@@ -44,7 +50,7 @@ def bench(
         for name in models or catalogue.names():
             async for step in engine_table.measure(catalogue.path(name), settings.worker_concurrency):
                 if isinstance(step, str):
-                    output.note(f"{name}: trying {step}")
+                    output.say("{model}: trying {engine}", model=name, engine=step)
                 else:
                     rows += step
         return rows

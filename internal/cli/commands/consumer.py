@@ -5,6 +5,8 @@ from __future__ import annotations
 import typer
 
 from internal.cli import output, processes
+from internal.cli.parameters import examples
 
 app = typer.Typer()
-app.command(rich_help_panel=output.PROCESSES)(processes.consumer)
+EPILOG = examples(("WORKER_CONCURRENCY=2 stt consumer", "two engine processes, and the settings of `stt api`"))
+app.command(rich_help_panel=output.PROCESSES, epilog=EPILOG)(processes.consumer)

@@ -25,7 +25,7 @@ COLUMNS = ("job", "chunk", "attempts", "code", "message", "first_failure", "last
 JobOrAll = Annotated[str, typer.Argument(metavar="JOB", help="A job_id, or `all`.")]
 
 
-@app.command("list")
+@app.command("list", epilog=examples(("stt dlq list --json | jq -r .code | sort | uniq -c", "how often each error")))
 def list_dead_letters(as_json: AsJson = False) -> None:
     """List all dead letters, oldest first."""
 
@@ -44,18 +44,18 @@ def list_dead_letters(as_json: AsJson = False) -> None:
     runner.run("dlq", work, needs_broker=True)
 
 
-@app.command()
+@app.command(epilog=examples(("stt dlq show 4f0a…", "one job"), ("stt dlq show all --json", "every one, for scripts")))
 def show(job: JobOrAll, as_json: AsJson = False) -> None:
     """Print all headers of a job's dead letter."""
 
     async def work(application: Application) -> None:
-        from core.errors_command import DeadLetterNotFoundError
         from internal.services.dead_letters import ALL
 
         dead_letters = await application.dead_letters.list_all()
         matching = [dead_letter for dead_letter in dead_letters if job in (dead_letter.job_id, ALL)]
+        _require(job, len(matching))
         if not matching:
-            raise DeadLetterNotFoundError
+            output.say("No dead letters.")
         for dead_letter in matching:
             if as_json:
                 output.json_line({**dead_letter.headers, "job": dead_letter.job_id})
@@ -67,23 +67,35 @@ def show(job: JobOrAll, as_json: AsJson = False) -> None:
     runner.run("dlq", work, needs_broker=True)
 
 
-@app.command()
+def _require(job: str, count: int) -> None:
+    """Raise DeadLetterNotFoundError if a job that was named has no dead letter."""
+    from core.errors_command import DeadLetterNotFoundError
+    from internal.services.dead_letters import ALL
+
+    if not count and job != ALL:
+        raise DeadLetterNotFoundError
+
+
+@app.command(epilog=examples(("stt dlq replay all", "once the cause is removed")))
 def replay(job: JobOrAll) -> None:
     """Reopen a job to run its missing steps, and remove its dead letter."""
 
     async def work(application: Application) -> None:
         reopened, stale = await application.dead_letters.replay(job)
-        output.result(f"{reopened} reopened for what is missing, {stale} stale dead letters removed.")
+        _require(job, reopened + stale)
+        text = "{reopened} reopened for what is missing, {stale} stale dead letters removed."
+        output.result(output.in_language(text, reopened=reopened, stale=stale))
 
     runner.run("dlq", work, needs_broker=True)
 
 
-@app.command()
+@app.command(epilog=examples(("stt dlq purge 4f0a…", "one that is not worth another attempt")))
 def purge(job: JobOrAll) -> None:
     """Remove a job's dead letter; the job stays FAILED."""
 
     async def work(application: Application) -> None:
         count = await application.dead_letters.purge(job)
-        output.result(f"{count} dead letters removed; their jobs stay FAILED.")
+        _require(job, count)
+        output.result(output.in_language("{count} dead letters removed; their jobs stay FAILED.", count=count))
 
     runner.run("dlq", work, needs_broker=True)

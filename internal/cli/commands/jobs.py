@@ -28,7 +28,7 @@ JobId = Annotated[str, typer.Argument(metavar="JOB", help="A job_id.")]
 JobIds = Annotated[list[str], typer.Argument(metavar="JOB…", help="One or more job_ids.")]
 
 
-@app.command("list")
+@app.command("list", epilog=examples(("stt jobs list --status failed --limit 10", "the newest that failed")))
 def list_jobs(
     status: Annotated[
         str | None, typer.Option(metavar="STATUS", help="pending, processing, completed, failed or cancelled.")
@@ -54,7 +54,7 @@ def list_jobs(
     _with_client(server, work)
 
 
-@app.command()
+@app.command(epilog=examples(("stt jobs show 4f0a… --json | jq .progress", "one value")))
 def show(job_id: JobId, server: Server = None, as_json: AsJson = False) -> None:
     """Print a job with all its options."""
 
@@ -69,7 +69,7 @@ def show(job_id: JobId, server: Server = None, as_json: AsJson = False) -> None:
     _with_client(server, work)
 
 
-@app.command()
+@app.command(epilog=examples(("stt jobs watch 4f0a… > talk.txt", "the text as it is finished")))
 def watch(job_id: JobId, server: Server = None, as_json: AsJson = False) -> None:
     """Print the segments of a job as they are finished, until it has ended. Exit status 1 if it failed."""
 
@@ -89,19 +89,19 @@ def watch(job_id: JobId, server: Server = None, as_json: AsJson = False) -> None
     _with_client(server, work)
 
 
-@app.command()
+@app.command(epilog=examples(("stt jobs cancel 4f0a… 81c2…", "two jobs")))
 def cancel(job_ids: JobIds, server: Server = None, as_json: AsJson = False) -> None:
     """Cancel jobs. Finished chunks stay readable."""
     _change_all(server, job_ids, as_json, lambda client, job_id: client.cancel(job_id))
 
 
-@app.command()
+@app.command(epilog=examples(("stt jobs retry 4f0a…", "what is finished is kept")))
 def retry(job_ids: JobIds, server: Server = None, as_json: AsJson = False) -> None:
     """Run the unfinished chunks of failed or cancelled jobs again."""
     _change_all(server, job_ids, as_json, lambda client, job_id: client.retry(job_id))
 
 
-@app.command()
+@app.command(epilog=examples(("stt jobs rm 4f0a…", "with its recording and transcript")))
 def rm(job_ids: JobIds, server: Server = None, as_json: AsJson = False) -> None:
     """Remove jobs with their recordings and transcripts, also while they run."""
     _change_all(server, job_ids, as_json, lambda client, job_id: client.delete(job_id))

@@ -42,7 +42,12 @@ def _checked_days(days: float | None) -> float | None:
     return days
 
 
-@app.command()
+@app.command(
+    epilog=examples(
+        ("stt keys create --owner crawler --name clips --days 90", "a key that sees the crawler's jobs"),
+        ("export STT_API_KEY=$(stt keys create --json | jq -r .key)", "for this shell"),
+    )
+)
 def create(
     owner: Annotated[
         str | None,
@@ -67,12 +72,12 @@ def create(
             output.json_line({"key": key, "owner": key_owner, "webhook_secret": secret})
         else:
             output.result(f"key: {key}\nowner: {key_owner}\nwebhook secret: {secret}")
-        output.note("The key is shown this once.")
+        output.say("The key is shown this once.")
 
     runner.run("keys", work)
 
 
-@app.command("list")
+@app.command("list", epilog=examples(("stt keys list", "with the time of the last use")))
 def list_keys(as_json: AsJson = False) -> None:
     """List all keys, without their secrets."""
 
@@ -92,7 +97,7 @@ def _shown(value: object) -> str:
     return f"{value:%Y-%m-%d %H:%M}" if isinstance(value, datetime) else str(value or "")
 
 
-@app.command()
+@app.command(epilog=examples(("stt keys revoke 4fa6580e8a2219b7", "by the id of `stt keys list`")))
 def revoke(
     key_id: Annotated[str, typer.Argument(metavar="ID", help="The part between `stt_` and the next `_`.")],
 ) -> None:
@@ -103,12 +108,12 @@ def revoke(
 
         if not await application.services.api_keys.revoke(key_id):
             raise KeyNotFoundError
-        output.result(f"{key_id} is revoked.")
+        output.result(output.in_language("{key} is revoked.", key=key_id))
 
     runner.run("keys", work)
 
 
-@app.command("webhook-secret")
+@app.command("webhook-secret", epilog=examples(("stt keys webhook-secret crawler", "for the receiver of its webhooks")))
 def webhook_secret(
     owner: Annotated[
         str | None,

@@ -8,31 +8,39 @@ import typer
 
 from internal.cli import model_tools, output
 from internal.cli.exits import ExitStatus, status_of
-from internal.cli.parameters import AsJson
+from internal.cli.parameters import AsJson, examples
 
 if TYPE_CHECKING:
     from core.error_base import SttError
+    from worker.model_store.installed import InstalledModel
     from worker.model_store.registry import ModelEntry
-    from worker.model_store.store import InstalledModel, ModelStore
+    from worker.model_store.store import ModelStore
 
 app = typer.Typer(
     help=(
         "Install, list, check and remove the models of this machine (MODELS_DIR).\n\n"
-        "Examples:\n\n"
-        "  stt models list\n\n"
-        "  stt models pull large-v3-turbo-q5_0\n\n"
-        "  stt models pull OWNER/REPO@REVISION:ggml-file.bin --as mine\n\n"
         "HF_ENDPOINT, HF_TOKEN, MODELS_MIRROR and the proxy variables are respected."
     ),
     no_args_is_help=True,
     rich_help_panel=output.OPERATING,
+    epilog=examples(
+        ("stt models list", "names, sizes, memory and languages"),
+        ("stt models pull large-v3-turbo-q5_0", "the first choice for English and Vietnamese"),
+        ("stt models import ~/PhoWhisper-small", "from a folder of this machine"),
+    ),
 )
 COLUMNS = ("name", "state", "MB", "memory MB", "languages", "speed", "licence")
 model_tools.add_to(app)
 Names = Annotated[list[str], typer.Argument(metavar="NAME…", help="Names of installed models.")]
 
 
-@app.command("list")
+@app.command(
+    "list",
+    epilog=examples(
+        ("stt models list --installed", "those on this machine"),
+        ("stt models list --json | jq -r 'select(.memory_mb < 1000).name'", "those that need less than 1 GB"),
+    ),
+)
 def list_models(
     installed: Annotated[bool, typer.Option("--installed", help="Only the models that are on this machine.")] = False,
     as_json: AsJson = False,
@@ -56,7 +64,13 @@ def list_models(
     output.table(COLUMNS, cells, "No model is installed. Install one with `stt models pull base-q5_1`, for example.")
 
 
-@app.command()
+@app.command(
+    epilog=examples(
+        ("stt models pull large-v3-turbo-q5_0", "again: continues what was interrupted, or does nothing"),
+        ("stt models pull OWNER/REPO@REVISION:ggml-file.bin --as mine", "a file that is not in the list"),
+        ("HF_TOKEN=hf_… stt models pull OWNER/REPO:ggml-file.bin", "from a gated repository"),
+    )
+)
 def pull(
     models: Annotated[
         list[str], typer.Argument(metavar="MODEL…", help="Names of `stt models list`, or OWNER/REPO[@REVISION]:FILE.")
@@ -76,14 +90,14 @@ def pull(
     _each(models, lambda model: _pull(store, model, name), as_json)
 
 
-@app.command()
+@app.command(epilog=examples(("stt models rm large-v3-turbo-q5_0", "what a pull or import wrote")))
 def rm(names: Names, as_json: AsJson = False) -> None:
-    """Remove models that a pull wrote. A file that was put there by hand stays."""
+    """Remove models that `pull`, `import` or `quantize` wrote. What was put there by hand stays."""
     store, *_ = _stores()
     _each(names, lambda name: store.remove(_known(name)), as_json)
 
 
-@app.command()
+@app.command(epilog=examples(("stt models verify", "all of them"), ("stt models verify small-q5_1", "one")))
 def verify(
     names: Annotated[
         list[str] | None, typer.Argument(metavar="NAME…", help="Names of installed models. Default: all of them.")
@@ -91,7 +105,6 @@ def verify(
     as_json: AsJson = False,
 ) -> None:
     """Read model files: header, length, every value, and the published checksum, or else that of the download."""
-    from core.domain.models import model_of_file
     from internal.cli.model_progress import shown
     from worker.model_tools.verification import verify
 
@@ -100,7 +113,7 @@ def verify(
     def check(name: str) -> InstalledModel:
         with shown(name) as report:
             model = store.verify(_known(name), report)
-        if model_of_file(model.path.name) is not None:  # not a voice detector, whose tensors are others
+        if model.transcribes:
             with model_tools.shown(name) as phases:
                 verify(model.path, phases)
         return model
@@ -108,7 +121,7 @@ def verify(
     _each(names or [model.name for model in store.installed()], check, as_json)
 
 
-@app.command()
+@app.command(epilog=examples(("stt models show large-v3-turbo-q5_0", "also before it is installed")))
 def show(
     name: Annotated[str, typer.Argument(metavar="NAME", help="A name of `stt models list`.")], as_json: AsJson = False
 ) -> None:
@@ -176,7 +189,7 @@ def _each(names: list[str], act: Any, as_json: bool) -> None:
             statuses.add(status_of(error))
             _report_error(name, error, as_json)
         except KeyboardInterrupt:
-            output.note("Interrupted. What has arrived is kept; the same command continues it.")
+            output.say("Interrupted. What has arrived is kept; the same command continues it.")
             raise typer.Exit(ExitStatus.INTERRUPTED) from None
         else:
             output.json_line(_row(model.name, None, model)) if as_json else output.result(model.name)
@@ -206,6 +219,7 @@ def _row(name: str, entry: ModelEntry | None, model: InstalledModel | None) -> d
         "speed": entry.speed if entry else "",
         "licence": entry.licence if entry else "",
         "kind": entry.kind if entry else "",
+        "format": model.format if model else "ggml",
         "bytes": size,
         "path": str(model.path) if model else None,
         "source": record.source if record else None,

@@ -5,6 +5,8 @@ from __future__ import annotations
 import typer
 
 from internal.cli import output, processes
+from internal.cli.parameters import examples
 
 app = typer.Typer()
-app.command(rich_help_panel=output.PROCESSES)(processes.scheduler)
+EPILOG = examples(("stt scheduler", "with the settings of `stt api`; a second one is a spare"))
+app.command(rich_help_panel=output.PROCESSES, epilog=EPILOG)(processes.scheduler)

@@ -35,7 +35,7 @@ class WhisperCommand(TyperCommand):
     def parse_args(self, ctx: Any, args: Sequence[str]) -> list[str]:
         known, ignored = normalise(args)
         for name in ignored:
-            output.note(f"--{name} has no effect: the service decides this.")
+            output.say("--{name} has no effect: the service decides this.", name=name)
         return super().parse_args(ctx, known)
 
 

@@ -24,6 +24,7 @@ LEAST_DISK, LOW_DISK = 256 * 1024**2, 2 * GIGABYTE
 FOOTPRINT = 1.3
 """Memory of an engine process by the size of its model file; beyond it, its buffers (docs/performance.md)."""
 SKEW_SECONDS = 5.0
+SUM = "{processes} processes × {model} ({size} GB × {factor}) = {needed} GB, {free} GB free"
 MEMORY_FILES = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 
 
@@ -41,15 +42,21 @@ def service(settings: Settings) -> Finding:
 
     address = running(settings)
     if address is None:
-        return ok(f"none runs on {settings.data_dir}")
+        return ok("none runs on {folder}", folder=str(settings.data_dir))
     try:
         health = httpx.get(f"{address.url}/health", timeout=5, trust_env=False).json()
     except (httpx.HTTPError, ValueError) as error:
-        return failed(f"{address.url} does not answer: {error}", f"See its log; its process is {address.pid}.")
+        return failed(
+            "{url} does not answer: {reason}",
+            "See its log; its process is {pid}.",
+            url=address.url,
+            reason=str(error),
+            pid=address.pid,
+        )
     if health.get("status") != "healthy":
         faults = {**health.get("checks", {}), **health.get("workers_sick", {})}
-        return failed(f"{address.url} is unhealthy: {faults}", "See docs/operations.md.")
-    return ok(f"runs at {address.url}")
+        return failed("{url} is unhealthy: {faults}", "See docs/operations.md.", url=address.url, faults=str(faults))
+    return ok("runs at {url}", url=address.url)
 
 
 def port(settings: Settings) -> Finding:
@@ -57,15 +64,20 @@ def port(settings: Settings) -> Finding:
     name = f"{settings.api_host}:{settings.api_port}"
     address = running(settings)
     if address is not None and address.url.endswith(f":{settings.api_port}"):
-        return ok(f"{name} is that of the running service")
+        return ok("{name} is that of the running service", name=name)
     family = socket.AF_INET6 if ":" in settings.api_host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((settings.api_host, settings.api_port))
         except OSError as error:
-            return warning(f"{name} cannot be used: {error.strerror}", "Set API_PORT, or stop the other program.")
-    return ok(f"{name} is free")
+            return warning(
+                "{name} cannot be used: {reason}",
+                "Set API_PORT, or stop the other program.",
+                name=name,
+                reason=error.strerror,
+            )
+    return ok("{name} is free", name=name)
 
 
 def clock(settings: Settings) -> Finding:
@@ -75,7 +87,7 @@ def clock(settings: Settings) -> Finding:
         newest = max((path.stat().st_mtime for path in settings.data_dir.glob("stt.db*")), default=0.0)
         if newest > time.time() + SKEW_SECONDS:
             return warning("the database was written in the future", "Check the date; was the clock set back?")
-        return ok(time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime()))
+        return ok("the time here is {time}", time=time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime()))
 
     async def seconds(application: Application) -> float:
         from sqlalchemy import text
@@ -88,8 +100,8 @@ def clock(settings: Settings) -> Finding:
     except SttError:
         return warning("not compared without the database", "See the line of the database.")
     if abs(skew) > SKEW_SECONDS:
-        return warning(f"{skew:+.0f} s from the database's clock", "Synchronise both machines (NTP).")
-    return ok(f"{skew:+.1f} s from the database's clock")
+        return warning("{skew} s from the database's clock", "Synchronise both machines (NTP).", skew=f"{skew:+.0f}")
+    return ok("{skew} s from the database's clock", skew=f"{skew:+.1f}")
 
 
 def available_memory() -> int:
@@ -113,16 +125,24 @@ def memory(settings: Settings) -> Finding:
     name = choose("", settings.default_language, catalogue.names(), settings.default_model)
     free = available_memory()
     if name is None:
-        return ok(f"{free / GIGABYTE:.1f} GB free")
+        return ok("{free} GB free", free=_gigabytes(free))
     size = sum(file.stat().st_size for file in model_files.files(catalogue.path(name)))
     needed = int(size * FOOTPRINT) * settings.worker_concurrency
-    sums = (
-        f"{settings.worker_concurrency} processes × {name} ({size / GIGABYTE:.2f} GB × {FOOTPRINT}) = "
-        f"{needed / GIGABYTE:.2f} GB, {free / GIGABYTE:.1f} GB free"
-    )
+    sums = {
+        "processes": settings.worker_concurrency,
+        "model": name,
+        "size": f"{size / GIGABYTE:.2f}",
+        "factor": FOOTPRINT,
+        "needed": f"{needed / GIGABYTE:.2f}",
+        "free": _gigabytes(free),
+    }
     if needed > free and running(settings) is None:
-        return failed(sums, "Lower WORKER_CONCURRENCY, or use a smaller or quantised model.")
-    return ok(sums)
+        return failed(SUM, "Lower WORKER_CONCURRENCY, or use a smaller or quantised model.", **sums)
+    return ok(SUM, **sums)
+
+
+def _gigabytes(count: float) -> str:
+    return f"{count / GIGABYTE:.1f}"
 
 
 def disk(settings: Settings) -> Finding:
@@ -135,14 +155,24 @@ def disk(settings: Settings) -> Finding:
         try:
             check_disk(existing)
         except SttError as error:
-            return failed(f"{existing}: {error}", "Check its permissions and free space, or set DATA_DIR or TEMP_DIR.")
+            return failed(
+                "{name} cannot be used: {reason}",
+                "Check its permissions and free space, or set DATA_DIR or TEMP_DIR.",
+                name=str(existing),
+                reason=error,
+            )
         free = shutil.disk_usage(existing).free
         if free < LEAST_DISK:
-            return failed(f"{folder}: {free // 1024**2} MB free", "Free some space.")
+            return failed("{folder}: {free} MB free", "Free some space.", folder=str(folder), free=free // 1024**2)
         if free < LOW_DISK:
-            return warning(f"{folder}: {free / GIGABYTE:.1f} GB free", "An hour of audio needs 115 MB while it runs.")
-        shown.append(f"{folder}: {free / GIGABYTE:.0f} GB free")
-    return ok("; ".join(shown))
+            return warning(
+                "{folder}: {free} GB free",
+                "An hour of audio needs 115 MB while it runs.",
+                folder=str(folder),
+                free=_gigabytes(free),
+            )
+        shown.append(f"{folder}: {free / GIGABYTE:.0f} GB")
+    return ok("free: {folders}", folders="; ".join(shown))
 
 
 def permissions(settings: Settings) -> Finding:
@@ -151,5 +181,12 @@ def permissions(settings: Settings) -> Finding:
     readable = [path for path in private if path.exists() and path.stat().st_mode & 0o077]
     if readable:
         names = ", ".join(path.name for path in readable)
-        return warning(f"{names} can be read by other users", f"chmod -R go= {settings.data_dir}")
-    return ok(f"{settings.data_dir} is private" if settings.data_dir.exists() else "nothing is there yet")
+        return warning(
+            "{names} can be read by other users",
+            "Run `chmod -R go= {folder}`.",
+            names=names,
+            folder=str(settings.data_dir),
+        )
+    if not settings.data_dir.exists():
+        return ok("nothing is there yet")
+    return ok("{folder} is private", folder=str(settings.data_dir))

@@ -25,8 +25,12 @@ def ffmpeg(settings: Settings) -> Finding:
     try:
         done = subprocess.run([program(), "-version"], capture_output=True, text=True, timeout=10, check=True)
     except (OSError, subprocess.SubprocessError) as error:
-        return failed(f"ffmpeg does not start: {error}", "Install the package imageio-ffmpeg again, or ffmpeg itself.")
-    return ok(done.stdout.splitlines()[0])
+        return failed(
+            "it does not start: {reason}",
+            "Install the package imageio-ffmpeg again, or ffmpeg itself.",
+            reason=str(error),
+        )
+    return ok("starts: {version}", version=done.stdout.splitlines()[0])
 
 
 def models(settings: Settings) -> Finding:
@@ -39,16 +43,16 @@ def models(settings: Settings) -> Finding:
         try:
             model_files.check(path)
         except SttError as error:
-            return failed(str(error), f"It is {path}.")
+            return failed("it cannot be used: {reason}", "Remove or replace {path}.", reason=error, path=str(path))
     names = ModelCatalogue(settings.model_dirs).names()
     if not names:
-        return failed(f"no model in {settings.models_dir}", GET_MODEL)
+        return failed("no model in {folder}", GET_MODEL, folder=str(settings.models_dir))
     default = choose("", settings.default_language, names, settings.default_model)
     if default is None:
-        return failed(f"DEFAULT_MODEL={settings.default_model} is not installed", GET_MODEL)
+        return failed("DEFAULT_MODEL={name} is not installed", GET_MODEL, name=settings.default_model)
     if default.startswith(DEMO):
         return warning("only the demo model, which knows the sentences of two small grammars", GET_MODEL)
-    return ok(f"{', '.join(names)}; default: {default}")
+    return ok("{names}; default: {name}", names=", ".join(names), name=default)
 
 
 def engine(settings: Settings) -> Finding:
@@ -71,9 +75,21 @@ def engine(settings: Settings) -> Finding:
     try:
         description, outcome = asyncio.run(trial())
     except (SettingsError, SttError) as error:
-        return failed(str(error), "Check ENGINE and that its libraries are installed.")
+        reason = error if isinstance(error, SttError) else str(error)
+        return failed(
+            "it cannot be used: {reason}", "Check ENGINE and that its libraries are installed.", reason=reason
+        )
     if outcome.error:
-        text = f"{outcome.variant}: {outcome.error}"
-        return failed(text, "Set ENGINE=whisper_cpp_wheel, or build the engine again with `make engine`.")
-    speed = f"{outcome.audio_seconds:.0f} s of audio in {outcome.cpu_seconds:.1f} s of CPU time"
-    return ok(f"{description}; {name}: {speed}")
+        return failed(
+            "{engine} failed: {reason}",
+            "Set ENGINE=whisper_cpp_wheel, or build the engine again with `make engine`.",
+            engine=str(outcome.variant),
+            reason=outcome.error,
+        )
+    return ok(
+        "{engine}; {model}: {audio} s of audio in {cpu} s of CPU time",
+        engine=description,
+        model=name,
+        audio=round(outcome.audio_seconds),
+        cpu=round(outcome.cpu_seconds, 1),
+    )

@@ -65,7 +65,10 @@ def _expand_one(word: str, recursive: bool) -> Iterator[Input]:
         yield Input(STREAM_NAME)
         return
     if word.lower().startswith(URLS):
-        yield Input(_name_of_url(word), url=word)
+        try:
+            yield Input(_name_of_url(word), url=word)
+        except ValueError:
+            raise RecordingNotFoundError("{value} is not a valid URL.", value=output.printable(word)) from None
         return
     path = Path(word)
     if os.path.lexists(path):
@@ -83,6 +86,8 @@ def _of_path(path: Path, recursive: bool) -> Iterator[Input]:
     if not path.is_dir():
         if not path.exists():
             raise RecordingNotFoundError("{value}: the link leads nowhere.", value=output.printable(str(path)))
+        if path.is_char_device() or path.is_block_device():  # such as /dev/zero, which never ends
+            raise RecordingNotFoundError("{value} is a device, not a recording.", value=output.printable(str(path)))
         name = path.name if path.is_file() or is_recording(path.name) else STREAM_NAME
         yield Input(name, path, beside=path.parent)
         return
@@ -96,7 +101,8 @@ def _of_path(path: Path, recursive: bool) -> Iterator[Input]:
                 found = True
                 yield Input(name, file, beside=file.parent, inside=file.parent.relative_to(path))
     if not found:
-        output.note(f"{output.printable(str(path))}: no recordings" + ("" if recursive else " (without --recursive)"))
+        text = "{value}: no recordings" if recursive else "{value}: no recordings (without --recursive)"
+        output.say(text, value=output.printable(str(path)))
 
 
 def _note_unreadable(error: OSError) -> None:

@@ -62,7 +62,7 @@ class Interruption:
             self._choose(self._without_terminal)
             return
         self._pause()
-        sys.stderr.write(QUESTION)
+        sys.stderr.write(output.in_language(QUESTION))
         sys.stderr.flush()
         self._loop.add_reader(self._terminal.fileno(), self._answered)
 

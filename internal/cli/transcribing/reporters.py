@@ -25,6 +25,10 @@ class Reporter(Protocol):
     def uploading(self, entry: Input, sent: int, size: int | None) -> None: ...
     def submitted(self, entry: Input, submission: Submission) -> None: ...
     def received(self, entry: Input, event: Event) -> None: ...
+    def choosing(self, trial: Mapping[str, Any] | None) -> None:
+        """Report an engine trial, for which the jobs wait: an entry of `engine_trials` in /health; None: its end."""
+        ...
+
     def ended(self, entry: Input, outcome: str, **details: Any) -> None:
         """Report the end of a recording. outcome: written, skipped, detached or failed; details: job_id, files, code,
         message."""
@@ -61,6 +65,10 @@ class JsonReporter:
     def received(self, entry: Input, event: Event) -> None:
         self._line(entry, event.kind, **event.data)
 
+    def choosing(self, trial: Mapping[str, Any] | None) -> None:
+        if trial is not None:
+            output.json_line({"event": "engine_trial", **trial})
+
     def ended(self, entry: Input, outcome: str, **details: Any) -> None:
         self._line(entry, outcome, **details)
 
@@ -85,7 +93,7 @@ class LineReporter:
     def uploading(self, entry: Input, sent: int, size: int | None) -> None: ...
 
     def submitted(self, entry: Input, submission: Submission) -> None:
-        output.note(f"{entry.label}: job {submission.job_id}")
+        output.say("{file}: job {job}", file=entry.label, job=submission.job_id)
         if submission.warning:
             output.note(f"{entry.label}: {submission.warning}")
 
@@ -95,6 +103,10 @@ class LineReporter:
             self._next[entry] = progress + STEP
             output.note(f"{entry.label}: {progress:.0f} %{remaining(event)}")
 
+    def choosing(self, trial: Mapping[str, Any] | None) -> None:
+        if trial is not None:
+            output.note(_choice(trial))
+
     def ended(self, entry: Input, outcome: str, **details: Any) -> None:
         self._next.pop(entry, None)
         output.note(f"{entry.label}: {describe(outcome, details)}")
@@ -103,7 +115,8 @@ class LineReporter:
     def resume(self) -> None: ...
     def close(self, counts: Mapping[str, int]) -> None:
         if self._count > 1:
-            output.note(", ".join(f"{number} {outcome}" for outcome, number in counts.items() if number))
+            parts = [f"{number} {output.in_language(outcome)}" for outcome, number in counts.items() if number]
+            output.note(", ".join(parts))
 
 
 class BarReporter(LineReporter):
@@ -125,29 +138,39 @@ class BarReporter(LineReporter):
         )
         self._bars: dict[Input, TaskID] = {}
         self._progress.start()
-        self._total = self._progress.add_task("all", total=count, stage=f"0 of {count} files", visible=count > 1)
+        self._total = self._progress.add_task(
+            output.in_language("all"), total=count, stage=self._files(0), visible=count > 1
+        )
 
     def uploading(self, entry: Input, sent: int, size: int | None) -> None:
-        self._progress.update(self._bar(entry), total=size, completed=sent, stage="upload")
+        self._progress.update(self._bar(entry), total=size, completed=sent, stage=output.in_language("upload"))
 
     def submitted(self, entry: Input, submission: Submission) -> None:
-        self._progress.update(self._bar(entry), total=100, completed=0, stage="waiting")
+        self._progress.update(self._bar(entry), total=100, completed=0, stage=output.in_language("waiting"))
         if submission.warning:
             self._print(f"{entry.label}: {submission.warning}")
 
     def received(self, entry: Input, event: Event) -> None:
         data = event.data
         if event.kind == "progress" and data.get("chunks_total"):
-            stage = f"{data.get('chunks_completed')} of {data['chunks_total']} chunks{remaining(event)}"
+            done, total = data.get("chunks_completed"), data["chunks_total"]
+            stage = output.in_language("{done} of {total} chunks", done=done, total=total) + remaining(event)
             self._progress.update(self._bar(entry), completed=float(data.get("progress") or 0), stage=stage)
+
+    def choosing(self, trial: Mapping[str, Any] | None) -> None:
+        for bar in self._bars.values():
+            self._progress.update(bar, stage=output.in_language("waiting") if trial is None else _choice(trial))
 
     def ended(self, entry: Input, outcome: str, **details: Any) -> None:
         if entry in self._bars:
             self._progress.remove_task(self._bars.pop(entry))
         self._progress.advance(self._total)
         done = int(self._progress.tasks[0].completed)
-        self._progress.update(self._total, stage=f"{done} of {self._count} files")
+        self._progress.update(self._total, stage=self._files(done))
         self._print(f"{entry.label}: {describe(outcome, details)}")
+
+    def _files(self, done: int) -> str:
+        return output.in_language("{done} of {count} files", done=done, count=self._count)
 
     def pause(self) -> None:
         self._progress.stop()
@@ -168,16 +191,20 @@ class BarReporter(LineReporter):
         self._progress.console.print(text, markup=False, soft_wrap=True)
 
 
+def _choice(trial: Mapping[str, Any]) -> str:
+    text = "choosing the fastest engine for this machine, {number} of {count}"
+    return output.in_language(text, number=trial.get("number"), count=trial.get("count"))
+
+
 def describe(outcome: str, details: Mapping[str, Any]) -> str:
     """Return the end of a recording as a text."""
     if outcome == "failed":
         return f"{details['code']}: {output.printable(details['message'])}"
     files = ", ".join(output.printable(Path(file).name) for file in details.get("files", ()))
-    return {
-        "written": files or "transcribed",
-        "skipped": f"done before, {files}",
-        "detached": f"job {details.get('job_id')} continues",
-    }.get(outcome, outcome)
+    if outcome == "written" and files:
+        return files
+    texts = {"written": "transcribed", "skipped": "done before, {files}", "detached": "job {job} continues"}
+    return output.in_language(texts.get(outcome, outcome), files=files, job=details.get("job_id"))
 
 
 def remaining(event: Event) -> str:
@@ -186,4 +213,4 @@ def remaining(event: Event) -> str:
     if not isinstance(seconds, int | float) or seconds < 1:
         return ""
     minutes, seconds = divmod(int(seconds), 60)
-    return f", {minutes}:{seconds:02} left"
+    return ", " + output.in_language("{time} left", time=f"{minutes}:{seconds:02}")

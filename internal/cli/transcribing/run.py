@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import hashlib
 import json
-import shutil
+import os
 import sys
 import tempfile
 from collections import Counter
@@ -18,9 +19,11 @@ from typing import Any, BinaryIO
 
 from core.error_base import SttError
 from core.errors_command import RecordingUnreadableError
+from core.files import BLOCK_SIZE
 from internal.cli import output
 from internal.cli.exits import ExitStatus, status_of
 from internal.cli.service import Connection
+from internal.cli.transcribing import engine_trial
 from internal.cli.transcribing.inputs import Input
 from internal.cli.transcribing.interruption import CANCEL, Interruption
 from internal.cli.transcribing.reporters import Reporter
@@ -37,6 +40,8 @@ from internal.client import (
 
 FATAL_CODES = ("INVALID_FIELD", "UNKNOWN_MODEL", "UNSUPPORTED_LANGUAGE")
 """Refusals that concern the options, and so every recording."""
+FREE_BYTES = 256 * 1024**2
+"""Bytes that stay free on the disk of temporary files while a stream is copied, which may never end."""
 ENDINGS = ("written", "skipped", "detached", "failed")
 
 
@@ -78,7 +83,12 @@ class Run:
     counts: Counter[str] = field(default_factory=Counter)
     _jobs: dict[Input, str] = field(default_factory=dict)
     _folders: dict[Path, OutputFolder] = field(default_factory=dict)
+    _stems: Counter[tuple[Path, str]] = field(default_factory=Counter)
     _fatal: SttError | ClientError | None = None
+    _trial: asyncio.Task[None] | None = None
+
+    def __post_init__(self) -> None:
+        self._stems.update((self.request.folder_of(entry), entry.stem) for entry in self.inputs)
 
     async def run(self) -> ExitStatus:
         """Transcribe all recordings and return the exit status."""
@@ -96,6 +106,7 @@ class Run:
                 return await self._interrupted(work, interruption.chosen.result())
             work.result()
         finally:
+            self._stop_watching()
             interruption.close()
             self.reporter.close({ending: self.counts[ending] for ending in ENDINGS})
         if self._fatal is not None:
@@ -111,7 +122,7 @@ class Run:
             for job_id in jobs.values():
                 with contextlib.suppress(ClientError):
                     await self._client.cancel(job_id)
-            output.note(f"{len(jobs)} jobs cancelled.")
+            output.say("{count} jobs cancelled.", count=len(jobs))
         else:
             self._jobs = jobs
             self._name_jobs()
@@ -125,7 +136,7 @@ class Run:
     def _name_jobs(self) -> None:
         """Print the jobs that continue."""
         for entry, job_id in self._jobs.items():
-            output.note(f"{entry.label}: job {job_id} continues. `stt jobs cancel {job_id}` ends it.")
+            output.say("{file}: job {job} continues. `stt jobs cancel {job}` ends it.", file=entry.label, job=job_id)
 
     async def _all(self) -> None:
         queue = iter(self.inputs)
@@ -167,12 +178,19 @@ class Run:
             submission = await self._submit(entry, file, digest)
         self._jobs[entry] = submission.job_id
         self.reporter.submitted(entry, submission)
+        if self._trial is None and not self.request.detach:
+            self._trial = asyncio.create_task(engine_trial.follow(self._client, self.reporter), name="engine trial")
         if self.request.detach:
             self._end(entry, "detached", job_id=submission.job_id)
             self._print(submission.job_id)
             return
         await self._follow(entry, submission.job_id)
         await self._finish(entry, submission.job_id, digest, folder, paths)
+
+    def _stop_watching(self) -> None:
+        """End the watch for an engine trial: once a chunk is transcribed, the engine is chosen."""
+        if self._trial is not None:
+            self._trial.cancel()
 
     def _writes(self, entry: Input) -> bool:
         """Return False for standard input and pipes, whose transcript is only printed unless a folder is given."""
@@ -187,10 +205,7 @@ class Run:
     def _paths(self, entry: Input, folder: OutputFolder | None) -> dict[str, Path]:
         if folder is None:
             return {}
-        clash = any(
-            other != entry and other.stem == entry.stem and self.request.folder_of(other) == folder.path
-            for other in self.inputs
-        )
+        clash = self._stems[folder.path, entry.stem] > 1
         return folder.choose(entry, self.request.formats, full_name=clash, overwrite=self.request.overwrite)
 
     async def _submit(self, entry: Input, file: BinaryIO | None, digest: str) -> Submission:
@@ -216,6 +231,8 @@ class Run:
         """Report the events of a job until it is COMPLETED. Raises JobFailed."""
         async with aclosing(self._client.events(job_id)) as events:
             async for event in events:
+                if event.kind != "progress" or event.data.get("chunks_completed"):
+                    self._stop_watching()
                 self.reporter.received(entry, event)
         job = await self._client.job(job_id)
         if not job.completed:
@@ -278,7 +295,11 @@ def _open(entry: Input, stack: contextlib.ExitStack) -> BinaryIO:
         return stack.enter_context(entry.path.open("rb"))
     copy: BinaryIO = stack.enter_context(_temporary_file())
     with contextlib.nullcontext(sys.stdin.buffer) if entry.path is None else entry.path.open("rb") as stream:
-        shutil.copyfileobj(stream, copy)
+        while block := stream.read(BLOCK_SIZE):
+            free = os.fstatvfs(copy.fileno())
+            if free.f_bavail * free.f_frsize < FREE_BYTES:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            copy.write(block)
     copy.seek(0)
     return copy
 

@@ -8,14 +8,16 @@ still as they were written are replaced.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
+import stat
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from core.errors_command import OutputExistsError, OutputNotWritableError
 from internal.cli import output
@@ -45,14 +47,13 @@ class OutputFolder:
         except OSError as error:
             raise _not_writable(path, error) from None
         folder = cls(path)
-        with contextlib.suppress(OSError):
-            if (path / RECORD).stat().st_size <= MAX_RECORD_BYTES:
-                for line in (path / RECORD).read_text(errors="replace").splitlines():
-                    folder._remember(line)
+        with contextlib.suppress(OSError), _open_record(path, os.O_RDONLY) as file:
+            for line in file.read(MAX_RECORD_BYTES).decode(errors="replace").splitlines():
+                folder._remember(line)
         return folder
 
     def _remember(self, line: str) -> None:
-        with contextlib.suppress(ValueError):
+        with contextlib.suppress(ValueError, RecursionError):
             record = json.loads(line)
             if isinstance(record, dict) and isinstance(record.get("outputs"), dict):
                 self.records[str(record.get("digest"))] = record
@@ -84,8 +85,12 @@ class OutputFolder:
         raise OutputExistsError(text, value=name)
 
     def _is_free(self, path: Path, entry: Input, overwrite: bool) -> bool:
-        if not os.path.lexists(path):
+        try:
+            path.lstat()
+        except FileNotFoundError:
             return True
+        except OSError as error:  # such as a name that is too long for a file
+            raise _not_writable(path, error) from None
         if path.is_dir() or (
             entry.path is not None and entry.path.exists() and path.exists() and path.samefile(entry.path)
         ):
@@ -116,7 +121,7 @@ class OutputFolder:
             line = json.dumps({"digest": digest, "file": entry.name, "outputs": {**earlier, **outputs}})
             if digest:
                 self._remember(line)
-                with (self.path / RECORD).open("ab") as file:
+                with _open_record(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT) as file:
                     file.write(f"{line}\n".encode())
         except OSError as error:
             raise _not_writable(self.path, error) from None
@@ -136,6 +141,18 @@ def write_at_once(path: Path, data: bytes) -> None:
         with contextlib.suppress(OSError):
             Path(name).unlink()
         raise
+
+
+def _open_record(folder: Path, flags: int) -> BinaryIO:
+    """Open the record of a folder, which may come from somebody else: a link would lead elsewhere, a pipe would block.
+
+    Raises OSError.
+    """
+    descriptor = os.open(folder / RECORD, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, f"{RECORD} is not a file")
+    return os.fdopen(descriptor, "ab" if flags & os.O_APPEND else "rb")
 
 
 def _umask() -> int:

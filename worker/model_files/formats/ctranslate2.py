@@ -222,7 +222,7 @@ def _token_names(folder: Path) -> list[Any]:
             names: list[Any] = json_files.read_json(path, list)
             return names
     try:
-        return (folder / "vocabulary.txt").read_text(encoding="utf-8").split("\n")
+        return json_files.read_part(folder / "vocabulary.txt").decode().split("\n")
     except (FileNotFoundError, UnicodeDecodeError) as error:
         raise Damage("vocabulary") from error
 
