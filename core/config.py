@@ -25,6 +25,7 @@ from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource
 
 from core.bundled import DEMO_MODELS
 from core.config_models import ModelSettings
+from core.config_monitoring import MonitoringSettings
 from core.config_storage import StorageSettings
 from core.config_types import OLD_NAMES as OLD_NAMES
 from core.config_types import BrokerKind as BrokerKind
@@ -46,7 +47,7 @@ def _aliases(field: str) -> AliasChoices:
     return AliasChoices(field, *([OLD_NAMES[field]] if field in OLD_NAMES else []))
 
 
-class Settings(ModelSettings, StorageSettings):
+class Settings(ModelSettings, MonitoringSettings, StorageSettings):
     """All settings of all processes."""
 
     model_config = SettingsConfigDict(
@@ -144,12 +145,6 @@ class Settings(ModelSettings, StorageSettings):
     metric_ttl_seconds: int = Field(2_592_000, ge=0)
     job_ttl_seconds: int = Field(3600, ge=0)
     starvation_seconds: float = Field(300, gt=0)
-
-    # monitoring
-    metrics_host: str = "127.0.0.1"
-    consumer_metrics_port: int = Field(9801, ge=0, le=65535)
-    scheduler_metrics_port: int = Field(9802, ge=0, le=65535)
-    ready_file: Path | None = None
 
     # logs
     log_level: str = "INFO"

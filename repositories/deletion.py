@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from sqlalchemy import select
+from sqlalchemy import case, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from core.database import after
@@ -81,6 +81,21 @@ async def list_purgeable(
     return list((await session.execute(statement)).scalars())
 
 
-async def purge(session: AsyncSession, job_id: str) -> None:
-    """Remove a deleted job with its chunks, metrics and webhook deliveries."""
-    await apply(session, transitions.removed.deletion(Job).where(Job.job_id == job_id))
+async def list_objects(session: AsyncSession, job_ids: Collection[str]) -> dict[str, list[str]]:
+    """Return the keys of the objects of those jobs that completed without any interruption.
+
+    Each of their steps was claimed once, so there is nothing else: their working audio had an intent. What interrupted
+    steps of other jobs have left is found by listing only.
+    """
+    steps = case((Job.media_url.is_(None), 2), else_=3)
+    plain = (Job.status == JobStatus.COMPLETED, Job.retry_count == 0, Job.lost == 0, Job.claim == steps)
+    statement = select(Job.job_id, Job.minio_audio_path).where(Job.job_id.in_(job_ids), *plain)
+    return {
+        job_id: [*filter(None, [audio]), *keys.result_keys(job_id)]
+        for job_id, audio in (await session.execute(statement)).all()
+    }
+
+
+async def purge(session: AsyncSession, job_ids: Collection[str]) -> None:
+    """Remove deleted jobs with their chunks, metrics and webhook deliveries."""
+    await apply(session, transitions.removed.deletion(Job).where(Job.job_id.in_(job_ids)))

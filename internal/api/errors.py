@@ -65,6 +65,7 @@ def openai_error(
 
 async def on_stt_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, SttError)
+    request.state.error_code = error.code
     detail = error.message(get_language(request))
     errors = [{"field": error.field, "message": detail}] if error.field and error.http_status == 422 else None
     job_id = request.path_params.get("job_id") if not isinstance(error, JobNotFoundError) else None

@@ -81,7 +81,7 @@ class Maintenance:
             count = await leases.release_lapsed(session, now)
         if count:
             LOST_RUNS.inc(count)
-            log.warning("lapsed leases released", action="leases_lapsed", rows=count)
+            log.warning("runs were lost with their consumer, they run again", action="leases_lapsed", rows=count)
 
     async def republish_purged_queues(self) -> None:
         """Republish rows that were never claimed if their queue was empty in two consecutive rounds."""

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 
 import structlog
 
+from core import tracing
 from core.database import Database
 from core.domain.job import JobStatus
 from core.errors import ConflictError, InfrastructureError, InvalidFieldError, JobNotFoundError, RateLimitedError
@@ -85,6 +86,7 @@ class Jobs:
             if not await failures.cancel_job(session, job.job_id, owner, self.failure_ttl_seconds):
                 raise ConflictError("The job has ended ({status}); there is nothing to cancel.", status=str(job.status))
             cancelled = await jobs.get(session, job.job_id)
+        tracing.record_job(job.job_id, job.created_at, "CANCELLED")
         JOBS_ENDED.labels("CANCELLED", "", label(job.model), label(job.language)).inc()
         log.info("job cancelled", action="job_cancelled", job_id=job.job_id)
         return cancelled or job
