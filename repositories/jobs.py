@@ -214,7 +214,7 @@ async def list_page(session: AsyncSession, owner: str, page: Page) -> list[Job]:
     """
     if page.name is None:
         return list((await session.execute(_newest(select(Job), owner, page).limit(page.limit + 1))).scalars())
-    columns = select(Job.job_id, Job.original_filename, Job.created_at)
+    columns: Any = select(Job.job_id, Job.original_filename, Job.created_at)
     searched = _newest(columns, owner, page).limit(SEARCHED).subquery()
     found = (
         select(searched.c.job_id)
@@ -229,7 +229,7 @@ async def list_page(session: AsyncSession, owner: str, page: Page) -> list[Job]:
 
 async def end_of_search(session: AsyncSession, owner: str, page: Page) -> tuple[datetime, str] | None:
     """Return creation time and id of the last job among which a page's name is searched; None if it is the oldest."""
-    columns = select(Job.created_at, Job.job_id)
+    columns: Any = select(Job.created_at, Job.job_id)
     row = (await session.execute(_newest(columns, owner, page).offset(SEARCHED - 1).limit(1))).first()
     return None if row is None else (row[0], row[1])
 

@@ -133,7 +133,7 @@ def replay_a_dead_letter(service: Service, folder: Path) -> None:
 def transcribe_with_a_key(service: Service, folder: Path) -> None:
     """Run the block of docs/cli.md for a server with a key."""
     created = stt(service, "keys", "create")
-    key = re.search(r"stt_\w+", created)
+    key = re.search(r"stt_[\w-]+", created)
     assert key, created
     *exports, (program, *words) = commands(block_with("STT_SERVER", ROOT / "docs" / "cli.md"))
     names = [export[1].partition("=")[0] for export in exports]

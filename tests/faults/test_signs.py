@@ -37,16 +37,17 @@ class Operator:
     read: dict[str, int] = field(default_factory=dict)
     figures: dict[str, float] = field(default_factory=dict)
 
-    def start(self, **environment: str) -> None:
-        self.processes["consumer"] = self.harness.consumer(
-            wait=True, CONSUMER_METRICS_PORT=str(self.ports["consumer"]), **environment
-        )
+    def start(self, temp_dir: Path | None = None) -> None:
         service = self.harness.service
+        self.processes["consumer"] = self.harness.consumer(
+            CONSUMER_METRICS_PORT=str(self.ports["consumer"]),
+            TEMP_DIR=str(temp_dir or service.environment["TEMP_DIR"]),
+        )
         name = f"scheduler-{self.folder.name}"
         service.start(name, "scheduler", SCHEDULER_METRICS_PORT=str(self.ports["scheduler"]))
         self.processes["scheduler"] = Process(service, name, self.folder)
         self.processes["api"] = Process(service, "api", self.folder)
-        wait_until(lambda: "stt_sample_timestamp_seconds" in self.scrape("scheduler"), "figures", 30)
+        wait_until(lambda: "stt_sample_timestamp_seconds{}" in self.scrape("scheduler"), "figures", 30)
 
     def scrape(self, process: str) -> dict[str, float]:
         """Return the samples of a process, by name and labels."""
@@ -177,7 +178,7 @@ def small_disk(folder: Path) -> Iterator[Path]:
 def test_a_full_disk(operator: Operator, tmp_path: Path) -> None:
     recording = write_wav(tmp_path / "big.wav", silence(120) + 3000)
     with small_disk(tmp_path / "small") as small:
-        operator.start(TEMP_DIR=str(small))
+        operator.start(small)
         operator.note()
         jobs = [operator.harness.upload(recording) for _ in range(3)]
         (small / "filler").write_bytes(bytes(100_000))
