@@ -25,6 +25,8 @@ from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource
 
 from core.bundled import DEMO_MODELS
 from core.config_models import ModelSettings
+from core.config_monitoring import MonitoringSettings
+from core.config_storage import StorageSettings
 from core.config_types import OLD_NAMES as OLD_NAMES
 from core.config_types import BrokerKind as BrokerKind
 from core.config_types import LogFormat as LogFormat
@@ -39,14 +41,13 @@ MAX_CHUNK_DEADLINE = 900.0
 """Upper bound of CHUNK_TIMEOUT_SECONDS."""
 _HOST_NAME = re.compile(r"[a-z0-9._-]{1,253}|\[[0-9a-f:.]{2,45}\]")
 API_KEY = re.compile(r"stt_([0-9a-f]{8,32})_([A-Za-z0-9_-]{32,128})")
-_BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 
 
 def _aliases(field: str) -> AliasChoices:
     return AliasChoices(field, *([OLD_NAMES[field]] if field in OLD_NAMES else []))
 
 
-class Settings(ModelSettings):
+class Settings(ModelSettings, MonitoringSettings, StorageSettings):
     """All settings of all processes."""
 
     model_config = SettingsConfigDict(
@@ -93,16 +94,11 @@ class Settings(ModelSettings):
     temp_dir: Path = Path("/tmp/stt_processing")
     models_dir: Path = Path()
     database_url: str = Field("", repr=False)
+    database_connections: int = Field(6, ge=2, le=100)
+    database_prepared_statements: bool = True
     broker: BrokerKind = BrokerKind.MEMORY
     rabbitmq_url: str = Field("amqp://localhost/", repr=False)
     queue_type: QueueType = QueueType.CLASSIC
-    storage: StorageKind = StorageKind.LOCAL
-    minio_endpoint: str = "localhost:9000"
-    minio_public_endpoint: str = ""
-    minio_access_key: str = Field("", repr=False)
-    minio_secret_key: str = Field("", repr=False)
-    minio_bucket: str = "stt-audio-files"
-    minio_use_ssl: bool = False
 
     # submits
     default_model: str | None = None
@@ -146,14 +142,9 @@ class Settings(ModelSettings):
     dead_letter_ttl_seconds: int = Field(604_800, ge=1)
     failure_ttl_seconds: int = Field(604_800, ge=0)
     result_ttl_seconds: int = Field(0, ge=0)
+    metric_ttl_seconds: int = Field(2_592_000, ge=0)
     job_ttl_seconds: int = Field(3600, ge=0)
     starvation_seconds: float = Field(300, gt=0)
-
-    # monitoring
-    metrics_host: str = "127.0.0.1"
-    consumer_metrics_port: int = Field(9801, ge=0, le=65535)
-    scheduler_metrics_port: int = Field(9802, ge=0, le=65535)
-    ready_file: Path | None = None
 
     # logs
     log_level: str = "INFO"
@@ -251,20 +242,6 @@ class Settings(ModelSettings):
             raise ValueError("must start with amqp:// or amqps://")
         return value
 
-    @field_validator("minio_bucket")
-    @classmethod
-    def _bucket_name(cls, value: str) -> str:
-        if not _BUCKET.fullmatch(value):
-            raise ValueError("must be an S3 bucket name: 3 to 63 lowercase letters, digits, dots and hyphens")
-        return value
-
-    @field_validator("minio_endpoint", "minio_public_endpoint")
-    @classmethod
-    def _without_scheme(cls, value: str) -> str:
-        if "/" in value:
-            raise ValueError("must be host:port without scheme and path; MINIO_USE_SSL=true selects https")
-        return value
-
     @field_validator("log_level")
     @classmethod
     def _known_level(cls, value: str) -> str:
@@ -357,9 +334,9 @@ class Settings(ModelSettings):
             return self.media_url_allowed_hosts
         if self.storage is not StorageKind.MINIO:
             return ()
-        default = 443 if self.minio_use_ssl else 80
-        endpoints = (self.minio_endpoint, self.minio_public_endpoint)
-        return tuple(host if ":" in host else f"{host}:{default}" for host in endpoints if host)
+        public_ssl = self.minio_use_ssl if self.minio_public_use_ssl is None else self.minio_public_use_ssl
+        endpoints = ((self.minio_endpoint, self.minio_use_ssl), (self.minio_public_endpoint, public_ssl))
+        return tuple(host if ":" in host else f"{host}:{443 if ssl else 80}" for host, ssl in endpoints if host)
 
     @property
     def written_folders(self) -> tuple[Path, ...]:

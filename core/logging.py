@@ -23,6 +23,7 @@ from typing import Any
 import structlog
 from structlog.typing import EventDict, Processor
 
+from core import tracing
 from core.config import LogFormat, Settings
 
 MAX_BYTES = 100 * 1024 * 1024
@@ -53,6 +54,7 @@ def configure(level: str, style: LogFormat, file: Path | None, process: str) -> 
     """Log to standard error, and to `file` unless it is None. Replaces an earlier configuration."""
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
+        tracing.add_trace_id,
         structlog.stdlib.add_logger_name,
         structlog.stdlib.add_log_level,
         structlog.stdlib.PositionalArgumentsFormatter(),
@@ -101,10 +103,13 @@ def _configure_libraries() -> None:
         logging.getLogger(name).propagate = True
     # aiosqlite logs the parameters of statements; uvicorn's access log is replaced by our own
     for name in (
-        *("uvicorn.access", "aiormq", "aio_pika", "alembic", "urllib3"),
+        *("uvicorn.access", "alembic"),
         *("httpx", "httpcore", "asyncio", "python_multipart", "aiosqlite"),
     ):
         logging.getLogger(name).setLevel(logging.WARNING)
+    # during an outage they log several lines a second without a job or a code; our own lines have the reason
+    for name in ("aiormq", "aio_pika", "urllib3"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 def redact_secrets(_logger: Any, _method: str, event: EventDict) -> EventDict:

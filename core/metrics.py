@@ -35,6 +35,7 @@ ESTIMATE_ERROR = Histogram(
     "Time until a job's end divided by the first estimate of it, of jobs whose clients poll",
     buckets=RATIO_BUCKETS,
 )
+SPANS = Counter("stt_spans_total", "Spans of traces, sent or dropped", ["outcome"])
 
 
 def label(value: str | None) -> str:

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Install what the tests need on this machine: PostgreSQL, RabbitMQ, ffmpeg, espeak-ng, faketime, curl, Prometheus, MinIO.
+# Install what the tests need on this machine: PostgreSQL, PgBouncer, RabbitMQ, ffmpeg, espeak-ng, faketime, curl, Prometheus, Chromium, MinIO.
 # Packages are installed as root or with passwordless sudo; otherwise the command to run is printed. Tests that need a
 # missing server are skipped, or fail if CI is set. No system service is started.
 set -euo pipefail
@@ -11,12 +11,15 @@ BIN="${HOME:-/tmp}/.cache/async-stt/bin"
 
 missing_packages() {
 	compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || command -v initdb >/dev/null || echo postgresql
+	[ -x /usr/sbin/pgbouncer ] || command -v pgbouncer >/dev/null || echo pgbouncer
 	[ -x /usr/lib/rabbitmq/bin/rabbitmq-server ] || command -v rabbitmq-server >/dev/null || echo rabbitmq-server
 	command -v ffmpeg >/dev/null || echo ffmpeg
 	command -v espeak-ng >/dev/null || echo espeak-ng
 	command -v faketime >/dev/null || echo faketime
 	command -v curl >/dev/null || echo curl
 	command -v promtool >/dev/null || echo prometheus
+	# Ubuntu's package of this name is a snap, which the tests of the page cannot drive
+	command -v chromium >/dev/null || printf "%s\n" chromium fonts-inter
 }
 
 build_minio() {

@@ -12,7 +12,7 @@ from fastapi import FastAPI
 from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
 
-from core import logging, metrics_values
+from core import logging, metrics_values, tracing
 from core.config import load_settings
 from core.tasks import cancel_and_wait
 from internal import bootstrap
@@ -55,6 +55,7 @@ def application() -> FastAPI:
     private_files()
     settings = load_settings()
     logging.configure_from(settings, "api")
+    tracing.configure(settings.otel_exporter_otlp_endpoint, settings.otel_exporter_otlp_headers, "api")
     application = bootstrap.build(settings)
 
     @contextlib.asynccontextmanager
@@ -76,6 +77,7 @@ async def running(application: Application) -> AsyncIterator[None]:
     yield
     await cancel_and_wait(starting)
     await application.stop()
+    await asyncio.to_thread(tracing.stop)
 
 
 async def _start(application: Application) -> None:

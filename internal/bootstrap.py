@@ -67,6 +67,7 @@ class Application:
             self.media,
             self.webhooks,
             self.retention,
+            self.dead_letters,
         )
 
     async def stop(self) -> None:
@@ -80,7 +81,11 @@ class Application:
 
 def build(settings: Settings) -> Application:
     """Build the adapters and services without connecting them."""
-    database = Database(settings.database_url)
+    database = Database(
+        settings.database_url,
+        connections=settings.database_connections,
+        prepared_statements=settings.database_prepared_statements,
+    )
     broker = make_broker(settings)
     storage = make_storage(settings)
     if settings.broker is not BrokerKind.MEMORY and not settings.secret_key:
@@ -96,7 +101,7 @@ def build(settings: Settings) -> Application:
         secret=secret,
         media=Outbound(settings.media_hosts),
         webhooks=Outbound(settings.webhook_allowed_hosts),
-        retention=Retention(database, storage),
+        retention=Retention(database, storage, settings.metric_ttl_seconds),
         dead_letters=DeadLetters(database, broker, publisher),
     )
 
@@ -131,6 +136,7 @@ def make_storage(settings: Settings) -> Storage:
         secure=settings.minio_use_ssl,
         max_uploads=settings.max_concurrent_uploads,
         public_endpoint=settings.minio_public_endpoint or None,
+        public_secure=settings.minio_public_use_ssl,
     )
 
 

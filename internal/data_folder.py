@@ -21,6 +21,8 @@ from core.errors import SettingsError
 LOCK, USERS = ".lock", ".users"
 PROBE_SECONDS = 1.0
 """Seconds that a starting service waits for the lock, which commands hold for an instant to probe it."""
+ENDING_SECONDS = 20.0
+"""Seconds that it waits for a service that was started for a command, which ends once no command uses it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,14 +53,29 @@ def lock(folder: Path) -> int:
     """Lock the folder for a service and return the lock's descriptor. Raises SettingsError if another one runs."""
     folder.mkdir(parents=True, exist_ok=True)
     descriptor = _open(folder / LOCK)
-    end = time.monotonic() + PROBE_SECONDS
+    started, limit = time.monotonic(), PROBE_SECONDS
     while not _try(descriptor, fcntl.LOCK_EX):
-        if time.monotonic() > end:
+        if _is_on_demand(descriptor):
+            limit = ENDING_SECONDS
+        if time.monotonic() > started + limit:
             os.close(descriptor)
             raise SettingsError(f"DATA_DIR: another async-stt is running on {folder}; stop it or use another folder")
         time.sleep(0.02)
     os.ftruncate(descriptor, 0)
     return descriptor
+
+
+def _is_on_demand(descriptor: int) -> bool:
+    """Return True if the lock's holder was started for a command."""
+    try:
+        return _read(descriptor).on_demand
+    except (ValueError, TypeError):
+        return False
+
+
+def _read(descriptor: int) -> Address:
+    """Read the address of the lock's holder. Raises ValueError, TypeError if it has not written one."""
+    return Address(**json.loads(os.pread(descriptor, 4096, 0)))
 
 
 def announce(descriptor: int, address: Address) -> None:
@@ -82,7 +99,7 @@ def find(folder: Path) -> Address | None:
         if _try(descriptor, fcntl.LOCK_SH):
             return None
         try:
-            return Address(**json.loads(os.pread(descriptor, 4096, 0)))
+            return _read(descriptor)
         except (ValueError, TypeError):
             raise Starting from None
     finally:

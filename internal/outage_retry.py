@@ -63,14 +63,16 @@ class OutageRetry:
             except InfrastructureError as error:
                 first_error = error
             self._raise_unrecoverable(first_error)
-            log.warning(
-                "waiting for a dependency", action="waiting", code=first_error.code, reason=repr(first_error.__cause__)
-            )
-            outage = object()
+            reason = repr(first_error.__cause__ or first_error)
+            log.warning("waiting for a dependency", action="waiting", code=first_error.code, reason=reason)
+            outage, started = object(), asyncio.get_running_loop().time()
             try:
-                return await self._retry(operation, first_error, outage)
+                result = await self._retry(operation, first_error, outage)
             finally:
                 self._hold_back(outage, down=False)
+            seconds = round(asyncio.get_running_loop().time() - started, 1)
+            log.info("the dependency responds again", action="waited", code=first_error.code, seconds=seconds)
+            return result
 
     async def _retry(self, operation: Callable[[], Awaitable[T]], error: InfrastructureError, outage: object) -> T:
         clock = asyncio.get_running_loop().time

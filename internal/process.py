@@ -14,7 +14,7 @@ from typing import Protocol
 
 import structlog
 
-from core import logging
+from core import logging, tracing
 from core.config import BrokerKind, Settings, StorageKind, load_settings
 from core.errors import SettingsError
 from core.machine_metrics import ProcessMetrics
@@ -103,6 +103,7 @@ def run(process: str, build: Callable[[Application], Service]) -> None:
     """
     settings = settings_or_exit(process)
     drop_secrets()
+    tracing.configure(settings.otel_exporter_otlp_endpoint, settings.otel_exporter_otlp_headers, process)
     try:
         failure = asyncio.run(_serve(process, settings, build))
     except SettingsError as error:
@@ -151,6 +152,7 @@ async def _serve(process: str, settings: Settings, build: Callable[[Application]
     metrics.stop()
     await service.stop()
     await application.stop()
+    await asyncio.to_thread(tracing.stop)
     return failing.result() if failing.done() else None
 
 

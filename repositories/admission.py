@@ -13,12 +13,15 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from core.domain.job import OPEN, JobStatus, Priority
 from repositories import claims, transitions
+from repositories.batches import locked
 from repositories.claims import Claim, ClaimRequest, WakeUp, unfetched
 from repositories.models import Job
 from repositories.state_machine import apply
 
 ADMITTED = 4
 """Number of jobs that are made due when an owner has room again."""
+SEARCHED = 1000
+"""Number of jobs put off that are searched for owners that wait."""
 
 
 async def claim_fetch(
@@ -63,25 +66,25 @@ async def admit_next(
     rank = case({priority.value: priority.level for priority in Priority}, value=Job.priority)
     waiting = and_(transitions.admitted.applies(Job), Job.put_off_at.is_not(None))
     job_ids = (
-        select(Job.job_id)
-        .where(Job.owner == owner, waiting, step)
-        .order_by(rank.desc(), Job.created_at)
-        .limit(count)
-        .with_for_update(skip_locked=True)
+        select(Job.job_id).where(Job.owner == owner, waiting, step).order_by(rank.desc(), Job.created_at).limit(count)
     )
     statement = (
         transitions.admitted(Job)
-        .where(Job.job_id.in_(job_ids.scalar_subquery()), Job.put_off_at.is_not(None))
+        .where(Job.job_id.in_(locked(job_ids)), Job.put_off_at.is_not(None))
         .returning(Job.job_id, Job.failures)
     )
     return [WakeUp(row.job_id, None, row.failures) for row in (await apply(session, statement)).all()]
 
 
 async def list_waiting_owners(session: AsyncSession, limit: int = 100) -> list[str]:
-    """Return the owners of jobs that were put off, longest waiting first."""
+    """Return owners of jobs that were put off, longest waiting first: those of the SEARCHED jobs put off first.
+
+    Jobs of other owners are tried again at their `due_at`.
+    """
     waiting = (Job.put_off_at.is_not(None), Job.status.in_(OPEN), Job.deleted_at.is_(None))
-    statement = select(Job.owner).where(*waiting).group_by(Job.owner).order_by(func.min(Job.put_off_at)).limit(limit)
-    return list((await session.execute(statement)).scalars())
+    first = select(Job.owner, Job.put_off_at).where(*waiting).order_by(Job.put_off_at).limit(SEARCHED).subquery()
+    owners = select(first.c.owner).group_by(first.c.owner).order_by(func.min(first.c.put_off_at)).limit(limit)
+    return list((await session.execute(owners)).scalars())
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVarTuple
 
-from sqlalchemy import func, insert, literal, or_, select, tuple_, update
+from sqlalchemy import Select, func, insert, literal, or_, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import undefer
 
@@ -20,7 +20,7 @@ from core.domain.job_options import JobOptions
 from core.domain.transcript import ChunkTranscript, Segment
 from repositories import quotas, transitions
 from repositories.claims import WakeUp, unfetched
-from repositories.models import Chunk, Job, JobId
+from repositories.models import Chunk, Job, JobId, UploadIntent
 from repositories.state_machine import apply
 from repositories.unique import unique_key
 
@@ -188,19 +188,54 @@ async def store_source(session: AsyncSession, job_id: str, key: str, size: int, 
     return None if row is None else WakeUp(job_id, None, row.failures)
 
 
+Columns = TypeVarTuple("Columns")
+SEARCHED = 1000
+"""Number of jobs among which one page searches a name."""
+
+
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Parameters of one page of a list. before: creation time and id of the last job on the previous page."""
+    """Parameters of one page of a list. before: creation time and id of the last job on the previous page.
+
+    name: part of the file name. Its case is ignored; by SQLite only that of ASCII letters.
+    """
 
     limit: int
     status: str | None = None
     language: str | None = None
     before: tuple[datetime, str] | None = None
+    name: str | None = None
 
 
 async def list_page(session: AsyncSession, owner: str, page: Page) -> list[Job]:
-    """Return the owner's jobs, newest first; one more than the limit if there is a next page."""
-    statement = select(Job).where(Job.owner == owner, Job.deleted_at.is_(None))
+    """Return the owner's jobs, newest first; one more than the limit if there is a next page.
+
+    A name is searched among SEARCHED jobs, see `end_of_search`.
+    """
+    if page.name is None:
+        return list((await session.execute(_newest(select(Job), owner, page).limit(page.limit + 1))).scalars())
+    columns: Any = select(Job.job_id, Job.original_filename, Job.created_at)
+    searched = _newest(columns, owner, page).limit(SEARCHED).subquery()
+    found = (
+        select(searched.c.job_id)
+        .where(searched.c.original_filename.icontains(page.name, autoescape=True))
+        .order_by(searched.c.created_at.desc(), searched.c.job_id.desc())
+        .limit(page.limit + 1)
+    )
+    job_ids = list((await session.execute(found)).scalars())
+    by_id = await get_many(session, job_ids)
+    return [by_id[job_id] for job_id in job_ids if job_id in by_id]
+
+
+async def end_of_search(session: AsyncSession, owner: str, page: Page) -> tuple[datetime, str] | None:
+    """Return creation time and id of the last job among which a page's name is searched; None if it is the oldest."""
+    columns: Any = select(Job.created_at, Job.job_id)
+    row = (await session.execute(_newest(columns, owner, page).offset(SEARCHED - 1).limit(1))).first()
+    return None if row is None else (row[0], row[1])
+
+
+def _newest(statement: Select[*Columns], owner: str, page: Page) -> Select[*Columns]:
+    statement = statement.where(Job.owner == owner, Job.deleted_at.is_(None))
     if page.status is not None:
         statement = statement.where(Job.status == page.status)
     if page.language is not None:
@@ -209,13 +244,16 @@ async def list_page(session: AsyncSession, owner: str, page: Page) -> list[Job]:
         created_at, job_id = page.before
         last_position = tuple_(literal(created_at, UtcDateTime()), literal(job_id, JobId))
         statement = statement.where(tuple_(Job.created_at, Job.job_id) < last_position)
-    newest = statement.order_by(Job.created_at.desc(), Job.job_id.desc()).limit(page.limit + 1)
-    return list((await session.execute(newest)).scalars())
+    return statement.order_by(Job.created_at.desc(), Job.job_id.desc())
 
 
 async def references_object(session: AsyncSession, key: str) -> bool:
-    """Return True if a job that is not deleted was created from this object."""
-    statement = select(Job.job_id).where(Job.minio_audio_path == key, Job.deleted_at.is_(None)).limit(1)
+    """Return True if the job of the object's intent is not deleted and was created from this object."""
+    statement = (
+        select(Job.job_id)
+        .join(UploadIntent, UploadIntent.job_id == Job.job_id)
+        .where(UploadIntent.key == key, Job.minio_audio_path == key, Job.deleted_at.is_(None))
+    )
     return (await session.execute(statement)).first() is not None
 
 
@@ -226,8 +264,15 @@ async def list_states(session: AsyncSession, job_ids: Collection[str]) -> dict[s
     return {row.job_id: (row.event_seq, row.status in TERMINAL or row.deleted_at is not None) for row in rows}
 
 
-async def list_chunk_progress(session: AsyncSession, job_id: str) -> list[tuple[int, int, float, bool]]:
-    """Return each chunk's index, event number, overlap with the chunk before it (seconds), and True if completed."""
+async def list_chunk_progress(
+    session: AsyncSession, job_id: str, newer_than: int = -1, known: int = 0
+) -> list[tuple[int, int, float, bool]]:
+    """Return each chunk's index, event number, overlap with the chunk before it (seconds), and True if completed.
+
+    newer_than, known: only chunks with a greater event number, and those with an index of at least `known`.
+    """
     columns = (Chunk.chunk_index, Chunk.event_seq, Chunk.overlap, Chunk.status)
-    rows = await session.execute(select(*columns).where(Chunk.job_id == job_id).order_by(Chunk.chunk_index))
+    changed = or_(Chunk.event_seq > newer_than, Chunk.chunk_index >= known)
+    statement = select(*columns).where(Chunk.job_id == job_id, changed).order_by(Chunk.chunk_index)
+    rows = await session.execute(statement)
     return [(row[0], row[1], row[2], row[3] == JobStatus.COMPLETED) for row in rows.all()]

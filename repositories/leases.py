@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from core.database import after
 from core.domain.job import OPEN, JobStatus
 from repositories import transitions
+from repositories.batches import locked
 from repositories.claims import Claim
 from repositories.models import Chunk, Job
 from repositories.state_machine import Table, apply
@@ -61,8 +62,8 @@ async def release_lapsed(session: AsyncSession, before: datetime, limit: int = B
     job_ids = select(Job.job_id).where(_lapsed(Job, before)).order_by(Job.due_at).limit(limit)
     chunks = select(Chunk.job_id, Chunk.chunk_index).where(_lapsed(Chunk, before)).order_by(Chunk.due_at).limit(limit)
     lapsed: list[tuple[Table, ColumnElement[bool]]] = [
-        (Job, Job.job_id.in_(job_ids.with_for_update(skip_locked=True).scalar_subquery())),
-        (Chunk, tuple_(Chunk.job_id, Chunk.chunk_index).in_(chunks.with_for_update(skip_locked=True))),
+        (Job, Job.job_id.in_(locked(job_ids))),
+        (Chunk, tuple_(Chunk.job_id, Chunk.chunk_index).in_(locked(chunks))),
     ]
     count = 0
     for table, rows in lapsed:

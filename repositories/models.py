@@ -40,9 +40,18 @@ _CONVENTION = {
 }
 
 
-def _partial_index(table: str, column: str) -> Index:
-    not_null = text(f"{column} IS NOT NULL")
-    return Index(f"ix_{table}_{column}", column, postgresql_where=not_null, sqlite_where=not_null)
+OPEN_ROWS = "status IN ('PENDING', 'PROCESSING') AND deleted_at IS NULL"
+"""Condition of the indexes of unfinished jobs, which stay small however many jobs have ended."""
+WAITING_ROWS = "status = 'PENDING' AND deleted_at IS NULL"
+UNFINALISED_ROWS = "status = 'PROCESSING' AND due_at IS NOT NULL"
+
+
+def _index(name: str, *columns: str, where: str) -> Index:
+    return Index(name, *columns, postgresql_where=text(where), sqlite_where=text(where))
+
+
+def _partial_index(table: str, column: str, also: str = "") -> Index:
+    return _index(f"ix_{table}_{column}", column, where=f"{column} IS NOT NULL{also}")
 
 
 class JobOptionsJson(TypeDecorator[JobOptions]):
@@ -137,12 +146,20 @@ class Job(Claimable, Base):
             postgresql_where=text("request_id IS NOT NULL"),
             sqlite_where=text("request_id IS NOT NULL"),
         ),
+        # columns that the commit of a chunk writes are in no index, so that it updates none
         Index("ix_jobs_owner_created_at", "owner", "created_at", "job_id"),
-        Index("ix_jobs_status", "status"),
-        Index("ix_jobs_expires_at", "expires_at"),
-        _partial_index("jobs", "boosted_at"),
+        Index("ix_jobs_owner_status", "owner", "status", "created_at", "job_id"),
+        _index("ix_jobs_open", "status", "created_at", where=OPEN_ROWS),
+        _index("ix_jobs_waiting", "priority", "created_at", where=WAITING_ROWS),
+        _index("ix_jobs_measured", "created_at", where="audio_duration_seconds > 0"),
+        _index("ix_jobs_unfetched", "due_at", where="media_url IS NOT NULL AND minio_audio_path IS NULL"),
+        _index("ix_jobs_unfinalised", "due_at", where=UNFINALISED_ROWS),
+        _partial_index("jobs", "expires_at", " AND deleted_at IS NULL"),
+        _partial_index("jobs", "boosted_at", f" AND {OPEN_ROWS}"),
+        _partial_index("jobs", "put_off_at"),
         _partial_index("jobs", "model_missing_since"),
         _partial_index("jobs", "due_at"),
+        _partial_index("jobs", "deleted_at"),
     )
 
 
@@ -168,6 +185,20 @@ class Chunk(Claimable, Base):
     processed_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
 
     __table_args__ = (_partial_index("chunks", "due_at"),)
+
+
+class SegmentCorrectionRow(Base):
+    """The latest change of a segment by a person. `version`: numbers the changes of a job; `text`: None if removed."""
+
+    __tablename__ = "corrections"
+
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.job_id", ondelete="CASCADE"), primary_key=True)
+    segment_id: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    version: Mapped[int] = mapped_column(Integer)
+    text: Mapped[str | None] = mapped_column(Text)
+    machine_text: Mapped[str] = mapped_column(Text)
+    author: Mapped[str] = mapped_column(String(255))
+    corrected_at: Mapped[datetime] = mapped_column(UtcDateTime)
 
 
 class Metric(Base):
@@ -258,6 +289,7 @@ class UploadIntent(Base):
     __table_args__ = (
         Index("ix_upload_intents_expires_at", "expires_at"),
         Index("ix_upload_intents_job_id", "job_id"),
+        _partial_index("upload_intents", "owner"),
     )
 
 
@@ -306,4 +338,5 @@ class WebhookDelivery(Claimable, Base):
     __table_args__ = (
         Index("ix_webhook_deliveries_job_id", "job_id"),
         _partial_index("webhook_deliveries", "due_at"),
+        _partial_index("webhook_deliveries", "holder"),
     )

@@ -11,11 +11,14 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from core.database import after
 from core.domain.job import OPEN, JobStatus
 from repositories import transitions
+from repositories.batches import locked
 from repositories.claims import WakeUp, unfetched, unprepared
 from repositories.models import Chunk, Job
 from repositories.state_machine import Table, apply
 
 BATCH = 200
+REPUBLISHED = 1000
+"""Number of rows of one step that are made due at once after their queue was purged."""
 REFUSED_DELAY = 5.0
 """Seconds after which a row is published again if the broker refused its wake-up."""
 
@@ -37,10 +40,10 @@ def _publishable() -> ColumnElement[bool]:
 async def reserve_due_jobs(session: AsyncSession, limit: int = BATCH) -> list[DueJob]:
     """Reserve due jobs. Of several schedulers, each row is reserved by one."""
     due = and_(Job.due_at <= after(), Job.holder.is_(None), _publishable())
-    oldest = select(Job.job_id).where(due).order_by(Job.due_at).limit(limit).with_for_update(skip_locked=True)
+    oldest = select(Job.job_id).where(due).order_by(Job.due_at).limit(limit)
     statement = (
         transitions.reserved(Job)
-        .where(Job.job_id.in_(oldest.scalar_subquery()), due)
+        .where(Job.job_id.in_(locked(oldest)))
         .returning(Job.job_id, Job.failures, Job.status, Job.replay_token)
     )
     return [
@@ -58,11 +61,10 @@ async def reserve_due_chunks(session: AsyncSession, limit: int = BATCH) -> list[
         .where(due, Job.status == JobStatus.PROCESSING, Job.deleted_at.is_(None))
         .order_by(Chunk.due_at)
         .limit(limit)
-        .with_for_update(of=Chunk, skip_locked=True)
     )
     statement = (
         transitions.reserved(Chunk)
-        .where(tuple_(Chunk.job_id, Chunk.chunk_index).in_(oldest), Chunk.due_at <= after())
+        .where(tuple_(Chunk.job_id, Chunk.chunk_index).in_(locked(oldest, of=Chunk)))
         .returning(Chunk.job_id, Chunk.chunk_index, Chunk.failures)
     )
     return [WakeUp(*row) for row in (await apply(session, statement)).all()]
@@ -113,50 +115,52 @@ async def republish_unclaimed(
     finalises: bool = True,
     chunks: bool = True,
     older_than: float = 30.0,
+    limit: int = REPUBLISHED,
 ) -> int:
-    """Make rows due whose messages were purged from their queue; return their number.
+    """Make rows due whose messages were purged from their queue, at most `limit` of each step; return their number.
 
     These are rows published over `older_than` seconds ago and not claimed since. Each flag selects the queue of one
     step. Rows that were put off have no message and are left alone. Boosted messages of the queue are lost as well,
     so its jobs may be boosted again.
     """
+    finalised = and_(Job.status == JobStatus.PROCESSING, Job.chunks_completed == Job.chunks_total)
     steps: list[tuple[bool, Table, ColumnElement[bool]]] = [
         (jobs, Job, and_(unprepared(), Job.put_off_at.is_(None), or_(Job.claim == 0, Job.failures == 0))),
         (fetches, Job, and_(unfetched(), Job.put_off_at.is_(None), Job.claim == 0)),
-        (finalises, Job, and_(Job.chunks_completed == Job.chunks_total, Job.failures == 0)),
+        (finalises, Job, and_(finalised, Job.failures == 0)),
         (chunks, Chunk, Chunk.claim == 0),
     ]
     count = 0
     for _, table, step in (selected for selected in steps if selected[0]):
         unclaimed = (table.due_at > after(), table.publishes > 0, table.updated_at <= after(-older_than))
-        statement = transitions.made_due(table).where(step, *unclaimed).returning(table.job_id)
+        key = (table.job_id,) if table is Job else (Chunk.job_id, Chunk.chunk_index)
+        lost = locked(select(*key).where(step, *unclaimed).limit(limit))
+        rows = Job.job_id.in_(lost) if table is Job else tuple_(*key).in_(lost)
+        statement = transitions.made_due(table).where(rows).returning(table.job_id)
         count += len((await apply(session, statement)).all())
-        boosted = (Job.boosted_at <= after(-older_than), Job.status.in_(OPEN))
+        boosted = (Job.boosted_at <= after(-older_than), Job.status.in_(OPEN), Job.deleted_at.is_(None))
         queue = step if table is Job else Job.plan.is_not(None)
         await apply(session, update(Job).where(*boosted, queue).values(boosted_at=None))
     return count
 
 
 async def clear_ended(session: AsyncSession, limit: int = BATCH) -> int:
-    """Clear `due_at` of overdue rows that have ended, or whose job has; return their number.
+    """Clear `due_at` of rows that have ended, or whose job has, among the `limit` longest overdue; return their number.
 
     Only older versions leave such rows.
     """
-    ended_jobs = select(Job.job_id).where(Job.due_at <= after(), ~_publishable()).limit(limit)
-    ended = or_(Job.status.not_in(OPEN), Job.deleted_at.is_not(None), Chunk.status.not_in(OPEN))
-    chunks = (
-        select(Chunk.job_id, Chunk.chunk_index)
-        .join(Job, Job.job_id == Chunk.job_id)
-        .where(Chunk.due_at <= after(), ended)
-        .limit(limit)
-    )
+    jobs = select(Job.job_id).where(Job.due_at <= after()).order_by(Job.due_at).limit(limit).subquery()
+    columns = (Chunk.job_id, Chunk.chunk_index, Chunk.status)
+    oldest = select(*columns).where(Chunk.due_at <= after()).order_by(Chunk.due_at).limit(limit).subquery()
+    ended = or_(Job.status.not_in(OPEN), Job.deleted_at.is_not(None), oldest.c.status.not_in(OPEN))
+    chunks = select(oldest.c.job_id, oldest.c.chunk_index).join(Job, Job.job_id == oldest.c.job_id).where(ended)
     overdue: list[tuple[Table, ColumnElement[bool]]] = [
-        (Job, and_(Job.job_id.in_(ended_jobs.scalar_subquery()), ~_publishable())),
+        (Job, and_(Job.job_id.in_(select(jobs.c.job_id)), ~_publishable())),
         (Chunk, tuple_(Chunk.job_id, Chunk.chunk_index).in_(chunks)),
     ]
     count = 0
     for table, rows in overdue:
-        statement = transitions.repaired(table).where(rows, table.due_at <= after()).returning(table.job_id)
+        statement = transitions.repaired(table).where(rows).returning(table.job_id)
         count += len((await apply(session, statement)).all())
     return count
 

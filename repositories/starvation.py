@@ -10,25 +10,31 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from core.database import after
 from core.domain.job import OPEN, JobStatus
+from repositories.batches import locked
 from repositories.claims import WakeUp
 from repositories.models import Chunk, Job
 from repositories.state_machine import apply
 
 BUDGET = 8
 """Boosted wake-ups that may wait in one queue at a time; when one is claimed, the next is boosted."""
+CANDIDATES = 100
+"""Number of oldest jobs without progress among which starving jobs are searched."""
 BOOST_LIFETIME = 21_600.0
 """Seconds after which an unclaimed boost no longer counts, because its message is lost or no consumer runs."""
 
 
 async def boost_starving(session: AsyncSession, seconds: float, budget: int = BUDGET) -> list[WakeUp]:
-    """Choose wake-ups to boost, of jobs without progress for at least `seconds`, longest first.
+    """Choose wake-ups to boost, of jobs without progress for at least `seconds`, oldest jobs first.
 
     A job has one boosted wake-up at a time. budget: boosts that may wait in each queue, including earlier ones.
     """
-    jobs = await _boost(session, seconds, budget, Job.chunks_total.is_(None), Job.holder.is_(None))
+    jobs = await _boost(session, seconds, budget, JobStatus.PENDING, Job.holder.is_(None))
     waiting = (Chunk.status == JobStatus.PENDING, Chunk.holder.is_(None), Chunk.due_at.is_not(None))
-    has_waiting_chunk = exists().where(Chunk.job_id == Job.job_id, *waiting)
-    chunked = await _boost(session, seconds, budget, Job.plan.is_not(None), has_waiting_chunk)
+    # the planner would turn EXISTS into a join that reads all waiting chunks
+    one = select(Chunk.chunk_index).where(Chunk.job_id == Job.job_id, *waiting).limit(1)
+    has_waiting_chunk = one.correlate(Job).scalar_subquery().is_not(None)
+    continued = and_(Job.chunks_total.is_(None), Job.holder.is_(None), Job.due_at.is_not(None))
+    chunked = await _boost(session, seconds, budget, JobStatus.PROCESSING, or_(has_waiting_chunk, continued))
     first = (
         select(Chunk.job_id, func.min(Chunk.chunk_index).label("chunk_index"))
         .where(Chunk.job_id.in_([row.job_id for row in chunked]), *waiting)
@@ -37,36 +43,46 @@ async def boost_starving(session: AsyncSession, seconds: float, budget: int = BU
     )
     same_chunk = and_(Chunk.job_id == first.c.job_id, Chunk.chunk_index == first.c.chunk_index)
     chunks = select(Chunk.job_id, Chunk.chunk_index, Chunk.failures).join(first, same_chunk)
-    return [
-        *(WakeUp(row.job_id, None, row.failures) for row in jobs),
-        *(WakeUp(*row) for row in (await session.execute(chunks)).all()),
-    ]
+    rows = (await session.execute(chunks)).all()
+    with_chunk = {row.job_id for row in rows}
+    unprepared = [*jobs, *(job for job in chunked if job.job_id not in with_chunk)]
+    return [*(WakeUp(job.job_id, None, job.failures) for job in unprepared), *(WakeUp(*row) for row in rows)]
 
 
 async def _boost(
-    session: AsyncSession, seconds: float, budget: int, queue: ColumnElement[bool], waiting: ColumnElement[bool]
+    session: AsyncSession, seconds: float, budget: int, status: JobStatus, waiting: ColumnElement[bool]
 ) -> Sequence[Row[Any]]:
+    """Boost jobs of a status: a PENDING one has no plan, a PROCESSING one waits for a chunk or the rest of its plan."""
+    queue = Job.status == status
     count = select(func.count()).select_from(Job).where(_open(), queue, _outstanding())
     left = budget - (await session.execute(count)).scalar_one()
     if left <= 0:
         return []
-    starving = and_(
+    quiet = and_(
         _open(),
         queue,
-        waiting,
         Job.progressed_at <= after(-seconds),
         or_(Job.boosted_at.is_(None), Job.boosted_at <= after(-seconds)),
-        ~_outstanding(),
-        ~_claimed_since(after(-seconds)),
     )
-    longest = select(Job.job_id).where(starving).order_by(Job.progressed_at, Job.job_id).limit(left)
+    # the candidates are a subquery with a limit, so that the planner reads no more of them
+    first = select(Job.job_id, Job.created_at).where(quiet).order_by(Job.created_at, Job.job_id).limit(CANDIDATES)
+    candidates = first.subquery()
+    starving = (waiting, ~_outstanding(), ~_claimed_since(after(-seconds)))
+    oldest = (
+        select(Job.job_id)
+        .join(candidates, candidates.c.job_id == Job.job_id)
+        .where(*starving)
+        .order_by(candidates.c.created_at, candidates.c.job_id)
+        .limit(left)
+    )
     statement = (
         update(Job)
-        .where(Job.job_id.in_(longest.scalar_subquery()), starving)
+        .where(Job.job_id.in_(locked(oldest, of=Job)))
         .values(boosted_at=after(), updated_at=after())
-        .returning(Job.job_id, Job.failures)
+        .returning(Job.job_id, Job.failures, Job.created_at)
     )
-    return (await apply(session, statement)).all()
+    rows = (await apply(session, statement)).all()
+    return sorted(rows, key=lambda row: (row.created_at, row.job_id))
 
 
 def _open() -> ColumnElement[bool]:

@@ -89,6 +89,12 @@ async def list_live(session: AsyncSession, kind: str = CONSUMER) -> list[Worker]
     return list((await session.execute(statement.order_by(Worker.worker_id))).scalars())
 
 
+async def list_by_id(session: AsyncSession, worker_ids: Iterable[str]) -> list[Worker]:
+    """Return the workers of these ids, live or not, that have not removed their row."""
+    statement = select(Worker).where(Worker.worker_id.in_(list(worker_ids))).order_by(Worker.worker_id)
+    return list((await session.execute(statement)).scalars())
+
+
 def healthy(workers: Iterable[Worker]) -> list[Worker]:
     """Return the workers that take work."""
     return [worker for worker in workers if worker.sick is None]

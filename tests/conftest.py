@@ -34,10 +34,11 @@ from tests.parallel import (  # noqa: F401 - hooks of pytest
 from tests.servers import minio, postgres, rabbitmq, shared
 from tests.servers.base import Unavailable
 from tests.servers.minio import Bucket, Minio
+from tests.servers.pgbouncer import PgBouncer
 from tests.servers.postgres import Postgres
 from tests.servers.rabbitmq import RabbitMQ
 
-S = TypeVar("S", Postgres, RabbitMQ, Minio)
+S = TypeVar("S", Postgres, RabbitMQ, Minio, PgBouncer)
 # every test of the service has the same engine, and none waits for a trial, unless it asks for one
 os.environ.setdefault("ENGINE", "whisper_cpp_wheel")
 
@@ -107,6 +108,15 @@ def postgres_url(request: pytest.FixtureRequest) -> Iterator[str]:
     url = postgres.create_database(server.url)
     yield url
     postgres.drop_database(server.url, url)
+
+
+@pytest.fixture
+def pgbouncer_url(postgres_url: str) -> Iterator[str]:
+    """The new database through PgBouncer in transaction mode."""
+    server = _available(lambda: PgBouncer(postgres_url))
+    server.start()
+    yield server.url.replace("postgresql://", "postgresql+asyncpg://")
+    server.remove()
 
 
 @pytest.fixture

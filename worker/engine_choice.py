@@ -10,7 +10,7 @@ import asyncio
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import structlog
@@ -32,8 +32,13 @@ WHEEL_TOLERANCE = 0.25
 """Share of words that may differ from the wheel's, for a model to which the recording's speech is foreign."""
 NOISE = 1.1
 """Ratio of CPU times below which two variants count as equally fast; then the one that takes less memory is chosen."""
+SLOWER = 1.5
+"""Times the CPU time of a variant with the right words after which the trial of another one is stopped."""
+LEAST_CPU_SECONDS = 2.0
+"""CPU seconds that the runs of every variant get."""
 STOPPED_AFTER = 4.0
-"""Times the duration of a trial with the right words after which the trial of another variant is stopped."""
+"""Times the duration of a trial with the right words after which that of another one is stopped, such as one that
+hangs."""
 LEAST_SECONDS = 20.0
 """Seconds that every trial gets."""
 TYPICAL = 3
@@ -112,11 +117,9 @@ def decide(outcomes: Sequence[Outcome], text: str, processes: int, available: in
             rejected[variant] = f"{wrong} of {judgement.of} words differ"
     if not judgement.right:
         return Choice(Variant(WHEEL), f"{describe(Variant(WHEEL))}; no engine passed its trial", rejected)
-    fitting = []
+    fitting = fit(judgement.right, processes, available)
     for outcome in judgement.right:
-        if outcome.peak_bytes * processes <= available:
-            fitting.append(outcome)
-        else:
+        if outcome not in fitting:
             rejected[outcome.variant] = (
                 f"needs {outcome.peak_bytes * processes / 1e9:.1f} GB for {processes} processes, "
                 f"{available / 1e9:.1f} GB are free"
@@ -133,6 +136,11 @@ def decide(outcomes: Sequence[Outcome], text: str, processes: int, available: in
             rejected[outcome.variant] = f"{ratio(outcome, chosen):.1f} times the CPU time of {chosen.variant}"
     description = _with_comparison(chosen, judgement.right[0], rejected)
     return Choice(chosen.variant, description, rejected, chosen.batch_size)
+
+
+def fit(outcomes: Iterable[Outcome], processes: int, available: int) -> list[Outcome]:
+    """Return those of which as many processes fit into the available bytes."""
+    return [outcome for outcome in outcomes if outcome.peak_bytes * processes <= available]
 
 
 def ratio(outcome: Outcome, other: Outcome) -> float:
@@ -187,7 +195,7 @@ class EngineChoices:
             return Choice(self.only, self._describe_only(self.only, model, state))
         outcomes = [self._cache.read(model, state, variant) for variant in self._variants]
         present = [outcome for outcome in outcomes if outcome is not None]
-        return self._decide(present) if len(present) == len(outcomes) and _comparable(present) else None
+        return self._decide(present) if len(present) == len(outcomes) and self._comparable(present) else None
 
     def _describe_only(self, variant: Variant, model: Path, state: State) -> str:
         """Describe a variant that is used without a trial, with the results of earlier trials if there are any."""
@@ -235,7 +243,7 @@ class EngineChoices:
         """Return the results of all variants, from the cache as far as possible."""
         kept = [self._cache.read(model, state, variant) for variant in self._variants]
         outcomes = [outcome for outcome in kept if outcome is not None]
-        if not _comparable(outcomes):
+        if not self._comparable(outcomes):
             outcomes = [outcome for outcome in outcomes if not outcome.stopped]
         done = {outcome.variant for outcome in outcomes}
         for variant in [variant for variant in self._variants if variant not in done]:
@@ -249,7 +257,7 @@ class EngineChoices:
                 number=self.trial.number,
                 count=count,
             )
-            outcome = await try_limited(variant, model, outcomes)
+            outcome = await try_limited(variant, model, fit(outcomes, self._processes, available_memory()))
             log.info("tried an engine", action="engine_tried", model=model.name, **summary(outcome))
             if self._state(model) == state:
                 self._cache.write(model, state, outcome)
@@ -264,6 +272,12 @@ class EngineChoices:
                 return ()
             raise ModelMissingError("The model file {name} cannot be read.", name=model.name) from error
 
+    def _comparable(self, outcomes: Sequence[Outcome]) -> bool:
+        """Return True unless a trial was stopped and the faster ones are gone, or do not fit into memory any more."""
+        if not any(outcome.stopped for outcome in outcomes):
+            return True
+        return bool(fit(judge(outcomes, sample()[1]).right, self._processes, available_memory()))
+
     def _decide(self, outcomes: Sequence[Outcome]) -> Choice:
         return decide(outcomes, sample()[1], self._processes, available_memory())
 
@@ -277,30 +291,22 @@ class EngineChoices:
         )
 
 
-def _comparable(outcomes: Iterable[Outcome]) -> bool:
-    """Return True unless a trial was stopped and the one it was compared with is gone."""
-    outcomes = list(outcomes)
-    return not any(outcome.stopped for outcome in outcomes) or bool(judge(outcomes, sample()[1]).right)
-
-
 async def try_limited(variant: Variant, model: Path, earlier: Sequence[Outcome]) -> Outcome:
-    """Try a variant; stop as soon as it is much slower than an earlier one that has the words of the recording."""
+    """Try a variant; stop as soon as it is clearly slower than an earlier one that has the words of the recording."""
     right = judge(earlier, sample()[1]).right
     reference = words(sample()[1])
     certain = [o for o in right if Levenshtein.distance(reference, words(o.text)) <= TOLERANCE * len(reference)]
     if not certain:
         return await try_variant(variant, model)
-    best = min(certain, key=lambda outcome: outcome.elapsed)
-    limit = max(LEAST_SECONDS, STOPPED_AFTER * best.elapsed)
-    outcome = await try_variant(variant, model, seconds=min(limit, TRIAL_SECONDS))
-    if outcome.error.startswith("not done within") and limit < TRIAL_SECONDS:
-        return Outcome(
-            *(variant.engine, variant.build),
-            elapsed=outcome.elapsed,
-            error=f"more than {STOPPED_AFTER:.0f} times the time of {best.variant}",
-            stopped=True,
-        )
-    return outcome
+    best = min(certain, key=lambda outcome: outcome.cpu_seconds)
+    prepared = max(best.first_cpu_seconds - best.cpu_seconds, 0.0)
+    outcome = await try_variant(
+        variant,
+        model,
+        seconds=min(max(LEAST_SECONDS, STOPPED_AFTER * best.elapsed), TRIAL_SECONDS),
+        cpu_limit=max(LEAST_CPU_SECONDS, SLOWER * best.cpu_seconds + prepared),
+    )
+    return replace(outcome, error=f"slower than {best.variant}: {outcome.error}") if outcome.stopped else outcome
 
 
 def summary(outcome: Outcome) -> dict[str, object]:

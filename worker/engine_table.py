@@ -43,7 +43,7 @@ async def measure(model: Path, processes: int) -> AsyncIterator[str | list[Row]]
     cache, state, outcomes = TrialCache(), model_state(model), list[Outcome]()
     for variant in installed():
         yield describe(variant)
-        outcome = await try_variant(variant, model, clip=True)
+        outcome = await try_variant(variant, model, thorough=True)
         if model_state(model) == state:
             cache.write(model, state, outcome)
         outcomes.append(outcome)

@@ -20,13 +20,16 @@ from core.machine import usable_cores
 from worker import bundled_audio, trial_process
 from worker.engine import build, import_adapter
 from worker.engine_variants import Variant
+from worker.memory import process_bytes
 from worker.transcriber import Call, Engine, EngineSpec, Options, Samples
 from worker.trial_process import TrialFailed
 
 TRIAL_SECONDS = 300.0
 """Seconds that a trial may take."""
 REPEATED_BELOW = 3.0
-"""CPU seconds below which a run is repeated, since the first one may include preparations."""
+"""CPU seconds below which a run without a limit is repeated, since the first one may include preparations."""
+COPIES = 2
+"""Copies of the recording that a batch has, if the engine has batches. Full ones take longer and change no choice."""
 CLIP_SECONDS = 10
 """Length of the clip whose time to result is measured."""
 LANGUAGE = "en"
@@ -36,15 +39,17 @@ LANGUAGE = "en"
 class Outcome:
     """Result of a trial.
 
-    cpu_seconds: of the recording, as one of a full batch; elapsed: of the whole trial; audio_seconds: length of the
-    recording; peak_bytes: memory of the process; clip_seconds: elapsed time of a 10 s clip with all cores, if asked
-    for; error: the reason if it failed; stopped: True if it was ended because another variant is much faster.
+    cpu_seconds: of the recording, as one of a batch; first_cpu_seconds: of the first run, alone and with preparations
+    such as compiling; elapsed: of the whole trial; audio_seconds: length of the recording; peak_bytes: memory of the
+    process; clip_seconds: elapsed time of a 10 s clip with all cores, if asked for; error: the reason if it failed;
+    stopped: True if it was ended because another variant is much faster.
     """
 
     engine: str
     build: str = ""
     text: str = ""
     cpu_seconds: float = 0.0
+    first_cpu_seconds: float = 0.0
     elapsed: float = 0.0
     audio_seconds: float = 0.0
     peak_bytes: int = 0
@@ -65,20 +70,46 @@ class Outcome:
         except TypeError as error:
             raise ValueError(str(error)) from error
         texts = (outcome.engine, outcome.build, outcome.text, outcome.error)
-        figures = (outcome.cpu_seconds, outcome.elapsed, outcome.audio_seconds, outcome.peak_bytes, outcome.batch_size)
+        times = (outcome.cpu_seconds, outcome.first_cpu_seconds, outcome.elapsed, outcome.audio_seconds)
+        figures = (*times, outcome.peak_bytes, outcome.batch_size)
         valid = all(isinstance(text, str) for text in texts) and all(type(figure) in (int, float) for figure in figures)
         if not valid or min(figures) < 0:
             raise ValueError("not an outcome")
         return outcome
 
 
-async def try_variant(variant: Variant, model: Path, *, seconds: float = TRIAL_SECONDS, clip: bool = False) -> Outcome:
-    """Run a trial in a child process, which ends with this one. seconds: its time limit; clip: measure a clip too."""
+@dataclass(frozen=True, slots=True)
+class Task:
+    """The parameters of a trial.
+
+    cpu_limit: CPU seconds of a run, for each copy of the recording, after which the trial is stopped; None for no
+    limit. thorough: measure full batches and a clip, which a choice does not need.
+    """
+
+    engine: str
+    build: str
+    model: str
+    cpu_limit: float | None = None
+    thorough: bool = False
+
+
+async def try_variant(
+    variant: Variant,
+    model: Path,
+    *,
+    seconds: float = TRIAL_SECONDS,
+    cpu_limit: float | None = None,
+    thorough: bool = False,
+) -> Outcome:
+    """Run a trial in a child process, which ends with this one. seconds: its time limit; the others as in `Task`."""
     started = time.monotonic()
-    task = {"engine": variant.engine, "build": variant.build, "model": str(model), "clip": clip}
+    task = asdict(Task(variant.engine, variant.build, str(model), cpu_limit, thorough))
     try:
         outcome = Outcome.from_json(json.dumps(await trial_process.run("worker.engine_trial", task, seconds)))
-    except (TrialFailed, ValueError) as failure:
+    except TrialFailed as failure:
+        stopped = failure.timed_out and (seconds < TRIAL_SECONDS or cpu_limit is not None)
+        outcome = Outcome(variant.engine, variant.build, error=str(failure), stopped=stopped)
+    except ValueError as failure:
         outcome = Outcome(variant.engine, variant.build, error=str(failure))
     return replace(outcome, elapsed=time.monotonic() - started)
 
@@ -86,30 +117,30 @@ async def try_variant(variant: Variant, model: Path, *, seconds: float = TRIAL_S
 # -- in the child ------------------------------------------------------------------------------------------------------
 def main(task: dict[str, Any]) -> dict[str, Any]:
     """Run the trial; return the fields of its outcome. Raises SttError, and whatever the engine raises."""
-    return asdict(measure(Variant(task["engine"], task["build"]), Path(task["model"]), clip=bool(task["clip"])))
+    return asdict(measure(Task(**task)))
 
 
-def measure(variant: Variant, model: Path, *, clip: bool) -> Outcome:
+def measure(task: Task) -> Outcome:
     """Load the model and transcribe the recording alone, and in a batch if the engine has batches."""
-    audio = bundled_audio.decode(sample()[0])
-    batch_size = int(getattr(import_adapter(variant.engine), "BATCH_SIZE", 1))
-    engine = build(EngineSpec(variant.engine, model, variant.build))
-    text, cpu_seconds = _transcribe(engine, audio, 1)
-    if batch_size > 1 or cpu_seconds < REPEATED_BELOW:
-        _, cpu_seconds = _transcribe(engine, audio, batch_size)
+    audio, model = bundled_audio.decode(sample()[0]), Path(task.model)
+    batch_size = int(getattr(import_adapter(task.engine), "BATCH_SIZE", 1))
+    engine = build(EngineSpec(task.engine, model, task.build))
+    with trial_process.limited(task.cpu_limit):
+        text, first = _transcribe(engine, audio, 1)
+    cpu_seconds, copies = first, batch_size if task.thorough else min(batch_size, COPIES)
+    if batch_size > 1 or first < REPEATED_BELOW or task.cpu_limit is not None:
+        with trial_process.limited(task.cpu_limit and task.cpu_limit * copies):
+            _, cpu_seconds = _transcribe(engine, audio, copies)
     elapsed = None
-    if clip:
+    if task.thorough:
         for _ in range(2):  # the first call with another number of threads may compile the model
             started = time.monotonic()
             _transcribe(engine, audio[: CLIP_SECONDS * SAMPLE_RATE], 1, usable_cores())
             elapsed = time.monotonic() - started
     return Outcome(
-        variant.engine,
-        variant.build,
-        text,
-        cpu_seconds,
+        *(task.engine, task.build, text, cpu_seconds, first),
         audio_seconds=len(audio) / SAMPLE_RATE,
-        peak_bytes=_peak_bytes(),
+        peak_bytes=max(_peak_bytes(), process_bytes(task.engine, model) if copies < batch_size else 0),
         batch_size=batch_size,
         clip_seconds=elapsed,
     )

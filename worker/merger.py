@@ -57,6 +57,44 @@ def merge(chunks: Sequence[ChunkTranscript], method: MergeMethod) -> list[Merged
     return _resolve_time_overlaps(merged)
 
 
+class RunningMerge:
+    """The same merge, one chunk at a time, for readers of a job that is still running.
+
+    The last segment of a chunk may end later than in the merge of all chunks if the next one is not finished.
+    """
+
+    def __init__(self, method: MergeMethod) -> None:
+        self._method = method
+        self._last: MergedSegment | None = None
+        self._head: tuple[int, list[Segment]] | None = None
+
+    def extend(self, chunk: ChunkTranscript, following: ChunkTranscript | None) -> list[MergedSegment]:
+        """Return the segments of the next chunk of the recording. following: the chunk after it, if it is finished."""
+        segments = self._segments_of(chunk)
+        after: list[Segment] = []
+        if following is not None and following.index == chunk.index + 1:
+            after = self._segments_of(following)
+            if following.overlap > 0 and self._method is not MergeMethod.NONE:
+                shared = _Overlap(following.start, following.start + following.overlap)
+                segments, after = _resolve_overlap(segments, after, shared, self._method)
+            self._head = (following.index, after)
+        new = [MergedSegment(chunk.index, segment) for segment in segments]
+        before = [] if self._last is None else [self._last]
+        settled = _resolve_time_overlaps([*before, *new])[len(before) :]
+        if not settled:
+            return []
+        # the next chunk is compared with the end that this segment has without it
+        self._last = settled[-1]
+        head = [MergedSegment(chunk.index + 1, segment) for segment in after[:1]]
+        return _resolve_time_overlaps([*settled, *head])[: len(settled)]
+
+    def _segments_of(self, chunk: ChunkTranscript) -> list[Segment]:
+        """Return the chunk's segments, without the words that the chunk before it has."""
+        if self._head is not None and self._head[0] == chunk.index:
+            return self._head[1]
+        return [segment for segment in chunk.segments if segment.text.strip()]
+
+
 def _resolve_overlap(
     before: list[Segment], after: list[Segment], shared: _Overlap, method: MergeMethod
 ) -> tuple[list[Segment], list[Segment]]:

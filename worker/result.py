@@ -13,7 +13,7 @@ from core.domain.job import JobStatus
 from core.domain.job_options import MergeMethod
 from core.domain.result import Result, ResultChunk, ResultModel, ResultSegment, Timings
 from core.domain.transcript import ChunkTranscript
-from worker.merger import MergedSegment, merge
+from worker.merger import MergedSegment, RunningMerge, merge
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
@@ -62,6 +62,19 @@ def merged_segments(chunks: Sequence[ChunkTranscript], method: MergeMethod) -> l
     """Return the merged segments in the public format. Chunks of an unfinished job may be missing."""
     merged = [item for item in merge(chunks, method) if clean(item.segment.text)]
     return [_segment(number, item) for number, item in enumerate(merged)]
+
+
+class RunningSegments:
+    """The merged segments in the public format, one chunk at a time."""
+
+    def __init__(self, method: MergeMethod) -> None:
+        self._merge, self._count = RunningMerge(method), 0
+
+    def extend(self, chunk: ChunkTranscript, following: ChunkTranscript | None) -> tuple[ResultSegment, ...]:
+        """Return the segments of the next chunk. following: the chunk after it, if it is finished."""
+        merged = [item for item in self._merge.extend(chunk, following) if clean(item.segment.text)]
+        first, self._count = self._count, self._count + len(merged)
+        return tuple(_segment(number, item) for number, item in enumerate(merged, first))
 
 
 def _segment(number: int, merged: MergedSegment) -> ResultSegment:

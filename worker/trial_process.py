@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -29,7 +29,7 @@ MAX_REASON = 300
 
 
 class TrialFailed(Exception):
-    """The work was not completed. reason: a few words; timed_out: True if the time limit was the reason."""
+    """The work was not completed. reason: a few words; timed_out: True if a time limit was the reason."""
 
     def __init__(self, reason: str, *, timed_out: bool = False) -> None:
         self.reason, self.timed_out = reason[:MAX_REASON], timed_out
@@ -66,6 +66,8 @@ async def run(module: str, task: object, seconds: float) -> Any:
 
 def _result(status: int, output: bytes) -> Any:
     """Return the result that the child printed. Raises TrialFailed."""
+    if status == -signal.SIGPROF:
+        raise TrialFailed("more CPU time than the limit", timed_out=True)
     if status < 0:
         raise TrialFailed(f"ended by {signal.Signals(-status).name}")
     try:
@@ -98,6 +100,14 @@ def main(work: Callable[[Any], object]) -> NoReturn:
     with open(output, "wb") as file:  # noqa: PTH123 - a descriptor
         file.write(json.dumps(answer).encode())
     os._exit(0)  # a crash while libraries are unloaded is not the engine's
+
+
+@contextlib.contextmanager
+def limited(seconds: float | None) -> Iterator[None]:
+    """End the process once it has used these CPU seconds; native code cannot delay that. None: no limit."""
+    signal.setitimer(signal.ITIMER_PROF, seconds or 0)
+    yield
+    signal.setitimer(signal.ITIMER_PROF, 0)
 
 
 def _exit_with_parent() -> None:

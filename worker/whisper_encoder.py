@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import importlib.metadata
+import json
 import os
 import subprocess
 import sys
@@ -18,15 +19,14 @@ from pathlib import Path
 import structlog
 from filelock import FileLock
 
-from worker.whisper.openvino_settings import FOLDER, QUANTISATION_GROUP, limit_instructions
+from worker import model_files
+from worker.whisper.openvino_settings import FOLDER, limit_instructions
 from worker.whisper_builds import cache_folder, cpu_flags
 
 log = structlog.get_logger(__name__)
-FORMAT = 1
+FORMAT = 2
 """Version of the files, part of their name."""
 MAKING_SECONDS = 300.0
-OPTIONS = {"INFERENCE_PRECISION_HINT": "bf16", "DYNAMIC_QUANTIZATION_GROUP_SIZE": str(QUANTISATION_GROUP)}
-"""Properties of OpenVINO to compile the encoder with. Processors without bf16 compute with 32 bits."""
 
 
 def encoder_for(model: Path) -> Path | None:
@@ -44,10 +44,27 @@ def encoder_for(model: Path) -> Path | None:
 
 def _key(model: Path, instructions: str) -> str:
     """Return what an encoder depends on: the model's bytes, the versions, and the processor that it was tried on."""
-    with model.open("rb") as file:
-        checksum = hashlib.file_digest(file, "sha256").hexdigest()
-    parts = [checksum, str(FORMAT), importlib.metadata.version("openvino"), *sorted(cpu_flags()), instructions]
+    parts = [_checksum(model), str(FORMAT), importlib.metadata.version("openvino"), *sorted(cpu_flags()), instructions]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:24]
+
+
+def _checksum(model: Path) -> str:
+    """Return the SHA-256 of a file, kept in the cache until the file changes: reading a large one takes seconds."""
+    path, state = model.resolve(), [list(numbers) for numbers in model_files.state(model)]
+    name = hashlib.sha256(str(path).encode()).hexdigest()[:24]
+    kept = cache_folder() / "checksums" / f"{model.stem}-{name}.json"
+    with contextlib.suppress(OSError, ValueError, TypeError):
+        known, checksum = json.loads(kept.read_text())
+        if known == state and isinstance(checksum, str):
+            return checksum
+    with path.open("rb") as file:
+        checksum = hashlib.file_digest(file, "sha256").hexdigest()
+    temporary = kept.with_suffix(f".{os.getpid()}")
+    with contextlib.suppress(OSError):
+        kept.parent.mkdir(mode=0o700, exist_ok=True)
+        temporary.write_text(json.dumps([state, checksum]))
+        temporary.replace(kept)
+    return checksum
 
 
 def _folders(model: Path) -> Iterator[Path]:
@@ -90,16 +107,17 @@ def make(model: Path, encoder: Path) -> None:
     import numpy as np
     import openvino as ov
 
-    from worker.model_files import open_model
-    from worker.whisper import graphs
+    from worker.whisper import graphs, runtime
 
-    weights = open_model(model)
-    graph = graphs.encoder(weights)
+    limit_instructions()
+    core, weights = ov.Core(), model_files.open_model(model)
+    graph = runtime.kept_graph(core, model, "encoder") or graphs.encoder(weights)
     shape = [1, weights.header.mels, 2 * weights.header.frames]
     graph.reshape(shape)
-    for option, value in OPTIONS.items():
-        graph.set_rt_info(value, ["runtime_options", option])
-    compiled = ov.Core().compile_model(graph, "CPU", OPTIONS)
+    options = runtime.precision(*runtime.supported(core))
+    for option, value in options.items():
+        graph.set_rt_info(str(value), ["runtime_options", option])
+    compiled = core.compile_model(graph, "CPU", options)
     [output] = compiled(np.zeros(shape, np.float32)).values()
     if not np.isfinite(output).all():
         raise ValueError("the encoder's output is not finite")

@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from core import tracing
 from core.call_metrics import BROKER_OPERATIONS, counted
 from core.errors import BrokerUnavailable
 from core.messaging.dispatch import handle_delivery, normalize_delays, pick_delay, wait_for_failure
@@ -231,5 +232,5 @@ class _Subscription:
                 copy = _Envelope(envelope.body, envelope.level, envelope.headers)
                 await self._broker.put(self.name, copy, max(delay, 0.001))
             case Retry(delay, Message() as message):
-                successor = _Envelope(message.encode(), message.level, {})
+                successor = _Envelope(message.encode(), message.level, tracing.carried(envelope.headers))
                 await self._broker.put(message.queue, successor, max(delay, 0.001))

@@ -26,6 +26,7 @@ from aiormq.exceptions import (
     ProbableAuthenticationError,
 )
 
+from core import tracing
 from core.call_metrics import BROKER_OPERATIONS, counted
 from core.config import QueueType
 from core.errors import BrokerUnavailable, SettingsError
@@ -43,6 +44,7 @@ from core.messaging.port import (
     Verdict,
 )
 from core.messaging.topology import DEAD_EXCHANGE, EXCHANGE, AccessRefused, Topology, access_refused_text, check_quorum
+from core.repeated_line import RepeatedLine
 from core.tasks import cancel_and_wait, cancellation_as_connection_error
 
 log = structlog.get_logger(__name__)
@@ -245,8 +247,7 @@ class RabbitMQBroker:
         for name in QueueName:
             queue = await self._guarded(channel.declare_queue(name.value, durable=True, passive=True))
             result = queue.declaration_result
-            subscriptions = [subscription for subscription in self._subscriptions if subscription.name is name]
-            unacked = sum(len(subscription.running) for subscription in subscriptions)
+            unacked = sum(len(each.running) for each in self._subscriptions if each.name is name)
             rows.append(QueueStats(name.value, result.message_count or 0, unacked, result.consumer_count or 0))
         return rows
 
@@ -310,17 +311,19 @@ class _Subscription:
 
     async def _supervise(self) -> None:
         """Reconnect whenever the channel is lost. Raises SettingsError if reconnecting cannot help."""
-        refusals = 0
+        refusals, reason, lines = 0, "the broker closed it", RepeatedLine()
         while True:
             await self._lost.wait()
-            log.warning("channel lost, reconnecting", action="reconnecting", queue=self.name.value)
+            if lines.due():
+                log.warning("channel lost, reconnecting", action="reconnecting", queue=self.name.value, reason=reason)
             if self._channel is not None:
                 await self._close(self._channel)
             try:
                 await self._subscribe()
-                log.info("consuming resumed", action="reconnected", queue=self.name.value)
-                refusals = 0
+                log.info("consuming resumed", action="reconnected", queue=self.name.value, seconds=lines.end())
+                refusals, reason = 0, "the broker closed it"
             except BrokerUnavailable as error:
+                reason = str(error)
                 refusals = refusals + 1 if isinstance(error.__cause__, _REFUSALS) else 0
                 if refusals >= MAX_REFUSALS:
                     raise AccessRefused(access_refused_text(self.name.value, str(error))) from error
@@ -371,9 +374,7 @@ class _Subscription:
         try:
             await self._execute(message, verdict)
         except BrokerUnavailable as error:
-            log.warning(
-                "verdict not published, message returned to the queue", action="verdict_failed", reason=str(error)
-            )
+            log.warning("verdict not published, message requeued", action="verdict_failed", reason=str(error))
             await asyncio.sleep(RECONNECT_PAUSE)
             await self._acknowledge(message.nack(requeue=True))
             return
@@ -385,11 +386,12 @@ class _Subscription:
                 return
             case DeadLetter(reason):
                 await self._broker.publish_raw(QueueName.DEAD, message.body, headers={"reason": reason})
-            case Retry(delay, None):
-                level = message.priority or 0
-                await self._broker.publish_raw(self.name, message.body, level=level, delay=max(delay, 0.001))
-            case Retry(delay, Message() as successor):
-                await self._broker.publish(successor, delay=max(delay, 0.001))
+            case Retry(delay, successor):
+                delay, headers, level = max(delay, 0.001), tracing.carried(message.headers), message.priority or 0
+                if successor is not None:
+                    await self._broker.publish(successor, delay=delay, headers=headers)
+                else:
+                    await self._broker.publish_raw(self.name, message.body, level=level, delay=delay, headers=headers)
 
     async def _acknowledge(self, call: Any) -> None:
         """Send an acknowledgement. If the channel is lost, the broker redelivers the message."""

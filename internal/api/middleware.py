@@ -13,6 +13,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from core import tracing
 from core.errors import BodyTooLargeError, SttError, UploadTimeoutError
 from core.metrics import REQUEST_SECONDS, REQUESTS
 from internal.api.errors import MAX_PATH, on_stt_error
@@ -34,9 +35,11 @@ class RequestLogMiddleware:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        client_id = Headers(scope=scope).get("x-request-id", "")
+        headers = Headers(scope=scope)
+        client_id = headers.get("x-request-id", "")
         request_id = client_id if _REQUEST_ID.fullmatch(client_id) else uuid.uuid4().hex
         started, status = time.monotonic(), 500
+        tracing.note_request(headers.get("traceparent", ""))
 
         async def send_with_id(message: Message) -> None:
             nonlocal status
@@ -60,8 +63,17 @@ def _record(scope: Scope, status: int, seconds: float) -> None:
     REQUEST_SECONDS.labels(route).observe(seconds)
     if scope["path"] not in UNLOGGED_PATHS:
         milliseconds = round(seconds * 1000, 1)
-        log.info(
-            "request", action="request", method=method, path=printable(scope["path"]), status=status, ms=milliseconds
+        code = scope.get("state", {}).get("error_code")
+        error = {} if code is None else {"code": code}
+        write = log.warning if status >= 500 else log.info
+        write(
+            "request",
+            action="request",
+            method=method,
+            path=printable(scope["path"]),
+            status=status,
+            ms=milliseconds,
+            **error,
         )
 
 
@@ -77,8 +89,6 @@ SECURITY_HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
-DOCUMENTATION_PATHS = ("/docs", "/redoc")
-"""Pages that load scripts. All other responses are data and may load nothing."""
 
 
 class SecurityHeadersMiddleware:
@@ -94,8 +104,8 @@ class SecurityHeadersMiddleware:
                 for name, value in SECURITY_HEADERS.items():
                     headers.setdefault(name, value)
                 headers.setdefault("Cache-Control", "no-store")
-                if scope["path"] not in DOCUMENTATION_PATHS:
-                    headers.setdefault("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
+                # pages set their own; all other responses are data and may load nothing
+                headers.setdefault("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
             await send(message)
 
         await self.app(scope, receive, send_with_headers if scope["type"] == "http" else send)

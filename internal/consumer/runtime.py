@@ -13,6 +13,7 @@ from pathlib import Path
 
 import structlog
 
+from core import tracing
 from core.config import Settings
 from core.consumer_metrics import ENGINE_INFO, SLOTS
 from core.database import Database
@@ -331,11 +332,20 @@ class Consumer:
         await self.outage_retry.ready()
         message = delivery.message
         chunk = {} if message.chunk_index is None else {"chunk_index": message.chunk_index}
-        with structlog.contextvars.bound_contextvars(job_id=message.job_id, **chunk):
+        context = structlog.contextvars.bound_contextvars(job_id=message.job_id, **chunk)
+        span = tracing.span(
+            message.type.value,
+            message.job_id,
+            delivery.headers,
+            chunk_index=message.chunk_index,
+            failures=message.failures,
+        )
+        with context, span:
             try:
                 return await self.handlers[message.type](delivery)
             except Exception as error:  # noqa: BLE001
                 code = self.health.classify(error).code
+                tracing.record_error(code)
                 log.warning("message handed back", action="handed_back", code=code, reason=str(error))
                 return Retry(self.steps.retries.max_delay)
 

@@ -12,6 +12,7 @@ from typing import TypeVar
 import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from core import tracing
 from core.config import Settings
 from core.consumer_metrics import STEP_ERRORS, STEP_RUNS, STEP_SECONDS
 from core.errors import InfrastructureError, Kind, SttError, WhisperCrashError
@@ -145,6 +146,7 @@ class StepRunner:
 
     async def _handle_failure(self, claim: Claim, message: Message, error: SttError, job: Job | None) -> Verdict:
         log.warning("run failed", action="run_failed", code=error.code, kind=error.kind, reason=str(error))
+        tracing.record_error(error.code)
         STEP_ERRORS.labels(message.type.value, error.code).inc()
         if error.kind in (Kind.INFRASTRUCTURE, Kind.MACHINE):
             STEP_RUNS.labels(message.type.value, "handed_back").inc()
@@ -176,7 +178,9 @@ class StepRunner:
         if failed:
             model, language = (job.model, job.language) if job else (None, None)
             JOBS_ENDED.labels("FAILED", error.code, label(model), label(language)).inc()
-            log.error("job failed", action="job_failed", code=error.code)
+            log.error("job failed", action="job_failed", code=error.code, reason=str(error))
+            if job is not None:
+                tracing.record_job(job.job_id, job.created_at, "FAILED")
             await self.dead_letters.publish(claim.job_id)
 
     async def _hand_back_at_shutdown(self, claim: Claim) -> None:

@@ -81,7 +81,7 @@ class Maintenance:
             count = await leases.release_lapsed(session, now)
         if count:
             LOST_RUNS.inc(count)
-            log.warning("lapsed leases released", action="leases_lapsed", rows=count)
+            log.warning("runs were lost with their consumer, they run again", action="leases_lapsed", rows=count)
 
     async def republish_purged_queues(self) -> None:
         """Republish rows that were never claimed if their queue was empty in two consecutive rounds."""
@@ -90,16 +90,21 @@ class Maintenance:
         self._seen_empty = empty
         if not purged:
             return
-        async with self.database.write() as session:
-            count = await schedule.republish_unclaimed(
-                session,
-                jobs=QueueName.JOBS in purged,
-                fetches=QueueName.FETCH in purged,
-                finalises=QueueName.FINALISE in purged,
-                chunks=QueueName.CHUNKS in purged,
-            )
-        if count:
-            log.warning("queue was purged, publishing again", action="purge_noticed", rows=count)
+        rows = 0
+        while True:
+            async with self.database.write() as session:
+                count = await schedule.republish_unclaimed(
+                    session,
+                    jobs=QueueName.JOBS in purged,
+                    fetches=QueueName.FETCH in purged,
+                    finalises=QueueName.FINALISE in purged,
+                    chunks=QueueName.CHUNKS in purged,
+                )
+            rows += count
+            if count < schedule.REPUBLISHED:
+                break
+        if rows:
+            log.warning("queue was purged, publishing again", action="purge_noticed", rows=rows)
 
     async def boost_starving(self) -> None:
         """Publish one waiting row of each starving job at the top level, within the budget of boosts.
@@ -128,6 +133,7 @@ class Maintenance:
             "collect abandoned objects": self.retention.collect_abandoned_objects,
             "expire jobs": self.retention.expire_jobs,
             "purge deleted jobs": self.retention.purge_deleted_jobs,
+            "delete old metrics": self.retention.delete_old_metrics,
             "clear ended rows": lambda: self._write(schedule.clear_ended),
             "delete stale workers": lambda: self._write(workers.delete_stale),
             "delete expired idempotency keys": lambda: self._write(idempotency.delete_expired),

@@ -10,6 +10,7 @@ import structlog
 from core.messaging.port import Broker
 from internal.outage_retry import OutageRetry
 from internal.periodic_tasks import PeriodicTasks
+from internal.scheduler.lost_consumers import CHECK_INTERVAL, LostConsumers
 from internal.scheduler.maintenance import (
     BOOST_INTERVAL,
     HOUSEKEEPING_INTERVAL,
@@ -29,6 +30,7 @@ class Scheduler:
 
     def __init__(self, broker: Broker, maintenance: Maintenance, webhooks: WebhookDeliverer, sampler: Sampler) -> None:
         self.maintenance, self._sampler = maintenance, sampler
+        self._lost_consumers = LostConsumers(maintenance.database)
         self._broker, self._webhooks = broker, webhooks
         self._periodic_tasks = PeriodicTasks()
 
@@ -41,6 +43,7 @@ class Scheduler:
         start(LEASE_INTERVAL, maintenance.release_lapsed, "release lapsed leases")
         start(BOOST_INTERVAL, maintenance.boost_starving, "boost starving jobs")
         start(PUBLISH_INTERVAL, maintenance.admit_put_off, "admit rows that were put off")
+        start(CHECK_INTERVAL, self._lost_consumers.check, "find lost consumers")
         start(QUEUE_INTERVAL, maintenance.republish_purged_queues, "republish purged queues")
         start(0, self._webhooks.run_round, "deliver webhooks")
         start(HOUSEKEEPING_INTERVAL, maintenance.housekeep, "housekeeping")

@@ -112,7 +112,8 @@ async def _succeeds(dependency: str, sample: Callable[[], Awaitable[None]], clea
         async with asyncio.timeout(TIMEOUT):
             await sample()
     except (InfrastructureError, TimeoutError) as error:
-        log.warning("figures cannot be sampled", action="sample_failed", dependency=dependency, reason=repr(error))
+        reason = repr(error.__cause__ or error)
+        log.warning("figures cannot be sampled", action="sample_failed", dependency=dependency, reason=reason)
         clear()
         DEPENDENCY_UP.labels(dependency).set(0)
         return False

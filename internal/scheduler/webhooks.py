@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 import structlog
 from standardwebhooks.webhooks import Webhook
 
+from core import tracing
 from core.database import Database
 from core.errors import InfrastructureError
 from core.outbound import Limits, Outbound, Refused, Unreachable
@@ -79,7 +80,8 @@ class WebhookDeliverer:
     async def _run(self, attempt: WebhookAttempt) -> None:
         # a delivery whose outcome is not recorded is repeated once its lease has lapsed
         try:
-            await self.deliver(attempt)
+            with tracing.delivery(attempt.job_id):
+                await self.deliver(attempt)
         except InfrastructureError as error:
             log.warning(
                 "webhook outcome not recorded", action="webhook_not_recorded", job_id=attempt.job_id, code=error.code
@@ -117,6 +119,7 @@ class WebhookDeliverer:
             "webhook-id": attempt.webhook_id,
             "webhook-timestamp": str(int(now.timestamp())),
             "webhook-signature": signer.sign(attempt.webhook_id, now, body.decode()),
+            **tracing.headers(attempt.job_id),
         }
 
     async def _schedule_retry(self, attempt: WebhookAttempt, reason: str) -> None:
@@ -124,6 +127,7 @@ class WebhookDeliverer:
         async with self._database.write() as session:
             await webhooks.retry_later(session, attempt, delay, reason)
         WEBHOOKS.labels("retried").inc()
+        tracing.record_error("webhook_retry")
         log.warning(
             "webhook failed, will retry",
             action="webhook_retry",
@@ -136,6 +140,7 @@ class WebhookDeliverer:
         async with self._database.write() as session:
             await webhooks.mark_failed(session, attempt, reason)
         WEBHOOKS.labels("given_up").inc()
+        tracing.record_error("webhook_given_up")
         log.error("webhook failed permanently", action="webhook_given_up", job_id=attempt.job_id, reason=reason)
 
     async def stop(self) -> None:

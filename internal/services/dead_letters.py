@@ -9,6 +9,7 @@ from typing import Any
 
 import structlog
 
+from core import tracing
 from core.database import Database
 from core.errors import BrokerUnavailable, DatabaseUnavailable
 from core.messaging.port import Broker, DeadMessage, MessageType, NewerMessage, UndecodableMessage, decode
@@ -78,7 +79,8 @@ class DeadLetters:
                 failure = await jobs.get_failure(session, job_id)
             if job is None or job.replay_token is None:
                 return
-            await self.broker.publish(dead_letter_message(job), headers=dead_letter_headers(job, failure))
+            headers = dead_letter_headers(job, failure) | tracing.headers(job_id)
+            await self.broker.publish(dead_letter_message(job), headers=headers)
             async with self.database.write() as session:
                 await schedule.mark_dead_letter_published(session, job_id, job.replay_token)
         except (BrokerUnavailable, DatabaseUnavailable) as error:

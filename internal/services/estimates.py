@@ -22,6 +22,7 @@ from core.domain.job import JobStatus
 from core.errors import InfrastructureError
 from core.metrics import ESTIMATE_ERROR
 from repositories import job_statistics, workers
+from repositories.job_statistics import Backlog
 from repositories.models import Job
 
 log = structlog.get_logger(__name__)
@@ -83,8 +84,8 @@ class Estimator:
         finished = finished_share(job)
         queued_before = 0.0
         if not job.chunks_completed:
-            async with self._database.read() as session:
-                queued_before = await job_statistics.backlog_seconds(session, job.created_at)
+            backlog: Backlog = await self._cached("backlog", job_statistics.backlog)
+            queued_before = backlog.before(job.created_at)
         slots: int = await self._cached("slots", _live_slots)
         return round((length * (1 - finished) + queued_before) * factor / max(slots, 1), 1)
 

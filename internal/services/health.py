@@ -13,6 +13,7 @@ import structlog
 
 from core import database_errors
 from core.database import Database
+from core.domain.job import JobStatus
 from core.domain.model_states import PullState
 from core.errors import DatabaseUnavailable, InfrastructureError, MachineError
 from core.files import check_disk
@@ -102,7 +103,7 @@ class HealthCheck:
         try:
             async with self.database.read() as session:
                 live = await workers.list_live(session)
-                counts = await job_statistics.count_by_status(session)
+                counts = await job_statistics.count_by_status(session, (JobStatus.PENDING, JobStatus.PROCESSING))
         except DatabaseUnavailable as error:
             return HealthReport({**checks, "database": self._database_fault(error)})
         return HealthReport(

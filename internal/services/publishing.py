@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 
 import structlog
 
+from core import tracing
 from core.database import Database
 from core.domain.job import TOP_LEVEL, Priority, chunk_level
 from core.errors import BrokerUnavailable, DatabaseUnavailable
@@ -170,7 +171,7 @@ class Publisher:
                 continue
             try:
                 async with asyncio.timeout(PUBLISH_TIMEOUT):
-                    await self.broker.publish(message)
+                    await self.broker.publish(message, headers=tracing.headers(message.job_id) or None)
                 sent.append(row)
             except (BrokerUnavailable, TimeoutError) as error:
                 log.warning("publish failed, left to the scheduler", action="publish_failed", reason=repr(error))

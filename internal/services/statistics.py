@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from statistics import fmean
 
 from core.database import Database
 from core.domain.job import Priority
 from core.messaging.port import Broker, QueueStats
-from repositories import job_statistics, leases, queue_statistics, workers
+from repositories import failures, job_statistics, leases, queue_statistics, workers
 from repositories.models import Worker
 from repositories.queue_statistics import WAITING, QueueRows
+
+FIGURES, FIGURE_SECONDS = 12, 300
+"""The last hour in stretches of five minutes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,12 +74,59 @@ class Report:
         return self.jobs_by_status[status] / ended if ended else 0.0
 
 
+@dataclass(slots=True)
+class Figures:
+    """Jobs that ended in FIGURE_SECONDS from `start`. Means are of completed ones, None without any.
+
+    values: recorded values by metric.
+    """
+
+    start: datetime
+    values: dict[str, list[float]] = field(default_factory=dict)
+
+    @property
+    def completed(self) -> int:
+        return len(self.values.get("total_seconds", ()))
+
+    @property
+    def failed(self) -> int:
+        return len(self.values.get(failures.METRIC, ()))
+
+    @property
+    def mean_seconds(self) -> float | None:
+        return self._mean("total_seconds")
+
+    @property
+    def real_time_factor(self) -> float | None:
+        return self._mean("real_time_factor")
+
+    def _mean(self, metric: str) -> float | None:
+        values = self.values.get(metric)
+        return round(fmean(values), 4) if values else None
+
+
 @dataclass(frozen=True, slots=True)
 class Statistics:
     """Source of the statistics."""
 
     database: Database
     broker: Broker
+
+    async def figures(self) -> list[Figures]:
+        """Return the figures of the last hour, oldest first; the last stretch is not over yet."""
+        async with self.database.read() as session:
+            now = await leases.current_time(session)
+            values = {
+                name: await job_statistics.list_values(session, name, FIGURES * FIGURE_SECONDS)
+                for name in ("total_seconds", "real_time_factor", failures.METRIC)
+            }
+        start = now - timedelta(seconds=FIGURES * FIGURE_SECONDS)
+        figures = [Figures(start + timedelta(seconds=number * FIGURE_SECONDS)) for number in range(FIGURES)]
+        for name, known in values.items():
+            for at, value in known:
+                index = int((at - start).total_seconds() // FIGURE_SECONDS)
+                figures[min(max(index, 0), FIGURES - 1)].values.setdefault(name, []).append(value)
+        return figures
 
     async def report(self) -> Report:
         """Return current statistics. Raises BrokerUnavailable, DatabaseUnavailable."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 import structlog
 
+from core import tracing
 from core.database import Database
 from core.errors import AlreadyExists, InternalError, LinkUsedError, QuotaExceededError, UploadTimeoutError
 from core.storage.port import Storage
@@ -100,8 +101,9 @@ class Submissions:
 
     async def announce(self, job: Job) -> None:
         """Publish the first step of a committed job. Raises only CancelledError."""
-        log.info("job accepted", action="job_accepted", job_id=job.job_id, mb=job.file_size_mb, model=job.model)
-        await self.publisher.publish([message_for(job, WakeUp(job.job_id, None, 0))])
+        with tracing.submitted(job.job_id):
+            log.info("job accepted", action="job_accepted", job_id=job.job_id, mb=job.file_size_mb, model=job.model)
+            await self.publisher.publish([message_for(job, WakeUp(job.job_id, None, 0))])
 
 
 def new_job(job_id: str, owner: str, options: SubmitOptions) -> NewJob:

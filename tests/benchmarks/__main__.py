@@ -6,8 +6,10 @@ import sys
 
 from tests.benchmarks import (
     consumers,
+    event_streams,
     fairness,
     first_text,
+    leftovers,
     overhead,
     pipeline,
     scaling,
@@ -26,8 +28,9 @@ ALL = {
     "first_text": first_text.run,
     "fairness": fairness.run,
     "words": words.run,
+    "event_streams": event_streams.run,
 }
-BY_NAME = {"scaling": scaling.run, "consumers": consumers.run, "sizes": sizes.run}
+BY_NAME = {"leftovers": leftovers.run, "scaling": scaling.run, "consumers": consumers.run, "sizes": sizes.run}
 """Benchmarks that run only if they are named."""
 
 

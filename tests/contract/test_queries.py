@@ -57,7 +57,18 @@ async def test_waiting_audio_is_the_remainder_of_older_jobs(database: Database) 
     await run_chunk(database, job_id, 0)
     younger = await job(database, await new_job(database))
     async with database.read() as session:
-        assert await job_statistics.backlog_seconds(session, younger.created_at) == pytest.approx(9.0)
+        backlog = await job_statistics.backlog(session)
+    assert backlog.before(younger.created_at) == pytest.approx(9.0)
+    assert backlog.before(younger.created_at - timedelta(days=1)) == 0
+
+
+def test_audio_beyond_the_summed_jobs_is_extrapolated() -> None:
+    start = datetime(2026, 1, 1, tzinfo=UTC)
+    submits = tuple(start + timedelta(minutes=minute) for minute in (0, 5, 10))
+    backlog = job_statistics.Backlog(submits, (30.0, 60.0, 90.0), newest=start + timedelta(minutes=30))
+    assert backlog.before(start + timedelta(minutes=6)) == 60
+    assert backlog.before(start + timedelta(minutes=20)) == pytest.approx(180)
+    assert backlog.before(start + timedelta(days=1)) == pytest.approx(270), "not beyond the last running job"
 
 
 async def test_length_is_estimated_from_measured_files_only(database: Database) -> None:

@@ -59,6 +59,29 @@ async def test_the_oldest_row_is_the_one_without_progress_for_longest(database: 
     assert 500 <= (now - row.oldest).total_seconds() < 560
 
 
+async def test_counts_beyond_the_sample_are_estimates(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(queue_statistics, "SAMPLED", 3)
+    for _ in range(6):
+        running = await new_job(database)
+    async with database.write() as session:
+        assert await claims.claim_prepare(session, running, 0, ClaimRequest(WORKER, LEASE))
+        # running jobs are those submitted first
+        await session.execute(update(Job).where(Job.job_id == running).values(created_at=after(-1000)))
+    await new_job(database, priority=Priority.HIGH)
+    await planned_job(database, 8)
+    async with database.write() as session:
+        await session.execute(text("ANALYZE"))
+    assert await queue_rows(database) == {
+        (QueueName.JOBS, "high", "waiting"): 1,
+        (QueueName.JOBS, "normal", "waiting"): 5,
+        (QueueName.JOBS, "normal", "running"): 1,
+        (QueueName.CHUNKS, "normal", "waiting"): 8,
+    }
+    async with database.read() as session:
+        pending, processing = await queue_statistics.count_open_jobs(session)
+    assert (pending.count, processing.count, processing.chunks_left) == (7, 1, 8)
+
+
 async def test_ended_jobs_wait_in_no_queue(database: Database) -> None:
     job_id = await planned_job(database, 2)
     async with database.write() as session:
@@ -90,7 +113,11 @@ async def test_no_query_reads_ended_rows(database: Database) -> None:
     if not database.sqlite:
         pytest.skip("plans of SQLite")
     async with database.read() as session:
-        statements = [queue_statistics.job_rows(), queue_statistics.chunk_rows()]
+        statements = [
+            queue_statistics.waiting_jobs(Priority.HIGH),
+            queue_statistics.unfinalised_jobs(),
+            queue_statistics.chunk_rows(),
+        ]
         for statement in statements:
             sql = statement.compile(database.engine, compile_kwargs={"literal_binds": True})
             plan = "\n".join(row[3] for row in await session.execute(text(f"EXPLAIN QUERY PLAN {sql}")))

@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from core.config import OLD_NAMES, Settings
-from tests.documents import dashboards, metrics
+from tests.documents import dashboards, elsewhere, metrics
 from tests.e2e.service import ROOT
 
 EXAMPLE = ROOT / ".env.example"
@@ -115,6 +115,7 @@ FILES = {
     ROOT / "docs" / "configuration.md": markdown,
     ROOT / "docs" / "metrics.md": metrics.page,
     ROOT / "config.example.yaml": example_yaml,
+    elsewhere.PAGE: elsewhere.page,
     **dashboards.FILES,
 }
 

@@ -18,17 +18,32 @@ from typing import Any
 from tests.clients.external_server import ExternalServer, Received
 from tests.documents.blocks import COMMANDS, OUTPUTS, Block
 from tests.e2e.service import ROOT, Service
-from tests.servers.base import wait_until
+from tests.servers.base import free_port, wait_until
 
 PRELUDE = """
 set -aeuo pipefail
 trap 'env -0 > "$STATE"' EXIT
 curl() { command curl --silent --show-error --max-time 60 "$@"; }
 sleep() { command sleep 0.2; }
-make() { command make --dry-run "$@" >/dev/null; }
-stt() { "$PYTHON" -m internal.cli "$@"; }
+stt() { if [ -x "$VENV/bin/stt" ]; then "$VENV/bin/stt" "$@"; else "$PYTHON" -m internal.cli "$@"; fi; }
+make() {
+    case "$1" in
+        run) serve ;;
+        stt|migrate) command make VENV="$VENV" "$@" ;;
+        *) command make --dry-run "$@" ;;
+    esac >/dev/null
+}
+serve() {
+    command make VENV="$VENV" run 2> "$HOME/run.log" &
+    until command curl --silent --fail "http://127.0.0.1:$API_PORT/live"; do
+        kill -0 $! 2> "$STATE" || { cat "$HOME/run.log" >&2; return 1; }
+        command sleep 0.2
+    done
+    kill $!
+    wait $! || true
+}
 """
-"""`make` only looks for its targets; `sleep` is short; variables of one block are there in the next."""
+"""`make run` ends once the service answers; elsewhere.py has the other targets. The next block has the variables."""
 DEMO = "the demo's output"
 """The note of a block that `make demo` prints, which has a test of its own."""
 NEWCOMER = "the newcomer's commands"
@@ -59,6 +74,8 @@ class Session:
             "PYTHON": sys.executable,
             "ENGINE": "whisper_cpp_wheel",  # needs no trial
             "COLUMNS": "200",
+            "VENV": str(copied_environment(self.folder / "venv")),
+            "API_PORT": str(free_port()),
         }
 
     def replay(self, block: Block) -> None:
@@ -124,6 +141,19 @@ class Session:
 
         wait_until(arrived, "the webhook arrives", 60)
         return found[0]
+
+
+def copied_environment(folder: Path) -> Path:
+    """Make a virtual environment with the packages of this one, to which the Makefile installs nothing more."""
+    own = Path(sys.prefix)
+    (folder / "bin").mkdir(parents=True)
+    (folder / "bin" / "python").symlink_to(sys.executable)
+    (folder / "lib").symlink_to(own / "lib")
+    if (own / "pyvenv.cfg").exists():
+        shutil.copy(own / "pyvenv.cfg", folder)
+    for stamp in (".run", ".dev"):
+        (folder / stamp).touch()
+    return folder
 
 
 def compare_json(expected: str, printed: str) -> None:

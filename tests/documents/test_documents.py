@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import subprocess
-import sys
 import time
 from itertools import pairwise
 from pathlib import Path
@@ -12,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from tests.clients.external_server import ExternalServer
-from tests.documents import commands
+from tests.documents import commands, elsewhere
 from tests.documents.blocks import COMMANDS, DOCUMENTS, blocks
-from tests.documents.replay import DEMO, NEWCOMER, Session, compare_text
+from tests.documents.replay import DEMO, NEWCOMER, Session, compare_text, copied_environment
 from tests.e2e.service import ROOT, Service
 
 pytestmark = [pytest.mark.speech, pytest.mark.timeout(300)]
@@ -49,9 +48,9 @@ def test_its_commands_run_and_print_what_it_shows(
             raise AssertionError(f"{block.place}: {error}") from error
 
 
-def test_the_demo_prints_what_the_quickstart_shows() -> None:
+def test_the_demo_prints_what_the_quickstart_shows(tmp_path: Path) -> None:
     shown = [block for block in blocks(ROOT / "docs" / "quickstart.md") if block.note == DEMO]
-    command = [sys.executable, "-m", "internal.cli", "demo"]
+    command = ["make", f"VENV={copied_environment(tmp_path)}", "demo"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=200)
     assert len(shown) == 1
     compare_text(shown[0].text, done.stdout)
@@ -62,6 +61,20 @@ def test_a_block_that_is_not_run_says_why(path: Path) -> None:
     for block in blocks(path):
         assert block.language, f"{block.place}: a block without a language"
         assert block.reason or block.note in NOTES or block.language not in COMMANDS, block.place
+    for command in elsewhere.of_document(path):
+        assert command.valid, (
+            f"{command}: name a test that exists, or begin the reason as in {elsewhere.REASON.pattern}"
+        )
+
+
+def test_the_table_of_commands_is_that_of_the_documents() -> None:
+    assert elsewhere.PAGE.read_text() == elsewhere.page(), "run `make docs`"
+
+
+def test_targets_that_documents_name_are_those_of_the_makefile() -> None:
+    known = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    named = {name for path in DOCUMENTS for name in re.findall(r"`make ([a-z-]+)", path.read_text())}
+    assert named | set(elsewhere.TARGETS) | set(elsewhere.IN_PLACE) <= known
 
 
 def test_every_route_is_documented_with_an_example(embedded_service: Service) -> None:

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 import asyncpg
 
-from tests.servers.base import Control, External, Server, Unavailable, free_port
+from tests.servers.base import Control, External, Server, Unavailable, free_port, only_containers
 
 IMAGE = "postgres:16-bookworm"
 
@@ -49,10 +49,7 @@ class LocalPostgres(Server):
 
     def user(self) -> str | None:
         """Return an unprivileged user: PostgreSQL refuses to run as root."""
-        if os.geteuid() != 0:
-            return None
-        names = {entry.pw_name for entry in pwd.getpwall()}
-        return "postgres" if "postgres" in names else "nobody"
+        return unprivileged_user()
 
     def _initialise(self) -> None:
         user = self.user()
@@ -96,11 +93,19 @@ class ContainerPostgres(External):
         self._container.stop()
 
 
+def unprivileged_user() -> str | None:
+    """Return a user for servers that refuse to run as root; None if this process is not root."""
+    if os.geteuid() != 0:
+        return None
+    names = {entry.pw_name for entry in pwd.getpwall()}
+    return "postgres" if "postgres" in names else "nobody"
+
+
 def find(*, durable: bool = False) -> Postgres:
     """Start and return a server from the first of the three sources available. Raise Unavailable."""
     if url := os.environ.get("TEST_DATABASE_URL"):
         return ExternalPostgres(url)
-    if programs := programs_folder():
+    if not only_containers() and (programs := programs_folder()):
         server = LocalPostgres(programs, durable=durable)
         server.start()
         return server

@@ -11,10 +11,19 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-HTTP = {"fastapi", "starlette", "uvicorn", "internal.api", "internal.services.registry"}
+HTTP = {"fastapi", "starlette", "uvicorn", "opentelemetry", "internal.api", "internal.services.registry"}
+"""opentelemetry: the API of the library, which FastAPI imports."""
 ENGINE = {"numpy", "pebble", "worker.pool"}
-RARE = {"alembic", "limits", "yaml"}
-"""Loaded when first used: for an old schema, a counted request, a configuration file."""
+RARE = {
+    "alembic",
+    "limits",
+    "yaml",
+    "opentelemetry.sdk",
+    "google.protobuf",
+    "core.tracing_export",
+    "core.tracing_sender",
+}
+"""Loaded when first used: for an old schema, a counted request, a configuration file, traces."""
 BUILD = """
 from core.config import load_settings
 from internal import bootstrap

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from core.domain.job_options import MergeMethod
 from core.domain.transcript import ChunkTranscript, Segment, Word
 from worker.alignment import is_similar, normalize
-from worker.merger import merge, segment_words
+from worker.merger import RunningMerge, merge, segment_words
 
 
 def segment(words: list[Word], with_words: bool = True) -> Segment:
@@ -343,3 +343,26 @@ def test_known_words_without_word_times(count: int, gaps: list[float], overlap: 
     truth = _words_with_gaps(_distinct_words()[:count], gaps)
     chunks = _windows(truth, overlap, [0.0], per_segment, with_words=False)
     assert merged_text(chunks).split() == [word.word for word in truth]
+
+
+@given(
+    st.lists(st.tuples(st.floats(0, 25), st.floats(0.2, 6)), min_size=1, max_size=30),
+    st.integers(1, 8),
+    OVERLAPS,
+    st.sampled_from(list(MergeMethod)),
+)
+def test_chunks_merge_one_at_a_time_as_all_at_once(
+    spoken: list[tuple[float, float]], count: int, overlap: float, method: MergeMethod
+) -> None:
+    chunks = []
+    for index in range(count):
+        start = index * 25.0
+        times = sorted(spoken[index::count]) or [(1.0, 1.0)]
+        words = [Word(f"w{index}-{n}", start + at, start + at + length, 0.9) for n, (at, length) in enumerate(times)]
+        shared = overlap if index else 0.0
+        chunks.append(ChunkTranscript(index, start, start + 25 + overlap, (segment(words),), shared))
+    running = RunningMerge(method)
+    merged = [
+        item for one, after in zip(chunks, [*chunks[1:], None], strict=True) for item in running.extend(one, after)
+    ]
+    assert merged == merge(chunks, method)

@@ -143,8 +143,8 @@ def test_a_voice_detector_is_no_model_to_transcribe_with() -> None:
 
 def test_the_table_of_bad_days_names_tests_that_exist() -> None:
     root = registry.FILE.parents[2]
-    files = ("integration/test_model_pull", "integration/test_model_lock", "integration/test_model_installation")
-    code = "".join((root / "tests" / f"{name}.py").read_text() for name in (*files, "cli/test_models"))
+    files = [f"integration/test_model_{name}.py" for name in ("pull", "lock", "installation")] + ["cli/test_models.py"]
+    code = "".join((root / "tests" / name).read_text() for name in files)
     document = (root / "docs" / "models.md").read_text()
     named = re.findall(r"`(test_[a-z0-9_]+)`", document)
     assert len(named) > 30

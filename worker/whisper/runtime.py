@@ -183,13 +183,26 @@ def load_graphs(core: Any, model: Weights, path: Path) -> dict[str, Any]:
     return {name: build(model) for name, build in graphs.GRAPHS.items()}
 
 
-def _cached(model: Weights, path: Path) -> Path:
-    """Return the folder of the model's graphs, written if needed. Graphs of a replaced file are removed."""
+def kept_graph(core: Any, path: Path, name: str) -> Any | None:
+    """Return a graph of a model if an engine has kept it beside the model file."""
+    with suppress(OSError, RuntimeError):
+        file = _folder(path) / f"{name}.xml"
+        return core.read_model(file) if file.is_file() else None
+    return None
+
+
+def _folder(path: Path) -> Path:
+    """Return the folder for a model's graphs. Raises OSError."""
     states = model_files.state(path)
     size, changed = sum(state[0] for state in states), max(state[1] for state in states)
     version = ov.__version__.split("-")[0]
-    cache = path.resolve().parent / FOLDER
-    folder = cache / f"{path.name}-{size}-{changed}-{version}-{graphs.FORMAT}"
+    return path.resolve().parent / FOLDER / f"{path.name}-{size}-{changed}-{version}-{graphs.FORMAT}"
+
+
+def _cached(model: Weights, path: Path) -> Path:
+    """Return the folder of the model's graphs, written if needed. Graphs of a replaced file are removed."""
+    folder = _folder(path)
+    cache = folder.parent
     if folder.is_dir():
         return folder
     cache.mkdir(exist_ok=True)

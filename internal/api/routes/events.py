@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Response
 from fastapi.responses import StreamingResponse
@@ -58,12 +58,16 @@ async def _encode(job_events: AsyncGenerator[JobEvent], views: JobViews, languag
         async for event in job_events:
             if event.kind == KEEP_ALIVE:
                 yield KEEPALIVE_COMMENT
-            elif event.segment is not None:
-                segment = SegmentBody.model_validate(event.segment).model_dump(exclude_none=True)
-                yield encode_event(segment, event.kind, event.number)
-            elif event.job is not None:
-                state = JobStatusBody.model_validate(await views.of(event.job, language))
-                fields = STATE_FIELDS if event.job.error_code is None else STATE_FIELDS | ERROR_FIELDS
-                yield encode_event(state.model_dump(include=fields), event.kind, event.number)
-            else:
-                yield encode_event({"status": JobStatus.CANCELLED}, event.kind, event.number)
+                continue
+            if language not in event.encoded:
+                event.encoded[language] = encode_event(await _data(event, views, language), event.kind, event.number)
+            yield event.encoded[language]
+
+
+async def _data(event: JobEvent, views: JobViews, language: str) -> dict[str, Any]:
+    if event.segment is not None:
+        return SegmentBody.model_validate(event.segment).model_dump(exclude_none=True)
+    if event.job is None:
+        return {"status": JobStatus.CANCELLED}
+    state = JobStatusBody.model_validate(await views.of(event.job, language))
+    return state.model_dump(include=STATE_FIELDS if event.job.error_code is None else STATE_FIELDS | ERROR_FIELDS)

@@ -10,6 +10,7 @@ from functools import partial
 import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from core import tracing
 from core.consumer_metrics import JOB_AUDIO, JOB_FACTOR, JOB_SECONDS
 from core.domain import keys
 from core.domain.job import AUTO
@@ -34,7 +35,6 @@ from worker.result import JobMetadata, build_result
 log = structlog.get_logger(__name__)
 DEADLINE = 600.0
 """Working seconds of one Finalise."""
-STORED_FORMATS = ("json", "txt")
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,7 @@ class FinaliseHandler:
 
     async def _write_result(self, job_id: str, result: Result) -> None:
         """Write the result in all stored formats at once. Raises StorageUnavailable."""
-        writes = [self._write_format(job_id, result, name) for name in STORED_FORMATS]
+        writes = [self._write_format(job_id, result, name) for name in keys.RESULT_EXTENSIONS]
         for outcome in await asyncio.gather(*writes, return_exceptions=True):
             if isinstance(outcome, BaseException):
                 raise outcome
@@ -137,6 +137,7 @@ def job_metadata(job: Job, last_commit: datetime) -> JobMetadata:
 
 def _count(job: Job, result: Result) -> None:
     model, language = label(job.model), label(metadata_language(job))
+    tracing.record_job(job.job_id, job.created_at, "COMPLETED")
     JOBS_ENDED.labels("COMPLETED", "", model, language).inc()
     JOB_AUDIO.labels(model, language).inc(job.audio_duration_seconds or 0.0)
     JOB_SECONDS.labels(model).observe((datetime.now(UTC) - job.created_at).total_seconds())

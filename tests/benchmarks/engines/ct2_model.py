@@ -15,7 +15,9 @@ import numpy as np
 from ctranslate2.specs import whisper_spec
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
-from tests.benchmarks.ggml_shape import Array, GgmlModel, read
+from tests.benchmarks.ggml_shape import shape_of
+from worker.model_files import Weights, open_model
+from worker.model_files.weights import Array
 
 END_OF_TEXT = 50257
 LANGUAGES = (
@@ -28,11 +30,11 @@ TICK = 0.02
 """Seconds between two timestamp tokens."""
 
 
-def convert(model: GgmlModel, folder: Path, quantisation: str = "int8") -> None:
+def convert(model: Weights, folder: Path, quantisation: str = "int8") -> None:
     """Write model.bin, config.json, vocabulary.json, tokenizer.json and preprocessor_config.json."""
-    shape, names = model.shape, token_names(model)
+    shape, names = shape_of(model), token_names(model)
     spec = whisper_spec.WhisperSpec(shape.encoder_layers, shape.heads, shape.decoder_layers, shape.heads)
-    _Weights(model.tensors).fill(spec)
+    _Copy(model).fill(spec)
     spec.register_vocabulary(names)
     spec.config.suppress_ids = []
     spec.config.suppress_ids_begin = [names.index("Ġ"), END_OF_TEXT]
@@ -47,20 +49,20 @@ def convert(model: GgmlModel, folder: Path, quantisation: str = "int8") -> None:
     np.save(folder / "mel_filters.npy", model.filters)
 
 
-class _Weights:
-    """The tensors of a ggml file, copied into a specification of CTranslate2."""
+class _Copy:
+    """A copy of a model's tensors in a specification of CTranslate2."""
 
-    def __init__(self, tensors: dict[str, Array]) -> None:
-        self._tensors = tensors
+    def __init__(self, model: Weights) -> None:
+        self._model = model
 
     def fill(self, spec: Any) -> None:
         encoder, decoder = spec.encoder, spec.decoder
         for name in ("conv1", "conv2"):
             self._linear(getattr(encoder, name), f"encoder.{name}")
-        encoder.position_encodings.encodings = self._tensors["encoder.positional_embedding"]
+        encoder.position_encodings.encodings = self._model.tensor("encoder.positional_embedding")
         self._norm(encoder.layer_norm, "encoder.ln_post")
-        decoder.embeddings.weight = decoder.projection.weight = self._tensors["decoder.token_embedding.weight"]
-        decoder.position_encodings.encodings = self._tensors["decoder.positional_embedding"]
+        decoder.embeddings.weight = decoder.projection.weight = self._model.tensor("decoder.token_embedding.weight")
+        decoder.position_encodings.encodings = self._model.tensor("decoder.positional_embedding")
         self._norm(decoder.layer_norm, "decoder.ln")
         for side in ("encoder", "decoder"):
             for index, layer in enumerate(getattr(spec, side).layer):
@@ -84,24 +86,25 @@ class _Weights:
         self._linear(spec.linear[2], f"{name}.out")
 
     def _norm(self, spec: Any, name: str) -> None:
-        spec.gamma, spec.beta = self._tensors[f"{name}.weight"], self._tensors[f"{name}.bias"]
+        spec.gamma, spec.beta = self._model.vector(f"{name}.weight"), self._model.vector(f"{name}.bias")
 
     def _linear(self, spec: Any, name: str) -> None:
-        spec.weight, spec.bias = self._tensors[f"{name}.weight"], self._bias(name)
+        spec.weight, spec.bias = self._model.tensor(f"{name}.weight"), self._bias(name)
 
     def _fused(self, spec: Any, names: list[str]) -> None:
-        spec.weight = np.concatenate([self._tensors[f"{name}.weight"] for name in names])
+        spec.weight = np.concatenate([self._model.tensor(f"{name}.weight") for name in names])
         spec.bias = np.concatenate([self._bias(name) for name in names])
 
     def _bias(self, name: str) -> Array:
         """Return the bias, which is zero for keys."""
-        bias = self._tensors.get(f"{name}.bias")
-        return bias.ravel() if bias is not None else np.zeros(len(self._tensors[f"{name}.weight"]), np.float32)
+        if f"{name}.bias" in self._model:
+            return self._model.vector(f"{name}.bias")
+        return np.zeros(len(self._model.tensor(f"{name}.weight")), np.float32)
 
 
-def token_names(model: GgmlModel) -> list[str]:
+def token_names(model: Weights) -> list[str]:
     """Return the name of each token as in OpenAI's vocabulary files; a language without a code here has its number."""
-    count = model.vocabulary - END_OF_TEXT - 2 - len(TASKS) - 1501
+    count = model.header.vocabulary - END_OF_TEXT - 2 - len(TASKS) - 1501
     languages = [LANGUAGES[index] if index < len(LANGUAGES) else f"language{index}" for index in range(count)]
     special = ["endoftext", "startoftranscript", *languages, *TASKS]
     special += [f"{TICK * index:.2f}" for index in range(1501)]
@@ -117,7 +120,7 @@ def byte_letters() -> list[str]:
     return [chr(byte if byte in visible else 0x100 + others.index(byte)) for byte in range(256)]
 
 
-def tokenizer(model: GgmlModel, names: list[str]) -> Any:
+def tokenizer(model: Weights, names: list[str]) -> Any:
     """Return the byte-level tokenizer of these tokens."""
     ordinary = dict(zip(names[:END_OF_TEXT], range(END_OF_TEXT), strict=True))
     result = Tokenizer(models.BPE(vocab=ordinary, merges=merges(names[:END_OF_TEXT])))
@@ -144,4 +147,4 @@ def merges(names: list[str]) -> list[tuple[str, str]]:
 
 
 if __name__ == "__main__":
-    convert(read(Path(sys.argv[1])), Path(sys.argv[2]))
+    convert(open_model(Path(sys.argv[1])), Path(sys.argv[2]))

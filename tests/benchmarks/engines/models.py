@@ -10,6 +10,7 @@ from pathlib import Path
 
 from tests.benchmarks import ggml_shape
 from tests.speech import MODEL, ROOT
+from worker.model_files import ggml_writer, open_model
 
 CACHE = Path.home() / ".cache" / "async-stt" / "benchmarks"
 BENCH_PYTHON = Path(os.environ.get("BENCH_PYTHON", ROOT / ".venv-bench" / "bin" / "python"))
@@ -20,7 +21,7 @@ BENCH_PYTHON = Path(os.environ.get("BENCH_PYTHON", ROOT / ".venv-bench" / "bin" 
 def folder() -> Path:
     """Return the folder of the models made from this demo model by this code."""
     converter = ROOT / "tests" / "benchmarks" / "engines" / "ct2_model.py"
-    sources = [MODEL, Path(ggml_shape.__file__), converter]
+    sources = [MODEL, Path(ggml_shape.__file__), Path(ggml_writer.__file__), converter]
     digest = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:16]
     path = CACHE / "models" / digest
     path.mkdir(parents=True, exist_ok=True)
@@ -32,7 +33,7 @@ def ggml(shape: str, quantisation: str) -> Path:
     path = folder() / f"{shape}-{quantisation}" / f"ggml-{shape}-{quantisation}.bin"
     if not path.exists():
         path.parent.mkdir(exist_ok=True)
-        wide = ggml_shape.widen(ggml_shape.read(MODEL), ggml_shape.SHAPES[shape])
+        wide = ggml_shape.WideModel(open_model(MODEL), ggml_shape.SHAPES[shape])
         ggml_shape.write(path, wide, quantisation)
     return path
 

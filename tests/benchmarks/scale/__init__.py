@@ -1,0 +1,1 @@
+"""Figures of a service with a million jobs: `make bench-scale`."""
