@@ -12,7 +12,7 @@ export MODEL
 # compiled tests are kept even where the environment asks for none, since every process needs them
 PYTEST = PYTHONDONTWRITEBYTECODE= $(RUN) -m pytest -n $(JOBS)
 
-.PHONY: help demo stt openvino engine engine-test test test-fast test-faults test-containers fuzz soak mutate run services up down migrate lint bench bench-engines bench-scale bench-compare docs venv format
+.PHONY: help demo stt openvino engine engine-test test test-fast test-faults test-containers fuzz soak mutate run services up down migrate lint bench bench-engines bench-scale bench-compare screenshots docs venv format
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -97,6 +97,10 @@ bench-scale: $(VENV)/.dev ## measure a service with 1,000,000 ended and 100,000 
 
 bench-compare: $(VENV)/.dev ## run benchmarks on this tree and on BASE=<revision>, and print ratios (BENCHMARKS="pipeline" ROUNDS=3)
 	@$(RUN) -m tests.benchmarks.compare "$(BASE)" $(or $(BENCHMARKS),pipeline) --rounds $(or $(ROUNDS),3)
+
+screenshots: $(VENV)/.dev ## take the screenshots of README.md anew
+	@bash deploy/install-test-tools.sh
+	@SCREENSHOTS=1 $(RUN) -m pytest tests/browser/test_screenshots.py
 
 docs: $(VENV)/.dev ## generate docs/configuration.md, docs/metrics.md, config.example.yaml, deploy/grafana and the reference of docs/cli.md
 	@$(RUN) -m tests.documents.configuration

@@ -1,4 +1,4 @@
-"""Files that are part of the program: the demo model, and a recording with its text."""
+"""Files that are part of the program: the demo model, a recording with its text, and the web page."""
 
 from __future__ import annotations
 
@@ -18,3 +18,8 @@ def sample() -> tuple[Path, str]:
         if recording.exists():
             return recording, recording.with_suffix(".txt").read_text()
     raise FileNotFoundError("hello.en.mp3")
+
+
+def page_folder() -> Path:
+    """Return the folder of the web page, in the repository or in an installed package."""
+    return next((folder for folder in (_ASSETS / "page", _INSTALLED / "page") if folder.is_dir()), _ASSETS / "page")

@@ -17,7 +17,7 @@ STORAGE_OPERATIONS = {
     name: name
     for name in (
         *("ping", "open_upload", "put_bytes", "put_file", "get_bytes", "download", "stat", "copy", "upload_link"),
-        *("delete", "delete_prefix"),
+        *("delete", "delete_many", "delete_prefix"),
     )
 }
 BROKER_OPERATIONS = {

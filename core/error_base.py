@@ -59,6 +59,16 @@ class SttError(Exception):
         return cls.vi if language == VIETNAMESE else cls.en
 
     @property
+    def headers(self) -> dict[str, str]:
+        """Headers of the response that only this error has."""
+        return {}
+
+    @property
+    def members(self) -> dict[str, Any]:
+        """Members of the response's body that only this error has."""
+        return {}
+
+    @property
     def details(self) -> dict[str, Any] | None:
         """Template and values, which `failure_text` needs besides the code; None without a message of its own."""
         return None if self.detail is None else {"detail": self.detail, "values": self.values}

@@ -12,6 +12,7 @@ from typing import Any
 
 from core.texts_command import COMMAND_TEXTS
 from core.texts_doctor import DOCTOR_TEXTS
+from core.texts_media import MEDIA_TEXTS
 from core.texts_models import MODEL_TEXTS
 
 ENGLISH, VIETNAMESE = "en", "vi"
@@ -307,6 +308,7 @@ TEXTS = COMMAND_TEXTS | {
     "Service Unavailable": "Dịch vụ tạm ngừng",
     # Starlette
     "There was an error parsing the body": "Không đọc được nội dung yêu cầu",
+    **MEDIA_TEXTS,
     **MODEL_TEXTS,
     **DOCTOR_TEXTS,
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import socket
@@ -11,13 +12,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import datetime
+from typing import Any
 
 from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
-from opentelemetry.sdk.trace.sampling import Decision
+from opentelemetry.sdk.trace.sampling import Decision, Sampler, SamplingResult
 from opentelemetry.trace import Link, NonRecordingSpan, SpanContext, SpanKind, Status, StatusCode, TraceFlags
 
 from core.tracing_sender import Sender
@@ -40,6 +42,24 @@ class _Ids(RandomIdGenerator):
         return super().generate_span_id() if root is None else root & _LOW
 
 
+class _HashSampler(Sampler):
+    """A sampler that decides by a hash of the trace id, since in a UUID the two bits that a ratio compares first are
+    always the same.
+    """
+
+    def __init__(self, sampler: Sampler) -> None:
+        self._sampler = sampler
+
+    def should_sample(
+        self, parent_context: Context | None, trace_id: int, *arguments: Any, **more: Any
+    ) -> SamplingResult:
+        digest = hashlib.sha256(trace_id.to_bytes(16)).digest()
+        return self._sampler.should_sample(parent_context, int.from_bytes(digest[:16]), *arguments, **more)
+
+    def get_description(self) -> str:
+        return self._sampler.get_description()
+
+
 class Exporter:
     """Exporter of the spans of one process."""
 
@@ -49,6 +69,7 @@ class Exporter:
         resource = {"service.name": name, "service.version": VERSION, "service.instance.id": instance}
         self._sender = Sender(endpoint, headers)
         self._provider = TracerProvider(resource=Resource.create(resource), id_generator=_Ids(), shutdown_on_exit=False)
+        self._provider.sampler = _HashSampler(self._provider.sampler)
         self._provider.add_span_processor(self._sender)
         self._tracer = self._provider.get_tracer("async-stt", VERSION)
 
@@ -120,7 +141,7 @@ class Exporter:
     def _job(self, job_id: str) -> SpanContext:
         """Return the root span of a job. Whether it is sampled follows from the id, so all processes agree."""
         job = uuid.UUID(job_id).int
-        sampled = self._provider.sampler.should_sample(Context(), job, "job").decision == Decision.RECORD_AND_SAMPLE
+        sampled = self._provider.sampler.should_sample(Context(), job, "job").decision is Decision.RECORD_AND_SAMPLE
         return SpanContext(job, job & _LOW, is_remote=True, trace_flags=TraceFlags(int(sampled)))
 
 

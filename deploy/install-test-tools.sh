@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Install what the tests need on this machine: PostgreSQL, PgBouncer, RabbitMQ, ffmpeg, espeak-ng, faketime, curl, Prometheus, MinIO.
+# Install what the tests need on this machine: PostgreSQL, PgBouncer, RabbitMQ, ffmpeg, espeak-ng, faketime, curl, Prometheus, Chromium, MinIO.
 # Packages are installed as root or with passwordless sudo; otherwise the command to run is printed. Tests that need a
 # missing server are skipped, or fail if CI is set. No system service is started.
 set -euo pipefail
@@ -18,6 +18,8 @@ missing_packages() {
 	command -v faketime >/dev/null || echo faketime
 	command -v curl >/dev/null || echo curl
 	command -v promtool >/dev/null || echo prometheus
+	# Ubuntu's package of this name is a snap, which the tests of the page cannot drive
+	command -v chromium >/dev/null || printf "%s\n" chromium fonts-inter
 }
 
 build_minio() {

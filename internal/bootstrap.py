@@ -67,6 +67,7 @@ class Application:
             self.media,
             self.webhooks,
             self.retention,
+            self.dead_letters,
         )
 
     async def stop(self) -> None:

@@ -190,12 +190,16 @@ async def store_source(session: AsyncSession, job_id: str, key: str, size: int, 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Parameters of one page of a list. before: creation time and id of the last job on the previous page."""
+    """Parameters of one page of a list. before: creation time and id of the last job on the previous page.
+
+    name: part of the file name. Its case is ignored; by SQLite only that of ASCII letters.
+    """
 
     limit: int
     status: str | None = None
     language: str | None = None
     before: tuple[datetime, str] | None = None
+    name: str | None = None
 
 
 async def list_page(session: AsyncSession, owner: str, page: Page) -> list[Job]:
@@ -205,6 +209,8 @@ async def list_page(session: AsyncSession, owner: str, page: Page) -> list[Job]:
         statement = statement.where(Job.status == page.status)
     if page.language is not None:
         statement = statement.where(Job.language == page.language)
+    if page.name is not None:
+        statement = statement.where(Job.original_filename.icontains(page.name, autoescape=True))
     if page.before is not None:
         created_at, job_id = page.before
         last_position = tuple_(literal(created_at, UtcDateTime()), literal(job_id, JobId))

@@ -187,6 +187,20 @@ class Chunk(Claimable, Base):
     __table_args__ = (_partial_index("chunks", "due_at"),)
 
 
+class SegmentCorrectionRow(Base):
+    """The latest change of a segment by a person. `version`: numbers the changes of a job; `text`: None if removed."""
+
+    __tablename__ = "corrections"
+
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.job_id", ondelete="CASCADE"), primary_key=True)
+    segment_id: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    version: Mapped[int] = mapped_column(Integer)
+    text: Mapped[str | None] = mapped_column(Text)
+    machine_text: Mapped[str] = mapped_column(Text)
+    author: Mapped[str] = mapped_column(String(255))
+    corrected_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
 class Metric(Base):
     __tablename__ = "metrics"
 

@@ -321,6 +321,28 @@ def _hidden() -> Values:
     return {**_visible(), "deleted_at": after(), "due_at": None, "replay_token": None, "request_id": None}
 
 
+@transition(job=to(State.COMPLETED, State.DELETED))
+def restored_completed(table: Table) -> Values:
+    """The owner undid the deletion of a completed job."""
+    return _shown_again()
+
+
+@transition(job=to(State.FAILED, State.DELETED))
+def restored_failed(table: Table) -> Values:
+    """The owner undid the deletion of a failed job. Its dead letter stays stale; a retry reopens it."""
+    return _shown_again()
+
+
+@transition(job=to(State.CANCELLED, State.DELETED))
+def restored_cancelled(table: Table) -> Values:
+    """The owner undid the deletion of a cancelled job."""
+    return _shown_again()
+
+
+def _shown_again() -> Values:
+    return {**_visible(), "deleted_at": None}
+
+
 @transition(job=to(State.ABSENT, State.DELETED), chunk=to(State.ABSENT, *CHUNK_STATES))
 def removed(table: Table) -> Values:
     """The scheduler removes the rows of a deleted job; a retry removes the chunks of a plan that cannot be used."""

@@ -93,6 +93,8 @@ def group(item: pytest.Item) -> str | None:
     stopped = [kind for kind in KINDS if f"{kind}_server" in names or parameter(item, "server") == kind]
     if stopped:
         return "stops " + "+".join(stopped)
+    if "open_tab" in names:
+        return "browser"
     if "harness" in names:
         return f"faults {item.path.stem}"
     for service, shares in SHARES.items():

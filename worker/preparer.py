@@ -15,6 +15,7 @@ from worker.audio import decode
 from worker.chunking import AudioFeatures, ChunkLimits, plan_chunks
 from worker.chunking.silence import SilenceDetector, exclude_quiet_speech, is_digital_silence
 from worker.ffmpeg import deadline
+from worker.peaks import Peaks, peaks
 
 EVEN_LEVEL_STRATEGY = "fixed_size"
 """Strategy for audio of even level, in which silence and speech cannot be distinguished."""
@@ -49,12 +50,13 @@ class Part:
 class Prepared:
     """A prepared recording. samples: its length; rest: the part that is not released yet, mostly the whole recording.
 
-    decode_seconds: elapsed time of decoding and planning, without releasing instalments.
+    decode_seconds: elapsed time of decoding and planning, without releasing instalments; peaks: of all of it.
     """
 
     samples: int
     rest: Part
     decode_seconds: float
+    peaks: Peaks
 
     @property
     def chunks(self) -> list[PlannedChunk]:
@@ -112,7 +114,8 @@ async def prepare(
     )
     chunks = await asyncio.to_thread(plan_rest, detector, planning, instalments.released)
     rest = Part(instalments.pcm, instalments.first, samples - instalments.first, chunks)
-    return Prepared(samples, rest, time.monotonic() - started - instalments.seconds)
+    loudness = await asyncio.to_thread(lambda: peaks(detector.energies()))
+    return Prepared(samples, rest, time.monotonic() - started - instalments.seconds, loudness)
 
 
 class _Instalments:

@@ -47,6 +47,19 @@ def result_key(job_id: str, extension: str = "json") -> str:
     return f"results/{job_id}/transcription.{extension}"
 
 
+RESULT_EXTENSIONS = ("json", "txt")
+"""Formats in which a result is stored; the others are made from it."""
+
+
+def peaks_key(job_id: str) -> str:
+    return f"results/{job_id}/peaks.json"
+
+
+def result_keys(job_id: str) -> list[str]:
+    """Return the keys of all objects that a completed job leaves besides its recording."""
+    return [*(result_key(job_id, extension) for extension in RESULT_EXTENSIONS), peaks_key(job_id)]
+
+
 def job_prefixes(job_id: str) -> tuple[str, ...]:
     """Return the prefixes under which all objects of the job are stored."""
     return (f"incoming/{job_id}/", f"uploads/{job_id}/", f"work/{job_id}/", f"results/{job_id}/")

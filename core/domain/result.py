@@ -23,8 +23,21 @@ class ResultModel:
 
 
 @dataclass(frozen=True, slots=True)
+class SegmentCorrection:
+    """A correction of a segment. machine_text: the text before it; corrected_at: ISO 8601 in UTC."""
+
+    machine_text: str
+    author: str
+    corrected_at: str
+
+
+@dataclass(frozen=True, slots=True)
 class ResultSegment:
-    """A segment. id: its number from 0; chunk: the index of its chunk; start, end: seconds; confidence: 0..1."""
+    """A segment. id: its number from 0; chunk: the index of its chunk; start, end: seconds; confidence: 0..1.
+
+    version: number of its last change by a person, 0 if there was none. A stored result has neither version nor
+    correction.
+    """
 
     id: int
     chunk: int
@@ -33,6 +46,8 @@ class ResultSegment:
     text: str
     confidence: float
     words: tuple[Word, ...] = ()
+    version: int = 0
+    correction: SegmentCorrection | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +92,10 @@ class Result:
     timings: Timings
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain data. Segments without words have no key `words`."""
+        """Return plain data. Segments without words have no key `words`, uncorrected ones no `correction`."""
         data = asdict(self)
         for segment in data["segments"]:
-            if not segment["words"]:
-                del segment["words"]
+            _remove_empty(segment)
         return data
 
     def to_bytes(self) -> bytes:
@@ -102,3 +116,16 @@ class Result:
                 "timings": Timings(**data["timings"]),
             }
         )
+
+
+def segment_to_json(segment: ResultSegment) -> dict[str, Any]:
+    """Return plain data without empty values."""
+    data = asdict(segment)
+    _remove_empty(data)
+    return data
+
+
+def _remove_empty(segment: dict[str, Any]) -> None:
+    for name in ("words", "version", "correction"):
+        if not segment[name]:
+            del segment[name]

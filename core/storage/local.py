@@ -7,7 +7,7 @@ import contextlib
 import errno
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from io import BufferedWriter
@@ -154,12 +154,16 @@ class LocalStorage:
         return None
 
     async def delete(self, key: str) -> None:
-        path = self.object_path(key)
+        await self.delete_many([key])
+
+    async def delete_many(self, keys: Sequence[str]) -> None:
+        paths = [self.object_path(key) for key in keys]
 
         def work() -> None:
-            with contextlib.suppress(*_MISSING):
-                path.unlink()
-            _prune(path.parent, self.root)
+            for path in paths:
+                with contextlib.suppress(*_MISSING):
+                    path.unlink()
+                _prune(path.parent, self.root)
 
         await self.run(work)
 

@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import io
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
@@ -252,6 +252,11 @@ class MinioStorage:
         checked_key(key)
         await self.run(lambda: self.client.remove_object(self.bucket, key))
 
+    async def delete_many(self, keys: Sequence[str]) -> None:
+        targets = [DeleteObject(checked_key(key)) for key in keys]
+        if targets:
+            await self.run(lambda: self._delete_objects(targets))
+
     async def delete_prefix(self, prefix: str) -> int:
         checked_prefix(prefix)
         return await self.run(lambda: self._delete_prefix(prefix))
@@ -260,10 +265,13 @@ class MinioStorage:
         self._abort_unfinished(prefix)
         names = [item.object_name for item in self.client.list_objects(self.bucket, prefix, recursive=True)]
         targets = [DeleteObject(name) for name in names if name]
+        self._delete_objects(targets)
+        return len(targets)
+
+    def _delete_objects(self, targets: list[DeleteObject]) -> None:
         errors = list(self.client.remove_objects(self.bucket, targets))  # a lazy iterator
         if errors:
             raise StorageUnavailable from OSError(f"{errors[0].name}: {errors[0].code} {errors[0].message}")
-        return len(targets)
 
     def _abort_unfinished(self, prefix: str) -> None:
         """Abort unfinished multipart uploads, for which the SDK has only private calls.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -123,6 +124,10 @@ class Storage(Protocol):
 
     async def delete(self, key: str) -> None:
         """Delete the object if it exists."""
+        ...
+
+    async def delete_many(self, keys: Sequence[str]) -> None:
+        """Delete the objects that exist, in few requests. If one cannot be deleted, raise StorageUnavailable."""
         ...
 
     async def delete_prefix(self, prefix: str) -> int:

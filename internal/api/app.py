@@ -14,11 +14,25 @@ from internal.api import errors
 from internal.api.authentication import AuthenticationMiddleware
 from internal.api.middleware import BodyLimitMiddleware, RequestLogMiddleware, SecurityHeadersMiddleware
 from internal.api.openapi import document_problems
-from internal.api.routes import events, jobs, links, models, openai, results, service, transcribe, upload
+from internal.api.routes import (
+    admin,
+    corrections,
+    events,
+    jobs,
+    links,
+    media,
+    models,
+    openai,
+    page,
+    results,
+    service,
+    transcribe,
+    upload,
+)
 from internal.api.upload_slots import UploadSlots
 from internal.services.registry import Services
 
-ROUTERS = (upload, transcribe, links, results, events, jobs, models, openai, service)
+ROUTERS = (upload, transcribe, links, results, events, jobs, media, corrections, models, openai, admin, page, service)
 UPLOAD_PATHS = ("/api/v1/upload", "/api/stt/upload", "/api/transcribe", "/v1/audio/transcriptions")
 
 
@@ -30,6 +44,8 @@ def create_app(settings: Settings, services: Services, lifespan: Lifespan[FastAP
         summary="Self-hosted, asynchronous speech to text.",
         lifespan=lifespan,
         redirect_slashes=False,
+        docs_url=None,
+        redoc_url=None,
     )
     app.state.settings = settings
     app.state.services = services
@@ -49,7 +65,7 @@ def create_app(settings: Settings, services: Services, lifespan: Lifespan[FastAP
             allow_origins=list(settings.cors_origins),
             allow_methods=["*"],
             allow_headers=["*"],
-            expose_headers=["X-Request-ID", "Retry-After"],
+            expose_headers=["ETag", "X-Request-ID", "Retry-After"],
         )
     app.add_middleware(SecurityHeadersMiddleware)
     app.add_middleware(RequestLogMiddleware)

@@ -16,11 +16,15 @@ from core.config import Settings
 from core.errors_models import AdminOnlyError
 from core.texts import ENGLISH, VIETNAMESE
 from internal.api.upload_slots import UploadSlot
-from internal.services.authentication import LOCAL_OWNER
+from internal.services.api_keys import ApiKeys
+from internal.services.authentication import LOCAL_OWNER, Authenticator
+from internal.services.corrections import Corrections
+from internal.services.dead_letters import DeadLetters
 from internal.services.health import HealthCheck
 from internal.services.job_events import JobEvents
 from internal.services.job_views import JobViews
 from internal.services.jobs import Jobs
+from internal.services.media import Media
 from internal.services.models import Models
 from internal.services.registry import Services
 from internal.services.results import Results
@@ -36,6 +40,8 @@ _header = APIKeyHeader(name="X-API-Key", auto_error=False, description="stt_ID_S
 _bearer = HTTPBearer(auto_error=False, description="the same key")
 OWNER = "stt.owner"
 """Scope key under which `AuthenticationMiddleware` stores the owner."""
+AUTHOR = "stt.author"
+"""Scope key under which it stores the name of the key."""
 MAX_ACCEPT = 1000
 """Characters of Accept-Language that are read."""
 
@@ -47,10 +53,15 @@ def _service(select: Callable[[Services], object]) -> Any:
     return Depends(get)
 
 
+ApiKeysDep = Annotated[ApiKeys, _service(lambda services: services.api_keys)]
+AuthenticatorDep = Annotated[Authenticator, _service(lambda services: services.authenticator)]
+CorrectionsDep = Annotated[Corrections, _service(lambda services: services.corrections)]
+DeadLettersDep = Annotated[DeadLetters, _service(lambda services: services.dead_letters)]
 HealthCheckDep = Annotated[HealthCheck, _service(lambda services: services.health_check)]
 JobEventsDep = Annotated[JobEvents, _service(lambda services: services.job_events)]
 JobViewsDep = Annotated[JobViews, _service(lambda services: services.job_views)]
 JobsDep = Annotated[Jobs, _service(lambda services: services.jobs)]
+MediaDep = Annotated[Media, _service(lambda services: services.media)]
 ModelsDep = Annotated[Models, _service(lambda services: services.models)]
 ResultsDep = Annotated[Results, _service(lambda services: services.results)]
 StatisticsDep = Annotated[Statistics, _service(lambda services: services.statistics)]
@@ -100,6 +111,26 @@ async def get_owner(
     return owner
 
 
+async def get_optional_owner(
+    request: Request,
+    _key: Annotated[str | None, Security(_header)] = None,
+    _bearer: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)] = None,
+) -> str | None:
+    """Return the owner, or None for a request with `token` in its query, which the route has to verify."""
+    owner: str | None = request.scope.get(OWNER)
+    return owner
+
+
+OptionalOwner = Annotated[str | None, Depends(get_optional_owner)]
+Owner = Annotated[str, Depends(get_owner)]
+
+
+async def get_author(request: Request, owner: Owner) -> str:
+    """Return the name of the request's key."""
+    author: str = request.scope[AUTHOR]
+    return author
+
+
 async def get_idempotency_key(request: Request) -> str | None:
     return request.headers.get("idempotency-key")
 
@@ -117,9 +148,9 @@ def upload_slot(request: Request, owner: str) -> AbstractAsyncContextManager[Upl
     return slot
 
 
+Author = Annotated[str, Depends(get_author)]
 IdempotencyKey = Annotated[str | None, Depends(get_idempotency_key)]
 Language = Annotated[str, Depends(get_language)]
-Owner = Annotated[str, Depends(get_owner)]
 
 
 async def get_admin(request: Request, owner: Owner) -> str:

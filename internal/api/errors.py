@@ -69,13 +69,15 @@ async def on_stt_error(request: Request, error: Exception) -> JSONResponse:
     detail = error.message(get_language(request))
     errors = [{"field": error.field, "message": detail}] if error.field and error.http_status == 422 else None
     job_id = request.path_params.get("job_id") if not isinstance(error, JobNotFoundError) else None
-    extra = {"job_id": job_id} if job_id else {}
+    extra = error.members | ({"job_id": job_id} if job_id else {})
     headers = headers_of(error)
     return problem(request, error.http_status, error.code, detail, errors=errors, headers=headers, **extra)
 
 
 def headers_of(error: SttError) -> dict[str, str]:
-    headers = {} if error.retry_after is None else {"Retry-After": str(math.ceil(error.retry_after))}
+    headers = error.headers
+    if error.retry_after is not None:
+        headers["Retry-After"] = str(math.ceil(error.retry_after))
     if isinstance(error, UnauthorizedError):
         headers["WWW-Authenticate"] = "Bearer"
     if isinstance(error, JobFailed):

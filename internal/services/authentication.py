@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from dataclasses import dataclass
 
 from core.config import API_KEY, Settings
 from core.database import Database
@@ -24,6 +25,14 @@ NO_KEYS_TTL = 5.0
 """Seconds for which the absence of keys is cached; their existence is cached forever."""
 
 
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """The sender of a request. author: name of the key, its id if it has none; the owner without a key."""
+
+    owner: str
+    author: str
+
+
 class Authenticator:
     """Determines the owner of a request. One per API process."""
 
@@ -32,8 +41,8 @@ class Authenticator:
         self._has_keys = False
         self._checked_at = float("-inf")
 
-    async def authenticate(self, key: str | None, origin: RequestOrigin) -> str:
-        """Return the request's owner, and count the request unless it comes from this machine without a key.
+    async def authenticate(self, key: str | None, origin: RequestOrigin) -> Caller:
+        """Return the request's caller, and count the request unless it comes from this machine without a key.
 
         Raises UnauthorizedError, with the same text for all causes; LocalOnlyError, CrossSiteError, UntrustedHostError;
         RateLimitedError; DatabaseUnavailable.
@@ -41,15 +50,15 @@ class Authenticator:
         settings = self._settings
         origin.require_trusted_host(() if self._local_only else settings.trusted_hosts)
         if await self._keys_exist():
-            owner = await self._owner_of(key)
-            await self._limiter.count_request(owner)
-            return owner
+            caller = await self._caller_of(key)
+            await self._limiter.count_request(caller.owner)
+            return caller
         if not settings.loopback and not settings.allow_anonymous:
             raise UnauthorizedError
         self._check_keyless(origin)
         if not settings.loopback or origin.reason_not_local(settings.trusted_hosts):
             await self._limiter.count_request(LOCAL_OWNER)
-        return LOCAL_OWNER
+        return Caller(LOCAL_OWNER, LOCAL_OWNER)
 
     async def check_public(self, origin: RequestOrigin) -> None:
         """Check a request to a public route. Raises LocalOnlyError, CrossSiteError, UntrustedHostError.
@@ -86,7 +95,7 @@ class Authenticator:
         # without keys, `*` is refused at startup, and matches no origin here
         origin.require_same_site(settings.cors_origins)
 
-    async def _owner_of(self, key: str | None) -> str:
+    async def _caller_of(self, key: str | None) -> Caller:
         match = API_KEY.fullmatch(key or "")
         if match is None:
             raise UnauthorizedError
@@ -100,7 +109,7 @@ class Authenticator:
         if row.last_used_at is None or time.time() - row.last_used_at.timestamp() > api_keys.USED_EVERY:
             async with self._database.write() as session:
                 await api_keys.record_use(session, key_id)
-        return row.owner
+        return Caller(row.owner, row.name or key_id)
 
     async def _keys_exist(self) -> bool:
         if not self._has_keys and time.monotonic() - self._checked_at > NO_KEYS_TTL:

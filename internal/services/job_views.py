@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from core.database import Database
 from core.domain.job import JobStatus
 from core.errors import JobCancelledError
 from core.failure_text import failure_text
 from internal.services.estimates import Estimator, finished_share
 from internal.services.jobs import JobPage
+from repositories import corrections
 from repositories.models import Job
 
 
 @dataclass(frozen=True, slots=True)
 class JobView:
-    """A job with its progress, its failure in the reader's language, and an estimate.
+    """A job with its progress, its failure in the reader's language, an estimate, and the number of its corrections.
 
     Attributes that are not defined here are the job row's.
     """
@@ -23,6 +25,7 @@ class JobView:
     job: Job
     failure: str | None
     estimated_time_seconds: float | None = None
+    corrections: int = 0
 
     @property
     def progress(self) -> float:
@@ -47,13 +50,21 @@ class JobViews:
     """Views of jobs, with estimates."""
 
     estimator: Estimator
+    database: Database
 
     async def of(self, job: Job, language: str) -> JobView:
         """Return the view of a job. language: that of the failure text."""
         return JobView(job, failure_message(job, language), await self.estimator.seconds(job))
 
+    async def with_corrections(self, job: Job, language: str) -> JobView:
+        """Return the view of a job, with the number of its corrections."""
+        return (await self.page(JobPage([job], None), language)).jobs[0]
+
     async def page(self, page: JobPage, language: str) -> JobViewPage:
-        return JobViewPage([await self.of(job, language) for job in page.jobs], page.next_cursor)
+        async with self.database.read() as session:
+            counts = await corrections.count_current(session, [job.job_id for job in page.jobs])
+        views = [replace(await self.of(job, language), corrections=counts.get(job.job_id, 0)) for job in page.jobs]
+        return JobViewPage(views, page.next_cursor)
 
 
 def view_of(job: Job, language: str) -> JobView:

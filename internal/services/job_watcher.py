@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from dataclasses import dataclass, field
 
 import structlog
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from core.database import Database
 from core.errors import InfrastructureError
 from repositories import jobs
 
 log = structlog.get_logger(__name__)
+ListStates = Callable[[AsyncSession, Collection[str]], Awaitable[dict[str, tuple[int, bool]]]]
+"""A query that returns by job the number of its last change, and True if no further one is expected."""
 POLL_INTERVAL = 0.25
 """Seconds between two polls."""
 
@@ -38,8 +41,8 @@ class Watch:
 class JobWatcher:
     """Watches jobs by polling the database. Polls only while a job is watched."""
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    def __init__(self, database: Database, list_states: ListStates = jobs.list_states) -> None:
+        self._database, self._list_states = database, list_states
         self._watched: dict[str, Watch] = {}
         self._task: asyncio.Task[None] | None = None
 
@@ -69,7 +72,7 @@ class JobWatcher:
 
     async def _poll(self) -> None:
         async with self._database.read() as session:
-            states = await jobs.list_states(session, tuple(self._watched))
+            states = await self._list_states(session, tuple(self._watched))
         for job_id, watch in tuple(self._watched.items()):
             # a purged job is missing: one last change, after which it has ended
             seq, ended = states.get(job_id, (watch.seq + 1 if not watch.ended else watch.seq, True))

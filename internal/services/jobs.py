@@ -21,6 +21,8 @@ from repositories import deletion, failures, jobs, webhooks
 from repositories.models import Job
 
 log = structlog.get_logger(__name__)
+UNDO_SECONDS = 600.0
+"""Seconds for which a deletion with `undo` can be undone."""
 RETRIABLE = (JobStatus.FAILED, JobStatus.CANCELLED)
 
 
@@ -52,10 +54,20 @@ class Jobs:
         raise job_not_found(job_id)
 
     async def list_page(
-        self, owner: str, limit: int, *, status: JobStatus | None, language: str | None, cursor: str | None
+        self,
+        owner: str,
+        limit: int,
+        *,
+        status: JobStatus | None,
+        language: str | None,
+        name: str | None,
+        cursor: str | None,
     ) -> JobPage:
-        """Return at most `limit` jobs, newest first. Raises InvalidFieldError for a malformed cursor."""
-        page = jobs.Page(limit, status, language, decode_cursor(cursor) if cursor else None)
+        """Return at most `limit` jobs, newest first. Raises InvalidFieldError for a malformed cursor.
+
+        name: part of the recording's file name, in any case.
+        """
+        page = jobs.Page(limit, status, language, decode_cursor(cursor) if cursor else None, name)
         async with self.database.read() as session:
             rows = await jobs.list_page(session, owner, page)
         page_rows = rows[:limit]
@@ -111,20 +123,45 @@ class Jobs:
             )
         return job
 
-    async def delete(self, job_id: str, owner: str) -> None:
+    async def delete(self, job_id: str, owner: str, *, undo: bool = False) -> None:
         """Hide the job at once, even while it runs, and remove its objects. Raises JobNotFoundError.
 
+        undo: cancel an unfinished job, and keep the objects for UNDO_SECONDS, in which `restore` shows the job again.
         If storage is down, `Retention.purge_deleted_jobs` removes the objects a day later.
         """
         job = await self.find(job_id, owner)
         async with self.database.write() as session:
+            if undo:
+                await failures.cancel_job(session, job.job_id, owner, self.failure_ttl_seconds)
             if not await deletion.mark_deleted(session, job.job_id, owner):
                 raise job_not_found(job_id)
+            if undo:
+                await deletion.keep_objects(session, job.job_id, UNDO_SECONDS)
+        if not undo:
+            await self._remove_objects(job)
+        log.info("job deleted", action="job_deleted", job_id=job.job_id, undo=undo)
+
+    async def restore(self, job_id: str, owner: str) -> Job:
+        """Undo a deletion with `undo`. Idempotent. Raises JobNotFoundError; ConflictError if it is too late."""
+        if not is_job_id(job_id):
+            raise job_not_found(job_id)
+        async with self.database.write() as session:
+            job = await jobs.get(session, job_id, owner)
+            if job is not None:
+                return job
+            restored = await deletion.restore(session, job_id, owner)
+        if restored is None:
+            raise job_not_found(job_id)
+        if not restored:
+            raise ConflictError("The job was deleted for good: only a deletion with `undo` can be undone, for a while.")
+        log.info("job restored", action="job_restored", job_id=job_id)
+        return await self.find(job_id, owner)
+
+    async def _remove_objects(self, job: Job) -> None:
         try:
             await remove_objects(self.storage, job.job_id)
         except InfrastructureError as error:
             log.warning("objects left to the scheduler", action="delete_delayed", job_id=job.job_id, code=error.code)
-        log.info("job deleted", action="job_deleted", job_id=job.job_id)
 
 
 def job_not_found(identifier: str) -> JobNotFoundError:

@@ -12,6 +12,8 @@ from core.secret import Secret
 from core.storage.port import Storage
 from internal.services.api_keys import ApiKeys
 from internal.services.authentication import Authenticator
+from internal.services.corrections import Corrections
+from internal.services.dead_letters import DeadLetters
 from internal.services.estimates import Estimator
 from internal.services.health import HealthCheck
 from internal.services.idempotency import IdempotentRequests
@@ -20,6 +22,7 @@ from internal.services.job_views import JobViews
 from internal.services.job_watcher import JobWatcher
 from internal.services.jobs import Jobs
 from internal.services.limiting import Limiter
+from internal.services.media import Media
 from internal.services.models import Models
 from internal.services.publishing import Publisher
 from internal.services.results import Results
@@ -31,6 +34,7 @@ from internal.services.submit_options import SubmitOptionsValidator
 from internal.services.transcriptions import Transcriptions
 from internal.services.upload_links import UploadLinks
 from internal.services.url_submissions import UrlSubmissions
+from repositories.corrections import list_states
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +43,13 @@ class Services:
 
     api_keys: ApiKeys
     authenticator: Authenticator
+    corrections: Corrections
+    dead_letters: DeadLetters
     health_check: HealthCheck
     job_events: JobEvents
     job_views: JobViews
     jobs: Jobs
+    media: Media
     models: Models
     results: Results
     statistics: Statistics
@@ -64,6 +71,7 @@ def build_services(
     media: Outbound,
     webhooks: Outbound,
     retention: Retention,
+    dead_letters: DeadLetters,
 ) -> Services:
     """Build the services from the adapters of the process."""
     # with BROKER=memory there is only this process, which counts requests in memory
@@ -71,17 +79,21 @@ def build_services(
     idempotent_requests = IdempotentRequests(database)
     models = Models(database)
     watcher = JobWatcher(database)
+    results = Results(database, storage)
     jobs = Jobs(database, storage, publisher, limiter, settings.failure_ttl_seconds)
     submissions = Submissions(database, storage, publisher, limiter, idempotent_requests, settings.max_upload_bytes)
     return Services(
         api_keys=ApiKeys(settings, database, secret),
         authenticator=Authenticator(settings, database, secret, limiter),
+        corrections=Corrections(database, results, JobWatcher(database, list_states)),
+        dead_letters=dead_letters,
         health_check=HealthCheck(database, broker, storage, settings.written_folders),
         job_events=JobEvents(database, watcher),
-        job_views=JobViews(Estimator(database)),
+        job_views=JobViews(Estimator(database), database),
         jobs=jobs,
+        media=Media(database, storage, secret, limiter),
         models=models,
-        results=Results(database, storage),
+        results=results,
         statistics=Statistics(database, broker),
         stream_limiter=StreamLimiter(settings.max_event_streams, settings.max_event_streams_per_owner),
         submissions=submissions,

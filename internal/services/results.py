@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import structlog
 
 from core.database import Database
 from core.domain import keys
+from core.domain.corrections import corrected_result
 from core.domain.job import JobStatus
 from core.domain.result import Result, ResultSegment
 from core.errors import InvalidFieldError, JobNotCompletedError, ObjectDamagedError, ObjectNotFound
 from core.storage.port import Storage
 from internal.services.job_views import progress_of
-from repositories import jobs
+from repositories import corrections, jobs
 from repositories.models import Job
 from worker.exporters import Exporter, formats
 from worker.result import confidence, merged_segments
@@ -63,8 +64,10 @@ class Results:
     database: Database
     storage: Storage
 
-    async def transcript(self, job: Job, *, partial: bool = False) -> Transcript:
+    async def transcript(self, job: Job, *, partial: bool = False, corrected: bool = True) -> Transcript:
         """Return the job's transcript. partial: if the job has none, return the segments of its finished chunks.
+
+        corrected: with people's corrections.
 
         Raises as `read` does.
         """
@@ -74,6 +77,8 @@ class Results:
             segments = await asyncio.to_thread(merged_segments, chunks, job.options.merge_method)
             return Transcript(job, segments, " ".join(segment.text for segment in segments))
         result = await self.read(job)
+        if corrected:
+            result = await self._correct(result)
         return Transcript(job, list(result.segments), result.text)
 
     async def read(self, job: Job) -> Result:
@@ -83,8 +88,12 @@ class Results:
         """
         return (await self._read_file(job))[1]
 
-    async def export(self, job: Job, name: str) -> tuple[Exporter, bytes]:
-        """Return the result in the named format. Raises InvalidFieldError, and as `read` does."""
+    async def export(self, job: Job, name: str, *, corrected: bool = True) -> tuple[Exporter, bytes]:
+        """Return the result in the named format. Raises InvalidFieldError, and as `read` does.
+
+        corrected: with people's corrections; the JSON has the machine's text beside them. In the other formats a
+        segment that was corrected to nothing is left out.
+        """
         exporter = formats().get(name)
         if exporter is None:
             raise InvalidFieldError(
@@ -93,10 +102,18 @@ class Results:
                 value=repr(name[:20]),
                 allowed=", ".join(formats()),
             )
-        data, result = await self._read_file(job)
-        if name == "json":
+        data, stored = await self._read_file(job)
+        result = await self._correct(stored) if corrected else stored
+        if name == "json" and result is stored:
             return exporter, data
+        if name != "json":
+            result = replace(result, segments=tuple(segment for segment in result.segments if segment.text))
         return exporter, await asyncio.to_thread(exporter.export, result)
+
+    async def _correct(self, result: Result) -> Result:
+        async with self.database.read() as session:
+            changes = await corrections.list_changes(session, result.job_id)
+        return await asyncio.to_thread(corrected_result, result, changes) if changes else result
 
     async def _read_file(self, job: Job) -> tuple[bytes, Result]:
         """Return the stored file and its parsed content. A file that cannot be parsed is read once more."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from core.database import Database
 from core.domain.job import Priority
@@ -12,6 +12,9 @@ from core.messaging.port import Broker, QueueStats
 from repositories import job_statistics, leases, queue_statistics, workers
 from repositories.models import Worker
 from repositories.queue_statistics import WAITING, QueueRows
+
+FIGURES, FIGURE_SECONDS = 12, 300
+"""The last hour in stretches of five minutes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,12 +73,52 @@ class Report:
         return self.jobs_by_status[status] / ended if ended else 0.0
 
 
+@dataclass(slots=True)
+class Figures:
+    """Jobs that ended in FIGURE_SECONDS from `start`. Means are of completed ones, None without any."""
+
+    start: datetime
+    completed: int = 0
+    failed: int = 0
+    _seconds: float = 0.0
+    _factors: float = 0.0
+
+    def add(self, seconds: float | None, factor: float | None) -> None:
+        """Count a job. seconds: from its start to its end, None if it failed; factor: its real-time factor."""
+        if seconds is None or factor is None:
+            self.failed += 1
+        else:
+            self.completed += 1
+            self._seconds += seconds
+            self._factors += factor
+
+    @property
+    def mean_seconds(self) -> float | None:
+        return round(self._seconds / self.completed, 3) if self.completed else None
+
+    @property
+    def real_time_factor(self) -> float | None:
+        return round(self._factors / self.completed, 4) if self.completed else None
+
+
 @dataclass(frozen=True, slots=True)
 class Statistics:
     """Source of the statistics."""
 
     database: Database
     broker: Broker
+
+    async def figures(self) -> list[Figures]:
+        """Return the figures of the last hour, oldest first; the last stretch is not over yet."""
+        async with self.database.read() as session:
+            now = await leases.current_time(session)
+            endings = await job_statistics.list_endings(session, FIGURES * FIGURE_SECONDS)
+        start = now - timedelta(seconds=FIGURES * FIGURE_SECONDS)
+        figures = [Figures(start + timedelta(seconds=number * FIGURE_SECONDS)) for number in range(FIGURES)]
+        for at, seconds, factor in endings:
+            index = int((at - start).total_seconds() // FIGURE_SECONDS)
+            figures[min(max(index, 0), FIGURES - 1)].add(seconds, factor)
+        return figures
 
     async def report(self) -> Report:
         """Return current statistics. Raises BrokerUnavailable, DatabaseUnavailable."""

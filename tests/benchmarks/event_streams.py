@@ -64,7 +64,7 @@ async def cpu_seconds(chunks: int, readers: int) -> float:
     with tempfile.TemporaryDirectory() as folder:
         async with migrated(f"sqlite+aiosqlite:///{Path(folder)}/stt.db") as database:
             job_id = await rows.planned_job(database, chunks)
-            events, views = JobEvents(database, JobWatcher(database)), JobViews(Estimator(database))
+            events, views = JobEvents(database, JobWatcher(database)), JobViews(Estimator(database), database)
             clients = [Client(events, views, job_id) for _ in range(readers)]
             started, segments = time.process_time(), 0
             for index in range(chunks):

@@ -278,6 +278,18 @@ async def test_delete_is_idempotent(storage: AnyStorage) -> None:
     assert await storage.stat(KEY) is None
 
 
+async def test_named_objects_are_deleted_together(storage: AnyStorage) -> None:
+    """S3 deletes at most 1000 objects per request."""
+    names = [f"results/j/{number}" for number in range(1001)]
+    for key in (names[0], names[-1], "results/other/0"):
+        await storage.put_bytes(key, b"x")
+    await storage.delete_many(names)
+    await storage.delete_many([])
+    assert await storage.stat(names[0]) is None
+    assert await storage.stat(names[-1]) is None
+    assert await storage.stat("results/other/0") is not None
+
+
 async def test_a_prefix_is_a_folder(storage: AnyStorage) -> None:
     for key in ("uploads/job-1/a", "uploads/job-1/b/c", "uploads/job-10/a"):
         await storage.put_bytes(key, b"x")

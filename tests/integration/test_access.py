@@ -159,7 +159,7 @@ async def test_another_owners_job_is_not_found_on_any_route(tmp_path: Path) -> N
         assert len(calls) >= 11
         for path, method in calls:
             for number in (job_id, link["job_id"]):
-                url = path.replace("{job_id}", number).replace("{request_id}", "r-1")
+                url = path.replace("{job_id}", number).replace("{request_id}", "r-1").replace("{segment_id}", "0")
                 answer = await client.request(method.upper(), url, headers=with_key(other))
                 assert answer.status_code == 404, (method, url)
         assert (await client.get("/api/v1/jobs", headers=with_key(other))).json()["jobs"] == []
@@ -260,7 +260,7 @@ async def test_security_headers(tmp_path: Path) -> None:
             headers = (await client.get(path)).headers
             assert headers["x-content-type-options"] == "nosniff"
             assert headers["x-frame-options"] == "DENY"
-            assert ("default-src 'none'" in headers.get("content-security-policy", "")) == (path != "/docs")
+            assert "default-src 'none'" in headers["content-security-policy"]
             assert "access-control-allow-origin" not in headers
 
 

@@ -143,7 +143,7 @@ def test_a_voice_detector_is_no_model_to_transcribe_with() -> None:
 
 def test_the_table_of_bad_days_names_tests_that_exist() -> None:
     root = registry.FILE.parents[2]
-    files = ("integration/test_model_pull.py", "integration/test_model_lock.py", "cli/test_models.py")
+    files = [f"integration/test_model_{name}.py" for name in ("pull", "lock", "installation")] + ["cli/test_models.py"]
     code = "".join((root / "tests" / name).read_text() for name in files)
     document = (root / "docs" / "models.md").read_text()
     named = re.findall(r"`(test_[a-z0-9_]+)`", document)

@@ -1,4 +1,4 @@
-"""Jobs: list, read, cancel, retry, delete."""
+"""Jobs: list, read, cancel, retry, delete, restore."""
 
 from __future__ import annotations
 
@@ -25,18 +25,19 @@ async def list_page(
     accept_language: Language,
     status: JobStatus | None = None,
     language: Annotated[str | None, Query(pattern="^[a-z]{2,8}$")] = None,
+    name: Annotated[str | None, Query(min_length=1, max_length=100, description="part of the file name")] = None,
     limit: Annotated[int, Query(ge=1, le=MAX_LIMIT)] = DEFAULT_LIMIT,
     cursor: str | None = None,
 ) -> JobViewPage:
     """List jobs, newest first."""
-    page = await jobs.list_page(owner, limit, status=status, language=language, cursor=cursor)
+    page = await jobs.list_page(owner, limit, status=status, language=language, name=name, cursor=cursor)
     return await views.page(page, accept_language)
 
 
 @router.get("/api/v1/jobs/{job_id}", response_model=JobBody, responses=refusals(404))
 async def read(job_id: str, jobs: JobsDep, views: JobViewsDep, owner: Owner, language: Language) -> JobView:
     """Read a job with all its options."""
-    return await views.of(await jobs.find(job_id, owner), language)
+    return await views.with_corrections(await jobs.find(job_id, owner), language)
 
 
 @router.post("/api/v1/jobs/{job_id}/webhook", status_code=202, response_model=JobStatusBody, responses=PROBLEMS)
@@ -60,7 +61,13 @@ async def retry(job_id: str, jobs: JobsDep, views: JobViewsDep, owner: Owner, la
 
 
 @router.delete("/api/v1/jobs/{job_id}", status_code=204, responses=PROBLEMS, response_class=Response)
-async def delete(job_id: str, jobs: JobsDep, owner: Owner) -> Response:
-    """Delete a job with its objects, even while it runs."""
-    await jobs.delete(job_id, owner)
+async def delete(job_id: str, jobs: JobsDep, owner: Owner, undo: bool = False) -> Response:
+    """Delete a job with its objects, even while it runs. `undo=true` cancels it, and keeps its data for ten minutes."""
+    await jobs.delete(job_id, owner, undo=undo)
     return Response(status_code=204)
+
+
+@router.post("/api/v1/jobs/{job_id}/restore", response_model=JobBody, responses=PROBLEMS)
+async def restore(job_id: str, jobs: JobsDep, views: JobViewsDep, owner: Owner, language: Language) -> JobView:
+    """Undo the deletion of a job with `undo=true`. Idempotent."""
+    return await views.with_corrections(await jobs.restore(job_id, owner), language)

@@ -6,10 +6,9 @@ from fastapi import APIRouter, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from core.version import VERSION
 from internal.api.dependencies import HealthCheckDep, Owner, StatisticsDep
 from internal.api.routes.responses import refusals
-from internal.api.schemas.service import About, HealthBody, Live, StatsBody
+from internal.api.schemas.service import HealthBody, Live, StatsBody
 from internal.services.health import HealthReport
 from internal.services.statistics import Report
 
@@ -41,8 +40,3 @@ async def metrics(request: Request) -> Response:
     """Return the Prometheus metrics of the API: the sum of its worker processes. Embedded, those of everything."""
     text = await run_in_threadpool(generate_latest, request.app.state.metrics)
     return Response(text, media_type=CONTENT_TYPE_LATEST)
-
-
-@router.get("/")
-async def about() -> About:
-    return About(version=VERSION)

@@ -49,6 +49,7 @@ class JobBody(JobStatusBody):
     metadata: Annotated[dict[str, Any] | None, BeforeValidator(showable)] = Field(validation_alias="client_metadata")
     retry_count: int
     expires_at: datetime | None
+    corrections: int = Field(description="Number of segments with a correction.")
 
 
 class JobList(BaseModel):
@@ -67,6 +68,16 @@ class WordBody(BaseModel):
     probability: float
 
 
+class CorrectionBody(BaseModel):
+    """A correction of a segment's text by a person."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    machine_text: str
+    author: str = Field(description="Name of the key that was used.")
+    corrected_at: datetime
+
+
 class SegmentBody(BaseModel):
     model_config = ConfigDict(from_attributes=True)
 
@@ -76,6 +87,8 @@ class SegmentBody(BaseModel):
     text: str
     confidence: float
     words: Annotated[list[WordBody] | None, BeforeValidator(lambda words: words or None)] = None
+    version: int = Field(0, description="Number of the segment's last change, for `If-Match`; 0: never changed.")
+    correction: CorrectionBody | None = None
 
 
 class ResultBody(BaseModel):

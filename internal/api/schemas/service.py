@@ -76,6 +76,10 @@ class WorkerBody(BaseModel):
     model_config = ConfigDict(from_attributes=True)
 
     worker_id: str
+    host: str
+    version: str
+    started_at: datetime
+    heartbeat_at: datetime
     slots: int
     models: list[str]
     sick: str | None

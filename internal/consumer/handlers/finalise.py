@@ -35,7 +35,6 @@ from worker.result import JobMetadata, build_result
 log = structlog.get_logger(__name__)
 DEADLINE = 600.0
 """Working seconds of one Finalise."""
-STORED_FORMATS = ("json", "txt")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +87,7 @@ class FinaliseHandler:
 
     async def _write_result(self, job_id: str, result: Result) -> None:
         """Write the result in all stored formats at once. Raises StorageUnavailable."""
-        writes = [self._write_format(job_id, result, name) for name in STORED_FORMATS]
+        writes = [self._write_format(job_id, result, name) for name in keys.RESULT_EXTENSIONS]
         for outcome in await asyncio.gather(*writes, return_exceptions=True):
             if isinstance(outcome, BaseException):
                 raise outcome

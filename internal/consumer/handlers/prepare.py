@@ -139,6 +139,7 @@ class PrepareHandler:
                 return
             source.unlink()
             plan = await self._store_audio(run.plan, prepared.rest)
+            await self._store_peaks(job, prepared)
         await self._store_plan(job, replace(plan, duration=prepared.duration, decode_seconds=prepared.decode_seconds))
 
     async def _select_model(self, job: Job) -> PinnedModel | None:
@@ -228,6 +229,10 @@ class PrepareHandler:
             working_bytes=part.samples * BYTES_PER_SAMPLE,
             audio_start=part.first,
         )
+
+    async def _store_peaks(self, job: Job, prepared: Prepared) -> None:
+        key, data = keys.peaks_key(job.job_id), prepared.peaks.to_bytes()
+        await self.outage_retry.run(partial(self.storage.put_bytes, key, data, "application/json"))
 
     async def _store_instalment(self, run: PrepareRun, plan: Plan, expected: int, next_key: str) -> None:
         job = run.job
