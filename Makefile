@@ -12,7 +12,10 @@ export MODEL
 # compiled tests are kept even where the environment asks for none, since every process needs them
 PYTEST = PYTHONDONTWRITEBYTECODE= $(RUN) -m pytest -n $(JOBS)
 
-.PHONY: help demo stt openvino engine engine-test test test-fast test-faults test-containers fuzz soak mutate run services up down migrate lint bench bench-engines bench-scale bench-compare screenshots docs venv format
+# labels of the image
+IMAGE_LABELS = STT_VERSION=$$(sed -n 's/^VERSION = "\(.*\)"/\1/p' core/version.py) STT_REVISION=$$(git rev-parse HEAD 2>/dev/null || echo unknown)
+
+.PHONY: help demo stt openvino engine engine-test test test-fast test-faults test-containers fuzz soak mutate run services up down migrate lint bench bench-engines bench-scale bench-compare screenshots docs venv format sbom
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -43,6 +46,7 @@ test: $(VENV)/.dev ## run all tests, with real PostgreSQL, RabbitMQ and MinIO, a
 	@bash deploy/install-test-tools.sh
 	@bash deploy/install-container-tools.sh
 	@bash deploy/install-deploy-tools.sh
+	@$(MAKE) --no-print-directory .venv-sbom/.installed
 	@$(PYTEST)
 
 test-fast: $(VENV)/.dev ## run the tests that need no server
@@ -106,13 +110,18 @@ docs: $(VENV)/.dev ## generate docs/configuration.md, docs/metrics.md, config.ex
 	@$(RUN) -m tests.documents.configuration
 	@$(RUN) -m tests.documents.commands
 
-up: ## start everything in containers, published on loopback
+up: ## start everything in containers, published on loopback (COMPOSE_PROFILES=monitoring,tls adds Prometheus and HTTPS)
 	@bash deploy/make-env.sh
-	docker compose -f deploy/compose.yaml up --build --detach --wait
+	$(IMAGE_LABELS) docker compose -f deploy/compose.yaml up --build --detach --wait
 	@bash deploy/show-urls.sh
 
 down: ## stop the containers and keep their data
-	docker compose -f deploy/compose.yaml down
+	docker compose -f deploy/compose.yaml --profile '*' down
+
+sbom: .venv-sbom/.installed ## list the packages of the image with their checksums in dist/sbom.cdx.json (CycloneDX)
+	@mkdir -p dist
+	@PYTHONWARNINGS=ignore .venv-sbom/bin/cyclonedx-py requirements --pyproject pyproject.toml --output-reproducible \
+		--output-file dist/sbom.cdx.json requirements-openvino.lock
 
 venv: $(VENV)/.dev
 
@@ -134,4 +143,10 @@ $(VENV)/.dev: requirements-dev.lock pyproject.toml | $(VENV)/bin/python
 .venv-bench/.installed: requirements-bench.lock | $(VENV)/bin/python
 	@$(RUN) -m venv .venv-bench
 	@.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-bench.lock
+	@touch $@
+
+# the tool of `make sbom`, kept apart from the packages that it lists
+.venv-sbom/.installed: requirements-sbom.lock | $(VENV)/bin/python
+	@$(RUN) -m venv .venv-sbom
+	@.venv-sbom/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-sbom.lock
 	@touch $@

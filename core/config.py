@@ -334,9 +334,9 @@ class Settings(ModelSettings, MonitoringSettings, StorageSettings):
             return self.media_url_allowed_hosts
         if self.storage is not StorageKind.MINIO:
             return ()
-        default = 443 if self.minio_use_ssl else 80
-        endpoints = (self.minio_endpoint, self.minio_public_endpoint)
-        return tuple(host if ":" in host else f"{host}:{default}" for host in endpoints if host)
+        public_ssl = self.minio_use_ssl if self.minio_public_use_ssl is None else self.minio_public_use_ssl
+        endpoints = ((self.minio_endpoint, self.minio_use_ssl), (self.minio_public_endpoint, public_ssl))
+        return tuple(host if ":" in host else f"{host}:{443 if ssl else 80}" for host, ssl in endpoints if host)
 
     @property
     def written_folders(self) -> tuple[Path, ...]:

@@ -22,6 +22,7 @@ class StorageSettings(BaseSettings):
     minio_secret_key: str = Field("", repr=False)
     minio_bucket: str = "stt-audio-files"
     minio_use_ssl: bool = False
+    minio_public_use_ssl: bool | None = None
 
     @field_validator("minio_bucket")
     @classmethod

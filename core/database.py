@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Coroutine, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from asyncpg import InterfaceError, PostgresError
 from sqlalchemy import BigInteger, DateTime, Float, bindparam, event, text
 from sqlalchemy.engine import Dialect
-from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, OperationalError, StatementError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.ext.compiler import compiles
@@ -33,6 +33,7 @@ T = TypeVar("T")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _IMMEDIATE = "stt_immediate"
+_UNCHECKED = "stt_unchecked"
 SQLITE_POOL = 15
 """Connections to one file. Each has a thread."""
 CONNECTIONS = 6
@@ -134,12 +135,39 @@ class Database:
                 yield session
 
     @contextlib.asynccontextmanager
+    async def snapshot(self) -> AsyncIterator[AsyncSession]:
+        """Open a read-only transaction in which all queries see the same state. Raises DatabaseUnavailable.
+
+        While it is open, PostgreSQL cannot clean up rows that were changed since.
+        """
+        async with self.read() as session:
+            if not self.sqlite:  # a transaction of SQLite sees one state anyway
+                options = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+                await session.connection(execution_options=options)
+            yield session
+
+    @contextlib.asynccontextmanager
     async def write(self) -> AsyncIterator[AsyncSession]:
         """Open a transaction that is committed at the end; an exception rolls it back. Raises DatabaseUnavailable."""
+        async with self._write({_IMMEDIATE: True}) as session:
+            yield session
+
+    @contextlib.asynccontextmanager
+    async def alter(self) -> AsyncIterator[AsyncSession]:
+        """Open a transaction as `write`, for changes of the schema.
+
+        SQLite replaces a table by copying it, and dropping the old one would delete the rows that refer to it. So it
+        does not check references here.
+        """
+        async with self._write({_IMMEDIATE: True, _UNCHECKED: True}) as session:
+            yield session
+
+    @contextlib.asynccontextmanager
+    async def _write(self, options: dict[str, Any]) -> AsyncIterator[AsyncSession]:
         lock = self._writer if self.sqlite else contextlib.nullcontext()
         with count_call("database", "write"):
             async with lock, _translate_errors(), self._sessions() as session:
-                await session.connection(execution_options={_IMMEDIATE: True})
+                await session.connection(execution_options=options)
                 yield session
                 await session.commit()
 
@@ -215,6 +243,20 @@ async def _translate_errors() -> AsyncIterator[None]:
         raise DatabaseUnavailable from error
 
 
+@contextlib.contextmanager
+def rejected_values() -> Iterator[None]:
+    """Turn the rejection of a value, by its type or by the database, into a ValueError. Other errors pass through."""
+    try:
+        yield
+    except (TypeError, OverflowError) as error:
+        raise ValueError(str(error)) from error
+    except StatementError as error:
+        lost = isinstance(error, DBAPIError) and error.connection_invalidated
+        if lost or isinstance(error, OperationalError):
+            raise
+        raise ValueError(str(error)) from error
+
+
 def _loads(text: str | bytes) -> Any:
     """Decode a JSON column; return None if it is nested too deeply or has a number too long for this parser.
 
@@ -259,7 +301,11 @@ def _sqlite_engine(url: str) -> AsyncEngine:
 
     @event.listens_for(engine.sync_engine, "begin")
     def _on_begin(connection: Any) -> None:
-        immediate = connection.get_execution_options().get(_IMMEDIATE)
+        options = connection.get_execution_options()
+        immediate, unchecked = options.get(_IMMEDIATE), options.get(_UNCHECKED, False)
+        if unchecked or connection.info.get(_UNCHECKED):  # a transaction cannot change it
+            connection.exec_driver_sql(f"PRAGMA foreign_keys={'OFF' if unchecked else 'ON'}")
+            connection.info[_UNCHECKED] = unchecked
         connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
 
     return engine

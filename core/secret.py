@@ -35,6 +35,19 @@ class Secret:
     def _value(self) -> bytes:
         return (self._configured or _load_or_create(self._file)).encode()
 
+    @property
+    def generated(self) -> str | None:
+        """The generated key; None if SECRET_KEY is set, or none was generated yet."""
+        return None if self._configured or not self._file.exists() else self._file.read_text()
+
+    def adopt(self, generated: str) -> None:
+        """Use a key that was generated elsewhere from now on, unless SECRET_KEY is set. Raises OSError."""
+        if self._configured:
+            return
+        draft = _draft(self._file, generated)
+        draft.replace(self._file)
+        self.__dict__.pop("_value", None)
+
     def sign(self, purpose: str, text: str) -> str:
         """Return the HMAC-SHA256 as 64 hexadecimal digits. A signature is valid for one purpose only."""
         return hmac.new(self._value, f"{purpose}\0{text}".encode(), hashlib.sha256).hexdigest()
@@ -49,17 +62,22 @@ class Secret:
 
 
 def _load_or_create(file: Path) -> str:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    # linked into place, so that a process that starts at the same time never reads an incomplete key
-    draft = file.with_name(f"{FILE}.{os.getpid()}.{secrets.token_hex(4)}")
-    with contextlib.suppress(FileExistsError):
-        if not file.exists():
-            descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(descriptor, "w") as out:
-                out.write(secrets.token_hex(32))
+    if not file.exists():
+        # linked into place, so that a process that starts at the same time never reads an incomplete key
+        draft = _draft(file, secrets.token_hex(32))
+        with contextlib.suppress(FileExistsError):
             os.link(draft, file)
-    draft.unlink(missing_ok=True)
+        draft.unlink(missing_ok=True)
     return file.read_text()
+
+
+def _draft(file: Path, text: str) -> Path:
+    """Write a file beside `file` that only its owner can read."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    draft = file.with_name(f"{FILE}.{os.getpid()}.{secrets.token_hex(4)}")
+    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as out:
+        out.write(text)
+    return draft
 
 
 def _restrict_permissions(file: Path) -> None:

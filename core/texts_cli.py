@@ -33,6 +33,34 @@ CLI_TEXTS = {
     "choosing the fastest engine for this machine, {number} of {count}": (
         "đang chọn bộ nhận dạng nhanh nhất cho máy này, {number}/{count}"
     ),
+    # backup and restore
+    "objects": "đối tượng",
+    "rows": "dòng",
+    "upgrading the schema": "đang nâng cấp lược đồ",
+    "Interrupted. What was copied is kept; the same command continues.": (
+        "Đã ngắt. Những gì đã sao chép được giữ lại; chạy lại lệnh này sẽ tiếp tục."
+    ),
+    "{rows} rows, {objects} objects ({size:.1f} MB), of which {copied} are new ({new_size:.1f} MB)": (
+        "{rows} dòng, {objects} đối tượng ({size:.1f} MB), trong đó {copied} là mới ({new_size:.1f} MB)"
+    ),
+    "{count} objects that jobs need are not in the storage.": (
+        "{count} đối tượng mà các công việc cần không có trong kho lưu trữ."
+    ),
+    "The folder has no finished backup.": "Thư mục chưa có bản sao lưu hoàn chỉnh nào.",
+    "{name}: every byte is as it was written": "{name}: mọi byte đều đúng như khi ghi",
+    "Interrupted. The database is as it was; the same command starts again.": (
+        "Đã ngắt. Cơ sở dữ liệu vẫn như cũ; chạy lại lệnh này sẽ bắt đầu lại."
+    ),
+    "{rows} rows, {objects} objects, {jobs} jobs, {unfinished} of which continue ({again} from the recording)": (
+        "{rows} dòng, {objects} đối tượng, {jobs} công việc, trong đó {unfinished} sẽ chạy tiếp ({again} từ bản ghi âm)"
+    ),
+    "OBJECT_NOT_FOUND: {count} objects had been lost before the backup was made.": (
+        "OBJECT_NOT_FOUND: {count} đối tượng đã mất trước khi sao lưu."
+    ),
+    "SECRET_KEY is not that of the backup: its API keys and webhook secrets are not valid.": (
+        "SECRET_KEY khác với của bản sao lưu: các khóa API và khóa webhook trong đó không có hiệu lực."
+    ),
+    "The database has schema {revision}.": "Cơ sở dữ liệu có lược đồ {revision}.",
     # models
     "writing": "đang ghi",
     "checking every value": "đang kiểm tra từng giá trị",

@@ -26,5 +26,15 @@ COMMAND_TEXTS = {
         "Không ghi được {value}: {reason}. Hãy dùng --output_dir."
     ),
     "The recording cannot be read: {reason}.": "Không đọc được bản ghi âm: {reason}.",
+    "{path} of the backup is damaged. Use another backup.": (
+        "{path} của bản sao lưu bị hỏng. Hãy dùng bản sao lưu khác."
+    ),
+    "The backup lacks {path}.": "Bản sao lưu thiếu {path}.",
+    "{path} cannot be used: {reason}.": "Không dùng được {path}: {reason}.",
+    "The backup was made by version {version} with the schema {revision}, newer than this program. Update it.": (
+        "Bản sao lưu do phiên bản {version} với lược đồ {revision} tạo ra, mới hơn chương trình này. "
+        "Hãy cập nhật chương trình."
+    ),
+    "The key file {path} cannot be read: {reason}.": "Không đọc được tệp khóa {path}: {reason}.",
     "`stt` reads the key from STT_API_KEY.": "`stt` đọc khóa từ biến STT_API_KEY.",
 }

@@ -51,6 +51,12 @@ DOCTOR_TEXTS = {
     ),
     "{place}: what was read differs from what was written": "{place}: dữ liệu đọc ra khác dữ liệu đã ghi",
     "Check the disk or the server.": "Hãy kiểm tra đĩa hoặc máy chủ.",
+    "{place}: {count} of {total} objects of the newest jobs are missing, such as {key}": (
+        "{place}: thiếu {count}/{total} đối tượng của các công việc mới nhất, chẳng hạn {key}"
+    ),
+    "Bring the objects back with `stt restore`, or from a copy of the bucket.": (
+        "Hãy khôi phục các đối tượng bằng `stt restore`, hoặc từ một bản sao của bucket."
+    ),
     "{place}: written, read and deleted": "{place}: đã ghi, đọc và xóa thử",
     "not known without the database": "không biết được khi thiếu cơ sở dữ liệu",
     "See the line of the database.": "Hãy xem dòng của cơ sở dữ liệu.",

@@ -13,5 +13,6 @@ add RABBITMQ_PASSWORD "$(secret)"
 add MINIO_ACCESS_KEY stt
 add MINIO_SECRET_KEY "$(secret)"
 add SECRET_KEY "$(secret)"
+add GRAFANA_PASSWORD "$(secret)"
 add API_KEY "stt_$(secret | cut -c1-16)_$(secret)"
 echo "Passwords and the first API key are in deploy/.env"

@@ -136,6 +136,7 @@ def make_storage(settings: Settings) -> Storage:
         secure=settings.minio_use_ssl,
         max_uploads=settings.max_concurrent_uploads,
         public_endpoint=settings.minio_public_endpoint or None,
+        public_secure=settings.minio_public_use_ssl,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 
 import structlog
@@ -38,15 +39,24 @@ async def upgrade(database: Database, target: str = "head") -> None:
     SQL errors of a migration propagate. Each migration is a transaction of its own, which they roll back; in SQLite all
     are one. In PostgreSQL statements have no time-out, but a wait for a table's lock ends after LOCK_TIMEOUT_SECONDS.
     """
+    await _run(database, lambda sync: command.upgrade(config(sync), target))
+
+
+async def downgrade(database: Database, target: str) -> None:
+    """Undo the migrations after `target`: drop the tables and columns that they added. Raises as `upgrade`."""
+    await _run(database, lambda sync: command.downgrade(config(sync), target))
+
+
+async def _run(database: Database, step: Callable[[Connection], None]) -> None:
     if database.sqlite:
-        async with database.write() as session:
-            await (await session.connection()).run_sync(lambda sync: command.upgrade(config(sync), target))
+        async with database.alter() as session:
+            await (await session.connection()).run_sync(step)
         return
     patient = Database(database.url, prepared_statements=database.prepared_statements, statement_seconds=None)
     try:
         async with patient.read() as lock, patient.connect() as connection:
             await _wait_for_lock(lock)
-            await connection.run_sync(lambda sync: command.upgrade(config(sync), target))
+            await connection.run_sync(step)
     finally:
         await patient.stop()
 

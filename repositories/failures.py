@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import ColumnElement, Row, or_, select, update
+from sqlalchemy import ColumnElement, Row, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from core.database import after
@@ -10,9 +10,12 @@ from core.domain.job import JobStatus
 from core.errors import ModelMissingError, ObjectDamagedError, SttError
 from repositories import model_wait, plans, transitions, webhooks, workers
 from repositories.claims import Claim, WakeUp
-from repositories.models import Chunk, Job
+from repositories.models import Chunk, Job, Metric
 from repositories.state_machine import apply
 from repositories.transitions import RELEASE_DELAY
+
+METRIC = "failed"
+"""Metric of each failure of a job, for figures by time."""
 
 
 async def retry_later(session: AsyncSession, claim: Claim, error: SttError, delay: float) -> int | None:
@@ -58,6 +61,8 @@ async def fail_job(
         return False
     await park_chunks(session, job_id)
     await webhooks.enqueue(session, job_id, webhooks.FAILED)
+    failure = insert(Metric).values(job_id=job_id, metric_name=METRIC, metric_value=1.0, recorded_at=after())
+    await session.execute(failure)
     return True
 
 

@@ -9,9 +9,8 @@ from datetime import datetime
 from itertools import accumulate
 from typing import Any
 
-from sqlalchemy import Select, and_, func, null, select
+from sqlalchemy import Select, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
-from sqlalchemy.orm import aliased
 
 from core.database import after
 from core.domain.job import OPEN, JobStatus
@@ -24,8 +23,8 @@ RECENT = 500
 """Number of newest jobs, or values of a metric, among which measurements are searched."""
 BACKLOG = 1000
 """Number of oldest running jobs whose remaining audio is summed."""
-MAX_ENDINGS = 10_000
-"""Rows of each kind that the figures of the last hour are made of."""
+MAX_VALUES = 2000
+"""Number of newest values of a metric in a period that are read."""
 
 
 async def count_by_status(session: AsyncSession, statuses: Sequence[JobStatus] = tuple(JobStatus)) -> dict[str, int]:
@@ -72,27 +71,15 @@ async def recent_mean(session: AsyncSession, metric: str, model: str | None = No
     return None if mean is None else float(mean)
 
 
-async def list_endings(session: AsyncSession, seconds: float) -> list[tuple[datetime, float | None, float | None]]:
-    """Return the jobs that ended without being cancelled in the last `seconds`: time, duration, real-time factor.
-
-    A failed job has neither duration nor factor. At most MAX_ENDINGS, the newest of each kind.
-    """
-    duration, factor = aliased(Metric), aliased(Metric)
-    completed = (
-        select(duration.recorded_at, duration.metric_value, factor.metric_value)
-        .join(factor, and_(factor.job_id == duration.job_id, factor.metric_name == "real_time_factor"))
-        .where(duration.metric_name == "total_seconds", duration.recorded_at > after(-seconds))
-        .order_by(duration.recorded_at.desc())
-        .limit(MAX_ENDINGS)
+async def list_values(session: AsyncSession, metric: str, seconds: float) -> list[tuple[datetime, float]]:
+    """Return times and values of a metric in the last `seconds`, newest first, at most MAX_VALUES."""
+    statement = (
+        select(Metric.recorded_at, Metric.metric_value)
+        .where(Metric.metric_name == metric, Metric.recorded_at > after(-seconds))
+        .order_by(Metric.recorded_at.desc())
+        .limit(MAX_VALUES)
     )
-    failed = (
-        select(Job.completed_at, null(), null())
-        .where(Job.status == JobStatus.FAILED, Job.completed_at > after(-seconds), Job.deleted_at.is_(None))
-        .order_by(Job.completed_at.desc())
-        .limit(MAX_ENDINGS)
-    )
-    rows = [*(await session.execute(completed)).all(), *(await session.execute(failed)).all()]
-    return [(row[0], row[1], row[2]) for row in rows if row[0] is not None]
+    return [(row[0], row[1]) for row in (await session.execute(statement)).all()]
 
 
 async def seconds_per_megabyte(session: AsyncSession, extension: str, last: int = 20) -> float | None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import func, insert, literal, or_, select, tuple_, update
+from sqlalchemy import Select, func, insert, literal, or_, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import undefer
 
@@ -188,6 +188,10 @@ async def store_source(session: AsyncSession, job_id: str, key: str, size: int, 
     return None if row is None else WakeUp(job_id, None, row.failures)
 
 
+SEARCHED = 1000
+"""Number of jobs among which one page searches a name."""
+
+
 @dataclass(frozen=True, slots=True)
 class Page:
     """Parameters of one page of a list. before: creation time and id of the last job on the previous page.
@@ -203,20 +207,43 @@ class Page:
 
 
 async def list_page(session: AsyncSession, owner: str, page: Page) -> list[Job]:
-    """Return the owner's jobs, newest first; one more than the limit if there is a next page."""
-    statement = select(Job).where(Job.owner == owner, Job.deleted_at.is_(None))
+    """Return the owner's jobs, newest first; one more than the limit if there is a next page.
+
+    A name is searched among SEARCHED jobs, see `end_of_search`.
+    """
+    if page.name is None:
+        return list((await session.execute(_newest(select(Job), owner, page).limit(page.limit + 1))).scalars())
+    columns: Any = select(Job.job_id, Job.original_filename, Job.created_at)
+    searched = _newest(columns, owner, page).limit(SEARCHED).subquery()
+    found = (
+        select(searched.c.job_id)
+        .where(searched.c.original_filename.icontains(page.name, autoescape=True))
+        .order_by(searched.c.created_at.desc(), searched.c.job_id.desc())
+        .limit(page.limit + 1)
+    )
+    job_ids = list((await session.execute(found)).scalars())
+    by_id = await get_many(session, job_ids)
+    return [by_id[job_id] for job_id in job_ids if job_id in by_id]
+
+
+async def end_of_search(session: AsyncSession, owner: str, page: Page) -> tuple[datetime, str] | None:
+    """Return creation time and id of the last job among which a page's name is searched; None if it is the oldest."""
+    columns: Any = select(Job.created_at, Job.job_id)
+    row = (await session.execute(_newest(columns, owner, page).offset(SEARCHED - 1).limit(1))).first()
+    return None if row is None else (row[0], row[1])
+
+
+def _newest(statement: Select[Any], owner: str, page: Page) -> Select[Any]:
+    statement = statement.where(Job.owner == owner, Job.deleted_at.is_(None))
     if page.status is not None:
         statement = statement.where(Job.status == page.status)
     if page.language is not None:
         statement = statement.where(Job.language == page.language)
-    if page.name is not None:
-        statement = statement.where(Job.original_filename.icontains(page.name, autoescape=True))
     if page.before is not None:
         created_at, job_id = page.before
         last_position = tuple_(literal(created_at, UtcDateTime()), literal(job_id, JobId))
         statement = statement.where(tuple_(Job.created_at, Job.job_id) < last_position)
-    newest = statement.order_by(Job.created_at.desc(), Job.job_id.desc()).limit(page.limit + 1)
-    return list((await session.execute(newest)).scalars())
+    return statement.order_by(Job.created_at.desc(), Job.job_id.desc())
 
 
 async def references_object(session: AsyncSession, key: str) -> bool:

@@ -41,7 +41,7 @@ export class Strip {
     this.#draw(true);
   }
 
-  // peaks: loudness of equal parts of the recording, 0 to 1.
+  // peaks: loudness of equal parts of the recording, 0 to 1. The square of a level is easier to see than the level.
   setPeaks(peaks) {
     this.#peaks = peaks;
     this.#draw(true);
@@ -84,7 +84,7 @@ export class Strip {
     const { length } = this.#peaks;
     const first = Math.min(length - 1, Math.floor(from * length));
     const last = Math.max(first + 1, Math.ceil(to * length));
-    return Math.max(...this.#peaks.slice(first, last));
+    return Math.max(...this.#peaks.slice(first, last)) ** 2;
   }
 
   #secondsAt(event) {

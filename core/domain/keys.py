@@ -52,7 +52,7 @@ RESULT_EXTENSIONS = ("json", "txt")
 
 
 def peaks_key(job_id: str) -> str:
-    return f"results/{job_id}/peaks.json"
+    return f"peaks/{job_id}/peaks.json"
 
 
 def result_keys(job_id: str) -> list[str]:
@@ -62,4 +62,5 @@ def result_keys(job_id: str) -> list[str]:
 
 def job_prefixes(job_id: str) -> tuple[str, ...]:
     """Return the prefixes under which all objects of the job are stored."""
-    return (f"incoming/{job_id}/", f"uploads/{job_id}/", f"work/{job_id}/", f"results/{job_id}/")
+    folders = ("incoming", "uploads", "work", "peaks", "results")
+    return tuple(f"{folder}/{job_id}/" for folder in folders)

@@ -45,7 +45,11 @@ _ERRORS = (MinioException, HTTPError, ParseError, UnicodeDecodeError, OSError, A
 
 @counted("storage", STORAGE_OPERATIONS)
 class MinioStorage:
-    """An S3 bucket. endpoint, public_endpoint: host:port; max_uploads: uploads at a time, each with a thread."""
+    """An S3 bucket.
+
+    endpoint, public_endpoint: host:port, the latter in upload links; secure, public_secure: use https, the latter as
+    `secure` by default; max_uploads: uploads at a time, each with a thread.
+    """
 
     def __init__(
         self,
@@ -57,6 +61,7 @@ class MinioStorage:
         secure: bool = False,
         max_uploads: int = 8,
         public_endpoint: str | None = None,
+        public_secure: bool | None = None,
     ) -> None:
         self._connections = connections(CALL_THREADS + max_uploads)
         self._probe_connections = connections(2, read_timeout=PING_TIMEOUT, tries=1)
@@ -64,7 +69,8 @@ class MinioStorage:
         self._probe = Minio(endpoint, access_key, secret_key, secure=secure, http_client=self._probe_connections)
         self.bucket = bucket
         self.public_endpoint = public_endpoint or endpoint
-        self._credentials, self._secure = (access_key, secret_key), secure
+        self._credentials = access_key, secret_key
+        self._public_secure = secure if public_secure is None else public_secure
         self.max_uploads = max_uploads
         self.active_uploads: set[_MinioUpload] = set()
         self._calls: ThreadPoolExecutor | None = None
@@ -242,7 +248,7 @@ class MinioStorage:
         client = Minio(
             self.public_endpoint,
             *self._credentials,
-            secure=self._secure,
+            secure=self._public_secure,
             region=self.client._get_region(self.bucket),
             http_client=self._connections,
         )

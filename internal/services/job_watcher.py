@@ -44,12 +44,15 @@ class JobWatcher:
     def __init__(self, database: Database, list_states: ListStates = jobs.list_states) -> None:
         self._database, self._list_states = database, list_states
         self._watched: dict[str, Watch] = {}
+        self._added = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
     @contextlib.asynccontextmanager
     async def watch(self, job_id: str) -> AsyncIterator[Watch]:
         watch = self._watched.setdefault(job_id, Watch())
         watch.watchers += 1
+        if watch.seq < 0:
+            self._added.set()
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._run(), name="watch jobs")
         try:
@@ -61,19 +64,37 @@ class JobWatcher:
 
     async def _run(self) -> None:
         while self._watched:
-            try:
-                await self._poll()
-            except InfrastructureError as error:
-                log.warning("cannot poll watched jobs", action="watch_skipped", code=error.code)
-            except Exception:
-                # if the task ended, its watchers would wait forever
-                log.exception("cannot poll watched jobs", action="watch_skipped")
-            await asyncio.sleep(POLL_INTERVAL)
+            await self._try_poll(tuple(self._watched))
+            next_poll = asyncio.get_running_loop().time() + POLL_INTERVAL
+            while await self._is_added_before(next_poll):
+                # jobs that are new are polled at once, the others are not
+                await self._try_poll([job_id for job_id, watch in self._watched.items() if watch.seq < 0])
 
-    async def _poll(self) -> None:
+    async def _is_added_before(self, end: float) -> bool:
+        """Wait until a job is added; return False if none is until `end`, in seconds of the event loop."""
+        try:
+            async with asyncio.timeout_at(end):
+                return await self._added.wait()
+        except TimeoutError:
+            return False
+
+    async def _try_poll(self, job_ids: Collection[str]) -> None:
+        self._added.clear()
+        try:
+            await self._poll(job_ids)
+        except InfrastructureError as error:
+            log.warning("cannot poll watched jobs", action="watch_skipped", code=error.code)
+        except Exception:
+            # if the task ended, its watchers would wait forever
+            log.exception("cannot poll watched jobs", action="watch_skipped")
+
+    async def _poll(self, job_ids: Collection[str]) -> None:
         async with self._database.read() as session:
-            states = await self._list_states(session, tuple(self._watched))
-        for job_id, watch in tuple(self._watched.items()):
+            states = await self._list_states(session, tuple(job_ids))
+        for job_id in job_ids:
+            watch = self._watched.get(job_id)
+            if watch is None:
+                continue
             # a purged job is missing: one last change, after which it has ended
             seq, ended = states.get(job_id, (watch.seq + 1 if not watch.ended else watch.seq, True))
             if seq > watch.seq:

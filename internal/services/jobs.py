@@ -65,13 +65,16 @@ class Jobs:
     ) -> JobPage:
         """Return at most `limit` jobs, newest first. Raises InvalidFieldError for a malformed cursor.
 
-        name: part of the recording's file name, in any case.
+        name: part of the recording's file name, in any case. With it a page may have fewer jobs, or none, although
+        more follow.
         """
         page = jobs.Page(limit, status, language, decode_cursor(cursor) if cursor else None, name)
         async with self.database.read() as session:
             rows = await jobs.list_page(session, owner, page)
-        page_rows = rows[:limit]
-        return JobPage(page_rows, encode_cursor(page_rows[-1]) if len(rows) > limit else None)
+            last = (rows[limit - 1].created_at, rows[limit - 1].job_id) if len(rows) > limit else None
+            if last is None and name is not None:
+                last = await jobs.end_of_search(session, owner, page)
+        return JobPage(rows[:limit], encode_cursor(*last) if last else None)
 
     async def cancel(self, job_id: str, owner: str) -> Job:
         """Cancel the job. Running chunks stop soon; finished chunks stay readable.
@@ -177,8 +180,8 @@ def is_job_id(text: str) -> bool:
     )
 
 
-def encode_cursor(job: Job) -> str:
-    return base64.urlsafe_b64encode(f"{job.created_at.isoformat()} {job.job_id}".encode()).decode()
+def encode_cursor(created_at: datetime, job_id: str) -> str:
+    return base64.urlsafe_b64encode(f"{created_at.isoformat()} {job_id}".encode()).decode()
 
 
 def decode_cursor(text: str) -> tuple[datetime, str]:

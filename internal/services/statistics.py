@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from statistics import fmean
 
 from core.database import Database
 from core.domain.job import Priority
 from core.messaging.port import Broker, QueueStats
-from repositories import job_statistics, leases, queue_statistics, workers
+from repositories import failures, job_statistics, leases, queue_statistics, workers
 from repositories.models import Worker
 from repositories.queue_statistics import WAITING, QueueRows
 
@@ -75,30 +76,33 @@ class Report:
 
 @dataclass(slots=True)
 class Figures:
-    """Jobs that ended in FIGURE_SECONDS from `start`. Means are of completed ones, None without any."""
+    """Jobs that ended in FIGURE_SECONDS from `start`. Means are of completed ones, None without any.
+
+    values: recorded values by metric.
+    """
 
     start: datetime
-    completed: int = 0
-    failed: int = 0
-    _seconds: float = 0.0
-    _factors: float = 0.0
+    values: dict[str, list[float]] = field(default_factory=dict)
 
-    def add(self, seconds: float | None, factor: float | None) -> None:
-        """Count a job. seconds: from its start to its end, None if it failed; factor: its real-time factor."""
-        if seconds is None or factor is None:
-            self.failed += 1
-        else:
-            self.completed += 1
-            self._seconds += seconds
-            self._factors += factor
+    @property
+    def completed(self) -> int:
+        return len(self.values.get("total_seconds", ()))
+
+    @property
+    def failed(self) -> int:
+        return len(self.values.get(failures.METRIC, ()))
 
     @property
     def mean_seconds(self) -> float | None:
-        return round(self._seconds / self.completed, 3) if self.completed else None
+        return self._mean("total_seconds")
 
     @property
     def real_time_factor(self) -> float | None:
-        return round(self._factors / self.completed, 4) if self.completed else None
+        return self._mean("real_time_factor")
+
+    def _mean(self, metric: str) -> float | None:
+        values = self.values.get(metric)
+        return round(fmean(values), 4) if values else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,12 +116,16 @@ class Statistics:
         """Return the figures of the last hour, oldest first; the last stretch is not over yet."""
         async with self.database.read() as session:
             now = await leases.current_time(session)
-            endings = await job_statistics.list_endings(session, FIGURES * FIGURE_SECONDS)
+            values = {
+                name: await job_statistics.list_values(session, name, FIGURES * FIGURE_SECONDS)
+                for name in ("total_seconds", "real_time_factor", failures.METRIC)
+            }
         start = now - timedelta(seconds=FIGURES * FIGURE_SECONDS)
         figures = [Figures(start + timedelta(seconds=number * FIGURE_SECONDS)) for number in range(FIGURES)]
-        for at, seconds, factor in endings:
-            index = int((at - start).total_seconds() // FIGURE_SECONDS)
-            figures[min(max(index, 0), FIGURES - 1)].add(seconds, factor)
+        for name, known in values.items():
+            for at, value in known:
+                index = int((at - start).total_seconds() // FIGURE_SECONDS)
+                figures[min(max(index, 0), FIGURES - 1)].values.setdefault(name, []).append(value)
         return figures
 
     async def report(self) -> Report:

@@ -9,6 +9,7 @@ from tests.benchmarks import (
     event_streams,
     fairness,
     first_text,
+    leftovers,
     overhead,
     pipeline,
     scaling,
@@ -29,7 +30,7 @@ ALL = {
     "words": words.run,
     "event_streams": event_streams.run,
 }
-BY_NAME = {"scaling": scaling.run, "consumers": consumers.run, "sizes": sizes.run}
+BY_NAME = {"leftovers": leftovers.run, "scaling": scaling.run, "consumers": consumers.run, "sizes": sizes.run}
 """Benchmarks that run only if they are named."""
 
 

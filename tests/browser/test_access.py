@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Locator, expect
 
 from tests.browser.conftest import OpenTab, Paced
 from tests.browser.tab import Tab
@@ -98,11 +98,11 @@ def test_a_person_without_a_pointer(demo: Service, open_tab: OpenTab, sample: Pa
     expect(tab.page.get_by_role("heading", name="Recordings", exact=True)).to_be_visible()
 
 
-def walk(tab: Tab, target: Callable[[], object]) -> None:
+def walk(tab: Tab, target: Callable[[], Locator]) -> None:
     """Press Tab until the target has the focus."""
     for _ in range(60):
         tab.press("Tab")
-        if target().evaluate("(node) => node === document.activeElement"):  # type: ignore[attr-defined]
+        if target().evaluate("(node) => node === document.activeElement"):
             return
     raise AssertionError("Tab does not lead there")
 

@@ -120,3 +120,15 @@ def test_a_check_that_hangs_or_breaks_is_a_finding() -> None:
 
     assert Check("hang", "treo", hang, seconds=0.05).run(settings).level is Level.FAILED
     assert "unforeseen" in Check("fail", "lỗi", fail).run(settings).in_language("en")[0]
+
+
+def test_a_plan_as_text_and_as_json(tmp_path: Path) -> None:
+    words = ("doctor", "--plan", "--audio-hours", "100", "--retention-days", "30")
+    text = piped(*words, folder=tmp_path, status=0).output
+    assert "100 h a day" in text
+    assert "messages a second" in text
+    found = json.loads(piped(*words, "--json", folder=tmp_path, status=0).output)
+    assert found["demand"]["hours_per_day"] == 100
+    assert {row["model"] for row in found["cores"]} == {"base", "small"}
+    assert not (tmp_path / "data").exists(), "planning changes nothing"
+    piped("doctor", "--plan", "--minutes", "0", folder=tmp_path, status=2)

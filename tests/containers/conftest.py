@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.containers import stand_ins
+from tests.containers import earlier, stand_ins
 from tests.containers.deployment import Deployment
 from tests.containers.engine import CommandFailed, machines_engine, own_engine
 from tests.servers.base import Unavailable
@@ -35,9 +35,11 @@ def own_deployment(folder: Path) -> Iterator[Deployment]:
     """Build with the machine's network, then run in one that has neither the machine's ports nor its firewall."""
     with own_engine() as engine:
         engine.start(host_network=True)
-        report(stand_ins.provide(engine))
-        deployment = Deployment(engine, folder)
+        images = stand_ins.provide(engine)
+        report(images)
+        deployment = Deployment(engine, folder, real_images="stand-in" not in images.values())
         deployment.build("host")
+        deployment.earlier = earlier.build(engine, "host")
         engine.stop()
         engine.start(host_network=False)
         yield from running(deployment)
@@ -46,7 +48,7 @@ def own_deployment(folder: Path) -> Iterator[Deployment]:
 def deployment_on_the_machine(folder: Path) -> Iterator[Deployment]:
     with machines_engine() as engine:
         report(dict.fromkeys(stand_ins.IMAGES, "real"))
-        yield from running(Deployment(engine, folder))
+        yield from running(Deployment(engine, folder, real_images=True))
 
 
 def running(deployment: Deployment) -> Iterator[Deployment]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +15,21 @@ from tests.servers.base import wait_until
 
 IGNORED = (".git", ".venv*", "tests", "docs", "mutants", "__pycache__", ".env", ".*_cache", ".run")
 UP_SECONDS = 900.0
+COMPOSE_SECONDS = 180.0
 DONE_SECONDS = 180.0
 ENDED = ("COMPLETED", "FAILED", "CANCELLED")
 
 
 class Deployment:
-    """The project's containers. folder: a copy of the repository, with a `deploy/.env` of its own."""
+    """The project's containers.
 
-    def __init__(self, engine: Engine, folder: Path) -> None:
-        self.engine, self.folder = engine, folder
+    folder: a copy of the repository, with a `deploy/.env` of its own; real_images: the base images are not stand-ins.
+    """
+
+    def __init__(self, engine: Engine, folder: Path, *, real_images: bool) -> None:
+        self.engine, self.folder, self.real_images = engine, folder, real_images
+        self.earlier: str | None = None
+        """The image of an earlier revision, if there is one."""
         shutil.copytree(ROOT, folder, ignore=shutil.ignore_patterns(*IGNORED))
         # another project of this name on the machine's engine would lose its containers and volumes
         self._variables = {} if engine.own else {"COMPOSE_PROJECT_NAME": project_name()}
@@ -40,9 +47,11 @@ class Deployment:
     def make(self, target: str) -> str:
         return self.engine.run("make", target, seconds=UP_SECONDS, cwd=self.folder, **self._variables)
 
-    def compose(self, *words: str, seconds: float = 180) -> str:
-        call = ("docker", "compose", "-f", "deploy/compose.yaml", *words)
-        return self.engine.run(*call, seconds=seconds, cwd=self.folder, **self._variables)
+    def compose(self, *words: str, files: Sequence[str] = (), **variables: str) -> str:
+        """Run Docker Compose. files: overlays in deploy/; variables: in place of those of deploy/.env."""
+        overlays = [word for file in files for word in ("-f", f"deploy/{file}")]
+        call = ("docker", "compose", "-f", "deploy/compose.yaml", *overlays, *words)
+        return self.engine.run(*call, seconds=COMPOSE_SECONDS, cwd=self.folder, **self._variables | variables)
 
     def containers(self, service: str = "") -> list[dict[str, Any]]:
         """Return what Docker knows of the project's containers, those that have ended included."""
@@ -91,4 +100,4 @@ class Deployment:
 
     def remove(self) -> None:
         """Remove containers, networks and volumes."""
-        self.compose("down", "--volumes", "--timeout", "20")
+        self.compose("--profile", "*", "down", "--volumes", "--timeout", "20")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -18,7 +19,7 @@ import httpx
 from tests.servers.base import Unavailable, launch, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
-PORTS = (8000, 9000, 9001, 15672)
+PORTS = (443, 8000, 9000, 9001, 9090, 9093, 15672)
 """Ports that the compose file publishes and the tests call."""
 PLUGIN = Path.home() / ".cache" / "async-stt" / "bin" / "docker-compose"
 """Where deploy/install-container-tools.sh puts Compose."""
@@ -72,11 +73,15 @@ class Engine:
     def docker(self, *words: str, seconds: float = 120) -> str:
         return self.run("docker", *words, seconds=seconds)
 
-    def client(self, port: int, key: str | None = None) -> httpx.Client:
-        """Return a client of a published port."""
-        transport = httpx.HTTPTransport(uds=str(self.folder / f"{port}.sock") if self.own else None)
+    def client(
+        self, port: int, key: str | None = None, *, url: str | None = None, trust: ssl.SSLContext | None = None
+    ) -> httpx.Client:
+        """Return a client of a published port. url: the base URL, if it is not http://127.0.0.1:port."""
+        socket = str(self.folder / f"{port}.sock") if self.own else None
+        transport = httpx.HTTPTransport(uds=socket, verify=trust or True)
         headers = {"X-API-Key": key} if key else {}
-        return httpx.Client(base_url=f"http://127.0.0.1:{port}", transport=transport, headers=headers, timeout=30)
+        url = url or f"http://127.0.0.1:{port}"
+        return httpx.Client(base_url=url, transport=transport, headers=headers, timeout=60)
 
 
 class OwnEngine(Engine):
@@ -103,6 +108,11 @@ class OwnEngine(Engine):
         if process.poll() is not None:
             logs = [path.read_text() for path in sorted(self.folder.glob("*.log"))]
             raise Unavailable("no Docker engine can be started: " + "\n".join(logs)[-1500:])
+
+    def inside(self, *command: str) -> tuple[str, ...]:
+        """Return a command that runs `command` in the engine's network, where its ports are published."""
+        assert self._process is not None
+        return ("nsenter", f"--net=/proc/{self._process.pid}/ns/net", *command)
 
     def stop(self) -> None:
         """Stop the engine with its containers. Idempotent."""

@@ -1,8 +1,9 @@
 """Base images: the real ones, or stand-ins of Debian's packages where they cannot be pulled.
 
 A stand-in has the name of the image, so that the project's Dockerfiles and compose file are used unmodified. It differs
-in what Debian's packages differ: PostgreSQL 15 instead of 16, RabbitMQ 3.10 instead of 4, and a `go` that installs the
-MinIO of deploy/install-test-tools.sh. `images()` reports which ones a run used.
+in what Debian's packages differ: PostgreSQL 15 instead of 16, RabbitMQ 3.10 instead of 4, Prometheus 2.42 instead of 3,
+Alertmanager 0.25, Caddy 2.6, and a `go` that installs the MinIO of deploy/install-test-tools.sh. `provide` returns
+which ones a run used.
 """
 
 from __future__ import annotations
@@ -20,13 +21,18 @@ from tests.servers import minio
 from tests.servers.base import Unavailable
 
 HERE = Path(__file__).resolve().parent
-DEBIAN, GO, POSTGRES, RABBITMQ = (
-    "debian:bookworm-slim",
+DEBIAN = "debian:bookworm-slim"
+IMAGES = (
+    DEBIAN,
     "golang:1.26-bookworm",
     "postgres:16-bookworm",
     "rabbitmq:4-management",
+    "prom/prometheus:v3.5.0",
+    "prom/alertmanager:v0.28.1",
+    "caddy:2.10",
 )
-IMAGES = (DEBIAN, GO, POSTGRES, RABBITMQ)
+GRAFANA = "grafana/grafana:12.1.1"
+"""The one image without a stand-in, since Debian has no Grafana."""
 CACHE = Path.home() / ".cache" / "async-stt" / "containers"
 PULL_SECONDS = 30.0
 BUILD_SECONDS = 600.0
@@ -90,7 +96,7 @@ def build(engine: OwnEngine) -> None:
         copy_machine_settings(folder)
         debian(folder / "debian.tar")
         for image in IMAGES:
-            file = folder / f"{image.partition(':')[0]}.Dockerfile"
+            file = folder / f"{image.partition(':')[0].rpartition('/')[2]}.Dockerfile"
             words = ("--network", "host", "--label", f"{LABEL}=true", "--tag", image, "--file", str(file), name)
             engine.docker("build", "--quiet", *words, seconds=BUILD_SECONDS)
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import httpx
 import pytest
 
+from core.version import VERSION
 from tests.containers.deployment import Deployment
 from tests.containers.engine import CommandFailed
 from tests.servers.base import wait_until
@@ -87,6 +89,14 @@ def test_the_pages_of_rabbitmq_and_minio_open_with_the_generated_passwords(deplo
         assert "MinIO" in console.get("/", headers={"User-Agent": "Mozilla/5.0"}).text
         words = {"accessKey": "stt", "secretKey": deployment.secret("MINIO_SECRET_KEY")}
         assert console.post("/api/v1/login", json=words).status_code == 204
+
+
+def test_the_image_names_its_version(deployment: Deployment) -> None:
+    labels = json.loads(
+        deployment.engine.docker("image", "inspect", "-f", "{{json .Config.Labels}}", "async-stt:local")
+    )
+    assert labels["org.opencontainers.image.version"] == VERSION
+    assert labels["org.opencontainers.image.licenses"] == "MIT"
 
 
 def test_another_project_finds_the_service_by_its_alias(deployment: Deployment) -> None:

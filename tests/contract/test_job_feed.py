@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import event
 
 from core.database import Database
-from internal.services import job_feed
+from internal.services import job_feed, job_watcher
 from internal.services.job_events import JobEvent, JobEvents
 from internal.services.job_feed import JobFeed, chunk_numbers
 from internal.services.job_watcher import JobWatcher
@@ -119,6 +119,17 @@ async def test_an_update_that_fails_is_repeated(
     await run_chunk(database, job_id, 1)
     await feed.update(3)
     assert chunks_of(feed.events_after(0)) == [0, 1]
+
+
+async def test_the_first_event_does_not_wait_for_the_next_poll(
+    database: Database, events: JobEvents, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(job_watcher, "POLL_INTERVAL", 3600.0)
+    async with asyncio.timeout(60), contextlib.AsyncExitStack() as stack:
+        for _ in range(3):
+            followed = events.follow(await planned_job(database, 1), 0)
+            stack.push_async_callback(followed.aclose)
+            assert (await anext(followed)).kind == "progress"
 
 
 async def test_a_new_plan_starts_over(database: Database) -> None:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
@@ -16,8 +15,9 @@ from sqlalchemy import Connection, inspect, text
 from core.database import Database
 from migrations import run
 from migrations.revisions import current_revision, known_revisions
-from migrations.run import config, upgrade
+from migrations.run import config, downgrade, upgrade
 from repositories.models import Base
+from tests.contract.rows import job, planned_job, run_chunk
 
 
 def _differences(connection: Connection) -> list[Any]:
@@ -42,11 +42,32 @@ async def test_upgrading_twice_changes_nothing(database: Database) -> None:
 
 
 async def test_downgrade_leaves_nothing_behind(database: Database) -> None:
-    async with database.write() as session:
+    await downgrade(database, "base")
+    async with database.read() as session:
         connection = await session.connection()
-        await connection.run_sync(lambda sync: command.downgrade(config(sync), "base"))
         remaining = await connection.run_sync(lambda sync: inspect(sync).get_table_names())
     assert remaining == ["alembic_version"]
+
+
+async def test_rows_survive_every_migration_down_and_up(database: Database) -> None:
+    """A downgrade drops the columns and tables that its revision added, and nothing else."""
+    job_id = await planned_job(database, chunks=3)
+    await run_chunk(database, job_id, 0)
+    oldest_first = sorted(known_revisions())
+    for revision in reversed(oldest_first[:-1]):
+        await downgrade(database, revision)
+        assert await _counts(database) == (1, 3), f"after the downgrade to {revision}"
+    await upgrade(database)
+    assert await _counts(database) == (1, 3)
+    assert (await job(database, job_id)).chunks_total == 3
+
+
+async def _counts(database: Database) -> tuple[int, int]:
+    async with database.read() as session:
+        rows = [
+            (await session.execute(text(f"SELECT count(*) FROM {name}"))).scalar_one() for name in ("jobs", "chunks")
+        ]
+    return rows[0], rows[1]
 
 
 NEW_JOB = """

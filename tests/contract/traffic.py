@@ -27,6 +27,7 @@ class Client:
     """A client that notes the routes it has called."""
 
     def __init__(self, app: Application) -> None:
+        self.services = app.services
         self._app = create_app(app.settings, app.services)
         # other addresses, such as that of a storage, are reached through the network
         mounts = {BASE: httpx.ASGITransport(self._app)}
@@ -54,8 +55,12 @@ class Client:
 async def use_the_queue(client: Client, size: Size) -> None:
     """Call the routes that need no consumer, with jobs of the filled database."""
     waiting, running, ended = size.waiting_id, size.running_id, size.ended_id
-    for path in ("/health", "/live", "/", "/metrics", "/api/v1/stats", "/v1/models"):
+    for path in ("/health", "/live", "/", "/metrics", "/api/v1/stats", "/v1/models", "/docs", "/page/docs.css"):
         await client.call("GET", path)
+    for path in ("/me", "/admin/dead-letters", "/admin/keys", "/admin/figures", "/jobs?name=a.wav", "/jobs?name=none"):
+        await client.call("GET", f"/api/v1{path}")
+    for path in ("replay", "purge"):
+        await client.call("POST", f"/api/v1/admin/dead-letters/{path}", json={"job_id": waiting})
     await client.call("GET", "/api/v1/models")
     await client.call("POST", "/api/v1/models", 202, json={"model": "base-q5_1"})
     await client.call("DELETE", "/api/v1/models/base-q5_1", 202)
@@ -72,7 +77,13 @@ async def use_the_queue(client: Client, size: Size) -> None:
     await client.call("POST", f"/api/v1/jobs/{ended}/webhook", 202)
     await client.call("POST", f"/api/v1/jobs/{ended}/retry", 202)
     await client.call("POST", f"/api/v1/jobs/{ended}/cancel", 202)
+    await client.call("GET", f"/api/v1/jobs/{ended}/media", 410)
+    await client.call("POST", f"/api/v1/jobs/{ended}/media-token", 410)
+    await client.call("GET", f"/api/v1/jobs/{ended}/peaks", 404)
+    await client.call("DELETE", f"/api/v1/jobs/{ended}?undo=true", 204)
+    await client.call("POST", f"/api/v1/jobs/{ended}/restore")
     await client.call("DELETE", f"/api/v1/jobs/{ended}", 204)
+    await client.call("GET", f"/api/v1/jobs/{ended}/corrections/events", 404)
     await client.call("DELETE", f"/api/v1/jobs/{waiting}", 204)
 
 
@@ -85,6 +96,12 @@ async def use_a_consumer(client: Client, sample: Path, external: ExternalServer)
     await client.call("GET", f"/api/v1/result/{uploaded}")
     await client.call("GET", f"/api/v1/download/{uploaded}?format=srt")
     await client.call("GET", f"/api/v1/jobs/{uploaded}/events")
+    path = f"/api/v1/jobs/{uploaded}/segments/0"
+    await client.call("PUT", path, json={"text": "corrected"}, headers={"If-Match": '"0"'})
+    await client.call("DELETE", f"{path}/correction", headers={"If-Match": '"1"'})
+    changes = client.services.corrections.follow(uploaded, 0)
+    await anext(changes)
+    await changes.aclose()
     await client.call("POST", "/v1/audio/transcriptions", files=file, data={"model": "whisper-1", "language": "en"})
     body = {"request_id": "by-url", "media_url": external.url("/hello.mp3"), "language": "en"}
     key = {"Idempotency-Key": "by-url"}

@@ -258,8 +258,9 @@ class Harness:
         def matches() -> bool:
             nonlocal actual
             actual = self.objects(job_id)
-            # a job that can be reopened keeps its working audio
-            return {**actual, "work": 0} == {**expected, "work": 0} and (
+            # a job that can be reopened keeps its working audio; every prepared one has peaks
+            others = {"work": 0, "peaks": 0}
+            return {**actual, **others} == {**expected, **others} and (
                 status != JobStatus.COMPLETED or not actual["work"]
             )
 

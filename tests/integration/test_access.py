@@ -363,6 +363,8 @@ def test_media_hosts_are_our_own_storage_by_default() -> None:
         "minio:9000",
         "s3.example:80",
     )
+    behind_a_proxy = load_settings(_env_file=None, **own, minio_public_endpoint="s3.example", minio_public_use_ssl=True)
+    assert behind_a_proxy.media_hosts == ("minio:9000", "s3.example:443")
     assert load_settings(_env_file=None).media_hosts == ()
     assert load_settings(_env_file=None, media_url_allowed_hosts="a.b:1").media_hosts == ("a.b:1",)
     with pytest.raises(SettingsError, match="MEDIA_URL_ALLOWED_HOSTS"):

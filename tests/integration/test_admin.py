@@ -13,7 +13,7 @@ from core.errors import WhisperCrashError
 from internal.bootstrap import Application
 from internal.services.dead_letters import new_token
 from internal.services.retention import Retention
-from repositories import failures
+from repositories import failures, jobs
 from repositories.models import Metric, UploadIntent
 from tests.contract import invariants
 from tests.integration.completed import complete
@@ -145,7 +145,7 @@ async def test_a_deletion_that_cannot_be_undone(tmp_path: Path) -> None:
         assert (await restored(client, late, **key)).status_code == 409
 
 
-async def test_jobs_are_found_by_name(tmp_path: Path) -> None:
+async def test_jobs_are_found_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with serve_api(tmp_path) as (client, _):
         for name in ("Team meeting.wav", "100%_done.wav", "họp nhóm.mp3"):
             await client.post("/api/v1/upload", files={"file": (name, b"RIFF" + bytes(99))})
@@ -162,5 +162,12 @@ async def test_jobs_are_found_by_name(tmp_path: Path) -> None:
             "x\\": [],
             "';--": [],
         }
+        monkeypatch.setattr(jobs, "SEARCHED", 2)
+        query = {"name": "meeting", "limit": "1"}
+        first = (await client.get("/api/v1/jobs", params=query)).json()
+        assert first["jobs"] == []
+        second = (await client.get("/api/v1/jobs", params=query | {"cursor": first["next_cursor"]})).json()
+        assert [job["original_filename"] for job in second["jobs"]] == ["Team meeting.wav"]
+        assert second["next_cursor"] is None
         for invalid in ("", "x" * 101):
             assert (await client.get("/api/v1/jobs", params={"name": invalid})).status_code == 422

@@ -33,6 +33,11 @@ class Unavailable(Exception):
     """This machine has no such server; the message says how to get one."""
 
 
+def only_containers() -> bool:
+    """Return True if servers run in containers, although this machine has their programs (TEST_SERVERS=containers)."""
+    return os.environ.get("TEST_SERVERS") == "containers"
+
+
 def free_port() -> int:
     """Return a free loopback port outside the ephemeral range that no other process of any run has been given."""
     for _ in range(200):

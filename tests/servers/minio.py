@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
-from tests.servers.base import Control, External, Server, Unavailable, free_port, get, wait_until
+from tests.servers.base import Control, External, Server, Unavailable, free_port, get, only_containers, wait_until
 
 IMAGE = os.environ.get("TEST_MINIO_IMAGE", "async-stt-minio:local")
 """Image built by `make up` from deploy/minio.Dockerfile; the community's public image no longer exists."""
@@ -81,7 +81,7 @@ def find() -> Minio:
     """Start and return a server from the first of the three sources available. Raise Unavailable."""
     if url := os.environ.get("TEST_MINIO_URL"):
         return ExternalMinio(url)
-    if program := program_path():
+    if not only_containers() and (program := program_path()):
         server = LocalMinio(program)
         server.start()
         return server

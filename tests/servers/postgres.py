@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 import asyncpg
 
-from tests.servers.base import Control, External, Server, Unavailable, free_port
+from tests.servers.base import Control, External, Server, Unavailable, free_port, only_containers
 
 IMAGE = "postgres:16-bookworm"
 
@@ -105,7 +105,7 @@ def find(*, durable: bool = False) -> Postgres:
     """Start and return a server from the first of the three sources available. Raise Unavailable."""
     if url := os.environ.get("TEST_DATABASE_URL"):
         return ExternalPostgres(url)
-    if programs := programs_folder():
+    if not only_containers() and (programs := programs_folder()):
         server = LocalPostgres(programs, durable=durable)
         server.start()
         return server

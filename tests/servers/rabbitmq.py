@@ -14,7 +14,17 @@ from urllib.parse import quote, urlsplit
 import httpx
 import psutil
 
-from tests.servers.base import Control, External, Server, Unavailable, free_port, get, launch, wait_until
+from tests.servers.base import (
+    Control,
+    External,
+    Server,
+    Unavailable,
+    free_port,
+    get,
+    launch,
+    only_containers,
+    wait_until,
+)
 
 IMAGE = "rabbitmq:4-management"
 PLUGINS = "[rabbitmq_management,rabbitmq_shovel,rabbitmq_shovel_management]."
@@ -142,7 +152,7 @@ def find() -> RabbitMQ:
     found = shutil.which("rabbitmq-server")
     # Debian's wrapper script requires the user rabbitmq
     program = DEBIAN_PROGRAM if DEBIAN_PROGRAM.exists() else Path(found) if found else None
-    if program:
+    if program and not only_containers():
         server = LocalRabbitMQ(program)
         server.start()
         return server
@@ -158,13 +168,18 @@ def by_address(server: RabbitMQ) -> ExternalRabbitMQ:
 
 def create_vhost(server: RabbitMQ) -> str:
     """Create a virtual host and return its AMQP URL."""
-    name = f"t{uuid.uuid4().hex[:16]}"
-    user = urlsplit(server.url).username or "guest"
+    url = server.url.rstrip("/") + f"/t{uuid.uuid4().hex[:16]}"
+    restore_vhost(server, url)
+    return url
+
+
+def restore_vhost(server: RabbitMQ, url: str) -> None:
+    """Create the virtual host of an AMQP URL, as an operator does on a server that has lost its data."""
+    name, user = vhost_of(url), urlsplit(server.url).username or "guest"
     with httpx.Client(base_url=server.management, timeout=10, verify=False) as client:
         client.put(f"/api/vhosts/{name}").raise_for_status()
         rights = {"configure": ".*", "write": ".*", "read": ".*"}
         client.put(f"/api/permissions/{name}/{user}", json=rights).raise_for_status()
-    return server.url.rstrip("/") + f"/{name}"
 
 
 def delete_vhost(server: RabbitMQ, url: str) -> None:

@@ -21,8 +21,8 @@ from core.config import load_settings
 ROOT = Path(__file__).resolve().parents[2]
 DEPLOY = ROOT / "deploy"
 OURS = ("migrate", "api", "consumer", "scheduler")
-SECRETS = ("POSTGRES_PASSWORD", "RABBITMQ_PASSWORD", "MINIO_SECRET_KEY", "SECRET_KEY", "API_KEY")
-DATABASE, QUEUES, OBJECTS, SIGNING, KEY = SECRETS
+SECRETS = ("POSTGRES_PASSWORD", "RABBITMQ_PASSWORD", "MINIO_SECRET_KEY", "SECRET_KEY", "API_KEY", "GRAFANA_PASSWORD")
+DATABASE, QUEUES, OBJECTS, SIGNING, KEY, DASHBOARDS = SECRETS
 NEEDED = {
     "migrate": {DATABASE},
     "api": {DATABASE, QUEUES, OBJECTS, SIGNING, KEY},
@@ -31,10 +31,16 @@ NEEDED = {
     "postgres": {DATABASE},
     "rabbitmq": {QUEUES},
     "minio": {OBJECTS},
+    "prometheus": set(),
+    "alertmanager": set(),
+    "grafana": {DASHBOARDS},
+    "proxy": set(),
 }
 """The secrets that each container needs: the consumer signs nothing, migrations need only the database."""
 ENTRYPOINT = {"CHOWN", "DAC_OVERRIDE", "FOWNER", "SETGID", "SETUID"}
 """The capabilities that the official images' entry points need to chown their volume and drop root."""
+ADDED = {"postgres": ENTRYPOINT, "rabbitmq": ENTRYPOINT, "proxy": {"NET_BIND_SERVICE"}}
+PROFILES = {"prometheus": "monitoring", "alertmanager": "monitoring", "grafana": "monitoring", "proxy": "tls"}
 
 
 def services() -> dict[str, dict[str, Any]]:
@@ -50,7 +56,7 @@ def dockerfile(name: str) -> str:
 def test_each_container_has_only_its_own_secrets(name: str) -> None:
     service = services()[name]
     assert "env_file" not in service
-    text = json.dumps(service["environment"])
+    text = json.dumps(service.get("environment", {}))
     assert {secret for secret in SECRETS if f"${{{secret}:?" in text} == NEEDED[name]
 
 
@@ -58,7 +64,7 @@ def test_each_container_has_only_its_own_secrets(name: str) -> None:
 def test_each_container_is_hardened(name: str) -> None:
     service = services()[name]
     assert service["cap_drop"] == ["ALL"]
-    assert set(service.get("cap_add", [])) == (ENTRYPOINT if name in ("postgres", "rabbitmq") else set())
+    assert set(service.get("cap_add", [])) == ADDED.get(name, set())
     assert service["security_opt"] == ["no-new-privileges:true"]
     assert service["read_only"] is True
     assert not service.get("privileged")
@@ -84,6 +90,10 @@ WRITES = {
     "postgres": {"/tmp", "/var/run/postgresql", "/var/lib/postgresql/data"},
     "rabbitmq": {"/tmp", "/var/log/rabbitmq", "/var/lib/rabbitmq"},
     "minio": {"/tmp", "/data"},
+    "prometheus": {"/prometheus"},
+    "alertmanager": {"/alertmanager"},
+    "grafana": {"/tmp", "/var/lib/grafana"},
+    "proxy": {"/data", "/config"},
 }
 
 
@@ -91,7 +101,9 @@ WRITES = {
 def test_read_only_containers_have_writable_mounts(name: str) -> None:
     service = services()[name]
     mounts = [mount.split(":") for mount in service.get("volumes", [])]
-    writable = {parts[1] for parts in mounts if parts[-1] != "ro"} | {mount.split(":")[0] for mount in service["tmpfs"]}
+    writable = {parts[1] for parts in mounts if parts[-1] != "ro"} | {
+        mount.split(":")[0] for mount in service.get("tmpfs", [])
+    }
     assert WRITES[name] <= writable
 
 
@@ -146,6 +158,16 @@ def test_the_example_of_several_consumers_sets_what_the_file_reads() -> None:
     assert all(f"${{{name}:-" in consumer for name in names)
 
 
+def test_services_of_a_profile_are_not_started_without_it() -> None:
+    profiles = {name: service["profiles"] for name, service in services().items() if "profiles" in service}
+    assert profiles == {name: [profile] for name, profile in PROFILES.items()}
+
+
+def test_every_container_of_others_has_a_health_check() -> None:
+    others = {name: service for name, service in services().items() if name not in OURS}
+    assert all(service["healthcheck"]["test"] for service in others.values())
+
+
 def test_every_volume_is_declared_and_used() -> None:
     declared = set(yaml.safe_load((DEPLOY / "compose.yaml").read_text())["volumes"])
     mounts = [mount.split(":")[0] for service in services().values() for mount in service.get("volumes", [])]
@@ -177,7 +199,7 @@ def test_docker_compose_accepts_the_file() -> None:
     if shutil.which("docker") is None:
         pytest.skip("no Docker client on this machine")
     environment = {**os.environ, **dict.fromkeys((*SECRETS, "MINIO_ACCESS_KEY"), "x")}
-    call = ["docker", "compose", "-f", str(DEPLOY / "compose.yaml"), "config", "--format", "json"]
+    call = ["docker", "compose", "-f", str(DEPLOY / "compose.yaml"), "--profile", "*", "config", "--format", "json"]
     completed = subprocess.run(call, capture_output=True, text=True, env=environment, timeout=60, check=False)
     if "unknown" in completed.stderr or "is not a docker command" in completed.stderr:
         pytest.skip("no Docker Compose on this machine")

@@ -92,13 +92,15 @@ def services() -> dict[str, dict[str, object]]:
 
 
 def test_compose_has_every_service() -> None:
-    assert set(services()) == {"migrate", "api", "consumer", "scheduler", "postgres", "rabbitmq", "minio"}
+    ours, stores = {"migrate", "api", "consumer", "scheduler"}, {"postgres", "rabbitmq", "minio"}
+    assert set(services()) == ours | stores | {"prometheus", "alertmanager", "grafana", "proxy"}
 
 
 def test_compose_publishes_on_loopback_only() -> None:
     ports = [port for service in services().values() for port in service.get("ports", [])]  # type: ignore[attr-defined]
     assert ports
-    assert all(str(port).startswith("127.0.0.1:") for port in ports)
+    # the proxy's address is that of TLS_ADDRESS, if it is set
+    assert all(str(port).startswith(("127.0.0.1:", "${TLS_ADDRESS:-127.0.0.1}:")) for port in ports)
 
 
 def test_compose_uses_settings_that_exist() -> None:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 Value = TypeVar("Value")
 PROBE = "doctor"
 """Prefix of the object that is written, read and deleted."""
+SAMPLED = 20
+"""Recent objects that are looked for."""
 
 
 def with_application(settings: Settings, work: Callable[[Application], Awaitable[Value]]) -> Value:
@@ -104,26 +106,31 @@ def broker(settings: Settings) -> Finding:
 
 
 def storage(settings: Settings) -> Finding:
-    """Write an object, read it and delete it."""
+    """Write an object, read it and delete it; look for the objects that the newest jobs name."""
     from core.config import StorageKind
     from core.error_base import SttError
 
     key, data = f"{PROBE}/{uuid.uuid4()}", b"written by stt doctor"
 
-    async def probe(application: Application) -> bytes:
-        await application.storage.start()
+    async def probe(application: Application) -> tuple[bytes, list[str], int]:
+        named = await _named_objects(application, settings)
+        if named:
+            await application.storage.ping()  # before `start`, which would make a lost bucket anew
+        else:
+            await application.storage.start()
         await application.storage.put_bytes(key, data)
         try:
-            return await application.storage.get_bytes(key)
+            read = await application.storage.get_bytes(key)
         finally:
             await application.storage.delete(key)
+        return read, [name for name in named if await application.storage.stat(name) is None], len(named)
 
     local = settings.storage is StorageKind.LOCAL
     place = str(settings.data_dir / "objects") if local else f"{settings.minio_endpoint}, {settings.minio_bucket}"
     if local and not settings.data_dir.exists():
         return ok("{place}, which the first start makes", place=place)
     try:
-        found = with_application(settings, probe)
+        found, lost, count = with_application(settings, probe)
     except SttError as error:
         return failed(
             "{name} cannot be used: {reason}",
@@ -135,7 +142,31 @@ def storage(settings: Settings) -> Finding:
         return failed(
             "{place}: what was read differs from what was written", "Check the disk or the server.", place=place
         )
+    if lost:
+        return failed(
+            "{place}: {count} of {total} objects of the newest jobs are missing, such as {key}",
+            "Bring the objects back with `stt restore`, or from a copy of the bucket.",
+            place=place,
+            count=len(lost),
+            total=count,
+            key=lost[0],
+        )
     return ok("{place}: written, read and deleted", place=place)
+
+
+async def _named_objects(application: Application, settings: Settings) -> list[str]:
+    """Return the keys of objects that the newest jobs need; none if the database cannot be read."""
+    from core.errors import DatabaseUnavailable
+    from repositories import restoration
+
+    file = sqlite_file(settings)
+    if file is not None and not file.exists():
+        return []
+    try:
+        async with application.database.read() as session:
+            return await restoration.list_newest_objects(session, SAMPLED)
+    except DatabaseUnavailable:
+        return []
 
 
 def keys(settings: Settings) -> Finding:

@@ -10,7 +10,7 @@ from internal.cli.transcribing.reporters import Reporter
 from internal.client import AsyncClient, ClientError
 
 PAUSE, LONGEST_PAUSE = 1.0, 10.0
-"""Seconds between two questions; doubled while no trial runs."""
+"""Seconds between two requests; doubled while no trial runs."""
 
 
 async def follow(client: AsyncClient, reporter: Reporter) -> None:

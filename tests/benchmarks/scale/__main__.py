@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.benchmarks.scale import fleet, leftovers, pipeline, report, routes, statements, streams
+from tests.benchmarks.scale import fleet, leftovers, pipeline, report, retention, routes, statements, streams
 from tests.benchmarks.scale.stores import Stores, filled_stores
 
 CONSUMERS, JOBS = 50, 400
@@ -24,6 +24,10 @@ def _statements(stores: Stores, folder: Path) -> list[str]:
 
 def _pipeline(stores: Stores, folder: Path) -> list[str]:
     return report.pipeline(pipeline.measure(stores, folder))
+
+
+def _retention(stores: Stores, folder: Path) -> list[str]:
+    return report.retention(retention.measure(stores, folder))
 
 
 def _leftovers(stores: Stores, _folder: Path) -> list[str]:
@@ -48,6 +52,7 @@ PARTS: dict[str, Callable[[Stores, Path], list[str]]] = {
     "fleet": _fleet,
     "streams": _streams,
     "statements": _statements,
+    "retention": _retention,
 }
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from tests.benchmarks.scale.fleet import Fleet
 from tests.benchmarks.scale.leftovers import Table
 from tests.benchmarks.scale.pipeline import Throughput
+from tests.benchmarks.scale.retention import Rate
 from tests.benchmarks.scale.routes import TARGET, Latency
 from tests.benchmarks.scale.statements import Statement
 from tests.benchmarks.scale.streams import JOBS, Streams
@@ -58,6 +59,17 @@ def leftovers(tables: Sequence[Table], jobs: int, ended: int) -> list[str]:
         cells = [f"{table.rows / total:.2f}", f"{(table.data + table.indexes) / total:,.0f}"]
         lines.append(f"| `{table.name}` | {' | '.join(cells)} | {table.indexes / total:,.0f} |")
     return lines
+
+
+def retention(rates: Sequence[Rate]) -> list[str]:
+    return [
+        "| Deleted by one scheduler | Items | A second | A million jobs a day need, a second |",
+        "|---|---|---|---|",
+        *(
+            f"| {each.name} | {each.items:,} | {each.rate:,.0f} | {each.a_million_a_day / 86_400:,.0f} |"
+            for each in rates
+        ),
+    ]
 
 
 def pipeline(runs: Sequence[Throughput]) -> list[str]:
