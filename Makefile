@@ -12,9 +12,6 @@ export MODEL
 # compiled tests are kept even where the environment asks for none, since every process needs them
 PYTEST = PYTHONDONTWRITEBYTECODE= $(RUN) -m pytest -n $(JOBS)
 
-# labels of the image
-IMAGE_LABELS = STT_VERSION=$$(sed -n 's/^VERSION = "\(.*\)"/\1/p' core/version.py) STT_REVISION=$$(git rev-parse HEAD 2>/dev/null || echo unknown)
-
 .PHONY: help demo stt openvino engine engine-test test test-fast test-faults test-containers fuzz soak mutate run services up down migrate lint bench bench-engines bench-scale bench-compare screenshots docs venv format sbom
 
 help: ## show this list
@@ -112,7 +109,7 @@ docs: $(VENV)/.dev ## generate docs/configuration.md, docs/metrics.md, config.ex
 
 up: ## start everything in containers, published on loopback (COMPOSE_PROFILES=monitoring,tls adds Prometheus and HTTPS)
 	@bash deploy/make-env.sh
-	$(IMAGE_LABELS) docker compose -f deploy/compose.yaml up --build --detach --wait
+	docker compose -f deploy/compose.yaml up --build --detach --wait
 	@bash deploy/show-urls.sh
 
 down: ## stop the containers and keep their data

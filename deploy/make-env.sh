@@ -15,4 +15,12 @@ add MINIO_SECRET_KEY "$(secret)"
 add SECRET_KEY "$(secret)"
 add GRAFANA_PASSWORD "$(secret)"
 add API_KEY "stt_$(secret | cut -c1-16)_$(secret)"
+# labels of the image; here, so that Compose called without make builds the same one
+label() {
+	sed -i "/^$1=/d" "$file"
+	echo "$1=$2" >>"$file"
+}
+root=$(dirname "$0")/..
+label STT_VERSION "$(sed -n 's/^VERSION = "\(.*\)"/\1/p' "$root/core/version.py")"
+label STT_REVISION "$(git -C "$root" rev-parse HEAD 2>/dev/null || echo unknown)"
 echo "Passwords and the first API key are in deploy/.env"

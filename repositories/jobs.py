@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVarTuple
 
 from sqlalchemy import Select, func, insert, literal, or_, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -188,6 +188,7 @@ async def store_source(session: AsyncSession, job_id: str, key: str, size: int, 
     return None if row is None else WakeUp(job_id, None, row.failures)
 
 
+Columns = TypeVarTuple("Columns")
 SEARCHED = 1000
 """Number of jobs among which one page searches a name."""
 
@@ -233,7 +234,7 @@ async def end_of_search(session: AsyncSession, owner: str, page: Page) -> tuple[
     return None if row is None else (row[0], row[1])
 
 
-def _newest(statement: Select[Any], owner: str, page: Page) -> Select[Any]:
+def _newest(statement: Select[*Columns], owner: str, page: Page) -> Select[*Columns]:
     statement = statement.where(Job.owner == owner, Job.deleted_at.is_(None))
     if page.status is not None:
         statement = statement.where(Job.status == page.status)

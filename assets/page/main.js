@@ -61,11 +61,11 @@ function find(hash) {
 function topBar() {
   const mark = svg("svg", { viewBox: "0 0 32 32", "aria-hidden": "true" },
     svg("rect", { width: 32, height: 32, rx: 8 }), svg("path", { d: "M6 14v4M11 9v14M16 12v8M21 7v18M26 14v4" }));
-  const link = (section, href) => el("a", { href, data: { section } }, t(`nav.${section}`));
+  const link = (section, href) => el("a", { href, data: { section }, hidden: section === "operate" && !admin }, t(`nav.${section}`));
   return el("header", { class: "top" },
     el("div", {},
       el("a", { class: "brand", href: "#/" }, mark, el("span", {}, "async-stt")),
-      el("nav", { "aria-label": t("nav") }, link("home", "#/"), admin && link("operate", "#/operate")),
+      el("nav", { "aria-label": t("nav") }, link("home", "#/"), link("operate", "#/operate")),
       el("div", { class: "tools" }, languageButton(), themeButton(),
         button(t("key.title"), () => keyDialog(false), { symbol: "key", square: true, kind: hasKey() ? "" : "plain" }))));
 }
@@ -115,8 +115,7 @@ async function findRole() {
   } catch {
     admin = false;
   }
-  frame();
-  markSection();
+  document.querySelector("[data-section=operate]").hidden = !admin;
 }
 
 applyTheme();

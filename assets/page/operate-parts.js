@@ -10,7 +10,7 @@ const post = (json) => ({ method: "POST", json });
 // A table that scrolls by itself on narrow screens. columns: heads; rows: lists of texts and elements.
 function table(name, columns, rows, none) {
   if (!rows.length) return el("p", { class: "soft none" }, none);
-  return el("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": name },
+  return el("div", { class: "scroll", tabindex: 0, role: "group", "aria-label": name },
     el("table", {}, el("thead", {}, el("tr", {}, columns.map((column) => el("th", { scope: "col" }, column)))),
       el("tbody", {}, rows.map((cells) => el("tr", {}, cells.map((cell, index) => el(index ? "td" : "th", index ? {} : { scope: "row" }, cell)))))));
 }

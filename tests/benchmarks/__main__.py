@@ -11,6 +11,7 @@ from tests.benchmarks import (
     first_text,
     leftovers,
     overhead,
+    page,
     pipeline,
     scaling,
     silence,
@@ -29,6 +30,7 @@ ALL = {
     "fairness": fairness.run,
     "words": words.run,
     "event_streams": event_streams.run,
+    "page": page.run,
 }
 BY_NAME = {"leftovers": leftovers.run, "scaling": scaling.run, "consumers": consumers.run, "sizes": sizes.run}
 """Benchmarks that run only if they are named."""

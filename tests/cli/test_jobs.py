@@ -53,6 +53,7 @@ def test_cancel_and_retry(
     assert "CONFLICT" in in_terminal("jobs", "cancel", job_id, folder=tmp_path, status=1, **server).output
     assert "CANCELLED" in piped("jobs", "watch", job_id, folder=tmp_path, status=1, **server).errors
     assert "PENDING" in in_terminal("jobs", "retry", job_id, folder=tmp_path, status=0, **server).output
+    assert "CANCELLED" in in_terminal("jobs", "cancel", job_id, folder=tmp_path, status=0, **server).output
     assert "REMOVED" in in_terminal("jobs", "rm", job_id, folder=tmp_path, status=0, **server).output
 
 

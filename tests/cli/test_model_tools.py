@@ -26,12 +26,16 @@ def test_a_folder_is_imported_quantised_verified_and_removed(tmp_path: Path) -> 
     row = json.loads(made.output)
     assert (row["name"], row["heard"]["en"]) == ("small", SAMPLE)
     assert piped("models", "verify", "small", folder=tmp_path, status=0).output == "small\n"
+    shown = in_terminal("models", "quantize", "whisper-mine", "q8_0", "--as", "base", folder=tmp_path, status=0).output
+    assert "100%" in shown
+    assert shown.rstrip().endswith("base")
     assert f"source: import of {source}" in piped("models", "show", "whisper-mine", folder=tmp_path, status=0).output
     taken = piped("models", "pull", "small", folder=tmp_path, status=1, HF_ENDPOINT="http://127.0.0.1:9")
     assert "MODEL_FILE_IN_THE_WAY" in taken.errors, "a published name does not make it a published file"
     folder = tmp_path / "data" / "models"
     assert (folder / "ggml-whisper-mine.heads.json").exists()
-    assert piped("models", "rm", "small", "whisper-mine", folder=tmp_path, status=0).output == "small\nwhisper-mine\n"
+    assert piped("models", "rm", "small", "base", folder=tmp_path, status=0).output == "small\nbase\n"
+    assert piped("models", "rm", "whisper-mine", folder=tmp_path, status=0).output == "whisper-mine\n"
     assert [path.name for path in folder.iterdir()] == [".pull"]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 from pathlib import Path
 
@@ -18,7 +19,8 @@ UNUSED = ("SECRET_KEY", "API_KEY", "GRAFANA_PASSWORD")
 def address(deployment: Deployment) -> str:
     """Return the address under which containers of any network reach this host."""
     (network,) = json.loads(deployment.engine.docker("network", "inspect", "bridge"))
-    return str(network["IPAM"]["Config"][0]["Gateway"])
+    subnet = ipaddress.ip_network(network["IPAM"]["Config"][0]["Subnet"])
+    return str(next(subnet.hosts()))
 
 
 def test_a_consumer_of_another_host_transcribes(deployment: Deployment, sample: Path) -> None:

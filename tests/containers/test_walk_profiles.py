@@ -122,7 +122,7 @@ def test_a_large_recording_passes_the_proxy(deployment: Deployment, secure: ssl.
     with public(deployment, secure) as client, silence(tmp_path / "silence.wav").open("rb") as body:
         answer = client.post("/api/v1/upload", files={"file": ("silence.wav", body)}, timeout=300)
         assert answer.status_code == 200, answer.text
-        assert client.post(f"/api/v1/jobs/{answer.json()['job_id']}/cancel").status_code == 200
+        assert client.post(f"/api/v1/jobs/{answer.json()['job_id']}/cancel").status_code == 202
     (proxy,) = deployment.containers("proxy")
     assert proxy["State"]["OOMKilled"] is False
     assert proxy["RestartCount"] == 0

@@ -60,7 +60,7 @@ async def test_states_and_removal(database: Database) -> None:
         states = await corrections.list_states(session, [changed, unchanged, deleted])
     assert states == {changed: (1, False), unchanged: (0, False), deleted: (GONE, True)}
     async with database.write() as session:
-        await deletion.purge(session, deleted)
+        await deletion.purge(session, [deleted])
     async with database.read() as session:
         assert await corrections.list_changes(session, deleted) == []
         assert deleted not in await corrections.list_states(session, [deleted])

@@ -33,9 +33,3 @@ def rows() -> list[Signs]:
         actions = {process: tuple(NAME.findall(names)) for process, names in PROCESS.findall(log)}
         found.append(Signs(fault, actions, tuple(NAME.findall(metric)), tuple(NAME.findall(alert)), remedy))
     return found
-
-
-def signs_of(words: str) -> Signs:
-    """Return the row whose fault has these words."""
-    (found,) = [row for row in rows() if words in row.fault]
-    return found

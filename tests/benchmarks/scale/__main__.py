@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+
+import structlog
 
 from tests.benchmarks.scale import fleet, leftovers, pipeline, report, retention, routes, statements, streams
 from tests.benchmarks.scale.stores import Stores, filled_stores
@@ -57,6 +60,7 @@ PARTS: dict[str, Callable[[Stores, Path], list[str]]] = {
 
 
 def main() -> None:
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     with filled_stores() as stores, tempfile.TemporaryDirectory() as name:
         for part in sys.argv[1:] or PARTS:
             print(report.write(part, PARTS[part](stores, Path(name) / part)), flush=True)

@@ -27,8 +27,8 @@ from tests.speech import recording, write_wav
 FLEETS = (1, 2, 4)
 """Numbers of consumer processes."""
 SLOTS = 2
-JOBS, CHUNKS = 16, 250
-CLIPS = 150
+JOBS, CHUNKS = 8, 100
+CLIPS = 60
 
 
 @dataclass(frozen=True, slots=True)
