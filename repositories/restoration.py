@@ -34,9 +34,11 @@ async def list_objects(session: AsyncSession) -> AsyncIterator[NamedObject]:
             yield NamedObject(upload, job_id, needed=True)
         if status == JobStatus.COMPLETED:
             yield NamedObject(result or keys.result_key(job_id), job_id, needed=True)
-            yield NamedObject(keys.result_key(job_id, "txt"), job_id, needed=False)
+            for key in keys.result_keys(job_id)[1:]:
+                yield NamedObject(key, job_id, needed=False)
         elif working is not None:
             yield NamedObject(working, job_id, needed=status in OPEN)
+            yield NamedObject(keys.peaks_key(job_id), job_id, needed=False)
     parts = (
         select(Chunk.audio_path, Chunk.job_id, Job.status)
         .join(Job, Job.job_id == Chunk.job_id)
