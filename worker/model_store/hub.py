@@ -49,7 +49,7 @@ def _resolve(host: str) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class HubSettings:
-    """Where models come from.
+    """Settings of the hub from which models are downloaded.
 
     endpoint: base URL of a hub. token: sent to the endpoint only. mirror: base URL of a web server with the bare files,
     used instead of the hub. stall_seconds: time without a byte after which a connection counts as lost.
