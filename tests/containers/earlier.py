@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import subprocess
-import tarfile
 import tempfile
 from pathlib import Path
 
@@ -27,8 +26,7 @@ def build(engine: Engine, network: str) -> str | None:
     with tempfile.TemporaryDirectory(prefix="stt-earlier-") as folder:
         archive = Path(folder) / "archive.tar"
         git("archive", "--output", str(archive), found)
-        with tarfile.open(archive) as members:
-            members.extractall(folder, filter="data")
+        subprocess.run(["tar", "--extract", "--file", str(archive), "--directory", folder], check=True)
         archive.unlink()
         words = ("docker", "build", "--quiet", "--network", network, "--tag", IMAGE, "--file", DOCKERFILE, ".")
         engine.run(*words, seconds=BUILD_SECONDS, cwd=Path(folder))

@@ -12,7 +12,6 @@ import os
 import re
 import shutil
 import subprocess
-import tarfile
 import tempfile
 from functools import cache
 from pathlib import Path
@@ -67,9 +66,10 @@ def _source() -> Path:
             digest = base64.b64encode(hashlib.sha512(archive.read_bytes()).digest()).decode()
             if digest != INTEGRITY:
                 raise ProgramsMissing(f"{PACKAGE} has another checksum: {digest}")
-            with tarfile.open(archive) as packed:
-                packed.extractall(Path(name) / "unpacked", filter="data")
-            (Path(name) / "unpacked").rename(folder)
+            unpacked = Path(name) / "unpacked"
+            unpacked.mkdir()
+            subprocess.run(["tar", "--extract", "--file", str(archive), "--directory", str(unpacked)], check=True)
+            unpacked.rename(folder)
     return folder / "package" / "cpp" / "whisper.cpp"
 
 
