@@ -7,6 +7,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+from tests import history
 from tests.containers.engine import ROOT, Engine
 
 IMAGE = "async-stt:earlier"
@@ -24,10 +25,7 @@ def build(engine: Engine, network: str) -> str | None:
     if found is None:
         return None
     with tempfile.TemporaryDirectory(prefix="stt-earlier-") as folder:
-        archive = Path(folder) / "archive.tar"
-        git("archive", "--output", str(archive), found)
-        subprocess.run(["tar", "--extract", "--file", str(archive), "--directory", folder], check=True)
-        archive.unlink()
+        history.unpack(found, Path(folder))
         words = ("docker", "build", "--quiet", "--network", network, "--tag", IMAGE, "--file", DOCKERFILE, ".")
         engine.run(*words, seconds=BUILD_SECONDS, cwd=Path(folder))
     return IMAGE
@@ -36,26 +34,16 @@ def build(engine: Engine, network: str) -> str | None:
 def revision() -> str | None:
     """Return the last tag, else the newest revision without the newest migration, built on the same base images.
 
-    None if there is no history, or no such revision in the last thousand.
+    None if there is no history, or no such revision.
     """
     try:
-        if tags := git("tag", "--merged", "HEAD", "--sort=-creatordate").split():
-            return tags[0]
-        newest = max(path.name for path in (ROOT / "migrations" / "versions").glob("[0-9]*.py"))
-        candidates = git("log", "-1000", "--format=%H").split()
-        return next((commit for commit in candidates if usable(commit, f"migrations/versions/{newest}")), None)
+        tags = history.git("tag", "--merged", "HEAD", "--sort=-creatordate").decode().split()
     except (OSError, subprocess.CalledProcessError):
         return None
+    return tags[0] if tags else history.before_newest_migration(_has_base_images)
 
 
-def usable(commit: str, migration: str) -> bool:
-    """Return True if the commit has no such migration, and an image of the base images that the tests provide."""
-    if git("ls-tree", "--name-only", commit, migration):
-        return False
+def _has_base_images(commit: str) -> bool:
+    """Return True if its image is made of the base images that the tests provide."""
     dockerfile = (ROOT / DOCKERFILE).read_text()
-    return FROM.findall(git("show", f"{commit}:{DOCKERFILE}")) == FROM.findall(dockerfile)
-
-
-def git(*words: str) -> str:
-    done = subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=True)
-    return done.stdout
+    return FROM.findall(history.git("show", f"{commit}:{DOCKERFILE}").decode()) == FROM.findall(dockerfile)

@@ -119,7 +119,8 @@ async def use_a_consumer(client: Client, sample: Path, external: ExternalServer)
 async def use_the_scheduler(app: Application, rounds: int = 3) -> None:
     """Run every step of the scheduler, as the only one and after all leases have lapsed."""
     maintenance = bootstrap.maintenance(app)
-    steps = [step for name, step in inspect.getmembers(maintenance, inspect.iscoroutinefunction) if name[0] != "_"]
+    methods = inspect.getmembers(type(maintenance), inspect.iscoroutinefunction)
+    steps = [getattr(maintenance, name) for name, _ in methods if name[0] != "_"]
     maintenance.guard = LeaseGuard(lease=0.0, max_gap=math.inf)
     for _ in range(rounds):
         for step in steps:

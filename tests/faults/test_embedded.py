@@ -54,4 +54,4 @@ def test_the_embedded_service_resumes_after_a_crash(tmp_path: Path) -> None:
         assert {index: after[index] for index in before} == before, "a completed chunk was transcribed again"
         text = service.client.get(f"/api/v1/result/{job_id}").json()["text"]
         assert word_error_rate(reference, text) <= 2.5
-        assert {path.name for path in (tmp_path / "data" / "objects").iterdir()} == {"uploads", "results"}
+        assert {path.name for path in (tmp_path / "data" / "objects").iterdir()} == {"uploads", "results", "peaks"}

@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from migrations import revisions
+from tests import history
 from tests.e2e import service as services
 from tests.e2e.service import ROOT, Service
 from tests.faults.conftest import SETTINGS
@@ -28,21 +28,12 @@ PROCESSES = ("api", "scheduler", "consumer")
 @pytest.fixture(scope="module")
 def previous_version(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder with the program as it was before the newest migration."""
-    newest = next((ROOT / "migrations" / "versions").glob(f"{revisions.newest()}_*.py")).relative_to(ROOT)
-    commit = (
-        _git("log", "--first-parent", "-m", "--diff-filter=A", "--format=%H", "-1", "--", str(newest)).decode().strip()
-    )
-    if not commit:
+    commit = history.before_newest_migration()
+    if commit is None:
         pytest.skip("the history of the repository is not here")
     folder = tmp_path_factory.mktemp("previous")
-    archive = _git("archive", f"{commit}^")
-    subprocess.run(["tar", "--extract", "--directory", str(folder)], input=archive, check=True)
+    history.unpack(commit, folder)
     return folder
-
-
-def _git(*words: str) -> bytes:
-    done = subprocess.run(["git", *words], cwd=ROOT, capture_output=True, check=False)
-    return done.stdout if done.returncode == 0 else b""
 
 
 class Load:
