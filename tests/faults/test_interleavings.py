@@ -390,6 +390,7 @@ class Interleavings(RuleBasedStateMachine):
             try:
                 await handler._store_instalment(prepare, part, 9, next_key)
             except PlanLostError:
+                run.written = False  # as below
                 return True
             prepare.plan = replace(prepare.plan, key=next_key, first_index=part.total, claim=run.claim)
             run.written = False
