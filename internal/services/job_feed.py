@@ -39,7 +39,7 @@ class JobEvent:
 
 @dataclass(slots=True)
 class _Plan:
-    """What is known of one plan's chunks. numbers, events: of the final chunks, in order of the recording."""
+    """State of one plan's chunks. numbers, events: of the final chunks, in order of the recording."""
 
     number: int | None
     segments: RunningSegments

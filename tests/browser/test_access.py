@@ -142,7 +142,7 @@ def test_both_tables_have_the_same_texts_and_the_code_uses_them() -> None:
 
 
 def test_weight() -> None:
-    """What a visit loads at most: every view, in one language."""
+    """A visit loads at most this: every view, in one language."""
     one_language, both = weights()
     assert one_language <= MAX_BYTES, both
 

@@ -53,7 +53,7 @@ class Elsewhere:
 
     @property
     def valid(self) -> bool:
-        """Whether `where` names a test that exists, or gives a reason."""
+        """True if `where` names a test that exists, or gives a reason."""
         names: list[str] = TEST.findall(self.where)
         return all((ROOT / name).exists() for name in names) and bool(names or REASON.match(self.where))
 

@@ -228,7 +228,7 @@ async def test_a_model_is_installed_and_removed_by_requests(tmp_path: Path, hub:
 
 
 async def test_a_removal_stops_the_download(tmp_path: Path, hub: FakeHub) -> None:
-    """What has arrived is dropped, and a later request starts anew."""
+    """The part that has arrived is dropped, and a later request starts anew."""
     hub.storage_days = [hub_server.slow]
     async with serve(tmp_path, hub) as (client, app), pulling(app) as consumer:
         part = consumer.puller.store.folder / ".pull" / "ggml-mine.bin.part"

@@ -13,7 +13,7 @@ MEGABYTE, GIGABYTE = 1e6, 1e9
 
 @dataclass(frozen=True, slots=True)
 class Demand:
-    """What the service is to do. busiest: share of a day's audio that arrives in its busiest hour.
+    """Demand on the service. busiest: share of a day's audio that arrives in its busiest hour.
 
     minutes: length of a recording; upload_mb: megabytes of an hour of audio as it is uploaded.
     """
@@ -38,7 +38,7 @@ class Cores:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What the demand needs. Bytes are those at the end of the retention; messages are a second's."""
+    """Resources that the demand needs. Bytes are those at the end of the retention; messages are a second's."""
 
     demand: Demand
     jobs_per_day: float

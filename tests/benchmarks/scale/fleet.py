@@ -28,7 +28,7 @@ CONNECTIONS = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_dat
 
 @dataclass(frozen=True, slots=True)
 class Fleet:
-    """What was seen of `consumers` that start together. Times in seconds, memory in MB.
+    """Figures of `consumers` that start together. Times in seconds, memory in MB.
 
     started: until all are announced; restarted: until as many as were killed are announced again; half_killed: from the
     kill until all jobs have ended; repeated: chunks that ran more than once; twice: jobs completed more than once;

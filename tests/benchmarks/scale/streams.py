@@ -25,7 +25,7 @@ AT_ONCE = 50
 
 @dataclass(frozen=True, slots=True)
 class Streams:
-    """What was seen. Memory in MB, of all API processes; times in seconds.
+    """Figures of the event streams. Memory in MB, of all API processes; times in seconds.
 
     opened: until all streams have their first event; idle_cpu: CPU seconds of the API a second without any event;
     reached: from a commit in each job until its segments have reached all readers; commit_cpu: CPU time of that.
